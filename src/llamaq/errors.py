@@ -1,0 +1,56 @@
+"""Every exception that llamaq raises on purpose. A message says what was expected, what came, where, and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "CancelledError",
+    "ContextOverflowError",
+    "GGUFError",
+    "ISAError",
+    "InsufficientMemoryError",
+    "LlamaqError",
+    "ModelError",
+    "TokenizerError",
+]
+
+
+class LlamaqError(Exception):
+    """Base of all errors of this library; ``except LlamaqError`` catches whatever llamaq reports."""
+
+
+class GGUFError(LlamaqError):
+    """A file is not GGUF, is damaged, or says something that its own size contradicts."""
+
+
+class ModelError(LlamaqError):
+    """The file is sound, but it needs an architecture, a format or a tensor that llamaq cannot run."""
+
+
+class TokenizerError(LlamaqError):
+    """The file's tokenizer is unknown or inconsistent, or an id lies outside the vocabulary."""
+
+
+class ContextOverflowError(LlamaqError):
+    """A prompt does not fit the context; ``needed`` and ``available`` are counts of tokens."""
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class InsufficientMemoryError(LlamaqError):
+    """Weights, cache and scratch would not fit; ``needed`` and ``available`` are bytes."""
+
+    def __init__(self, message: str, *, needed: int, available: int) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.available = available
+
+
+class ISAError(LlamaqError):
+    """``LLAMAQ_ISA`` names a level that is unknown or that this CPU lacks."""
+
+
+class CancelledError(LlamaqError):
+    """A forward pass was stopped by another thread; the cache is as it was before the step."""
