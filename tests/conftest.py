@@ -1,0 +1,28 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("LLAMAQ_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def shared_path(name: str) -> Path:
+    """A folder or file of the project's shared test material; skips where a user's clone has none."""
+    path = SHARED / name
+    if not path.exists():
+        message = f"{name}: the shared test material is not beside this checkout"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """``shared("models")`` is the path of that folder, or the test is skipped with a reason."""
+    return shared_path
