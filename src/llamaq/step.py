@@ -1,0 +1,76 @@
+"""One forward pass's input: which tokens, of which sequences, at which positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Step"]
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """Rows of a forward pass: int32 ids, sequences and positions, and whether the row's logits are wanted.
+
+    Rows of one sequence stand in order, each position one more than the last; sequences may be mixed.
+    Raises ``ValueError`` where that does not hold. A position below the cached length of its sequence
+    rewinds the sequence to it.
+    """
+
+    tokens: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    positions: NDArray[np.int32]
+    wanted: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        n = len(self.tokens)
+        for name, dtype in (
+            ("tokens", np.int32),
+            ("sequences", np.int32),
+            ("positions", np.int32),
+            ("wanted", bool),
+        ):
+            array = np.ascontiguousarray(getattr(self, name), dtype)
+            if array.shape != (n,) or n == 0:
+                raise ValueError(f"step: expected {n} (at least 1) {name}, got shape {array.shape}")
+            if name != "wanted" and array.min() < 0:
+                raise ValueError(f"step: {name} must not be negative, got {array.min()}")
+            object.__setattr__(self, name, array)
+        order = np.argsort(self.sequences, kind="stable")
+        same = np.diff(self.sequences[order]) == 0
+        if (np.diff(self.positions[order])[same] != 1).any():
+            raise ValueError("step: positions of one sequence must ascend by one")
+
+    @classmethod
+    def of(
+        cls,
+        tokens: ArrayLike,
+        *,
+        sequence: int = 0,
+        start: int = 0,
+        wanted: Literal["last", "all", "none"] = "last",
+    ) -> Step:
+        """Tokens of one sequence from position ``start`` on."""
+        ids = np.asarray(tokens, np.int32)
+        n = len(ids)
+        mask = np.full(n, wanted == "all")
+        if wanted == "last":
+            mask[-1:] = True
+        return cls(ids, np.full(n, sequence, np.int32), np.arange(start, start + n, dtype=np.int32), mask)
+
+    @classmethod
+    def join(cls, steps: Sequence[Step]) -> Step:
+        """The rows of several steps in one."""
+        return cls(
+            np.concatenate([s.tokens for s in steps]),
+            np.concatenate([s.sequences for s in steps]),
+            np.concatenate([s.positions for s in steps]),
+            np.concatenate([s.wanted for s in steps]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
