@@ -70,8 +70,8 @@ def half(x: Values) -> NDArray[np.float16]:
 
 def ratio(x: Values, y: Values) -> Values:
     """``x / y``, and 0 where ``y`` is 0."""
-    result: Values = x / np.where(y == 0, np.float32(np.inf), y)
-    return result
+    divisor: Values = np.where(y == 0, np.float32(np.inf), y)
+    return x / divisor
 
 
 def extreme(x: Values) -> Values:
