@@ -1,0 +1,104 @@
+// Single kernels, for `llamaq info` and the tests that compare levels.
+#include "bindings/bind.h"
+#include "cpu/features.h"
+#include "engine/weights.h"
+#include "kernels/dispatch.h"
+
+namespace llamaq {
+
+static std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (const KernelTable* table : usable_tables()) names.push_back(table->isa);
+  return names;
+}
+
+static Array<float> dequantize(const std::string& isa, int id, const Array<uint8_t>& data) {
+  const Format format = format_of(id);
+  const FormatInfo& info = *format_info(id);
+  if (data.size() % info.block_bytes) throw Error("the data are not whole blocks");
+  const int64_t n = data.size() / info.block_bytes * info.block;
+  Array<float> out(n);
+  kernel_table(isa.c_str()).dequantize[static_cast<int>(format)](data.data(), out.mutable_data(), n);
+  return out;
+}
+
+// Quantizes rows of floats; `cols` must be a multiple of 32.
+static std::vector<QuantBlock> quantize(const KernelTable& table, const float* x, int64_t rows, int64_t cols) {
+  if (cols % 32) throw Error("activations are quantized in blocks of 32, got " + std::to_string(cols) + " columns");
+  std::vector<QuantBlock> blocks(static_cast<size_t>(rows * cols / 32));
+  for (int64_t i = 0; i < rows; ++i) table.quantize_row(x + i * cols, cols, blocks.data() + i * (cols / 32));
+  return blocks;
+}
+
+static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
+  if (x.ndim() != 2) throw Error("rows of activations are a matrix");
+  const py::ssize_t rows = x.shape(0), n = x.shape(1) / 32;
+  const std::vector<QuantBlock> blocks = quantize(kernel_table(isa.c_str()), x.data(), rows, x.shape(1));
+  Array<int8_t> q({rows, n, py::ssize_t{32}});
+  Array<float> d({rows, n}), d_sum({rows, n});
+  for (size_t i = 0; i < blocks.size(); ++i) {
+    memcpy(q.mutable_data() + 32 * i, blocks[i].q, 32);
+    d.mutable_data()[i] = blocks[i].d;
+    d_sum.mutable_data()[i] = blocks[i].d_sum;
+  }
+  return py::make_tuple(q, d, d_sum);
+}
+
+// x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes), in pieces of `chunk` rows.
+static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& x, int64_t chunk) {
+  const KernelTable& table = kernel_table(isa.c_str());
+  const Format format = format_of(id);
+  if (w.ndim() != 2 || x.ndim() != 2) throw Error("matmul takes two matrices");
+  const int64_t rows = w.shape(0), m = x.shape(0), cols = x.shape(1);
+  if (w.shape(1) != row_bytes(format, cols)) throw Error("the rows of w do not have the columns of x");
+  if (chunk <= 0 || chunk % 16) throw Error("chunks are multiples of 16 rows");
+  ThreadTeam alone(1);
+  Weights weights(table);
+  weights.pack(format, rows, cols, w.data(), alone);
+  const Weight& weight = weights.all()[0];
+  std::vector<QuantBlock> blocks;
+  if (weight.kernel->quantized_input) blocks = quantize(table, x.data(), m, cols);
+  const void* input = blocks.empty() ? static_cast<const void*>(x.data()) : blocks.data();
+  Array<float> y({m, rows});
+  for (int64_t begin = 0; begin < rows; begin += chunk)
+    weight.kernel->run({weight.data, input, static_cast<int>(m), rows, cols, begin, std::min(rows, begin + chunk),
+                        y.mutable_data() + begin, static_cast<ptrdiff_t>(rows)});
+  return y;
+}
+
+static Array<float> rms_norm(const std::string& isa, const Array<float>& x, const Array<float>& w, float eps) {
+  if (x.ndim() != 1 || w.size() != x.size()) throw Error("rms_norm takes a row and weights of its length");
+  Array<float> y(x.size());
+  kernel_table(isa.c_str()).rms_norm(x.data(), w.data(), eps, x.size(), y.mutable_data());
+  return y;
+}
+
+static Array<float> swiglu(const std::string& isa, const Array<float>& gate, const Array<float>& up) {
+  if (gate.size() != up.size()) throw Error("swiglu takes two rows of one length");
+  Array<float> y(gate.size());
+  kernel_table(isa.c_str()).swiglu(gate.data(), up.data(), y.mutable_data(), gate.size());
+  return y;
+}
+
+void bind_kernels(py::module_& m) {
+  using py::arg;
+  m.def("isas", &isas, "SIMD levels that this build holds and this CPU runs, slowest first.");
+  m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");
+  m.def("features_of", [](uint32_t ecx1, uint32_t ebx7, uint64_t xcr0) { return features_of({ecx1, ebx7, xcr0}); },
+        arg("ecx1"), arg("ebx7"), arg("xcr0"), "Feature bits that these answers of CPUID and XGETBV allow.");
+  m.def("kernel_name", [](const std::string& isa, int id) {
+    return std::string(kernel_table(isa.c_str()).matmul[static_cast<int>(format_of(id))].name);
+  }, arg("isa"), arg("format"), "The matmul kernel of a format on a level (\"\": the chosen one).");
+  m.def("packed_bytes", [](int id, int64_t rows, int64_t cols) {
+    return packed_bytes(kernel_table(), format_of(id), rows, cols);
+  }, arg("format"), arg("rows"), arg("cols"), "Bytes of a matrix once it is packed.");
+  m.def("page_bytes", &page_bytes, arg("head_dim"), arg("f16"), "Bytes of a cache page of one layer and KV head.");
+  m.attr("PAGE_TOKENS") = kPageTokens;
+  m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));
+  m.def("quantize_rows", &quantize_rows, arg("isa"), arg("x"));
+  m.def("matmul", &matmul, arg("isa"), arg("format"), arg("w"), arg("x"), arg("chunk") = 64);
+  m.def("rms_norm", &rms_norm, arg("isa"), arg("x"), arg("w"), arg("eps"));
+  m.def("swiglu", &swiglu, arg("isa"), arg("gate"), arg("up"));
+}
+
+}  // namespace llamaq

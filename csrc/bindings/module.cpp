@@ -1,0 +1,32 @@
+// The extension module llamaq._core.
+#include "bindings/bind.h"
+#include "cpu/topology.h"
+
+namespace llamaq {
+
+// C++ errors become those of llamaq.errors, by name; the import is done when something is thrown.
+static void translate(std::exception_ptr pointer) {
+  const auto raise = [](const char* name, const char* message) {
+    const py::object type = py::module_::import("llamaq.errors").attr(name);
+    PyErr_SetString(type.ptr(), message);
+  };
+  try {
+    if (pointer) std::rethrow_exception(pointer);
+  } catch (const IsaError& e) {
+    raise("ISAError", e.what());
+  } catch (const Cancelled& e) {
+    if (!PyErr_Occurred()) raise("CancelledError", e.what());  // a KeyboardInterrupt may already be set
+  } catch (const Error& e) {
+    raise("LlamaqError", e.what());
+  }
+}
+
+}  // namespace llamaq
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled part of llamaq: kernels, thread team, executor.";
+  llamaq::py::register_exception_translator(llamaq::translate);
+  m.def("available_cpus", &llamaq::available_cpus, "CPUs that the affinity mask and the cgroup quota leave.");
+  llamaq::bind_kernels(m);
+  llamaq::bind_engine(m);
+}

@@ -1,0 +1,114 @@
+#include "cpu/thread_team.h"
+
+#include <string>
+
+#include "core/error.h"
+#include "cpu/topology.h"
+
+namespace llamaq {
+
+static inline void pause_cpu() {
+#if defined(__x86_64__) || defined(_M_X64)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+void Signal::advance() {
+  value_.fetch_add(1, std::memory_order_seq_cst);
+  if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+  { std::lock_guard<std::mutex> lock(mutex_); }  // a sleeper is now in wait(), not between its check and its wait
+  wake_.notify_all();
+}
+
+void Signal::wait(uint32_t seen, int spins) {
+  for (int i = 0; i < spins; ++i) {
+    if (value() != seen) return;
+    pause_cpu();
+  }
+  for (int i = 0; i < 8; ++i) {
+    if (value() != seen) return;
+    std::this_thread::yield();
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  sleepers_.fetch_add(1, std::memory_order_seq_cst);
+  wake_.wait(lock, [&] { return value_.load(std::memory_order_seq_cst) != seen; });
+  sleepers_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+int Worker::count() const { return team_.size_; }
+
+void Worker::sync() {
+  if (team_.size_ == 1) {
+    team_.chunk_.store(0, std::memory_order_relaxed);
+    return;
+  }
+  const uint32_t seen = team_.barrier_.value();
+  if (team_.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == team_.size_) {
+    team_.arrived_.store(0, std::memory_order_relaxed);
+    team_.chunk_.store(0, std::memory_order_relaxed);
+    team_.barrier_.advance();
+  } else {
+    team_.barrier_.wait(seen, team_.spins_);
+  }
+}
+
+int Worker::next_chunk(int count) {
+  if (id_ == 0) team_.poll();
+  if (team_.stop_.load(std::memory_order_relaxed)) return -1;
+  const int chunk = team_.chunk_.fetch_add(1, std::memory_order_relaxed);
+  return chunk < count ? chunk : -1;
+}
+
+ThreadTeam::ThreadTeam(int threads) : size_(threads) {
+  if (threads < 1 || threads > 1024) throw Error("threads must be 1 to 1024, got " + std::to_string(threads));
+  spins_ = threads <= available_cpus() ? 20000 : 0;
+  for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
+}
+
+ThreadTeam::~ThreadTeam() {
+  quit_.store(true, std::memory_order_relaxed);
+  start_.advance();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+void ThreadTeam::loop(int id) {
+  Worker worker(*this, id);
+  for (uint32_t seen = 0;;) {
+    start_.wait(seen, spins_);
+    ++seen;
+    if (quit_.load(std::memory_order_relaxed)) return;
+    (*job_)(worker);
+    if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) done_.advance();
+  }
+}
+
+bool ThreadTeam::run(const std::function<void(Worker&)>& job, const std::function<bool()>& interrupted) {
+  std::lock_guard<std::mutex> one_at_a_time(run_mutex_);
+  job_ = &job;
+  interrupted_ = interrupted ? &interrupted : nullptr;
+  last_poll_ = std::chrono::steady_clock::now();
+  stop_.store(false, std::memory_order_relaxed);
+  finished_.store(0, std::memory_order_relaxed);
+  chunk_.store(0, std::memory_order_relaxed);
+  const uint32_t seen = done_.value();
+  start_.advance();
+  Worker worker(*this, 0);
+  job(worker);
+  if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_)
+    done_.advance();
+  else
+    done_.wait(seen, spins_);
+  return !stop_.load(std::memory_order_relaxed);
+}
+
+void ThreadTeam::poll() {
+  if (!interrupted_) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - last_poll_ < std::chrono::milliseconds(20)) return;
+  last_poll_ = now;
+  if ((*interrupted_)()) stop_.store(true, std::memory_order_relaxed);
+}
+
+}  // namespace llamaq

@@ -1,0 +1,81 @@
+// A team of threads that run one job together. They meet at sync(), take work in chunks from one counter, spin
+// briefly between meetings and park when nothing comes, so that an idle model costs no CPU.
+#pragma once
+#include <stdint.h>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace llamaq {
+
+// A counter that threads wait on: they spin, then yield, then sleep.
+class Signal {
+ public:
+  uint32_t value() const { return value_.load(std::memory_order_acquire); }
+  void advance();                        // adds one and wakes whoever sleeps
+  void wait(uint32_t seen, int spins);   // returns once value() differs from `seen`
+
+ private:
+  std::atomic<uint32_t> value_{0};
+  std::atomic<int> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+class ThreadTeam;
+
+// What a job sees of the team: its own number, the barrier and the chunk counter.
+class Worker {
+ public:
+  Worker(ThreadTeam& team, int id) : team_(team), id_(id) {}
+  int id() const { return id_; }
+  int count() const;
+  void sync();                // every worker calls it; also starts the chunks of the next phase at 0
+  int next_chunk(int count);  // the next chunk of this phase, or -1 when they (or the team's patience) are out
+
+ private:
+  ThreadTeam& team_;
+  int id_;
+};
+
+class ThreadTeam {
+ public:
+  // `threads` includes the caller of run(). More threads than CPUs do not spin.
+  explicit ThreadTeam(int threads);
+  ~ThreadTeam();
+  ThreadTeam(const ThreadTeam&) = delete;
+  ThreadTeam& operator=(const ThreadTeam&) = delete;
+
+  int size() const { return size_; }
+
+  // Runs the job on all workers; the caller is worker 0. One run at a time. `interrupted` is asked by worker 0 every
+  // few milliseconds; once it says true (or cancel() is called) no more chunks are handed out. Returns whether the
+  // job ran to its end.
+  bool run(const std::function<void(Worker&)>& job, const std::function<bool()>& interrupted = {});
+
+  // From any thread: the run in progress hands out no more chunks.
+  void cancel() { stop_.store(true, std::memory_order_relaxed); }
+
+ private:
+  friend class Worker;
+  void loop(int id);
+  void poll();
+
+  const int size_;
+  int spins_;
+  std::mutex run_mutex_;
+  Signal start_, barrier_, done_;
+  std::atomic<int> arrived_{0}, finished_{0}, chunk_{0};
+  std::atomic<bool> stop_{false}, quit_{false};
+  const std::function<void(Worker&)>* job_ = nullptr;
+  const std::function<bool()>* interrupted_ = nullptr;
+  std::chrono::steady_clock::time_point last_poll_{};
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace llamaq

@@ -1,0 +1,57 @@
+#include "engine/buffer.h"
+
+#include <string>
+#include <utility>
+
+#include "core/error.h"
+
+#if defined(_WIN32)
+#include <malloc.h>
+#include <string.h>
+#else
+#include <sys/mman.h>
+#endif
+
+namespace llamaq {
+
+constexpr int64_t kHugePage = int64_t{2} << 20;
+
+Buffer::Buffer(int64_t bytes) : size_(bytes) {
+  if (bytes == 0) return;
+  const std::string failure = "the system refused " + std::to_string(bytes) + " bytes of memory";
+  if (bytes < 0) throw Error(failure);
+#if defined(_WIN32)
+  data_ = static_cast<uint8_t*>(_aligned_malloc(static_cast<size_t>(bytes), 64));
+  if (!data_) throw Error(failure);
+  memset(data_, 0, static_cast<size_t>(bytes));
+#else
+  const int64_t page = bytes < kHugePage ? 4096 : kHugePage;
+  size_ = (bytes + page - 1) / page * page;
+  void* memory = mmap(nullptr, static_cast<size_t>(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw Error(failure);
+  data_ = static_cast<uint8_t*>(memory);
+#if defined(MADV_HUGEPAGE)
+  if (page == kHugePage) madvise(memory, static_cast<size_t>(size_), MADV_HUGEPAGE);  // a wish; small pages work too
+#endif
+#endif
+}
+
+Buffer::~Buffer() {
+  if (!data_) return;
+#if defined(_WIN32)
+  _aligned_free(data_);
+#else
+  munmap(data_, static_cast<size_t>(size_));
+#endif
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+}  // namespace llamaq

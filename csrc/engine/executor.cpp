@@ -1,0 +1,85 @@
+#include "engine/executor.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/error.h"
+#include "engine/rope.h"
+
+namespace llamaq {
+
+Executor::Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows)
+    : plan_(std::move(plan)), weights_(weights), kernels_(weights.table()), team_(team), max_rows_(max_rows) {
+  if (max_rows < 1) throw Error("an executor needs room for at least one row, got " + std::to_string(max_rows));
+  check_plan();
+  allocate();
+}
+
+// One arena: slots, shared rows, rotation tables and each worker's scratch, all on lines of 64 bytes.
+void Executor::allocate() {
+  int64_t widest = 0, offset = 0;
+  int64_t most_pairs = 0;
+  for (const int c : plan_.slot_cols) widest = std::max<int64_t>(widest, c);
+  for (const Weight& w : weights_.all()) widest = std::max(widest, w.kernel ? w.cols : 0);
+  for (const Rope& rope : plan_.ropes) most_pairs = std::max<int64_t>(most_pairs, static_cast<int64_t>(rope.frequencies.size()));
+  const auto reserve = [&](int64_t bytes) {
+    const int64_t at = offset;
+    offset += (bytes + 63) / 64 * 64;
+    return at;
+  };
+  const int64_t block_bytes = (widest / 32 + 1) * static_cast<int64_t>(sizeof(QuantBlock));
+  std::vector<int64_t> slots, cos, sin, own;
+  for (const int c : plan_.slot_cols) slots.push_back(reserve(int64_t{4} * max_rows_ * c));
+  const int64_t rows = reserve(4 * max_rows_ * widest), blocks = reserve(max_rows_ * block_bytes);
+  for (size_t i = 0; i < plan_.ropes.size(); ++i) {
+    cos.push_back(reserve(4 * max_rows_ * most_pairs));
+    sin.push_back(reserve(4 * max_rows_ * most_pairs));
+  }
+  const int64_t attention = 4 * kernels_.attention_scratch(plan_.head_dim);
+  for (int i = 0; i < team_.size(); ++i)
+    for (const int64_t bytes : {4 * kOwnRows * widest, kOwnRows * block_bytes, int64_t{4} * max_rows_ * kChunkRows, attention})
+      own.push_back(reserve(bytes));
+
+  arena_ = Buffer(offset);
+  const auto floats = [&](int64_t at) { return reinterpret_cast<float*>(arena_.data() + at); };
+  const auto quants = [&](int64_t at) { return reinterpret_cast<QuantBlock*>(arena_.data() + at); };
+  for (const int64_t at : slots) slots_.push_back(floats(at));
+  for (const int64_t at : cos) rope_cos_.push_back(floats(at));
+  for (const int64_t at : sin) rope_sin_.push_back(floats(at));
+  shared_rows_ = floats(rows);
+  shared_blocks_ = quants(blocks);
+  for (size_t i = 0; i < own.size(); i += 4)
+    scratch_.push_back({floats(own[i]), quants(own[i + 1]), floats(own[i + 2]), floats(own[i + 3])});
+}
+
+void Executor::forward(const Step& step, const std::function<bool()>& interrupted, int op_limit) {
+  check(step);
+  const size_t count = op_limit < 0 ? plan_.ops.size() : std::min(plan_.ops.size(), static_cast<size_t>(op_limit));
+  // Every worker runs this loop; sync() is the only place where workers meet.
+  const bool whole = team_.run(
+      [&](Worker& worker) {
+        rotations(step, worker);
+        int rows = step.rows;
+        for (size_t i = 0; i < count; ++i) {
+          float* final = i + 1 == plan_.ops.size() ? step.logits : nullptr;
+          if (std::holds_alternative<SelectRowsOp>(plan_.ops[i])) rows = step.n_selected;
+          std::visit([&](const auto& op) { run(op, Call{step, worker, rows, final}); }, plan_.ops[i]);
+          worker.sync();
+        }
+      },
+      interrupted);
+  if (!whole) throw Cancelled();
+}
+
+void Executor::rotations(const Step& step, Worker& worker) {
+  for (size_t r = 0; r < plan_.ropes.size(); ++r) {
+    const Rope& rope = plan_.ropes[r];
+    const size_t pairs = rope.frequencies.size();
+    for (int row; (row = worker.next_chunk(step.rows)) >= 0;)
+      rotation(rope, step.positions[row], rope_cos_[r] + static_cast<size_t>(row) * pairs,
+               rope_sin_[r] + static_cast<size_t>(row) * pairs);
+    worker.sync();
+  }
+}
+
+}  // namespace llamaq

@@ -1,0 +1,84 @@
+// Runs a plan with a team of threads. forward() is the whole of it: the ops in order, one sync() after each.
+#pragma once
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "cpu/thread_team.h"
+#include "engine/buffer.h"
+#include "engine/plan.h"
+#include "engine/weights.h"
+
+namespace llamaq {
+
+constexpr int kOwnRows = 4;     // up to so many rows every worker norms and quantizes for itself: no meeting needed
+constexpr int kChunkRows = 64;  // most weight rows that a worker takes at once
+
+class Executor {
+ public:
+  // Checks that the plan's slots and weights fit together. `weights` and `team` must outlive this object.
+  Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows);
+
+  // Computes step.logits and adds the step's tokens to the cache. Runs only the first `op_limit` ops where that is
+  // not negative (then there are no logits). Throws Error for a step that does not fit the plan, Cancelled when
+  // `interrupted` said so or the team was cancelled; the cache of earlier tokens is untouched then.
+  void forward(const Step& step, const std::function<bool()>& interrupted = {}, int op_limit = -1);
+
+  const Plan& plan() const { return plan_; }
+  const float* slot(int index) const { return slots_.at(static_cast<size_t>(index)); }
+  int64_t scratch_bytes() const { return arena_.size(); }
+
+ private:
+  struct Scratch {        // of one worker
+    float* rows;          // kOwnRows normed rows
+    QuantBlock* blocks;   // kOwnRows quantized rows
+    float* chunk;         // max_rows x kChunkRows results of `up`
+    float* attention;
+  };
+  struct Input {  // what the matmuls of one op read
+    const float* x;
+    const QuantBlock* blocks;
+  };
+  struct Call {  // one op of one forward, as one worker sees it
+    const Step& step;
+    Worker& worker;
+    int rows;      // all rows of the step, or the selected ones
+    float* final;  // the caller's logits where this is the last op, otherwise null
+  };
+
+  void check_plan() const;
+  void check(const Step& step) const;
+  void allocate();
+  void rotations(const Step& step, Worker& worker);
+  CacheView cache_view(const Step& step, int layer, int head, int sequence) const;
+
+  void run(const EmbedOp& op, const Call& call);
+  void run(const RmsNormOp& op, const Call& call);
+  void run(const LinearOp& op, const Call& call);
+  void run(const GluLinearOp& op, const Call& call);
+  void run(const AttentionOp& op, const Call& call);
+  void run(const SelectRowsOp& op, const Call& call);
+
+  Input prepare(int in, int64_t width, const Norm& norm, bool quantized, const Call& call);
+  void project(const Projection& p, const Input& input, int rows, int64_t begin, int64_t end, float* y, int64_t stride);
+  int chunk_rows(int64_t total) const;
+
+  const Weight& weight(int index) const { return weights_.all()[static_cast<size_t>(index)]; }
+  const float* vector(int index) const { return reinterpret_cast<const float*>(weight(index).data); }
+  float* slot_data(int index) const { return slots_[static_cast<size_t>(index)]; }
+  int cols(int slot) const { return plan_.slot_cols[static_cast<size_t>(slot)]; }
+
+  const Plan plan_;
+  const Weights& weights_;
+  const KernelTable& kernels_;
+  ThreadTeam& team_;
+  const int max_rows_;
+  std::vector<float*> slots_;     // max_rows x cols each
+  Buffer arena_;
+  std::vector<Scratch> scratch_;  // per worker
+  float* shared_rows_ = nullptr;  // max_rows normed rows
+  QuantBlock* shared_blocks_ = nullptr;
+  std::vector<float*> rope_cos_, rope_sin_;  // [max_rows][pairs] for each of the plan's ropes
+};
+
+}  // namespace llamaq

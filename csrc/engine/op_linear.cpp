@@ -1,0 +1,94 @@
+// Matrix products with their prologue (norm, quantization of activations) and epilogue (bias, residual, activation).
+#include <algorithm>
+
+#include "engine/executor.h"
+
+namespace llamaq {
+
+// Norms and quantizes the rows that an op's matmuls read. A few rows are cheaper done by every worker for itself than
+// a meeting; many are shared out.
+Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool quantized, const Call& call) {
+  const bool own = call.rows <= kOwnRows;
+  Scratch& scratch = scratch_[static_cast<size_t>(call.worker.id())];
+  float* normed = own ? scratch.rows : shared_rows_;
+  QuantBlock* blocks = own ? scratch.blocks : shared_blocks_;
+  const auto row = [&](int i) {
+    const float* x = slot_data(in) + i * width;
+    if (norm.weight >= 0) {
+      kernels_.rms_norm(x, vector(norm.weight), norm.eps, width, normed + i * width);
+      x = normed + i * width;
+    }
+    if (quantized) kernels_.quantize_row(x, width, blocks + i * (width / 32));
+  };
+  if (norm.weight >= 0 || quantized) {
+    if (own) {
+      for (int i = 0; i < call.rows; ++i) row(i);
+    } else {
+      for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) row(i);
+      call.worker.sync();
+    }
+  }
+  return {norm.weight >= 0 ? normed : slot_data(in), blocks};
+}
+
+// y[i][0 .. end-begin) = rows begin .. end of the weight times row i of the input, plus the bias.
+void Executor::project(const Projection& p, const Input& input, int rows, int64_t begin, int64_t end, float* y,
+                       int64_t stride) {
+  const Weight& w = weight(p.weight);
+  const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
+  w.kernel->run({w.data, x, rows, w.rows, w.cols, begin, end, y, stride});
+  if (p.bias < 0) return;
+  const float* bias = vector(p.bias) + begin;
+  for (int i = 0; i < rows; ++i) kernels_.add(y + i * stride, bias, y + i * stride, end - begin);
+}
+
+// Whole tiles of 16 rows, small enough that every worker gets several.
+int Executor::chunk_rows(int64_t total) const {
+  const int64_t share = total / (team_.size() * 8) / 16 * 16;
+  return static_cast<int>(std::clamp<int64_t>(share, 16, kChunkRows));
+}
+
+void Executor::run(const LinearOp& op, const Call& call) {
+  bool quantized = false;
+  int64_t total = 0;
+  for (const Projection& p : op.projections) {
+    quantized |= weight(p.weight).kernel->quantized_input;
+    total += weight(p.weight).rows;
+  }
+  const Input input = prepare(op.in, weight(op.projections[0].weight).cols, op.norm, quantized, call);
+  const int per_chunk = chunk_rows(total);
+  const auto chunks_of = [&](const Projection& p) {
+    return static_cast<int>((weight(p.weight).rows + per_chunk - 1) / per_chunk);
+  };
+  int chunks = 0;
+  for (const Projection& p : op.projections) chunks += chunks_of(p);
+  for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
+    const Projection* p = op.projections.data();
+    for (; c >= chunks_of(*p); ++p) c -= chunks_of(*p);
+    const int64_t rows = weight(p->weight).rows, begin = int64_t{c} * per_chunk, end = std::min(rows, begin + per_chunk);
+    float* y = (call.final ? call.final : slot_data(p->out)) + begin;
+    project(*p, input, call.rows, begin, end, y, rows);
+    if (op.add < 0) continue;
+    const float* residual = slot_data(op.add) + begin;
+    for (int i = 0; i < call.rows; ++i) kernels_.add(residual + i * rows, y + i * rows, y + i * rows, end - begin);
+  }
+}
+
+void Executor::run(const GluLinearOp& op, const Call& call) {
+  const Weight &gate = weight(op.gate.weight), &up = weight(op.up.weight);
+  const bool quantized = gate.kernel->quantized_input || up.kernel->quantized_input;
+  const Input input = prepare(op.in, gate.cols, op.norm, quantized, call);
+  const int per_chunk = chunk_rows(gate.rows);
+  const int chunks = static_cast<int>((gate.rows + per_chunk - 1) / per_chunk);
+  float* up_out = scratch_[static_cast<size_t>(call.worker.id())].chunk;
+  for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
+    const int64_t begin = int64_t{c} * per_chunk, end = std::min(gate.rows, begin + per_chunk);
+    float* y = slot_data(op.gate.out) + begin;
+    project(op.gate, input, call.rows, begin, end, y, gate.rows);
+    project(op.up, input, call.rows, begin, end, up_out, kChunkRows);
+    for (int i = 0; i < call.rows; ++i)
+      kernels_.swiglu(y + i * gate.rows, up_out + i * kChunkRows, y + i * gate.rows, end - begin);
+  }
+}
+
+}  // namespace llamaq

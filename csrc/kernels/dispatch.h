@@ -1,0 +1,17 @@
+// Which table of kernels runs on this CPU.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "kernels/table.h"
+
+namespace llamaq {
+
+// Levels that this build holds and this CPU runs, slowest first.
+std::vector<const KernelTable*> usable_tables();
+
+// The best usable level, or the one called `isa` ("" or null: LLAMAQ_ISA where it is set). Throws IsaError where that
+// level is unknown, was not built, or is beyond this CPU.
+const KernelTable& kernel_table(const char* isa = nullptr);
+
+}  // namespace llamaq

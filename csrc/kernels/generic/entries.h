@@ -1,0 +1,39 @@
+// The table of one instruction set, from the texts above.
+
+template <class W>
+constexpr MatmulKernel quantized(const char* name) {
+  return {name, true, packed_bytes_format<W>, pack_format<W>, matmul_quantized<W>};
+}
+template <class W>
+constexpr MatmulKernel floats(const char* name) {
+  return {name, false, packed_bytes_floats<W::kBytes>, pack_floats<W::kBytes>, matmul_float<W>};
+}
+
+constexpr KernelTable make_table(const char* isa, uint32_t needs) {
+  KernelTable t{};
+  t.isa = isa;
+  t.needs = needs;
+#define X(format, function)                                                                             \
+  t.dequantize[static_cast<int>(Format::format)] = function;                                            \
+  t.matmul[static_cast<int>(Format::format)] = {#format "_f32_4x16_dequantized", false,                 \
+      raw_bytes<kBlock_##format, kBytes_##format>, nullptr,                                             \
+      matmul_dequantized<function, kBlock_##format, kBytes_##format>};
+  LLAMAQ_DEQUANTIZE_LIST(X)
+#undef X
+#define X(format) t.matmul[static_cast<int>(Format::format)] = quantized<format>(#format "_i8_4x16");
+  X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+#undef X
+  t.matmul[static_cast<int>(Format::F32)] = floats<WeightsF32>("F32_f32_4x16");
+  t.matmul[static_cast<int>(Format::F16)] = floats<WeightsF16>("F16_f32_4x16");
+  t.matmul[static_cast<int>(Format::BF16)] = floats<WeightsBF16>("BF16_f32_4x16");
+  t.quantize_row = quantize_row;
+  t.rms_norm = rms_norm;
+  t.add = add;
+  t.scale = scale;
+  t.swiglu = swiglu;
+  t.rope = rope;
+  t.store_kv = store_kv;
+  t.attention = attention;
+  t.attention_scratch = attention_scratch;
+  return t;
+}

@@ -1,0 +1,109 @@
+// Sixteen lanes as four NEON registers (baseline of every 64-bit ARM CPU).
+struct F32 { float32x4_t v[4]; };
+struct I32 { int32x4_t v[4]; };
+struct U8 { uint8x16_t v[4]; };  // four bytes for each of 16 lanes
+
+#define QUADS for (int i = 0; i < 4; ++i)
+
+inline F32 splat(float x) { F32 r; QUADS r.v[i] = vdupq_n_f32(x); return r; }
+inline F32 load(const float* p) { F32 r; QUADS r.v[i] = vld1q_f32(p + 4 * i); return r; }
+inline void store(float* p, F32 a) { QUADS vst1q_f32(p + 4 * i, a.v[i]); }
+inline uint16x4_t load_half(const uint8_t* p) { return vreinterpret_u16_u8(vld1_u8(p)); }
+inline F32 load_f16(const uint8_t* p) {
+  F32 r;
+  QUADS r.v[i] = vcvt_f32_f16(vreinterpret_f16_u16(load_half(p + 8 * i)));
+  return r;
+}
+inline F32 load_bf16(const uint8_t* p) {
+  F32 r;
+  QUADS r.v[i] = vreinterpretq_f32_u32(vshll_n_u16(load_half(p + 8 * i), 16));
+  return r;
+}
+inline void store_f16(uint8_t* p, F32 a) {
+  QUADS vst1_u8(p + 8 * i, vreinterpret_u8_f16(vcvt_f16_f32(a.v[i])));
+}
+
+inline F32 operator+(F32 a, F32 b) { QUADS a.v[i] = vaddq_f32(a.v[i], b.v[i]); return a; }
+inline F32 operator-(F32 a, F32 b) { QUADS a.v[i] = vsubq_f32(a.v[i], b.v[i]); return a; }
+inline F32 operator*(F32 a, F32 b) { QUADS a.v[i] = vmulq_f32(a.v[i], b.v[i]); return a; }
+inline F32 operator/(F32 a, F32 b) { QUADS a.v[i] = vdivq_f32(a.v[i], b.v[i]); return a; }
+inline F32 fma(F32 a, F32 b, F32 c) { QUADS a.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]); return a; }
+inline F32 max(F32 a, F32 b) { QUADS a.v[i] = vmaxq_f32(a.v[i], b.v[i]); return a; }
+// x < limit ? a : b, and x > limit ? a : b (false where x is NaN)
+inline F32 where_less(F32 x, F32 limit, F32 a, F32 b) {
+  QUADS b.v[i] = vbslq_f32(vcltq_f32(x.v[i], limit.v[i]), a.v[i], b.v[i]);
+  return b;
+}
+inline F32 where_greater(F32 x, F32 limit, F32 a, F32 b) { return where_less(limit, x, a, b); }
+
+inline I32 splat_i32(int32_t x) { I32 r; QUADS r.v[i] = vdupq_n_s32(x); return r; }
+inline I32 load_i32(const uint8_t* p) { I32 r; QUADS r.v[i] = vreinterpretq_s32_u8(vld1q_u8(p + 16 * i)); return r; }
+inline I32 load_u16x16(const uint8_t* p) {
+  I32 r;
+  QUADS r.v[i] = vreinterpretq_s32_u32(vmovl_u16(load_half(p + 8 * i)));
+  return r;
+}
+inline I32 operator+(I32 a, I32 b) { QUADS a.v[i] = vaddq_s32(a.v[i], b.v[i]); return a; }
+inline I32 operator-(I32 a, I32 b) { QUADS a.v[i] = vsubq_s32(a.v[i], b.v[i]); return a; }
+inline I32 operator*(I32 a, I32 b) { QUADS a.v[i] = vmulq_s32(a.v[i], b.v[i]); return a; }
+inline I32 operator&(I32 a, I32 b) { QUADS a.v[i] = vandq_s32(a.v[i], b.v[i]); return a; }
+inline I32 operator|(I32 a, I32 b) { QUADS a.v[i] = vorrq_s32(a.v[i], b.v[i]); return a; }
+inline I32 shift_left(I32 a, int n) { QUADS a.v[i] = vshlq_s32(a.v[i], vdupq_n_s32(n)); return a; }
+inline I32 shift_right(I32 a, int n) {
+  QUADS a.v[i] = vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(a.v[i]), vdupq_n_s32(-n)));
+  return a;
+}
+inline I32 shift_right_signed(I32 a, int n) { QUADS a.v[i] = vshlq_s32(a.v[i], vdupq_n_s32(-n)); return a; }
+inline I32 max(I32 a, I32 b) { QUADS a.v[i] = vmaxq_s32(a.v[i], b.v[i]); return a; }
+inline F32 to_f32(I32 a) { F32 r; QUADS r.v[i] = vcvtq_f32_s32(a.v[i]); return r; }
+inline I32 bits(F32 a) { I32 r; QUADS r.v[i] = vreinterpretq_s32_f32(a.v[i]); return r; }
+inline F32 from_bits(I32 a) { F32 r; QUADS r.v[i] = vreinterpretq_f32_s32(a.v[i]); return r; }
+// To the nearest integer, ties to even, for |x| < 2^22.
+inline I32 round_to_i32(F32 a) { I32 r; QUADS r.v[i] = vcvtnq_s32_f32(a.v[i]); return r; }
+inline void store_i8(int8_t* p, I32 a) {
+  const int16x8_t lo = vcombine_s16(vmovn_s32(a.v[0]), vmovn_s32(a.v[1]));
+  const int16x8_t hi = vcombine_s16(vmovn_s32(a.v[2]), vmovn_s32(a.v[3]));
+  vst1q_s8(p, vcombine_s8(vmovn_s16(lo), vmovn_s16(hi)));
+}
+
+inline U8 load_u8(const uint8_t* p) { U8 r; QUADS r.v[i] = vld1q_u8(p + 16 * i); return r; }
+inline U8 splat_u8(uint8_t x) { U8 r; QUADS r.v[i] = vdupq_n_u8(x); return r; }
+inline U8 operator&(U8 a, U8 b) { QUADS a.v[i] = vandq_u8(a.v[i], b.v[i]); return a; }
+inline U8 operator|(U8 a, U8 b) { QUADS a.v[i] = vorrq_u8(a.v[i], b.v[i]); return a; }
+template <int N>
+inline U8 shift_bytes_right(U8 a) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(-N)); return a; }
+template <int N>
+inline U8 shift_bytes_left(U8 a) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(N)); return a; }
+inline U8 high_nibbles(U8 a) { return shift_bytes_right<4>(a); }
+inline U8 lookup(const int8_t* table16, U8 index) {
+  const uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(table16));
+  QUADS index.v[i] = vqtbl1q_u8(table, index.v[i]);
+  return index;
+}
+
+// acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; two products fit int16 (127 * 128 * 2 < 2^15)
+inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
+  int32_t word;
+  memcpy(&word, a, 4);
+  const int8x16_t b = vreinterpretq_s8_s32(vdupq_n_s32(word));
+  QUADS {
+    const int8x16_t s = vreinterpretq_s8_u8(w.v[i]);
+    const int16x8_t lo = vmull_s8(vget_low_s8(s), vget_low_s8(b)), hi = vmull_high_s8(s, b);
+    acc.v[i] = vpadalq_s16(acc.v[i], vpaddq_s16(lo, hi));
+  }
+  return acc;
+}
+// weights 0 .. 127 are the same signed
+inline I32 dot4(I32 acc, U8 w, const int8_t* a) { return dot4_signed(acc, w, a); }
+
+// Folds lanes 8 apart, then 4, 2, 1: the one written order of sums across lanes.
+inline float sum(F32 a) {
+  const float32x4_t s4 = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));
+  const float32x2_t s2 = vadd_f32(vget_low_f32(s4), vget_high_f32(s4));
+  return vget_lane_f32(s2, 0) + vget_lane_f32(s2, 1);
+}
+inline float max_lane(F32 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
+inline int32_t max_lane(I32 a) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.v[0], a.v[1]), vmaxq_s32(a.v[2], a.v[3]))); }
+inline int32_t sum(I32 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
+
+#undef QUADS

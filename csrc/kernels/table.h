@@ -1,0 +1,93 @@
+// The only contract between the engine and an instruction set: a table of plain functions.
+// Everything here is data or a pointer; kernel files must not pull in templates or inline functions of the library
+// (a copy compiled for a newer CPU could be the one that survives linking).
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/format.h"
+
+namespace llamaq {
+
+// 32 activations as int8 with their scale; what quantize_rows writes and quantized matmuls read.
+struct QuantBlock {
+  int8_t q[32];
+  float d;        // amax / 127
+  float d_sum;    // d * float(sum[0] + sum[1])
+  int32_t sum[2]; // of q[0..15] and q[16..31]
+};
+
+struct PackArgs {
+  const uint8_t* src;  // GGUF rows
+  uint8_t* dst;        // packed_bytes(rows, cols) bytes
+  int64_t rows, cols;
+  int64_t begin, end;  // groups of 16 rows to pack, of ceil(rows / 16)
+};
+
+struct MatmulArgs {
+  const uint8_t* weights;  // all rows, packed (or GGUF rows where pack is null)
+  const void* x;           // m rows of cols/32 QuantBlocks, or of cols floats
+  int m;
+  int64_t rows, cols;      // of the weights
+  int64_t begin, end;      // weight rows of this call; begin is a multiple of 16
+  float* y;                // y[i * y_stride + n - begin]
+  ptrdiff_t y_stride;
+};
+
+// One weight format on one instruction set: y = x * W^T.
+struct MatmulKernel {
+  const char* name;        // <weights>_<activations>_<rows of x>x<rows of W>; null: absent
+  bool quantized_input;    // x is QuantBlock, not float
+  int64_t (*packed_bytes)(int64_t rows, int64_t cols);
+  void (*pack)(const PackArgs&);  // null: GGUF rows are used as they are
+  void (*run)(const MatmulArgs&);
+};
+
+// Where the keys and values of one sequence lie. A page holds 32 tokens of one layer and one KV head: K as
+// [head_dim][32 tokens] (lanes are tokens), then V as [32 tokens][value_pad] (lanes are dimensions).
+struct CacheView {
+  uint8_t* base;             // page 0 of this layer and head
+  ptrdiff_t page_stride;     // bytes from a page to the next of the same layer and head
+  const int32_t* pages;      // the sequence's page numbers
+  bool f16;                  // binary16 elements, otherwise binary32
+  int head_dim, value_dim;   // elements
+};
+
+struct AttentionArgs {
+  CacheView cache;
+  const float* q;   // heads x head_dim: the query heads that share this KV head
+  int heads;
+  int tokens;       // the query sees tokens 0 .. tokens-1
+  float scale;
+  float* out;       // heads x value_dim
+  float* scratch;   // attention_scratch(value_dim) floats
+};
+
+constexpr int kPageTokens = 32;
+constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
+
+struct KernelTable {
+  const char* isa;
+  uint32_t needs;  // cpu::Feature bits
+  MatmulKernel matmul[kFormatSlots];                                     // by GGUF type number
+  void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);  // by GGUF type number
+  void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out);
+  void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);
+  void (*add)(const float* a, const float* b, float* y, int64_t n);
+  void (*scale)(float* x, float factor, int64_t n);
+  void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);
+  // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
+  void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
+  // Writes one token's K and V head into its page.
+  void (*store_kv)(const CacheView& cache, int token, const float* k, const float* v);
+  void (*attention)(const AttentionArgs&);
+  int64_t (*attention_scratch)(int value_dim);  // floats
+};
+
+extern "C" {
+extern const KernelTable llamaq_table_scalar;
+extern const KernelTable llamaq_table_avx2;
+extern const KernelTable llamaq_table_neon;
+}
+
+}  // namespace llamaq
