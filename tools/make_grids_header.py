@@ -1,6 +1,6 @@
 """Writes the IQ codebooks as C++ tables: make_grids_header.py src/llamaq/formats/grids.py OUTPUT.
 
-The build runs it with any Python; the grids file is executed by itself, so neither llamaq nor NumPy is needed.
+The build runs it with any Python. The grids file is executed by itself: neither llamaq nor NumPy is needed.
 """
 
 from __future__ import annotations
