@@ -1,0 +1,205 @@
+"""A GGUF file, or a set of split ones, mapped into memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.errors import GGUFError
+from llamaq.gguf.parse import Contents, Value, parse
+from llamaq.gguf.types import DAMAGED, ByteOrder, TensorInfo, ValueType, refusal
+
+__all__ = ["GGUFFile"]
+
+_SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
+
+
+class GGUFFile:
+    """What a model file holds: metadata, tensor table, and the tensors' bytes where the file has them.
+
+    ``path`` is the file that was given, ``paths`` every shard's in order, ``version``, ``byte_order`` and
+    ``alignment`` those of the first. ``metadata`` maps keys to int, float, bool, str or `GGUFArray`;
+    ``metadata_types`` to the type that the file gives the value (of an array, the elements). ``tensors`` maps
+    names to `TensorInfo`, in file order.
+
+    Nobody may shorten the file while it is open: reading a mapped page that is gone kills the process.
+    """
+
+    def __init__(self, path: Path, shards: tuple[_Shard, ...]) -> None:
+        first = shards[0].contents
+        self.path = path
+        self.paths = tuple(shard.path for shard in shards)
+        self.version = first.version
+        self.byte_order: ByteOrder = first.byte_order
+        self.alignment = first.alignment
+        self.metadata: Mapping[str, Value] = MappingProxyType(first.metadata)
+        self.metadata_types: Mapping[str, ValueType] = MappingProxyType(first.types)
+        self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_merged(shards))
+        self._maps: tuple[mmap.mmap, ...] = tuple(shard.map for shard in shards)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> GGUFFile:
+        """Opens a file, and with any shard of a split set (``-00001-of-00003.gguf``) all of them.
+
+        Raises GGUFError where a file is missing, unreadable, not GGUF, or says what its size contradicts.
+        """
+        given = Path(path)
+        shard = _open_shard(given)
+        return cls(given, _shards(shard) if _split_count(shard) > 1 else (shard,))
+
+    def data(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a tensor, read-only, shape (*outer dimensions, bytes of a row).
+
+        A view of the mapping, which stays valid after `close`; from a big-endian file, a little-endian copy.
+        """
+        info = self.tensors[name]
+        raw = np.frombuffer(self._map(info), dtype=np.uint8, count=info.nbytes, offset=info.offset)
+        raw = raw.reshape(*info.shape[:-1], info.format.row_bytes(info.shape[-1]))
+        if self.byte_order == "big":
+            from llamaq.formats import byteswap
+
+            raw = byteswap(info.format, raw)
+            raw.flags.writeable = False
+        return raw
+
+    def release(self, name: str) -> None:
+        """Tells the system that a tensor's pages are not needed for now; they can be read again, slowly."""
+        info = self.tensors[name]
+        start = -(-info.offset // mmap.PAGESIZE) * mmap.PAGESIZE
+        size = (info.offset + info.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
+        if size > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self._map(info).madvise(mmap.MADV_DONTNEED, start, size)
+
+    def close(self) -> None:
+        """Lets go of the file. Views and arrays handed out stay valid, and keep the mapping alive."""
+        self._maps = ()
+
+    def __enter__(self) -> GGUFFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"GGUFFile({str(self.path)!r}, {len(self.metadata)} keys, {len(self.tensors)} tensors)"
+
+    def _map(self, info: TensorInfo) -> mmap.mmap:
+        if not self._maps:
+            raise ValueError(f"{self.path}: the file is closed")
+        return self._maps[info.shard]
+
+
+@dataclass(frozen=True)
+class _Shard:
+    path: Path
+    map: mmap.mmap
+    contents: Contents
+
+
+def _open_shard(path: Path, index: int = 0) -> _Shard:
+    mapped = _map_file(path)
+    return _Shard(path, mapped, parse(memoryview(mapped), str(path), shard=index))
+
+
+def _map_file(path: Path) -> mmap.mmap:
+    # O_NONBLOCK: a FIFO must be refused, not waited for; O_BINARY: Windows would translate line ends
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        raise GGUFError(f"{path}: no such file; check the path") from None
+    except PermissionError as error:
+        remedy = "give a GGUF file, not a folder" if path.is_dir() else "ask for the right to read it"
+        raise GGUFError(f"{path}: cannot be opened: {error.strerror}; {remedy}") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise GGUFError(f"{path}: cannot be opened: {error}; check the path") from None
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise GGUFError(f"{path}: expected a file, got a folder; give the .gguf file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise GGUFError(f"{path}: expected a file, got a pipe or device; save the model to a file first")
+        if status.st_size == 0:
+            raise refusal(str(path), 0, "header", "a GGUF file", "an empty file")
+        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+        raise GGUFError(f"{path}: cannot be mapped: {error}; copy it to a local disk") from None
+    finally:
+        os.close(descriptor)
+
+
+def _split_value(shard: _Shard, key: str) -> int | None:
+    """One of the three numbers that tie shards together; None where the file does not have it."""
+    value = shard.contents.metadata.get(key)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+        raise GGUFError(f"{shard.path}: key {key!r}: expected an integer, got {value!r}; {DAMAGED}")
+    return value
+
+
+def _split_count(shard: _Shard) -> int:
+    return _split_value(shard, "split.count") or 1
+
+
+def _shards(given: _Shard) -> tuple[_Shard, ...]:
+    """Opens the set that ``given`` belongs to, and sees that its members agree on who is who."""
+    count = _split_count(given)
+    name = _SHARD_NAME.fullmatch(given.path.name)
+    if name is None or int(name["count"]) != count:
+        pattern = f"NAME-00001-of-{count:05}.gguf"
+        raise GGUFError(
+            f"{given.path}: key 'split.count': expected a name like {pattern} for a part of {count}, "
+            f"got {given.path.name!r}; give the parts their names back"
+        )
+    shards = []
+    for index in range(count):
+        path = given.path.with_name(f"{name['stem']}-{index + 1:05}-of-{count:05}.gguf")
+        if not path.exists():
+            raise GGUFError(
+                f"{path}: no such file: part {index + 1} of {count} is missing; put all parts in one folder"
+            )
+        shards.append(_open_shard(path, index))
+    for index, shard in enumerate(shards):
+        for key, expected in (("split.no", index), ("split.count", count)):
+            if (got := _split_value(shard, key)) != expected:
+                raise GGUFError(
+                    f"{shard.path}: key {key!r}: expected {expected}, got {got}; "
+                    "the parts belong to different models or were renamed: download them again"
+                )
+        first, order = shards[0].contents.byte_order, shard.contents.byte_order
+        if order != first:
+            raise GGUFError(
+                f"{shard.path}: expected {first}-endian as in the first part, got {order}-endian; "
+                "convert the model again"
+            )
+    return tuple(shards)
+
+
+def _merged(shards: tuple[_Shard, ...]) -> dict[str, TensorInfo]:
+    tensors: dict[str, TensorInfo] = {}
+    for shard in shards:
+        for name, info in shard.contents.tensors.items():
+            if name in tensors:
+                first = shards[tensors[name].shard].path
+                raise GGUFError(
+                    f"{shard.path}: tensor {name!r}: expected each tensor once, got one that {first} "
+                    "also has; download the parts again"
+                )
+            tensors[name] = info
+    expected = _split_value(shards[0], "split.tensors.count")
+    if len(shards) > 1 and expected is not None and expected != len(tensors):
+        raise GGUFError(
+            f"{shards[0].path}: key 'split.tensors.count': expected {expected} tensors in all parts, "
+            f"got {len(tensors)}; download the parts again"
+        )
+    return tensors
