@@ -90,7 +90,7 @@ def _in_lanes(x: F32) -> F32:
     """(..., n) as (..., steps, 16). Zeros fill the tail; a lane that starts at +0 never notices them."""
     missing = -x.shape[-1] % LANES
     padded = np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, missing)])
-    return padded.reshape(*x.shape[:-1], -1, LANES)
+    return padded.reshape(*x.shape[:-1], padded.shape[-1] // LANES, LANES)
 
 
 def lane_sum(x: F32) -> F32:
@@ -156,7 +156,7 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
 
 def quantize_rows(x: F32) -> tuple[NDArray[np.int32], F32]:
     """Activations (rows, k) as integers in -127…127 (rows, k/32, 32) and scales (rows, k/32)."""
-    blocks = x.reshape(*x.shape[:-1], -1, QUANT_BLOCK)
+    blocks = x.reshape(*x.shape[:-1], x.shape[-1] // QUANT_BLOCK, QUANT_BLOCK)
     magnitude = (np.ascontiguousarray(blocks).view(np.uint32) & np.uint32(0x7FFFFFFF)).max(-1)
     amax = magnitude.view(np.float32)
     usable = np.isfinite(amax) & (amax >= np.float32(2.0**-100))

@@ -31,6 +31,9 @@ class Norm:
     weight: str
     eps: float
 
+    def __str__(self) -> str:
+        return self.weight
+
 
 @dataclass(frozen=True)
 class Value:
@@ -44,7 +47,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Op:
-    """One step of a plan. ``outs`` and ``ins`` are slots.
+    """One step of a plan. ``outs`` and ``ins`` are slots, ``cols`` the floats a row of each output.
 
     ``weights`` are full tensor names, as are the names in ``attrs``:
 
@@ -62,6 +65,7 @@ class Op:
 
     kind: str
     outs: tuple[int, ...]
+    cols: tuple[int, ...]
     ins: tuple[int, ...]
     weights: tuple[str, ...] = ()
     attrs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
@@ -105,12 +109,19 @@ class Plan:
         """Bytes of all slots for a step of ``rows`` tokens."""
         return 4 * rows * sum(self.slot_cols)
 
+    @property
+    def cache_shape(self) -> tuple[int, int, int]:
+        """Layers, most KV heads of a layer and head dimension of the cache."""
+        heads = max((layer.kv_heads for layer in self.kv_layers), default=1)
+        head_dim = max((layer.head_dim for layer in self.kv_layers), default=1)
+        return max((layer.layer for layer in self.kv_layers), default=0) + 1, heads, head_dim
+
     def __str__(self) -> str:
-        return "\n".join(_line(i, op, self.slot_cols) for i, op in enumerate(self.ops))
+        return "\n".join(_line(i, op) for i, op in enumerate(self.ops))
 
 
-def _line(index: int, op: Op, slot_cols: tuple[int, ...]) -> str:
-    outs = " ".join(f"s{s}[{slot_cols[s]}]" for s in op.outs)
+def _line(index: int, op: Op) -> str:
+    outs = " ".join(f"s{s}[{c}]" for s, c in zip(op.outs, op.cols, strict=True))
     ins = " ".join(f"s{s}" for s in op.ins)
     attrs = " ".join(f"{k}={v}" for k, v in op.attrs.items() if k != "biases" and v is not None)
     biases = " ".join(f"+{b}" for b in op.attrs.get("biases", ()) if b is not None)
@@ -233,6 +244,7 @@ class Graph:
             Op(
                 op.kind,
                 tuple(slot[v.id] for v in op.outs),
+                tuple(v.cols for v in op.outs),
                 tuple(slot[v.id] for v in op.ins),
                 op.weights,
                 MappingProxyType(dict(op.attrs)),
