@@ -117,13 +117,14 @@ def _map_file(path: Path) -> mmap.mmap:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         descriptor = os.open(path, flags)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise GGUFError(f"{path}: no such file; check the path") from None
     except PermissionError as error:
         remedy = "give a GGUF file, not a folder" if path.is_dir() else "ask for the right to read it"
         raise GGUFError(f"{path}: cannot be opened: {error.strerror}; {remedy}") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise GGUFError(f"{path}: cannot be opened: {error}; check the path") from None
+        reason = getattr(error, "strerror", None) or error
+        raise GGUFError(f"{path}: cannot be opened: {reason}; check the path") from None
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):

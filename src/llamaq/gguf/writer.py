@@ -56,7 +56,7 @@ def write_gguf(
     of the wrong size or a full disk. Whatever is raised, ``path`` stays as it was.
     """
     target = Path(path)
-    listed = [TensorData(*tensor) for tensor in tensors]
+    listed = list(tensors)
     header, places, size = _layout(str(target), metadata, listed, types or {})
     with atomic_file(target) as file:
         file.write(header)
@@ -120,10 +120,10 @@ def _packed_value(value: Writable, type: ValueType | None) -> bytes:
         head = struct.pack("<IIQ", ValueType.ARRAY, value.element_type, len(value))
         return head + value.little_endian()
     if isinstance(value, bool | int | float | str | bytes | np.generic):
-        type = _numpy_type(value) or _common_type([value]) if type is None else type
+        type = _own_type(value, [value]) if type is None else type
         return struct.pack("<I", type) + _packed_items([value], type)
     items = value.tolist() if isinstance(value, GGUFArray | np.ndarray) else list(value)
-    type = _numpy_type(value) or _common_type(items) if type is None else type
+    type = _own_type(value, items) if type is None else type
     return struct.pack("<IIQ", ValueType.ARRAY, type, len(items)) + _packed_items(items, type)
 
 
@@ -137,14 +137,12 @@ def _packed_items(items: list[Any], type: ValueType) -> bytes:
     return struct.pack(f"<{len(items)}{type.code}", *items)
 
 
-def _numpy_type(value: object) -> ValueType | None:
-    if not isinstance(value, np.generic | np.ndarray):
-        return None
-    return _NUMPY_TYPES.get(value.dtype.newbyteorder("="))
-
-
-def _common_type(items: list[Any]) -> ValueType:
-    """The type for values that have none of their own."""
+def _own_type(value: Writable, items: list[Any]) -> ValueType:
+    """The type of a NumPy value, else the one that fits all ``items`` of the value."""
+    if isinstance(value, np.generic | np.ndarray):
+        type = _NUMPY_TYPES.get(value.dtype.newbyteorder("="))
+        if type is not None:
+            return type
     if items and all(isinstance(item, bool) for item in items):
         return ValueType.BOOL
     if items and all(isinstance(item, int) for item in items):
@@ -152,11 +150,11 @@ def _common_type(items: list[Any]) -> ValueType:
             limits = np.iinfo(candidate.code)
             if limits.min <= min(items) and max(items) <= limits.max:
                 return candidate
-    if items and all(isinstance(item, int | float) for item in items):
+    elif items and all(isinstance(item, int | float) for item in items):
         return ValueType.FLOAT32
     if items and all(isinstance(item, str | bytes) for item in items):
         return ValueType.STRING
-    kinds = ", ".join(sorted({type(item).__name__ for item in items})) or "no elements"
+    kinds = ", ".join(sorted({item.__class__.__name__ for item in items})) or "no elements"
     raise TypeError(f"expected booleans, numbers or strings that one type holds, got {kinds}")
 
 

@@ -1,0 +1,203 @@
+"""The compiled engine: packs a model's tensors, keeps the thread team, runs forward passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq import _core
+from llamaq.errors import ModelError
+from llamaq.formats import Format, can_decode, decode
+from llamaq.graph import Norm, Op, Plan
+from llamaq.kv_cache import KVCache
+from llamaq.models import Rope
+from llamaq.step import Step
+
+__all__ = ["Engine", "Tensors", "packed_bytes"]
+
+Progress = Callable[[int, int], None]
+
+
+class Info(Protocol):
+    """What the engine asks of a tensor's entry (``gguf.TensorInfo``)."""
+
+    @property
+    def format(self) -> Format: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Tensors(Protocol):
+    """Where the engine gets tensors from (``gguf.GGUFFile``, or a stand-in in tests)."""
+
+    @property
+    def tensors(self) -> Mapping[str, Info]: ...
+    def data(self, name: str) -> NDArray[np.uint8]: ...
+    def release(self, name: str) -> None: ...
+
+
+def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
+    """Bytes of memory that the plan's weights take once packed; embedding tables stay in the file."""
+    matrices = {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
+    return sum(
+        _core.packed_bytes(_runnable(name, tensors[name]).id, *tensors[name].shape) for name in matrices
+    )
+
+
+def _runnable(name: str, info: Info) -> Format:
+    if not can_decode(info.format):
+        raise ModelError(
+            f"tensor {name!r} is in the format {info.format.name}, for which llamaq has no decoder; "
+            "quantize the model to another format"
+        )
+    return info.format
+
+
+class Engine:
+    """A plan with its weights, ready to run on ``threads`` threads, in steps of up to ``max_rows`` rows.
+
+    ``progress`` is called with the bytes loaded so far and in total. The tensors' source must stay valid
+    while the engine lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
+    that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Tensors,
+        *,
+        threads: int,
+        max_rows: int = 512,
+        progress: Progress | None = None,
+    ) -> None:
+        self.plan = plan
+        self.max_rows = max_rows
+        self._team = _core.ThreadTeam(threads)
+        self._weights = _core.Weights()
+        self._load(source, progress or (lambda done, total: None))
+        ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
+        self._executor = _core.Executor(
+            [self._lowered(op, ropes) for op in plan.ops],
+            list(plan.slot_cols),
+            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
+            plan.cache_shape,
+            self._weights,
+            self._team,
+            max_rows,
+        )
+
+    @property
+    def isa(self) -> str:
+        """The SIMD level that runs."""
+        return str(self._weights.isa)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the team, the caller's included."""
+        return int(self._team.size)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of activations and scratch."""
+        return int(self._executor.scratch_bytes)
+
+    def cancel(self) -> None:
+        """From another thread: the forward pass that runs ends with ``CancelledError``."""
+        self._team.cancel()
+
+    def forward(self, step: Step, cache: KVCache, *, op_limit: int = -1) -> NDArray[np.float32]:
+        """Logits of the wanted rows, float32 (wanted, vocabulary); the step's tokens go to the cache.
+
+        Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
+        continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
+        Ctrl-C and ``CancelledError``; the cache then holds what it held before.
+        """
+        if len(step) > self.max_rows:
+            raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
+        sequences, rows = np.unique(step.sequences, return_inverse=True)
+        ends = {}
+        for sequence in sequences.tolist():
+            positions = step.positions[step.sequences == sequence]
+            if positions[0] > cache.length(sequence):
+                raise ValueError(
+                    f"sequence {sequence} has {cache.length(sequence)} tokens; the step begins at {positions[0]}"
+                )
+            ends[sequence] = int(positions[-1]) + 1
+        for sequence, end in ends.items():
+            cache.truncate(sequence, end - int((step.sequences == sequence).sum()))
+            cache.reserve(sequence, end)
+        selected = np.nonzero(step.wanted)[0].astype(np.int32)
+        logits = np.empty((len(selected), self.plan.out_cols), np.float32)
+        self._executor.forward(
+            step.tokens, step.positions, rows.astype(np.int32), cache.table(sequences.tolist()),
+            cache.data, cache.cache_type == "f16", selected, logits, op_limit,
+        )  # fmt: skip
+        for sequence, end in ends.items():
+            cache.commit(sequence, end)
+        return logits
+
+    def slot(self, index: int, rows: int, cols: int) -> NDArray[np.float32]:
+        """A copy of a slot after ``forward`` (with ``op_limit``: as the last op that ran left it)."""
+        return np.asarray(self._executor.slot(index, rows, cols))
+
+    def _load(self, source: Tensors, progress: Progress) -> None:
+        """Packs matrices, copies vectors, leaves embedding tables where they are."""
+        self._packed: dict[str, int] = {}
+        self._vectors: dict[str, int] = {}
+        self._tables: dict[str, int] = {}
+        uses = [(name, op.kind) for op in self.plan.ops for name in op.tensors()]
+        total, done = sum({name: source.tensors[name].nbytes for name, _ in uses}.values()), 0
+        tables = {op.weights[0] for op in self.plan.ops if op.kind == "embed"}
+        for name, kind in dict.fromkeys(uses):
+            info = source.tensors[name]
+            fmt, data = _runnable(name, info), source.data(name)
+            if len(info.shape) == 1:
+                self._vectors[name] = self._weights.vector(
+                    np.ascontiguousarray(decode(fmt, data), np.float32)
+                )
+            elif kind == "embed":
+                self._tables[name] = self._weights.raw(fmt.id, *info.shape, data)
+                continue
+            else:
+                self._packed[name] = self._weights.pack(fmt.id, *info.shape, data, self._team)
+                if name not in tables:
+                    source.release(name)
+            done += info.nbytes
+            progress(done, total)
+        progress(total, total)
+
+    def _lowered(self, op: Op, ropes: list[Rope]) -> tuple[object, ...]:
+        """The op as the tuple that ``_core.Executor`` takes (csrc/engine/plan.h)."""
+        attrs = op.attrs
+        if op.kind == "embed":
+            return ("embed", op.outs[0], self._tables[op.weights[0]], attrs["scale"])
+        if op.kind == "rms_norm":
+            return ("rms_norm", op.ins[0], op.outs[0], self._vectors[op.weights[0]], attrs["eps"])
+        if op.kind == "linear":
+            residual = op.ins[1] if len(op.ins) > 1 else -1
+            return ("linear", op.ins[0], self._norm(attrs["norm"]), self._projections(op), residual)
+        if op.kind == "glu_linear":
+            gate, up = self._projections(op)
+            return ("glu_linear", op.ins[0], self._norm(attrs["norm"]), gate, up)
+        if op.kind == "attention":
+            rope = -1 if attrs["rope"] is None else ropes.index(attrs["rope"])
+            return (
+                "attention", *op.ins, op.outs[0], attrs["layer"], attrs["heads"], attrs["kv_heads"],
+                attrs["head_dim"], attrs["scale"], rope,
+            )  # fmt: skip
+        if op.kind == "select_rows":
+            return ("select_rows", op.ins[0], op.outs[0], op.cols[0])
+        raise ModelError(f"the compiled engine has no op {op.kind!r}")
+
+    def _norm(self, norm: Norm | None) -> tuple[int, float]:
+        return (-1, 0.0) if norm is None else (self._vectors[norm.weight], norm.eps)
+
+    def _projections(self, op: Op) -> list[tuple[int, int, int]]:
+        biases = (-1 if bias is None else self._vectors[bias] for bias in op.attrs["biases"])
+        outs = (*op.outs, -1)  # glu_linear: `up` has no slot of its own
+        return [(out, self._packed[name], bias) for out, name, bias in zip(outs, op.weights, biases)]  # noqa: B905

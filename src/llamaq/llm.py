@@ -1,0 +1,282 @@
+"""``LLM``: a loaded model, its tokenizer and its cache behind one small class."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from llamaq import _core
+from llamaq.engine import Engine, Progress
+from llamaq.errors import ContextOverflowError, TokenizerError
+from llamaq.formats import decode
+from llamaq.generate import Event, FinishReason, common_prefix, events, read_prompt
+from llamaq.gguf import GGUFFile, Value
+from llamaq.graph import Plan
+from llamaq.kv_cache import CacheType, KVCache
+from llamaq.memory import MemoryNeed, check_memory, fitting_context, memory_need
+from llamaq.models import ROPE_FREQS, HParams, build_plan
+from llamaq.sampling import Sampler, SamplingParams
+from llamaq.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["LLM", "Completion", "Usage", "plan_of"]
+
+logger = logging.getLogger("llamaq")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of tokens and seconds. ``cached_tokens`` of the prompt were in the cache already."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prompt_seconds: float
+    completion_seconds: float
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+
+
+def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
+    """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+    info = file.tensors.get(ROPE_FREQS)
+    freqs = None if info is None else decode(info.format, file.data(ROPE_FREQS)).ravel().tolist()
+    return build_plan(file.metadata, shapes, rope_freqs=freqs)
+
+
+class LLM:
+    """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
+
+    ``tokenizer``, ``hparams``, ``plan``, ``metadata``, ``memory`` and ``n_ctx`` (the context in tokens) may be
+    read; ``usage`` is that of the latest generation. One generation runs at a time.
+    """
+
+    def __init__(self, file: GGUFFile, tokenizer: Tokenizer, hparams: HParams, engine: Engine, cache: KVCache,
+                 memory: MemoryNeed) -> None:  # fmt: skip
+        self.tokenizer = tokenizer
+        self.hparams = hparams
+        self.memory = memory
+        self.usage = Usage(0, 0, 0, 0.0, 0.0)
+        self.seed = 0
+        self._file: GGUFFile | None = file
+        self._engine: Engine | None = engine
+        self._cache: KVCache | None = cache
+        self._ids: list[int] = []
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        n_ctx: int | None = None,
+        threads: int | None = None,
+        n_batch: int = 512,
+        cache_type: CacheType = "f16",
+        pre: str | None = None,
+        progress: Progress | None = None,
+    ) -> LLM:
+        """Loads a GGUF file.
+
+        ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
+        not allow it; ``threads`` None takes the CPUs that this process may use; ``n_batch`` is the number of
+        prompt tokens read at once; ``pre`` overrides the file's pre-tokenizer. ``progress`` gets bytes done
+        and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files that cannot be used,
+        ``InsufficientMemoryError`` before anything is allocated.
+        """
+        file = GGUFFile.open(path)
+        try:
+            hparams, plan = plan_of(file)
+            tokenizer = load_tokenizer(file.metadata, pre=pre)
+            if tokenizer.n_vocab > hparams.vocab_size:
+                raise TokenizerError(
+                    f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
+                    "the file mixes two models"
+                )
+            n_ctx = _context(plan, file, hparams, n_ctx, cache_type, n_batch)
+            memory = memory_need(plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=n_batch)
+            check_memory(memory)
+            cache = KVCache(plan, n_ctx, cache_type)
+            engine = Engine(
+                plan, file, threads=threads or _core.available_cpus(), max_rows=n_batch, progress=progress
+            )
+        except BaseException:
+            file.close()
+            raise
+        return cls(file, tokenizer, hparams, engine, cache, memory)
+
+    def __enter__(self) -> LLM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees weights, cache and threads at once."""
+        self._engine = self._cache = None
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    @property
+    def engine(self) -> Engine:
+        if self._engine is None:
+            raise ValueError("the model is closed")
+        return self._engine
+
+    @property
+    def cache(self) -> KVCache:
+        if self._cache is None:
+            raise ValueError("the model is closed")
+        return self._cache
+
+    @property
+    def plan(self) -> Plan:
+        return self.engine.plan
+
+    @property
+    def metadata(self) -> Mapping[str, Value]:
+        if self._file is None:
+            raise ValueError("the model is closed")
+        return self._file.metadata
+
+    @property
+    def n_ctx(self) -> int:
+        return self.cache.n_ctx
+
+    def prompt_ids(self, prompt: str | bytes | Sequence[int]) -> list[int]:
+        """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;
+        ids are taken as they are; an empty prompt is BOS alone.
+
+        Raises ``ContextOverflowError`` for a prompt longer than the context.
+        """
+        if isinstance(prompt, str | bytes):
+            ids = self.tokenizer.encode(prompt, parse_special=True)
+        else:
+            ids = list(prompt)
+        if not ids:
+            if self.tokenizer.bos_id is None:
+                raise TokenizerError(
+                    "the prompt is empty and the model has no BOS token to start from; give a prompt"
+                )
+            ids = [self.tokenizer.bos_id]
+        if len(ids) > self.n_ctx:
+            raise ContextOverflowError(
+                f"the prompt has {len(ids)} tokens, the context {self.n_ctx}; shorten it or raise the context (-c)",
+                needed=len(ids), available=self.n_ctx,
+            )  # fmt: skip
+        return ids
+
+    def stream(
+        self,
+        prompt: str | bytes | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        sampling: SamplingParams | None = None,
+        stop: Sequence[str] = (),
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Iterator[Event]:
+        """Yields the answer piece by piece; the last event has the finish reason.
+
+        ``max_tokens`` None means until an end token, a stop string or the end of the context. ``progress``
+        gets the prompt tokens read and in total. What the cache holds of the prompt already is not read
+        again. Raises what ``prompt_ids`` raises, before the first event.
+        """
+        ids = self.prompt_ids(prompt)
+        return self._stream(ids, max_tokens, Sampler(sampling or SamplingParams()), stop, progress)
+
+    def _stream(
+        self,
+        ids: list[int],
+        max_tokens: int | None,
+        sampler: Sampler,
+        stop: Sequence[str],
+        progress: Callable[[int, int], None] | None,
+    ) -> Iterator[Event]:
+        self.seed = sampler.seed
+        cached = min(common_prefix(ids, self._ids), len(ids) - 1)  # the last token's logits are always needed
+        began = time.perf_counter()
+        self._ids = ids[:cached]
+        logits = read_prompt(self.engine, self.cache, ids, cached, progress)
+        prompt_tokens = len(ids)
+        self._ids = ids
+        read = time.perf_counter()
+        made = 0
+        for event in events(
+            self.engine, self.cache, self.tokenizer, ids, logits, sampler, max_tokens=max_tokens, stop=stop
+        ):
+            made += event.token is not None and event.token not in self.tokenizer.eog_ids
+            now = time.perf_counter()
+            self.usage = Usage(prompt_tokens, cached, made, read - began, now - read)
+            yield event
+
+    def generate(
+        self,
+        prompt: str | bytes | Sequence[int],
+        *,
+        max_tokens: int | None = None,
+        sampling: SamplingParams | None = None,
+        stop: Sequence[str] = (),
+    ) -> Completion:
+        """The whole answer at once; arguments and errors as in ``stream``."""
+        parts: list[str] = []
+        tokens: list[int] = []
+        reason: FinishReason | None = None
+        for event in self.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop):
+            parts.append(event.text)
+            if event.token is not None and event.token not in self.tokenizer.eog_ids:
+                tokens.append(event.token)
+            reason = event.finish_reason
+        assert reason is not None
+        return Completion("".join(parts), tuple(tokens), reason, self.usage, self.seed)
+
+    def logits(self, tokens: Sequence[int]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """Logits after each of the tokens, float32 (tokens, vocabulary), read from an empty context.
+
+        Raises ``ContextOverflowError`` where they exceed the context.
+        """
+        from llamaq.step import Step
+
+        ids = self.prompt_ids(tokens)
+        self._ids = []
+        size = self.engine.max_rows
+        chunks = [
+            self.engine.forward(Step.of(ids[i : i + size], start=i, wanted="all"), self.cache)
+            for i in range(0, len(ids), size)
+        ]
+        return np.concatenate(chunks)
+
+
+def _context(
+    plan: Plan, file: GGUFFile, hparams: HParams, n_ctx: int | None, cache_type: CacheType, n_batch: int
+) -> int:
+    if n_ctx is not None and n_ctx < 0:
+        raise ValueError(f"n_ctx must be positive, or None or 0 for the model's own, got {n_ctx}")
+    if n_ctx:
+        return n_ctx
+    fits = fitting_context(
+        plan, file.tensors, hparams.context_length, cache_type=cache_type, max_rows=n_batch
+    )
+    if fits < hparams.context_length:
+        logger.warning(
+            "the context is %d tokens instead of the model's %d, to fit the memory",
+            fits,
+            hparams.context_length,
+        )
+    return fits

@@ -1,0 +1,100 @@
+"""What a model needs in memory, known from its header, and what the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamaq.engine import Info, packed_bytes
+from llamaq.errors import InsufficientMemoryError
+from llamaq.graph import Plan
+from llamaq.kv_cache import CacheType, cache_bytes
+
+__all__ = ["MemoryNeed", "available_memory", "check_memory", "fitting_context", "memory_need"]
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and activations with scratch."""
+
+    weights: int
+    cache: int
+    scratch: int
+    n_ctx: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.scratch
+
+
+def memory_need(
+    plan: Plan, tensors: Mapping[str, Info], n_ctx: int, *, cache_type: CacheType = "f16", max_rows: int = 512
+) -> MemoryNeed:
+    """What loading the model with a context of ``n_ctx`` tokens takes."""
+    # Twice the slots: normed and quantized copies of a step's rows lie beside them.
+    return MemoryNeed(
+        packed_bytes(plan, tensors),
+        cache_bytes(plan, n_ctx, cache_type),
+        2 * plan.scratch_bytes(max_rows),
+        n_ctx,
+    )
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take: the system's free and reclaimable memory, or less where a cgroup
+    limits it; None where neither can be found out."""
+    limits = [n for n in (_system_available(), _cgroup_available()) if n is not None]
+    return min(limits, default=None)
+
+
+def _system_available() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    return None
+
+
+def _cgroup_available() -> int | None:
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
+        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")
+        return None if limit == "max" else max(0, int(limit) - int(used))
+    except (OSError, ValueError):
+        return None
+
+
+def check_memory(need: MemoryNeed) -> None:
+    """Raises ``InsufficientMemoryError``, with the numbers, where the need exceeds what is available."""
+    available = available_memory()
+    if available is not None and need.total > available:
+        raise InsufficientMemoryError(
+            f"the model needs {_gib(need.total)} (weights {_gib(need.weights)}, cache of {need.n_ctx} tokens "
+            f"{_gib(need.cache)}, scratch {_gib(need.scratch)}), but {_gib(available)} are available; "
+            "choose a shorter context (-c), a smaller model, or free memory",
+            needed=need.total, available=available,
+        )  # fmt: skip
+
+
+def fitting_context(
+    plan: Plan,
+    tensors: Mapping[str, Info],
+    wanted: int,
+    *,
+    cache_type: CacheType = "f16",
+    max_rows: int = 512,
+) -> int:
+    """The longest context up to ``wanted`` that fits, in whole 256 tokens where it must be cut (at least 256)."""
+    available = available_memory()
+    while available is not None and wanted > 256:
+        if memory_need(plan, tensors, wanted, cache_type=cache_type, max_rows=max_rows).total <= available:
+            break
+        wanted = max(256, wanted // 2 // 256 * 256)
+    return wanted
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

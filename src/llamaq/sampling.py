@@ -1,0 +1,129 @@
+"""Choosing the next token from logits. The same seed gives the same choices on every level and thread count."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Sampler", "SamplingParams"]
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """Settings of the chain penalties, top-k, top-p, min-p, temperature; defaults are llama.cpp's.
+
+    ``temperature`` 0 (or less) takes the most likely token. ``top_k`` 0, ``top_p`` 1 and ``min_p`` 0 turn
+    those samplers off; ``repeat_penalty`` 1 turns the penalty on the last ``repeat_last_n`` tokens off (-1:
+    all tokens). ``seed`` None draws a random one. Raises ``ValueError`` for a value out of range.
+    """
+
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.05
+    repeat_penalty: float = 1.0
+    repeat_last_n: int = 64
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("temperature", -math.inf, math.inf),
+            ("top_p", 0.0, 1.0),
+            ("min_p", 0.0, 1.0),
+            ("repeat_penalty", 0.0, math.inf),
+        ):
+            value = getattr(self, name)
+            if not (low <= value <= high) or math.isinf(value):
+                raise ValueError(f"{name} must be a number from {low} to {high}, got {value}")
+        if self.repeat_penalty == 0.0:
+            raise ValueError("repeat_penalty must be greater than 0; 1 turns it off")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or greater, got {self.top_k}")
+        if self.repeat_last_n < -1:
+            raise ValueError(f"repeat_last_n must be -1 (all) or greater, got {self.repeat_last_n}")
+
+
+class Sampler:
+    """Draws tokens after ``params``; ``seed`` is the one in use."""
+
+    def __init__(self, params: SamplingParams) -> None:
+        self.params = params
+        self.seed = random.SystemRandom().getrandbits(32) if params.seed is None else params.seed
+        self._random = random.Random(self.seed)
+
+    def sample(self, logits: NDArray[np.float32], history: Sequence[int]) -> int:
+        """The next token: ``logits`` (vocabulary,), ``history`` all tokens so far, prompt included.
+
+        Raises ``ValueError`` where the logits are not numbers (a damaged model).
+        """
+        p = self.params
+        logits = self._penalized(logits, history)
+        best = int(logits.argmax())
+        if not math.isfinite(logits[best]):
+            raise ValueError("the model gave logits that are not numbers; its file is probably damaged")
+        if p.temperature <= 0:
+            return best
+        ids, scores = _top_k(logits, p.top_k)
+        weights = _softmax(scores)
+        keep = min(_kept_by_top_p(weights, p.top_p), _kept_by_min_p(weights, p.min_p))
+        weights = _softmax(scores[:keep], p.temperature)
+        return int(ids[self._draw(weights)])
+
+    def _penalized(self, logits: NDArray[np.float32], history: Sequence[int]) -> NDArray[np.float32]:
+        p = self.params
+        if p.repeat_penalty == 1.0 or p.repeat_last_n == 0 or not history:
+            return logits
+        seen = np.unique(history if p.repeat_last_n < 0 else history[-p.repeat_last_n :])
+        logits = logits.copy()
+        values, penalty = logits[seen], np.float32(p.repeat_penalty)
+        logits[seen] = np.where(values > 0, values / penalty, values * penalty)
+        return logits
+
+    def _draw(self, weights: list[float]) -> int:
+        point = self._random.random() * math.fsum(weights)
+        for index, weight in enumerate(weights):
+            point -= weight
+            if point < 0:
+                return index
+        return len(weights) - 1
+
+
+def _top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Ids and logits of the k greatest (all where k is 0), in descending order; equal ones by id."""
+    ids = np.arange(len(logits))
+    if 0 < k < len(logits):
+        threshold = np.partition(logits, -k)[-k]
+        ids = np.nonzero(logits >= threshold)[0]
+    order = np.argsort(-logits[ids], kind="stable")
+    ids = ids[order][: k or None]
+    return ids, logits[ids]
+
+
+def _softmax(scores: NDArray[np.float32], temperature: float = 1.0) -> list[float]:
+    # math.exp on few numbers: NumPy's own exp differs between CPUs in its last bit.
+    top = float(scores[0])
+    weights = [math.exp((float(s) - top) / temperature) for s in scores]
+    total = math.fsum(weights)
+    return [w / total for w in weights]
+
+
+def _kept_by_top_p(weights: list[float], top_p: float) -> int:
+    """How many of the descending weights reach the sum ``top_p`` (at least one)."""
+    if top_p >= 1.0:
+        return len(weights)
+    total = 0.0
+    for index, weight in enumerate(weights):
+        total += weight
+        if total >= top_p:
+            return index + 1
+    return len(weights)
+
+
+def _kept_by_min_p(weights: list[float], min_p: float) -> int:
+    """How many of the descending weights are at least ``min_p`` times the first."""
+    return max(1, sum(weight >= min_p * weights[0] for weight in weights))
