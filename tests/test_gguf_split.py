@@ -89,7 +89,7 @@ def test_parts_that_do_not_belong_together(split: Path, part: int, content: byte
         GGUFFile.open(_part(split, 0))
 
 
-@pytest.mark.parametrize("name", ["model.gguf", "my-model-00001-of-00002.gguf", "my-model-1-of-3.gguf"])
+@pytest.mark.parametrize("name", ["model.gguf", "m-00001-of-00002.gguf", "m-1-of-3.gguf", "m-00004-of-00003.gguf"])
 def test_a_renamed_part_is_refused(split: Path, name: str) -> None:
     renamed = _part(split, 0).rename(split / name)
     with pytest.raises(GGUFError, match=r"split.count.*NAME-00001-of-00003.gguf.*names back"):

@@ -25,9 +25,7 @@ class GGUFArray(Sequence[Scalar]):
     `bytes_list`. The array keeps the file's mapping alive, also after the file was closed.
     """
 
-    def __init__(
-        self, element_type: ValueType, length: int, packed: memoryview, byte_order: ByteOrder
-    ) -> None:
+    def __init__(self, element_type: ValueType, length: int, packed: memoryview, byte_order: ByteOrder) -> None:
         self.element_type = element_type
         self._length = length
         self._packed = packed

@@ -156,7 +156,7 @@ def _shards(given: _Shard) -> tuple[_Shard, ...]:
     """Opens the set that ``given`` belongs to, and sees that its members agree on who is who."""
     count = _split_count(given)
     name = _SHARD_NAME.fullmatch(given.path.name)
-    if name is None or int(name["count"]) != count:
+    if name is None or int(name["count"]) != count or not 1 <= int(name["number"]) <= count:
         pattern = f"NAME-00001-of-{count:05}.gguf"
         raise GGUFError(
             f"{given.path}: key 'split.count': expected a name like {pattern} for a part of {count}, "

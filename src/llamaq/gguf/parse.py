@@ -95,9 +95,7 @@ def _read_version(data: memoryview, path: str) -> tuple[int, ByteOrder]:
     if version in (2, 3):
         return version, byte_order
     if version == 1:
-        remedy = (
-            "it is a draft of August 2023: convert the original model again, or download a newer GGUF of it"
-        )
+        remedy = "it is a draft of August 2023: convert the original model again, or download a newer GGUF of it"
     else:
         remedy = "update llamaq if the file is newer than it; else " + DAMAGED
     raise refusal(path, 4, "header", "GGUF version 2 or 3", f"version {version}", remedy)
@@ -160,8 +158,8 @@ class _Cursor:
     def type(self, what: str) -> ValueType:
         at = self.position
         number = self.integer(ValueType.UINT32, what)
-        if number > max(ValueType):
-            raise self.refuse(at, f"a value type from 0 to {max(ValueType):d}", number)
+        if number > ValueType.FLOAT64:
+            raise self.refuse(at, f"a value type from 0 to {ValueType.FLOAT64:d}", number)
         return ValueType(number)
 
 

@@ -75,8 +75,6 @@ def shown(text: str | bytes) -> str:
     return repr(text) if len(text) <= 80 else f"{text[:60]!r}... ({len(text)} long)"
 
 
-def refusal(
-    path: str, offset: int, where: str, expected: str, got: object, remedy: str = DAMAGED
-) -> GGUFError:
+def refusal(path: str, offset: int, where: str, expected: str, got: object, remedy: str = DAMAGED) -> GGUFError:
     """The error for one finding: which file, where in it, what should be there, what is there, what to do."""
     return GGUFError(f"{path}: byte {offset}: {where}: expected {expected}, got {got}; {remedy}")

@@ -82,17 +82,13 @@ def _layout(
 
     alignment = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 1:
-        raise GGUFError(
-            f"{path}: key 'general.alignment': expected a power of two, got {alignment!r}; {_REMEDY}"
-        )
+        raise GGUFError(f"{path}: key 'general.alignment': expected a power of two, got {alignment!r}; {_REMEDY}")
     offset = 0
     for tensor in tensors:
         try:
             parts.append(_packed_tensor(tensor, offset))
         except (ValueError, struct.error) as error:
-            raise GGUFError(
-                f"{path}: tensor {tensor.name!r}: cannot be written: {error}; {_REMEDY}"
-            ) from None
+            raise GGUFError(f"{path}: tensor {tensor.name!r}: cannot be written: {error}; {_REMEDY}") from None
         nbytes = math.prod(tensor.shape) // tensor.format.block * tensor.format.block_bytes
         offset = align_up(offset + nbytes, alignment)
 
@@ -104,9 +100,7 @@ def _layout(
 
 def _packed_tensor(tensor: TensorData, offset: int) -> bytes:
     dims = tensor.shape[::-1]
-    return _packed_text(tensor.name) + struct.pack(
-        f"<I{len(dims)}QIQ", len(dims), *dims, tensor.format.id, offset
-    )
+    return _packed_text(tensor.name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, tensor.format.id, offset)
 
 
 def _packed_text(text: str | bytes) -> bytes:
