@@ -44,14 +44,16 @@ def fma32(a: ArrayLike, b: ArrayLike, c: ArrayLike) -> F32:
 def _add_and_round(product: F64, addend: F64) -> F32:
     """The exact sum of an exact product and a float32 value, rounded once to float32.
 
-    The float64 sum is itself rounded. That harms only where it seems to lie halfway between two
-    float32 values; then its low 28 bits are zero, and the sum is first rounded to odd (Boldo and
+    The float64 sum is itself rounded. That harms only where it lies halfway between two float32 values:
+    its low 28 bits are zero, and it is none of them. The sum is then first rounded to odd (Boldo and
     Melquiond, "Emulation of FMA and correctly rounded sums: proved algorithms using rounding to odd").
     """
     total = np.asarray(product + addend)
-    if not (total.view(np.int64) & _LOW_28_BITS).all():
-        total = _to_odd(product, addend, total)
-    return total.astype(np.float32)
+    rounded = total.astype(np.float32)
+    low_bits = total.view(np.int64) & _LOW_28_BITS
+    if not low_bits.all() and ((low_bits == 0) & (rounded != total)).any():
+        rounded = _to_odd(product, addend, total).astype(np.float32)
+    return rounded
 
 
 def _to_odd(product: F64, addend: F64, total: F64) -> F64:
