@@ -74,9 +74,7 @@ def test_arrays_behave_as_sequences(tmp_path: Path, order: str) -> None:
 
 _strings = st.one_of(
     st.binary(max_size=12),
-    st.sampled_from(
-        [b"", b"\0", bytes(9), b"a\0\0\0\0\0\0b", b"x" * 255, b"y" * 256, b"z" * 65535, b"w" * 65536]
-    ),
+    st.sampled_from([b"", b"\0", bytes(9), b"a\0\0\0\0\0\0b", b"x" * 255, b"y" * 256, b"z" * 65535, b"w" * 65536]),
 )
 
 

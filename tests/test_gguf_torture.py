@@ -35,9 +35,7 @@ def test_every_known_defect(shared: Callable[[str], Path]) -> None:
         container = name.startswith(CONTAINER) and name != "ti_type_i8_weight"  # a sound file, no sound model
         expected = case["expect"] if container else "accept"
         got = _outcome(folder / f"{name}.gguf")
-        if got != expected and not (
-            expected in ("either", "reject-or-default") and got in ("accept", "reject")
-        ):
+        if got != expected and not (expected in ("either", "reject-or-default") and got in ("accept", "reject")):
             wrong[name] = f"{got}, but expected {expected}"
     assert not wrong
 

@@ -243,9 +243,7 @@ def test_a_killed_writer_leaves_the_old_file(tmp_path: Path) -> None:
         "write_gguf(sys.argv[1], {}, [TensorData('t', format_by_name('F32'), (50_000,), pieces())])\n"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, env=environment
-    ) as writer:
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, env=environment) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"writing\n"
         writer.send_signal(signal.SIGKILL)

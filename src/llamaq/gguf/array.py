@@ -94,10 +94,10 @@ class GGUFArray(Sequence[Scalar]):
 
     def _spans(self) -> Iterator[tuple[int, int]]:
         """Start and end of each string's bytes."""
-        end, unpack = 0, self._prefix.unpack_from
+        end, packed, unpack = 0, self._packed, self._prefix.unpack_from
         for _ in range(self._length):
             start = end + 8
-            end = start + unpack(self._packed, end)[0]
+            end = start + unpack(packed, end)[0]
             yield start, end
 
     def _require_strings(self, wanted: bool) -> None:
