@@ -13,7 +13,7 @@ import numpy as np
 
 from llamaq import _core
 from llamaq.engine import Engine, Progress
-from llamaq.errors import ContextOverflowError, TokenizerError
+from llamaq.errors import ContextOverflowError, ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.generate import Event, FinishReason, common_prefix, events, read_prompt
 from llamaq.gguf import GGUFFile, Value
@@ -114,6 +114,10 @@ class LLM:
             engine = Engine(
                 plan, file, threads=threads or _core.available_cpus(), max_rows=n_batch, progress=progress
             )
+        except (ModelError, TokenizerError) as error:
+            file.close()
+            error.args = (f"{path}: {error}",)
+            raise
         except BaseException:
             file.close()
             raise

@@ -1,0 +1,33 @@
+"""Files with one defect each, taken all the way to a loaded model: a clear error, or a model that runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import SHARED
+from llamaq.errors import LlamaqError
+from llamaq.llm import LLM
+
+MANIFEST = SHARED / "gguf-torture" / "manifest.json"
+DEFECTS = json.loads(MANIFEST.read_text(encoding="utf-8")) if MANIFEST.exists() else {"absent": {"expect": "accept"}}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+def test_a_damaged_file_is_an_error_or_runs(shared: Callable[[str], Path], name: str) -> None:
+    path = shared("gguf-torture") / f"{name}.gguf"
+    expect = DEFECTS[name]["expect"]
+    try:
+        with LLM.load(path, threads=1) as llm:
+            assert expect != "reject", "this file must not load"
+            with np.errstate(all="ignore"):
+                logits = llm.logits([1, 2, 3])
+            assert logits.shape == (3, llm.hparams.vocab_size)
+    except LlamaqError as error:
+        assert expect != "accept", str(error)
+        assert str(path) in str(error)
+        assert "\n" not in str(error)
