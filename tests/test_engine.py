@@ -14,6 +14,7 @@ from llamaq.engine import Engine
 from llamaq.errors import CancelledError, ContextOverflowError, LlamaqError, ModelError
 from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
+from llamaq.memory import memory_need
 from llamaq.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.reference import Reference
 from llamaq.step import Step
@@ -172,6 +173,19 @@ def test_what_the_engine_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         engine.forward(Step.of(tokens[:16], sequence=1), cache)
     assert (caught.value.needed, caught.value.available) == (16, 0)
     assert (cache.length(0), cache.length(1)) == (40, 0)
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_memory_is_known_beforehand(variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata, tensors = tiny_llama(seed=8, **variant)
+    _, plan = plan_of(metadata, tensors)
+    source = Source(tensors)
+    for threads, rows in ((1, 1), (2, 512), (5, 64)):
+        need = memory_need(plan, source.tensors, 100, cache_type="f16", max_rows=rows, threads=threads)
+        engine = engine_of(plan, tensors, ISAS[-1], monkeypatch, threads=threads, max_rows=rows)
+        assert engine.scratch_bytes <= need.scratch
+        assert KVCache(plan, 100).data.nbytes == need.cache
+        assert need.weights >= sum(w.nbytes for name, w in tensors.items() if w.ndim == 2 and "embd" not in name)
 
 
 def test_a_format_without_a_decoder_is_named() -> None:

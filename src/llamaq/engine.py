@@ -45,8 +45,13 @@ def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
     """Bytes of memory that the plan's weights take once packed; embedding tables stay in the file."""
     matrices = {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
     return sum(
-        _core.packed_bytes(_runnable(name, tensors[name]).id, *tensors[name].shape) for name in matrices
+        _core.packed_bytes(_runnable(name, tensors[name]).id, *_matrix_shape(tensors[name])) for name in matrices
     )
+
+
+def _matrix_shape(info: Info) -> tuple[int, int]:
+    rows, cols = info.shape  # the graph has seen to it that there are two
+    return rows, cols
 
 
 def _runnable(name: str, info: Info) -> Format:
@@ -83,7 +88,7 @@ class Engine:
         ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
         self._executor = _core.Executor(
             [self._lowered(op, ropes) for op in plan.ops],
-            list(plan.slot_cols),
+            [1 if slot == plan.out else cols for slot, cols in enumerate(plan.slot_cols)],  # logits go to the caller
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
             plan.cache_shape,
             self._weights,
@@ -161,10 +166,10 @@ class Engine:
                     np.ascontiguousarray(decode(fmt, data), np.float32)
                 )
             elif kind == "embed":
-                self._tables[name] = self._weights.raw(fmt.id, *info.shape, data)
+                self._tables[name] = self._weights.raw(fmt.id, *_matrix_shape(info), data)
                 continue
             else:
-                self._packed[name] = self._weights.pack(fmt.id, *info.shape, data, self._team)
+                self._packed[name] = self._weights.pack(fmt.id, *_matrix_shape(info), data, self._team)
                 if name not in tables:
                     source.release(name)
             done += info.nbytes

@@ -91,7 +91,8 @@ def read_prompt(
         logits = engine.forward(Step.of(chunk, start=first, wanted="last" if last else "none"), cache)
         if progress is not None:
             progress(first + len(chunk), len(ids))
-    return logits[0]
+    last_row: NDArray[np.float32] = logits[0]
+    return last_row
 
 
 def events(

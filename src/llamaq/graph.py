@@ -92,7 +92,7 @@ class KVLayer:
 class Plan:
     """Ops in order, the width of each slot in floats, and the slot and width of the result (the logits).
 
-    No op writes a slot that it reads. A slot is used again once its value is dead.
+    No op writes a slot that it reads. A slot is used again once its value is dead; the result has its own.
     """
 
     ops: tuple[Op, ...]
@@ -106,8 +106,8 @@ class Plan:
         return tuple(dict.fromkeys(name for op in self.ops for name in op.tensors()))
 
     def scratch_bytes(self, rows: int) -> int:
-        """Bytes of all slots for a step of ``rows`` tokens."""
-        return 4 * rows * sum(self.slot_cols)
+        """Bytes of all slots for a step of ``rows`` tokens; the result's memory is the caller's."""
+        return 4 * rows * (sum(self.slot_cols) - self.slot_cols[self.out])
 
     @property
     def cache_shape(self) -> tuple[int, int, int]:
@@ -316,14 +316,14 @@ class Graph:
 
 
 def _assign_slots(ops: list[_Traced], out: Value) -> tuple[dict[int, int], list[int]]:
-    """A slot for each value: the narrowest free one that is wide enough, else a new one."""
+    """A slot for each value: the narrowest free one that is wide enough, else a new one (``out``: always)."""
     last_use = {v.id: i for i, op in enumerate(ops) for v in op.ins} | {out.id: len(ops)}
     slot: dict[int, int] = {}
     slot_cols: list[int] = []
     free: list[int] = []
     for i, op in enumerate(ops):
         for v in op.outs:
-            wide = [s for s in free if slot_cols[s] >= v.cols]
+            wide = [] if v is out else [s for s in free if slot_cols[s] >= v.cols]
             if wide:
                 slot[v.id] = min(wide, key=lambda s: slot_cols[s])
                 free.remove(slot[v.id])

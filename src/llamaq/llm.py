@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 
 import numpy as np
@@ -98,6 +99,8 @@ class LLM:
         and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files that cannot be used,
         ``InsufficientMemoryError`` before anything is allocated.
         """
+        if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
+            raise ValueError(f"n_ctx ({n_ctx}), threads ({threads}) and n_batch ({n_batch}) must be positive")
         file = GGUFFile.open(path)
         try:
             hparams, plan = plan_of(file)
@@ -107,13 +110,16 @@ class LLM:
                     f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
                     "the file mixes two models"
                 )
-            n_ctx = _context(plan, file, hparams, n_ctx, cache_type, n_batch)
-            memory = memory_need(plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=n_batch)
+            threads = threads or _core.available_cpus()
+            n_batch = min(n_batch, n_ctx or n_batch)
+            need = partial(
+                memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads
+            )
+            n_ctx = n_ctx or _default_context(hparams, need)
+            memory = need(n_ctx)
             check_memory(memory)
             cache = KVCache(plan, n_ctx, cache_type)
-            engine = Engine(
-                plan, file, threads=threads or _core.available_cpus(), max_rows=n_batch, progress=progress
-            )
+            engine = Engine(plan, file, threads=threads, max_rows=n_batch, progress=progress)
         except (ModelError, TokenizerError) as error:
             file.close()
             error.args = (f"{path}: {error}",)
@@ -267,20 +273,11 @@ class LLM:
         return np.concatenate(chunks)
 
 
-def _context(
-    plan: Plan, file: GGUFFile, hparams: HParams, n_ctx: int | None, cache_type: CacheType, n_batch: int
-) -> int:
-    if n_ctx is not None and n_ctx < 0:
-        raise ValueError(f"n_ctx must be positive, or None or 0 for the model's own, got {n_ctx}")
-    if n_ctx:
-        return n_ctx
-    fits = fitting_context(
-        plan, file.tensors, hparams.context_length, cache_type=cache_type, max_rows=n_batch
-    )
+def _default_context(hparams: HParams, need: Callable[[int], MemoryNeed]) -> int:
+    """The model's context, or the longest that fits the memory."""
+    fits = fitting_context(hparams.context_length, need)
     if fits < hparams.context_length:
         logger.warning(
-            "the context is %d tokens instead of the model's %d, to fit the memory",
-            fits,
-            hparams.context_length,
+            "the context is %d tokens instead of the model's %d, to fit the memory", fits, hparams.context_length
         )
     return fits

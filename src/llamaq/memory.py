@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ __all__ = ["MemoryNeed", "available_memory", "check_memory", "fitting_context", 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and activations with scratch."""
+    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and at most so many of activations and scratch."""
 
     weights: int
     cache: int
@@ -29,21 +29,17 @@ class MemoryNeed:
 
 
 def memory_need(
-    plan: Plan, tensors: Mapping[str, Info], n_ctx: int, *, cache_type: CacheType = "f16", max_rows: int = 512
+    plan: Plan, tensors: Mapping[str, Info], n_ctx: int, *, cache_type: CacheType, max_rows: int, threads: int
 ) -> MemoryNeed:
     """What loading the model with a context of ``n_ctx`` tokens takes."""
-    # Twice the slots: normed and quantized copies of a step's rows lie beside them.
-    return MemoryNeed(
-        packed_bytes(plan, tensors),
-        cache_bytes(plan, n_ctx, cache_type),
-        2 * plan.scratch_bytes(max_rows),
-        n_ctx,
-    )
+    # Twice the slots: normed and quantized copies of a step's rows lie beside them. Half a MiB for each thread.
+    scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**19
+    return MemoryNeed(packed_bytes(plan, tensors), cache_bytes(plan, n_ctx, cache_type), scratch, n_ctx)
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take: the system's free and reclaimable memory, or less where a cgroup
-    limits it; None where neither can be found out."""
+    """Bytes that this process may still take: the system's free and reclaimable memory, or less where a
+    cgroup limits it; None where neither can be found out."""
     limits = [n for n in (_system_available(), _cgroup_available()) if n is not None]
     return min(limits, default=None)
 
@@ -79,19 +75,10 @@ def check_memory(need: MemoryNeed) -> None:
         )  # fmt: skip
 
 
-def fitting_context(
-    plan: Plan,
-    tensors: Mapping[str, Info],
-    wanted: int,
-    *,
-    cache_type: CacheType = "f16",
-    max_rows: int = 512,
-) -> int:
-    """The longest context up to ``wanted`` that fits, in whole 256 tokens where it must be cut (at least 256)."""
+def fitting_context(wanted: int, need: Callable[[int], MemoryNeed]) -> int:
+    """The longest context up to ``wanted`` that fits, halved as often as it must be (256 at least)."""
     available = available_memory()
-    while available is not None and wanted > 256:
-        if memory_need(plan, tensors, wanted, cache_type=cache_type, max_rows=max_rows).total <= available:
-            break
+    while available is not None and wanted > 256 and need(wanted).total > available:
         wanted = max(256, wanted // 2 // 256 * 256)
     return wanted
 
