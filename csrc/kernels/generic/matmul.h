@@ -20,6 +20,8 @@ inline void store_first(float* p, F32 a, int count) {
   for (int i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
+constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
+
 template <class W, int M>
 inline void tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t row_w) {
   const int64_t blocks_x = a.cols / 32, blocks_w = a.cols / W::kLayout.block;
@@ -30,6 +32,8 @@ inline void tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t row_w
     acc[m] = splat(0);
   }
   for (int64_t block = 0; block < blocks_w; ++block) {
+    if (M < kTileRows)  // few rows: the weights come from memory, once
+      for (int line = 0; line < 16 * W::kLayout.block_bytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
     W::template step<M>(w, x, acc);
     w += 16 * W::kLayout.block_bytes;
     for (int m = 0; m < M; ++m) x[m] += W::kLayout.block / 32;
@@ -67,6 +71,7 @@ inline void float_tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t
   F32 acc[M];
   for (int m = 0; m < M; ++m) acc[m] = first ? load_first(y + m * a.y_stride, lanes) : splat(0);
   for (int64_t k = first; k < last; ++k, w += 16 * W::kBytes) {
+    if (M < kTileRows) __builtin_prefetch(w + kPrefetch);
     const F32 weight = W::at(w);
     for (int m = 0; m < M; ++m) acc[m] = fma(weight, splat(x[m * a.cols + k]), acc[m]);
   }
