@@ -1,0 +1,60 @@
+"""Tokenizers built from a GGUF file's metadata alone."""
+
+from __future__ import annotations
+
+from llamaq.errors import TokenizerError
+
+from .base import Tokenizer
+from .bpe import ByteLevelTokenizer, CharacterTokenizer
+from .metadata import Metadata, text
+from .pretokenizers import PRETOKENIZERS, pretokenizer
+from .special import SpecialTokens
+from .spm import SentencePieceTokenizer
+from .stream import StreamDecoder
+from .unigram import UnigramTokenizer
+from .vocab import TokenType, Vocab
+from .wordpiece import WordPieceTokenizer
+
+__all__ = [
+    "PRETOKENIZERS",
+    "SpecialTokens",
+    "StreamDecoder",
+    "TokenType",
+    "Tokenizer",
+    "Vocab",
+    "load_tokenizer",
+]
+
+_SCHEMES = ("bert", "gemma4", "gpt2", "llama", "t5")
+
+
+def load_tokenizer(metadata: Metadata, *, pre: str | None = None) -> Tokenizer:
+    """The tokenizer that a file's metadata describes.
+
+    Args:
+        metadata: ``GGUFFile.metadata``, or a dict with lists for arrays.
+        pre: the pre-tokenizer of a ``gpt2`` vocabulary, in place of the one that the file names.
+
+    Raises:
+        TokenizerError: the scheme or the pre-tokenizer is unknown or not named, or the vocabulary is
+            inconsistent; the message lists what exists or says what to do.
+    """
+    model = text(metadata, "tokenizer.ggml.model")
+    if pre is not None and model != "gpt2":
+        raise TokenizerError(f"pre={pre!r} chooses among the rules of 'gpt2' tokenizers, but this one is {model!r}")
+    if model == "gpt2":
+        rule = pretokenizer(pre or text(metadata, "tokenizer.ggml.pre"))
+        if rule.byte_level:
+            return ByteLevelTokenizer(metadata, rule)
+        return CharacterTokenizer(metadata, rule)
+    if model == "gemma4":
+        return CharacterTokenizer(metadata, PRETOKENIZERS["gemma4"])
+    if model == "llama":
+        return SentencePieceTokenizer(metadata)
+    if model == "bert":
+        return WordPieceTokenizer(metadata)
+    if model == "t5":
+        return UnigramTokenizer(metadata)
+    if model in (None, "none", "no_vocab"):
+        raise TokenizerError("the file has no tokenizer (tokenizer.ggml.model); use a file with a vocabulary")
+    raise TokenizerError(f"unknown tokenizer {model!r} (tokenizer.ggml.model); llamaq has {', '.join(_SCHEMES)}")

@@ -1,0 +1,109 @@
+"""What the schemes share: merging symbols by rank, remembering words, cutting a text where no token spans."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Generic, TypeVar
+
+__all__ = ["SPACE", "Memo", "merge", "word_pattern"]
+
+SPACE = "▁"  # U+2581 stands for a space in the texts of SentencePiece's tokens
+V = TypeVar("V")
+
+_NEVER = float("inf")
+_LONG = 128  # symbols: from here on a heap beats searching a list for its minimum
+
+
+def merge(symbols: list[bytes], ranks: Mapping[bytes, float], joiner: bytes) -> list[bytes]:
+    """Byte-pair encoding: joins the adjacent pair of lowest rank, the leftmost of equals, while there is one.
+
+    ``ranks`` has the pair (a, b) under ``a + joiner + b``. Changes ``symbols`` and returns the result.
+    """
+    if len(symbols) > _LONG:
+        return _merge_long(symbols, ranks, joiner)
+    rank = ranks.get
+    pairs = [rank(a + joiner + b, _NEVER) for a, b in pairwise(symbols)]
+    while pairs:
+        best = min(pairs)
+        if best == _NEVER:
+            break
+        i = pairs.index(best)
+        symbols[i] += symbols[i + 1]
+        del symbols[i + 1], pairs[i]
+        if i:
+            pairs[i - 1] = rank(symbols[i - 1] + joiner + symbols[i], _NEVER)
+        if i < len(pairs):
+            pairs[i] = rank(symbols[i] + joiner + symbols[i + 1], _NEVER)
+    return symbols
+
+
+def _merge_long(symbols: list[bytes], ranks: Mapping[bytes, float], joiner: bytes) -> list[bytes]:
+    """The same in O(n log n): a heap of pairs over a linked list."""
+    n, rank = len(symbols), ranks.get
+    after, before = list(range(1, n + 1)), list(range(-1, n - 1))
+    heap: list[tuple[float, int, int]] = []  # rank, left symbol, bytes of the pair
+
+    def propose(left: int, right: int) -> None:
+        found = rank(symbols[left] + joiner + symbols[right])
+        if found is not None:
+            heapq.heappush(heap, (found, left, len(symbols[left]) + len(symbols[right])))
+
+    for left in range(n - 1):
+        propose(left, left + 1)
+    while heap:
+        _, left, size = heapq.heappop(heap)
+        right = after[left]
+        # Symbols only grow, so a pair that has changed since it was proposed has another size.
+        if right == n or not symbols[left] or len(symbols[left]) + len(symbols[right]) != size:
+            continue
+        symbols[left] += symbols[right]
+        symbols[right] = b""
+        after[left] = after[right]
+        if after[left] < n:
+            before[after[left]] = left
+            propose(left, after[left])
+        if before[left] >= 0:
+            propose(before[left], left)
+    return [symbol for symbol in symbols if symbol]
+
+
+class Memo(Generic[V]):
+    """Applies a function to many words, once to each different one, and remembers a bounded number of them."""
+
+    _WORDS = 1 << 16
+    _LONGEST = 64  # characters: longer words rarely come again
+
+    def __init__(self, function: Callable[[str], V]) -> None:
+        self._function = function
+        self._known: dict[str, V] = {}
+
+    def map(self, words: Sequence[str]) -> list[V]:
+        """The function's value for each word."""
+        values: dict[str, V] = {}  # local, so that threads may share the memo
+        known = self._known
+        for word in set(words):
+            value = known.get(word)
+            if value is None:
+                value = self._function(word)
+                if len(known) >= self._WORDS:
+                    known = self._known = {}
+                if len(word) <= self._LONGEST:
+                    known[word] = value
+            values[word] = value
+        return [values[word] for word in words]
+
+
+def word_pattern(joints: Iterable[str], *, lines: bool = False) -> re.Pattern[str]:
+    """A pattern whose matches cut a text before each `SPACE` that no token can reach across.
+
+    Tokens of such a text can be found word by word, and words come again. ``joints`` are the characters that
+    some token has right before a `SPACE`: after these a word goes on. With ``lines``, runs of newlines are
+    words of their own.
+    """
+    inside = "".join(map(re.escape, sorted(set(joints))))
+    plain = f"[^{SPACE}\n]+" if lines else f"[^{SPACE}]+"
+    goes_on = f"{plain}|(?<=[{inside}]){SPACE}" if inside else plain
+    return re.compile(("\n+|" if lines else "") + f"(?s:.)(?:{goes_on})*")
