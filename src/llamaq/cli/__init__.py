@@ -1,0 +1,99 @@
+"""The command ``llamaq``. Each command is a file; what is heavy is imported only when a command runs."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+
+from llamaq import __version__
+from llamaq.cli import info, run, tokenize
+from llamaq.cli.options import Parser
+from llamaq.cli.run import INTERRUPTED
+from llamaq.errors import LlamaqError
+
+__all__ = ["main"]
+
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line (default: the process's own) and returns the exit code.
+
+    0: done; 1: an error, told in one line on stderr; 2: wrong usage; 130: Ctrl-C; 141: nobody reads stdout any more.
+    """
+    try:
+        args = _parser().parse_args(argv)
+    except SystemExit as end:  # argparse has printed the help, the version or the error
+        return end.code if isinstance(end.code, int) else 1
+    debug = getattr(args, "debug", False)
+    try:
+        with _warnings_on_stderr():
+            code: int = args.command(args)
+            return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except SystemExit as end:  # wrong usage that only the command could see
+        return end.code if isinstance(end.code, int) else 1
+    except BrokenPipeError:
+        _drop_stdout()
+        return BROKEN_PIPE
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"llamaq: error: {_one_line(error)}", file=sys.stderr)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
+            _drop_stdout()
+        return 1
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="llamaq",
+        description="Runs GGUF language models on ordinary CPUs.",
+        epilog="'llamaq COMMAND --help' lists the options of a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for module in (run, info, tokenize):
+        module.add_command(commands)
+    return parser
+
+
+@contextlib.contextmanager
+def _warnings_on_stderr() -> Iterator[None]:
+    """The library only logs; here its warnings become lines on stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("llamaq: warning: %(message)s"))
+    logger = logging.getLogger("llamaq")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        text = "out of memory; choose a shorter context (-c) or a smaller model"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, LlamaqError | ValueError | OSError):
+        text = str(error)
+    else:
+        text = f"{type(error).__name__}: {error} (a bug in llamaq: --debug shows where)"
+    return " ".join(text.splitlines())
+
+
+def _drop_stdout() -> None:
+    """Lets what stdout could not take vanish, so that the interpreter does not try again at its end."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

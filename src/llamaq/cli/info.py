@@ -1,0 +1,56 @@
+"""``llamaq info``: what is in a model file, and what running it here would take."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from llamaq.cli.options import Commands, Parser, add_model, at_least, from_env, model_path
+from llamaq.cli.output import write
+
+__all__ = ["add_command"]
+
+_ABOUT = """\
+Shows what is in a GGUF file: metadata, tensors by format, parameters, bits per weight; and what running it on
+this machine would take: memory, and the kernel of each format. Files that llamaq cannot run are shown as well."""
+
+
+def add_command(commands: Commands) -> None:
+    """Adds ``info`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "info",
+        help="show what is in a model file and what it needs",
+        usage="llamaq info MODEL [options]",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=info, parser=parser)
+    add_model(parser)
+    add = parser.add_argument
+    add(
+        "-c",
+        "--ctx-size",
+        metavar="N",
+        type=at_least(0),
+        default=from_env("LLAMA_ARG_CTX_SIZE", "0"),
+        help="tell memory for so many tokens; 0: the model's own context (default 0, env LLAMA_ARG_CTX_SIZE)",
+    )
+    add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
+    add("--tensors", action="store_true", help="list every tensor")
+    add("--json", action="store_true", help="print everything as JSON, arrays in full")
+
+
+def info(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    path = model_path(args)
+    from llamaq.cli.report import as_json, as_text, examine
+    from llamaq.gguf import GGUFFile
+
+    with GGUFFile.open(path) as file:
+        report = examine(file, args.ctx_size, args.cache_type)
+        if args.json:
+            text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
+        else:
+            text = as_text(report, every_tensor=args.tensors)
+    write(text)
+    return 0

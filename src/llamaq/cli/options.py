@@ -1,0 +1,90 @@
+"""What the commands' options share: one-line errors, ranges, defaults from the environment."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeAlias
+
+__all__ = ["Commands", "Parser", "add_model", "at_least", "from_env", "model_path", "number"]
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+class Parser(argparse.ArgumentParser):
+    """An ``ArgumentParser`` with errors of one line, ``--debug`` anywhere, and arguments between the options."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, **kwargs)
+        self._intermixed = False
+        self.add_argument(
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,  # else the command's default would undo a --debug before it
+            help="show the traceback of an error",
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"llamaq: error: {message} (see '{self.prog} --help')\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # A plain parser takes MODEL and an absent PROMPT at once, and then refuses `run MODEL -n 5 PROMPT`.
+        if self._subparsers is not None or self._intermixed:
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
+
+
+def add_model(group: argparse._ActionsContainer) -> None:
+    """The argument MODEL, and ``-m`` for it."""
+    group.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
+    group.add_argument(
+        "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
+    )
+
+
+def model_path(args: argparse.Namespace, then: str | None = None) -> str:
+    """The model that the arguments name. After ``-m`` a first argument is what else would follow MODEL, so it
+    moves to the attribute ``then``."""
+    if args.model_option is not None and args.model is not None:
+        if then is not None and getattr(args, then) is None:
+            setattr(args, then, args.model)
+        else:
+            args.parser.error("MODEL is given twice, as an argument and with -m")
+    path = args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL")
+    if not path:
+        args.parser.error("no model is given: name a GGUF file")
+    return str(path)
+
+
+def at_least(low: int) -> Callable[[str], int]:
+    """An argparse type: integers from ``low`` on."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low:
+            raise argparse.ArgumentTypeError(f"expected an integer of at least {low}, got {text!r}")
+        return value
+
+    return parse
+
+
+def number(text: str) -> float:
+    """An argparse type: a number; its range is the library's business."""
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+
+
+def from_env(name: str, default: str) -> str:
+    """An option's default: the environment variable where it is not empty; argparse parses it as an argument."""
+    return os.environ.get(name) or default

@@ -1,0 +1,40 @@
+"""Writing to stdout: UTF-8 whatever the locale says, and at once."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["TextOutput", "size", "write"]
+
+
+def write(text: str | bytes) -> None:
+    """Writes to stdout and flushes. In a str, U+DC80 to U+DCFF stand for bytes (PEP 383)."""
+    if sys.stdout is None:
+        raise OSError("standard output is closed")
+    sys.stdout.buffer.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.flush()
+
+
+class TextOutput:
+    """Pieces of one text on stdout; ``end`` finishes its last line."""
+
+    def __init__(self) -> None:
+        self._last = "\n"
+
+    def write(self, piece: str) -> None:
+        if piece:
+            write(piece)
+            self._last = piece[-1]
+
+    def end(self) -> None:
+        """Ends with a newline where the text does not (an empty text stays empty)."""
+        if self._last != "\n":
+            self.write("\n")
+
+
+def size(n: int) -> str:
+    """Bytes for people: ``1.5 MiB``."""
+    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if n >= factor:
+            return f"{n / factor:.2f} {unit}"
+    return f"{n} B"

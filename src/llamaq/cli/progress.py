@@ -1,0 +1,58 @@
+"""Progress bars, for people only: on stderr, and only where that is a terminal."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Bar"]
+
+
+class Bar:
+    """A progress callback ``bar(done, total)`` that draws a bar, which vanishes when all is done.
+
+    It appears with the first call that leaves something to do, so short work shows nothing. As a context
+    manager it also vanishes when the work fails.
+    """
+
+    def __init__(self, label: str, unit: str, *, binary: bool = False) -> None:
+        self._label, self._unit, self._binary = label, unit, binary
+        self._bar: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if done >= total:
+            self.close()
+        elif self._bar is None:
+            if sys.stderr is not None and sys.stderr.isatty():
+                self._bar = self._open(done, total)
+        else:
+            self._bar.update(done - self._bar.n)
+
+    def close(self) -> None:
+        """Takes the bar off the screen."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self, done: int, total: int) -> Any:
+        from tqdm import tqdm
+
+        return tqdm(
+            desc=self._label,
+            unit=self._unit,
+            unit_scale=self._binary,
+            unit_divisor=1024 if self._binary else 1000,
+            initial=done,
+            total=total,
+            leave=False,
+            file=sys.stderr,
+        )

@@ -1,0 +1,89 @@
+"""``llamaq tokenize``: text to token ids, and back."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from llamaq.cli.options import Commands, Parser
+from llamaq.cli.output import write
+from llamaq.cli.prompt import read_stdin
+
+if TYPE_CHECKING:
+    from llamaq.tokenizer import Tokenizer
+
+__all__ = ["add_command"]
+
+_ABOUT = """\
+Prints the token ids of TEXT, or of stdin (every byte of it), on one line. With --detokenize, prints the text of
+ids given as arguments or on stdin, exactly: what tokenizing adds at the ends (BOS, EOS) is taken off again."""
+
+
+def add_command(commands: Commands) -> None:
+    """Adds ``tokenize`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "tokenize",
+        help="turn text into token ids, or ids into text",
+        usage="llamaq tokenize FILE [TEXT | --detokenize ID ...] [options]",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=tokenize, parser=parser)
+    add = parser.add_argument
+    add("file", metavar="FILE", help="a GGUF file with a vocabulary; it needs no tensors")
+    add("words", metavar="TEXT", nargs="*", help="the text in one argument; with --detokenize, ids")
+    add("--detokenize", action="store_true", help="turn ids (between spaces or commas, or a JSON list) into text")
+    add(
+        "--no-special",
+        dest="special",
+        action="store_false",
+        help="add no BOS and EOS, and take special tokens such as <|im_end|> in TEXT for plain text; "
+        "with --detokenize, leave special tokens out",
+    )
+    add("--json", action="store_true", help='print {"ids": [...], "tokens": [...]}, with --detokenize also "text"')
+    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
+
+
+def tokenize(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    if not args.detokenize and len(args.words) > 1:
+        args.parser.error("more than one TEXT is given: put quotes around the text")
+    given = " ".join(args.words) if args.words else read_stdin()
+    from llamaq.gguf import GGUFFile
+    from llamaq.tokenizer import load_tokenizer
+
+    with GGUFFile.open(args.file) as file:
+        tokenizer = load_tokenizer(file.metadata, pre=args.pre)
+    if args.detokenize:
+        ids = _ids(given)
+        text = _text(tokenizer, ids, args.special)
+        write(_json(tokenizer, ids, text) if args.json else text)
+    else:
+        ids = tokenizer.encode(given, add_special=args.special, parse_special=args.special)
+        write(_json(tokenizer, ids) if args.json else " ".join(map(str, ids)) + "\n")
+    return 0
+
+
+def _ids(given: str | bytes) -> list[int]:
+    text = given if isinstance(given, str) else given.decode("utf-8", "backslashreplace")
+    words = text.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
+    try:
+        return [int(word) for word in words]
+    except ValueError as error:
+        raise ValueError(f"--detokenize expects token ids, such as 1 15043 or [1, 15043]: {error}") from None
+
+
+def _text(tokenizer: Tokenizer, ids: list[int], special: bool) -> bytes:
+    if special:
+        begin = 1 if tokenizer.add_bos and ids[:1] == [tokenizer.bos_id] else 0
+        end = len(ids) - (tokenizer.add_eos and ids[begin:][-1:] == [tokenizer.eos_id])
+        ids = ids[begin:end]
+    return tokenizer.decode_bytes(ids, special=special)
+
+
+def _json(tokenizer: Tokenizer, ids: list[int], text: bytes | None = None) -> str:
+    found: dict[str, object] = {"ids": ids, "tokens": [tokenizer.token_text(id) for id in ids]}
+    if text is not None:
+        found["text"] = text.decode("utf-8", "replace")
+    return json.dumps(found) + "\n"
