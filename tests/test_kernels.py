@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from llamaq import _core, arithmetic, formats, reference
@@ -56,6 +58,19 @@ def test_matmul_equals_the_specification(isa: str, name: str) -> None:
         weight = formats.unpack(fmt, w) if name in QUANTIZED else formats.decode(fmt, w)
         want = reference.linear(weight, x)
         assert np.isfinite(want).all()
+        np.testing.assert_array_equal(_core.matmul(isa, fmt.id, w, x, 16), want)
+
+
+@pytest.mark.parametrize("name", QUANTIZED + FLOATS + OTHERS)
+@settings(deadline=None, max_examples=25)
+@given(m=st.integers(1, 9), rows=st.integers(1, 70), blocks=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
+def test_levels_agree_on_every_shape(name: str, m: int, rows: int, blocks: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    fmt = formats.format_by_name(name)
+    cols = blocks * (fmt.block if fmt.block > 1 else int(rng.integers(1, 40)))  # float rows need not fill a vector
+    w, x = random_rows(rng, name, rows, cols), activations(rng, m, cols)
+    want = _core.matmul("scalar", fmt.id, w, x, 80)
+    for isa in ISAS[1:]:
         np.testing.assert_array_equal(_core.matmul(isa, fmt.id, w, x, 16), want)
 
 

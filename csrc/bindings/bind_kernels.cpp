@@ -44,7 +44,8 @@ static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
   return py::make_tuple(q, d, d_sum);
 }
 
-// x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes), in pieces of `chunk` rows.
+// x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes), in pieces of `chunk` rows. The outputs lie at odd
+// addresses with guards between their rows; a kernel that touches a guard is an error.
 static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& x, int64_t chunk) {
   const KernelTable& table = kernel_table(isa.c_str());
   const Format format = format_of(id);
@@ -59,10 +60,19 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
   std::vector<QuantBlock> blocks;
   if (weight.kernel->quantized_input) blocks = quantize(table, x.data(), m, cols);
   const void* input = blocks.empty() ? static_cast<const void*>(x.data()) : blocks.data();
-  Array<float> y({m, rows});
+  constexpr int64_t kGuard = 17;
+  constexpr float kUntouched = -1.25e30f;
+  const int64_t stride = rows + kGuard;
+  std::vector<float> guarded(static_cast<size_t>(m * stride + kGuard), kUntouched);
   for (int64_t begin = 0; begin < rows; begin += chunk)
     weight.kernel->run({weight.data, input, static_cast<int>(m), rows, cols, begin, std::min(rows, begin + chunk),
-                        y.mutable_data() + begin, static_cast<ptrdiff_t>(rows)});
+                        guarded.data() + kGuard + begin, static_cast<ptrdiff_t>(stride)});
+  Array<float> y({m, rows});
+  for (int64_t i = 0; i < m; ++i)
+    std::copy_n(guarded.data() + kGuard + i * stride, rows, y.mutable_data() + i * rows);
+  for (int64_t i = 0; i <= m; ++i)
+    for (int64_t j = 0; j < kGuard; ++j)
+      if (guarded[static_cast<size_t>(i * stride + j)] != kUntouched) throw Error("a matmul kernel wrote past its outputs");
   return y;
 }
 

@@ -1,8 +1,43 @@
-"""llamaq runs GGUF language models on ordinary CPUs."""
+"""llamaq runs GGUF language models on ordinary CPUs.
+
+>>> from llamaq import LLM
+>>> with LLM.load("model.gguf") as llm:  # doctest: +SKIP
+...     print(llm.generate("Once upon a time", max_tokens=50).text)
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from llamaq import errors
 from llamaq.errors import LlamaqError
 
+if TYPE_CHECKING:
+    from llamaq.generate import Event
+    from llamaq.gguf import GGUFFile
+    from llamaq.llm import LLM, Completion, Usage
+    from llamaq.sampling import SamplingParams
+
 __version__ = "0.1.0"
-__all__ = ["LlamaqError", "__version__"]
+__all__ = ["LLM", "Completion", "Event", "GGUFFile", "LlamaqError", "SamplingParams", "Usage", "__version__", "errors"]
+
+# Imported when they are first asked for, so that `import llamaq` costs next to nothing.
+_LAZY = {
+    "LLM": "llamaq.llm",
+    "Completion": "llamaq.llm",
+    "Usage": "llamaq.llm",
+    "Event": "llamaq.generate",
+    "GGUFFile": "llamaq.gguf",
+    "SamplingParams": "llamaq.sampling",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'llamaq' has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,109 @@
+"""``LLM``: loading, memory known beforehand, logits, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import llamaq
+from llamaq import LLM, SamplingParams, memory
+from llamaq.errors import ContextOverflowError, GGUFError, InsufficientMemoryError, ModelError
+
+Shared = Callable[[str], Path]
+
+
+@pytest.fixture
+def model(shared: Shared) -> Path:
+    return shared("models") / "stories260K-Q8_0.gguf"
+
+
+@pytest.fixture
+def llm(model: Path) -> Iterator[LLM]:
+    with LLM.load(model, threads=2) as llm:
+        yield llm
+
+
+def test_the_package_offers_what_it_names() -> None:
+    for name in llamaq.__all__:
+        assert getattr(llamaq, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = llamaq.nothing
+
+
+def test_generate_reports_what_it_did(llm: LLM) -> None:
+    greedy = SamplingParams(temperature=0)
+    first = llm.generate("Once upon a time", max_tokens=20, sampling=greedy)
+    assert (first.finish_reason, len(first.tokens)) == ("length", 20)
+    assert (first.usage.prompt_tokens, first.usage.cached_tokens, first.usage.completion_tokens) == (5, 0, 20)
+    again = llm.generate("Once upon a time", max_tokens=20, sampling=greedy)
+    assert again.text == first.text
+    assert again.usage.cached_tokens == 4  # the last token is read again for its logits
+
+
+def test_logits_of_a_long_text_come_in_chunks(model: Path) -> None:
+    ids = [1, *range(3, 259)]
+    with LLM.load(model, n_batch=512) as whole, LLM.load(model, n_batch=7, threads=1) as pieces:
+        np.testing.assert_array_equal(whole.logits(ids), pieces.logits(ids))
+
+
+def test_too_long_a_prompt_is_refused_with_both_numbers(model: Path) -> None:
+    with LLM.load(model, n_ctx=16) as llm:
+        with pytest.raises(ContextOverflowError, match="17 tokens, the context 16") as caught:
+            llm.stream([1] * 17)
+        assert (caught.value.needed, caught.value.available) == (17, 16)
+
+
+def test_the_end_of_the_context_ends_the_text(model: Path) -> None:
+    with LLM.load(model, n_ctx=16) as llm:
+        done = llm.generate([1] * 10, sampling=SamplingParams(temperature=0))
+    assert done.finish_reason == "context"
+    assert len(done.tokens) == 7  # six more fit, and the logits of the last give one
+
+
+def test_a_context_beyond_the_memory_is_refused_before_anything_is_allocated(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    with pytest.raises(InsufficientMemoryError, match=r"needs .* GiB .* cache of 100000000 tokens") as caught:
+        LLM.load(model, n_ctx=100_000_000)
+    assert caught.value.needed > caught.value.available == 2**30
+
+
+def test_the_default_context_is_cut_to_the_memory_and_says_so(
+    model: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    need = LLM.load(model, threads=1).memory
+    assert need.n_ctx == 512
+    monkeypatch.setattr(memory, "available_memory", lambda: need.total - 1)
+    with LLM.load(model, threads=1) as llm:
+        assert llm.n_ctx == 256
+    assert "256 tokens instead of the model's 512" in caplog.text
+
+
+def test_available_memory_is_a_plausible_number() -> None:
+    available = memory.available_memory()
+    assert available is None or 2**20 < available < 2**50
+
+
+def test_a_closed_model_says_so(model: Path) -> None:
+    llm = LLM.load(model)
+    llm.close()
+    llm.close()
+    with pytest.raises(ValueError, match="closed"):
+        llm.generate("x")
+
+
+@pytest.mark.parametrize("arguments", [{"n_ctx": -1}, {"threads": -2}, {"n_batch": 0}])
+def test_settings_out_of_range(model: Path, arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="positive"):
+        LLM.load(model, **arguments)
+
+
+def test_files_that_are_no_models(shared: Shared, tmp_path: Path) -> None:
+    with pytest.raises(GGUFError, match="no such file"):
+        LLM.load(tmp_path / "absent.gguf")
+    with pytest.raises(ModelError, match=r"ggml-vocab-llama-spm\.gguf: .* no tensors"):
+        LLM.load(shared("vocab") / "ggml-vocab-llama-spm.gguf")
