@@ -1,0 +1,148 @@
+"""Every check of the project: ``nox -s lint types tests``. ``.ci/run`` runs all of them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4"
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "types", "tests"]
+
+ROOT = Path(__file__).parent
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+LEVELS = ["scalar", "avx2", "neon"]
+"""Every SIMD level that llamaq has anywhere."""
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """ruff and clang-format, in the versions that pyproject.toml pins."""
+    session.install(*GROUPS["lint"])
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("clang-format", "--dry-run", "-Werror", *sources(".h", ".cpp"))
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy --strict on the package."""
+    session.install(*GROUPS["types"])
+    session.run("mypy")
+
+
+@nox.session
+def werror(session: nox.Session) -> None:
+    """The extension with warnings as errors, from the source distribution; the wheel holds what it should."""
+    out = Path(session.create_tmp())
+    session.install("build")
+    session.run("python", "-m", "build", "--outdir", str(out), "-C", "cmake.define.LLAMAQ_WERROR=ON")
+    (wheel,) = out.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    package = {path.removeprefix("src/") for path in git_files("src")}
+    package = {path for path in package if not path.endswith(".md")}
+    extra = {n for n in names - package if not re.match(r"llamaq-[^/]+\.dist-info/|llamaq/_core\.[^/]+\.(so|pyd)$", n)}
+    if extra or package - names:
+        session.error(f"the wheel lacks {sorted(package - names)} and should not hold {sorted(extra)}")
+    session.log(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1e6:.1f} MB")
+
+
+@nox.session(default=False)
+def install(session: nox.Session) -> None:
+    """llamaq and its test requirements, for the sessions that run tests of it."""
+    session.install(".[test]")
+
+
+@nox.session(requires=["install"], venv_backend="none")
+def tests(session: nox.Session) -> None:
+    """The test suite; arguments after ``--`` go to pytest."""
+    session.run(installed(session, "pytest"), *session.posargs, external=True)
+
+
+@nox.session(requires=["install"], venv_backend="none")
+def levels(session: nox.Session) -> None:
+    """The tests of the extension, with each SIMD level of this machine forced in turn."""
+    python = installed(session, "python")
+    here = subprocess.check_output([python, "-c", "from llamaq import _core; print(*_core.isas())"], text=True).split()
+    for level in here:
+        session.log(f"LLAMAQ_ISA={level}")
+        env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
+        session.run(python, "-m", "pytest", "-m", "not slow", *extension_tests(), env=env, external=True)
+    session.log(f"levels tested: {', '.join(here)}")
+    session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
+
+
+@nox.session(requires=["install"], venv_backend="none")
+def fuzz(session: nox.Session) -> None:
+    """The GGUF reader against mutated files, for a minute."""
+    env = {"LLAMAQ_FUZZ_SECONDS": "60"}
+    session.run(installed(session, "pytest"), "tests/test_gguf_fuzz.py", env=env, external=True)
+
+
+@nox.session(requires=["install"], venv_backend="none")
+def oldcpu(session: nox.Session) -> None:
+    """Older x86 CPUs under qemu: the right level is chosen and nothing beyond it is executed."""
+    python = installed(session, "python")
+    for cpu, expected in (("Nehalem", "scalar"), ("SandyBridge", "scalar"), ("Haswell", "scalar,avx2")):
+        session.log(f"{cpu}: {expected}")
+        command = ["qemu-x86_64-static", "-cpu", cpu, python, "-m", "pytest", "-p", "no:cacheprovider"]
+        chosen = ["-m", "not slow and not subprocess", "tests/test_isa.py", "tests/test_engine.py", "-k", SMALL]
+        session.run(*command, *chosen, env={"EXPECT_ISAS": expected, "OPENBLAS_NUM_THREADS": "1"}, external=True)
+
+
+SMALL = "test_isa or equals_the_reference"
+
+
+@nox.session
+def aarch64(session: nox.Session) -> None:
+    """The aarch64 wheel, cross-built and tested under qemu (Debian 12, Python 3.11)."""
+    session.install(*GROUPS["build"])
+    work = ROOT / ".ci" / "work" / "aarch64"
+    session.run("bash", ".ci/aarch64.sh", str(work), f"{session.bin}/python", external=True)
+
+
+@nox.session
+@nox.parametrize("sanitizer", ["address,undefined", "thread"], ids=["address", "thread"])
+def sanitizers(session: nox.Session, sanitizer: str) -> None:
+    """The tests of the extension under ASan and UBSan, those of its threads under TSan."""
+    options = [f"cmake.define.LLAMAQ_SANITIZE={sanitizer}", "cmake.build-type=RelWithDebInfo"]
+    session.install(".[test]", *(f"--config-settings={option}" for option in options))
+    library = "libtsan.so" if sanitizer == "thread" else "libasan.so"
+    # libasan finds the function that throws C++ exceptions only where libstdc++ is loaded beside it.
+    preload = " ".join(gcc_file(name) for name in (library, "libstdc++.so.6"))
+    env = {
+        "LD_PRELOAD": preload,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "TSAN_OPTIONS": "halt_on_error=1",
+        "PYTHONMALLOC": "malloc",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    chosen = ["tests/test_engine.py"] if sanitizer == "thread" else extension_tests()
+    session.run("python", "-m", "pytest", "-m", "not slow and not subprocess", *chosen, env=env)
+
+
+def git_files(*under: str) -> list[str]:
+    return subprocess.check_output(["git", "ls-files", *under], cwd=ROOT, text=True).splitlines()
+
+
+def sources(*suffixes: str) -> list[str]:
+    return [path for path in git_files("csrc") if path.endswith(suffixes)]
+
+
+def extension_tests() -> list[str]:
+    """Test files that reach the extension, found by what they import."""
+    reaches = re.compile(r"^ *(from|import) +llamaq.*\b(_core|engine|llm|kv_cache)\b", re.MULTILINE)
+    return [str(path) for path in sorted(Path("tests").glob("test_*.py")) if reaches.search(path.read_text())]
+
+
+def installed(session: nox.Session, program: str) -> str:
+    """A program of the environment that the session `install` made."""
+    return str(Path(session.cache_dir).parent / "install" / "bin" / program)
+
+
+def gcc_file(name: str) -> str:
+    return subprocess.check_output(["gcc", f"-print-file-name={name}"], text=True).strip()
