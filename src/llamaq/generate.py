@@ -47,10 +47,11 @@ class StopStrings:
         if self.hit:
             return ""
         self._held += text
-        found = [at for at in (self._held.find(s) for s in self._stops) if at >= 0]
+        found = [(at + len(s), at) for s in self._stops if (at := self._held.find(s)) >= 0]
         if found:
+            _, at = min(found)  # the one that is complete first, however the text was cut into pieces
             self.hit = True
-            shown, self._held = self._held[: min(found)], ""
+            shown, self._held = self._held[:at], ""
             return shown
         keep = max((self._overlap(s) for s in self._stops), default=0)
         shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
@@ -63,9 +64,7 @@ class StopStrings:
 
     def _overlap(self, stop: str) -> int:
         """Length of the longest end of the held text that begins ``stop``."""
-        return next(
-            (n for n in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:n])), 0
-        )
+        return next((n for n in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:n])), 0)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
@@ -108,16 +107,23 @@ def events(
 ) -> Iterator[Event]:
     """Samples from ``logits`` on until something ends the text. Each token that was read is appended to ``ids``,
     which so always says what the cache holds."""
-    decoder, stops = tokenizer.stream(), StopStrings(stop)
+    # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
+    decoder = tokenizer.stream(continuation=any(tokenizer.token_bytes(id) for id in ids))
+    stops = StopStrings(stop)
+
+    def ending(reason: FinishReason, token: int | None = None) -> Event:
+        text = stops.push(decoder.flush()) + stops.flush()
+        return Event(text, token, "stop" if stops.hit else reason)
+
     history = list(ids)
     made = 0
+    if max_tokens == 0:
+        yield ending("length")
+        return
     while True:
-        if max_tokens is not None and made >= max_tokens:
-            yield Event(stops.push(decoder.flush()) + stops.flush(), None, "length")
-            return
         token = sampler.sample(logits, history)
         if token in tokenizer.eog_ids:
-            yield Event(stops.push(decoder.flush()) + stops.flush(), token, "stop")
+            yield ending("stop", token)
             return
         made += 1
         history.append(token)
@@ -126,8 +132,8 @@ def events(
             yield Event(text, token, "stop")
             return
         yield Event(text, token)
-        if len(ids) >= cache.n_ctx:
-            yield Event(stops.push(decoder.flush()) + stops.flush(), None, "context")
+        if made == max_tokens or len(ids) >= cache.n_ctx:
+            yield ending("length" if made == max_tokens else "context")
             return
         logits = engine.forward(Step.of([token], start=len(ids)), cache)[0]
         ids.append(token)

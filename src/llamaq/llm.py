@@ -54,6 +54,8 @@ class Completion:
 
 def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
+    if not file.tensors:
+        raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
     shapes = {name: info.shape for name, info in file.tensors.items()}
     info = file.tensors.get(ROPE_FREQS)
     freqs = None if info is None else decode(info.format, file.data(ROPE_FREQS)).ravel().tolist()
@@ -112,9 +114,7 @@ class LLM:
                 )
             threads = threads or _core.available_cpus()
             n_batch = min(n_batch, n_ctx or n_batch)
-            need = partial(
-                memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads
-            )
+            need = partial(memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads)
             n_ctx = n_ctx or _default_context(hparams, need)
             memory = need(n_ctx)
             check_memory(memory)
@@ -176,15 +176,10 @@ class LLM:
 
         Raises ``ContextOverflowError`` for a prompt longer than the context.
         """
-        if isinstance(prompt, str | bytes):
-            ids = self.tokenizer.encode(prompt, parse_special=True)
-        else:
-            ids = list(prompt)
+        ids = self.tokenizer.encode(prompt, parse_special=True) if isinstance(prompt, str | bytes) else list(prompt)
         if not ids:
             if self.tokenizer.bos_id is None:
-                raise TokenizerError(
-                    "the prompt is empty and the model has no BOS token to start from; give a prompt"
-                )
+                raise TokenizerError("the prompt is empty and the model has no BOS token to start from; give a prompt")
             ids = [self.tokenizer.bos_id]
         if len(ids) > self.n_ctx:
             raise ContextOverflowError(
@@ -208,6 +203,8 @@ class LLM:
         gets the prompt tokens read and in total. What the cache holds of the prompt already is not read
         again. Raises what ``prompt_ids`` raises, before the first event.
         """
+        if max_tokens is not None and max_tokens < 0:
+            raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
         ids = self.prompt_ids(prompt)
         return self._stream(ids, max_tokens, Sampler(sampling or SamplingParams()), stop, progress)
 

@@ -57,9 +57,15 @@ class Sampler:
         self._random = random.Random(self.seed)
 
     def sample(self, logits: NDArray[np.float32], history: Sequence[int]) -> int:
-        """The next token: ``logits`` (vocabulary,), ``history`` all tokens so far, prompt included.
+        """The next token; arguments and errors as in ``candidates``."""
+        ids, weights = self.candidates(logits, history)
+        return ids[self._draw(weights)]
 
-        Raises ``ValueError`` where the logits are not numbers (a damaged model).
+    def candidates(self, logits: NDArray[np.float32], history: Sequence[int]) -> tuple[list[int], list[float]]:
+        """The tokens that the chain leaves and their probabilities, the most likely first.
+
+        ``logits`` (vocabulary,), ``history`` all tokens so far, prompt included. Raises ``ValueError`` where
+        the logits are not numbers (a damaged model).
         """
         p = self.params
         logits = self._penalized(logits, history)
@@ -67,12 +73,11 @@ class Sampler:
         if not math.isfinite(logits[best]):
             raise ValueError("the model gave logits that are not numbers; its file is probably damaged")
         if p.temperature <= 0:
-            return best
+            return [best], [1.0]
         ids, scores = _top_k(logits, p.top_k)
         weights = _softmax(scores)
         keep = min(_kept_by_top_p(weights, p.top_p), _kept_by_min_p(weights, p.min_p))
-        weights = _softmax(scores[:keep], p.temperature)
-        return int(ids[self._draw(weights)])
+        return ids[:keep].tolist(), _softmax(scores[:keep], p.temperature)
 
     def _penalized(self, logits: NDArray[np.float32], history: Sequence[int]) -> NDArray[np.float32]:
         p = self.params
