@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.formats import BLOCKS, FORMATS, Format, can_encode, decode, encode, format_by_name
+from llamaq.formats import BLOCKS, FORMATS, Format, can_decode, can_encode, decode, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
 
 STD = 0.02  # of the weights: rows of thousands of them keep activations near 1
@@ -128,7 +128,8 @@ class Weights:
             return encode(fmt, STD * self._rng.standard_normal(POOL, np.float32))
         blocks = self._rng.integers(256, size=POOL // fmt.block * fmt.block_bytes, dtype=np.uint8)
         fields = blocks.view(BLOCKS[fmt.name])
-        if fields.dtype.names is None or fields.dtype.fields["d"][0] != np.float16:  # type: ignore[index]
+        names = fields.dtype.fields or {}
+        if not can_decode(fmt) or "d" not in names or names["d"][0] != np.float16:
             raise ValueError(f"{fmt.name}: llamaq can neither encode it nor set its scale; take another format")
         fields["d"] = 1.0  # the codebooks' formats: any bytes will do, scaled to the right spread
         fields["d"] = STD / decode(fmt, blocks).std()

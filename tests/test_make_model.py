@@ -44,9 +44,10 @@ def test_weights_have_the_wanted_spread_and_no_two_equal_rows(name: str) -> None
     assert np.isfinite(x).all()
 
 
-def test_a_format_without_encoder_or_scale_is_refused() -> None:
-    with pytest.raises(ValueError, match="NVFP4: llamaq can neither encode"):
-        next(script.Weights().stream(format_by_name("NVFP4"), 1, 256))
+@pytest.mark.parametrize("name", ["NVFP4", "IQ1_M", "Q8_1", "Q8_K", "I8"])
+def test_a_format_without_encoder_or_scale_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}: llamaq can neither encode"):
+        next(script.Weights().stream(format_by_name(name), 1, 256))
 
 
 @pytest.mark.parametrize("format_name", ["F32", "q4_0", "Q4_K_M"])
