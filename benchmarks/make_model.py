@@ -8,7 +8,7 @@ The file loads wherever a trained one does, and says nothing sensible.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, product
 from typing import Any
@@ -128,7 +128,7 @@ class Weights:
             return encode(fmt, STD * self._rng.standard_normal(POOL, np.float32))
         blocks = self._rng.integers(256, size=POOL // fmt.block * fmt.block_bytes, dtype=np.uint8)
         fields = blocks.view(BLOCKS[fmt.name])
-        names = fields.dtype.fields or {}
+        names: Mapping[str, Any] = fields.dtype.fields or {}
         if not can_decode(fmt) or "d" not in names or names["d"][0] != np.float16:
             raise ValueError(f"{fmt.name}: llamaq can neither encode it nor set its scale; take another format")
         fields["d"] = 1.0  # the codebooks' formats: any bytes will do, scaled to the right spread
