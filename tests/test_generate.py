@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -63,7 +64,7 @@ def test_how_text_is_chunked_does_not_matter_to_stop_strings(text: str, stops: l
     shown = ""
     expected = cut(text, stops)
     places = [0, *sorted(cuts), len(text)]
-    for start, end in zip(places, places[1:], strict=False):
+    for start, end in itertools.pairwise(places):
         shown += filter.push(text[start:end])
         assert expected.startswith(shown)  # never a part of a stop string
     shown += filter.flush()

@@ -11,9 +11,10 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from llamaq import __version__
-from llamaq.cli import info, run, tokenize
+from llamaq.cli.info import add_info
 from llamaq.cli.options import Parser
-from llamaq.cli.run import INTERRUPTED
+from llamaq.cli.run import INTERRUPTED, add_run
+from llamaq.cli.tokenize import add_tokenize
 from llamaq.errors import LlamaqError
 
 __all__ = ["main"]
@@ -60,8 +61,8 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for module in (run, info, tokenize):
-        module.add_command(commands)
+    for add in (add_run, add_info, add_tokenize):
+        add(commands)
     return parser
 
 

@@ -8,14 +8,14 @@ import json
 from llamaq.cli.options import Commands, Parser, add_model, at_least, from_env, model_path
 from llamaq.cli.output import write
 
-__all__ = ["add_command"]
+__all__ = ["add_info"]
 
 _ABOUT = """\
 Shows what is in a GGUF file: metadata, tensors by format, parameters, bits per weight; and what running it on
 this machine would take: memory, and the kernel of each format. Files that llamaq cannot run are shown as well."""
 
 
-def add_command(commands: Commands) -> None:
+def add_info(commands: Commands) -> None:
     """Adds ``info`` to the command line."""
     parser: Parser = commands.add_parser(
         "info",

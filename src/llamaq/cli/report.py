@@ -103,11 +103,11 @@ def _formats(file: GGUFFile, level: str | None) -> tuple[FormatUse, ...]:
 
 
 def _kernel(tensors: Sequence[TensorInfo], level: str | None) -> str | None:
-    from llamaq import _core
-
     format = tensors[0].format
     if level is None or not can_decode(format) or all(len(info.shape) < 2 for info in tensors):
         return None
+    from llamaq import _core
+
     return _core.kernel_name(level, format.id)
 
 
@@ -170,9 +170,10 @@ def _metadata(file: GGUFFile) -> list[str]:
     rows = []
     for key, value in file.metadata.items():
         if isinstance(value, GGUFArray):
-            first = ", ".join(_quoted(item) for item in value[:8])
             kind = f"{len(value)} x {value.element_type.name.lower()}"
-            rows.append((_shown(key), _shortened(f"{kind}: {first}", more=len(value) > 8)))
+            first = ", ".join(_quoted(item) for item in value[:8])
+            text = f"{kind}: {first}" if first else kind
+            rows.append((_shown(key), _shortened(text, more=len(value) > 8)))
         else:
             rows.append((_shown(key), _shortened(_quoted(value))))
     return list(_columns(rows, "<<"))

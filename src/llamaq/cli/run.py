@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llamaq.llm import LLM
     from llamaq.sampling import SamplingParams
 
-__all__ = ["add_command"]
+__all__ = ["add_run"]
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
@@ -37,7 +37,7 @@ the end of a file or of stdin does not count. An empty prompt starts from the mo
 the text alone, with a newline at its end; Ctrl-C ends it."""
 
 
-def add_command(commands: Commands) -> None:
+def add_run(commands: Commands) -> None:
     """Adds ``run`` to the command line."""
     parser: Parser = commands.add_parser(
         "run",

@@ -13,14 +13,14 @@ from llamaq.cli.prompt import read_stdin
 if TYPE_CHECKING:
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["add_command"]
+__all__ = ["add_tokenize"]
 
 _ABOUT = """\
 Prints the token ids of TEXT, or of stdin (every byte of it), on one line. With --detokenize, prints the text of
 ids given as arguments or on stdin, exactly: what tokenizing adds at the ends (BOS, EOS) is taken off again."""
 
 
-def add_command(commands: Commands) -> None:
+def add_tokenize(commands: Commands) -> None:
     """Adds ``tokenize`` to the command line."""
     parser: Parser = commands.add_parser(
         "tokenize",
@@ -76,9 +76,10 @@ def _ids(given: str | bytes) -> list[int]:
 
 def _text(tokenizer: Tokenizer, ids: list[int], special: bool) -> bytes:
     if special:
-        begin = 1 if tokenizer.add_bos and ids[:1] == [tokenizer.bos_id] else 0
-        end = len(ids) - (tokenizer.add_eos and ids[begin:][-1:] == [tokenizer.eos_id])
-        ids = ids[begin:end]
+        frame = tokenizer.encode("")  # what tokenizing adds: BOS if any, then EOS (or BERT's [SEP]) if any
+        begin = tokenizer.add_bos and ids[:1] == frame[:1]
+        end = len(frame) > tokenizer.add_bos and ids[begin:][-1:] == frame[-1:]
+        ids = ids[begin : len(ids) - end]
     return tokenizer.decode_bytes(ids, special=special)
 
 
