@@ -51,6 +51,8 @@ class Bar:
             unit=self._unit,
             unit_scale=self._binary,
             unit_divisor=1024 if self._binary else 1000,
+            # Short of the line's end: the ^C that a terminal echoes must not begin a new line.
+            bar_format="{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{unit}, {remaining} left",
             initial=done,
             total=total,
             leave=False,
