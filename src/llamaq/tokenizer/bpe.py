@@ -91,7 +91,7 @@ class CharacterTokenizer(Tokenizer):
         return token.replace(_SPACE_BYTES, b" ")
 
 
-def _ranks(metadata: Metadata) -> dict[bytes, float]:
+def _ranks(metadata: Metadata) -> dict[bytes, int]:
     """Rank of each merge "left right", the lowest first."""
     merges = strings(metadata, "tokenizer.ggml.merges")
     if merges is None:

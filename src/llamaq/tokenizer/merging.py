@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -13,11 +14,13 @@ __all__ = ["SPACE", "Memo", "merge", "word_pattern"]
 SPACE = "▁"  # U+2581 stands for a space in the texts of SentencePiece's tokens
 V = TypeVar("V")
 
-_NEVER = float("inf")
+_NEVER = sys.maxsize
 _LONG = 128  # symbols: from here on a heap beats searching a list for its minimum
+_LEFT_BITS = 32
+_LEFT = (1 << _LEFT_BITS) - 1
 
 
-def merge(symbols: list[bytes], ranks: Mapping[bytes, float], joiner: bytes) -> list[bytes]:
+def merge(symbols: list[bytes], ranks: Mapping[bytes, int], joiner: bytes) -> list[bytes]:
     """Byte-pair encoding: joins the adjacent pair of lowest rank, the leftmost of equals, while there is one.
 
     ``ranks`` has the pair (a, b) under ``a + joiner + b``. Changes ``symbols`` and returns the result.
@@ -40,33 +43,30 @@ def merge(symbols: list[bytes], ranks: Mapping[bytes, float], joiner: bytes) -> 
     return symbols
 
 
-def _merge_long(symbols: list[bytes], ranks: Mapping[bytes, float], joiner: bytes) -> list[bytes]:
-    """The same in O(n log n): a heap of pairs over a linked list."""
+def _merge_long(symbols: list[bytes], ranks: Mapping[bytes, int], joiner: bytes) -> list[bytes]:
+    """The same in O(n log n): a heap of pairs, each one integer, over a linked list of symbols."""
     n, rank = len(symbols), ranks.get
     after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-    heap: list[tuple[float, int, int]] = []  # rank, left symbol, bytes of the pair
-
-    def propose(left: int, right: int) -> None:
-        found = rank(symbols[left] + joiner + symbols[right])
-        if found is not None:
-            heapq.heappush(heap, (found, left, len(symbols[left]) + len(symbols[right])))
-
-    for left in range(n - 1):
-        propose(left, left + 1)
+    pairs = [rank(a + joiner + b, _NEVER) for a, b in pairwise(symbols)] + [_NEVER]  # by their left symbol
+    heap = [found << _LEFT_BITS | left for left, found in enumerate(pairs) if found != _NEVER]
+    heapq.heapify(heap)
     while heap:
-        _, left, size = heapq.heappop(heap)
+        key = heapq.heappop(heap)
+        left = key & _LEFT
+        if pairs[left] != key >> _LEFT_BITS:
+            continue  # this pair has changed since it went on the heap
         right = after[left]
-        # Symbols only grow, so a pair that has changed since it was proposed has another size.
-        if right == n or not symbols[left] or len(symbols[left]) + len(symbols[right]) != size:
-            continue
         symbols[left] += symbols[right]
         symbols[right] = b""
-        after[left] = after[right]
-        if after[left] < n:
-            before[after[left]] = left
-            propose(left, after[left])
-        if before[left] >= 0:
-            propose(before[left], left)
+        pairs[right] = _NEVER
+        end = after[left] = after[right]
+        if end < n:
+            before[end] = left
+        for a, b in ((before[left], left), (left, end)):
+            if a >= 0:
+                found = pairs[a] = rank(symbols[a] + joiner + symbols[b], _NEVER) if b < n else _NEVER
+                if found != _NEVER:
+                    heapq.heappush(heap, found << _LEFT_BITS | a)
     return [symbol for symbol in symbols if symbol]
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from itertools import chain, pairwise
 from typing import ClassVar
 
+import numpy as np
+
 from llamaq.errors import TokenizerError
 
 from .base import Settings, Tokenizer
@@ -32,7 +34,8 @@ class SentencePieceTokenizer(Tokenizer):
                 "tokenizer.ggml.scores is missing, and a tokenizer of type 'llama' merges by it; "
                 "convert the model again"
             )
-        self._ranks = dict(zip(self.vocab.tokens, (-self.vocab.scores).tolist(), strict=False))
+        ranks = np.unique(-self.vocab.scores, return_inverse=True)[1].tolist()  # equal scores, equal ranks
+        self._ranks: dict[bytes, int] = dict(zip(self.vocab.tokens, ranks, strict=False))
         self._bytes = self.vocab.byte_ids()
         self._word = word_pattern(joints(self.vocab.tokens))
         self._memo = Memo(self._encode_word)

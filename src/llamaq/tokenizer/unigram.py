@@ -53,9 +53,11 @@ class UnigramTokenizer(Tokenizer):
         self._scores: list[float] = scores.tolist()
         self._unknown_score = float(normal.min() if normal.size else 0.0) - _UNKNOWN_PENALTY
         candidates = vocab.of_type(TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
-        self._candidates = {vocab.text(id): id for id in reversed(candidates) if vocab.tokens[id]}
+        tokens = [vocab.tokens[id] for id in candidates]
+        texts = (token.decode("utf-8", "replace") for token in reversed(tokens))
+        self._candidates = dict(zip(texts, reversed(candidates), strict=True))  # of equal texts the lowest id
         self._longest = max(map(len, self._candidates), default=1)
-        self._word = word_pattern(joints([vocab.tokens[id] for id in candidates]))
+        self._word = word_pattern(joints(tokens))
 
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
         words = self._word.findall(self._escape(self._normalize(text)))
