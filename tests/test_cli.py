@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from command import Command
-from llamaq import __version__, memory
+from llamaq import __version__, _core, memory
 from llamaq.cli import _parser
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
@@ -25,6 +25,7 @@ from llamaq.sampling import SamplingParams
 def command(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Command:
     for name in ("MODEL", "N_PREDICT", "CTX_SIZE", "THREADS", "UBATCH"):
         monkeypatch.delenv(f"LLAMA_ARG_{name}", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return Command(capsysbinary, monkeypatch)
 
 
@@ -178,6 +179,12 @@ def test_the_environment_gives_defaults(command: Command, model: Path, monkeypat
     assert "of 40 tokens" in done.err
     assert "threads     1," in done.err
     assert "generation  3 tokens" in command("run", "--temp", 0, "-v", "-n", 3).err
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert "threads     1," in command("run", "-v", "-n", 1).err
+    monkeypatch.delenv("LLAMA_ARG_THREADS")
+    assert "threads     3," in command("run", "-v", "-n", 1).err
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert f"threads     {_core.available_cpus()}," in command("run", "-v", "-n", 1).err
     monkeypatch.setenv("LLAMA_ARG_THREADS", "many")
     assert command("run").code == 2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -32,9 +33,9 @@ _ABOUT = """\
 Continues a prompt with a model's own words, on stdout, until the model ends the text.
 
 The prompt is PROMPT, -p or -f. What is piped to stdin (or redirected) is the prompt where none of them is given,
-else it follows theirs after a newline; a pipe that stays silent for a second is then left alone. One newline at
-the end of a file or of stdin does not count. An empty prompt starts from the model's BOS token. Stdout carries
-the text alone, with a newline at its end; Ctrl-C ends it."""
+else it follows theirs after a newline; a pipe that stays silent for a second is then left alone (in a loop that
+reads a file itself, add </dev/null). One newline at the end of a file or of stdin does not count. An empty prompt
+starts from the model's BOS token. Stdout carries the text alone, with a newline at its end; Ctrl-C ends it."""
 
 
 def add_run(commands: Commands) -> None:
@@ -159,8 +160,8 @@ def _add_machine_options(parser: Parser) -> None:
         "--threads",
         metavar="N",
         type=at_least(-1),
-        default=from_env("LLAMA_ARG_THREADS", "-1"),
-        help="-1: one for each CPU that this process may use (default -1, env LLAMA_ARG_THREADS)",
+        default=_threads(),
+        help="-1: one for each CPU that this process may use (default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
     )
     add(
         "-b",
@@ -172,6 +173,11 @@ def _add_machine_options(parser: Parser) -> None:
     )
     add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
+
+
+def _threads() -> str:
+    openmp = os.environ.get("OMP_NUM_THREADS", "")  # people expect it to hold; a list for nested levels does not
+    return from_env("LLAMA_ARG_THREADS", openmp if openmp.isdecimal() else "-1")
 
 
 def run(args: argparse.Namespace) -> int:
