@@ -35,7 +35,7 @@ class SentencePieceTokenizer(Tokenizer):
                 "convert the model again"
             )
         ranks = np.unique(-self.vocab.scores, return_inverse=True)[1].tolist()  # equal scores, equal ranks
-        self._ranks: dict[bytes, int] = dict(zip(self.vocab.tokens, ranks, strict=False))
+        self._ranks: dict[bytes, int] = dict(zip(self.vocab.tokens, ranks, strict=True))
         self._bytes = self.vocab.byte_ids()
         self._word = word_pattern(joints(self.vocab.tokens))
         self._memo = Memo(self._encode_word)

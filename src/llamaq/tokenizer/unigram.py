@@ -48,7 +48,7 @@ class UnigramTokenizer(Tokenizer):
         """The tokens that text may become, with their scores; user-defined ones are always preferred."""
         vocab = self.vocab
         assert vocab.scores is not None
-        scores = np.where(vocab.types == TokenType.USER_DEFINED, 0.0, vocab.scores[: len(vocab)])
+        scores = np.where(vocab.types == TokenType.USER_DEFINED, 0.0, vocab.scores)
         normal = scores[vocab.types == TokenType.NORMAL]
         self._scores: list[float] = scores.tolist()
         self._unknown_score = float(normal.min() if normal.size else 0.0) - _UNKNOWN_PENALTY

@@ -46,7 +46,8 @@ class Vocab:
                 f"tokenizer.ggml.tokens is {state}, so there is no vocabulary; convert the model again"
             )
         self.tokens = tokens
-        self.scores = numbers(metadata, "tokenizer.ggml.scores", len(tokens))
+        scores = numbers(metadata, "tokenizer.ggml.scores", len(tokens))
+        self.scores = None if scores is None else scores[: len(tokens)].astype(np.float32)
         self.types = _types(metadata, len(tokens))
         self.ids = dict(zip(reversed(tokens), range(len(tokens) - 1, -1, -1), strict=True))
         self.ids.pop(b"", None)
