@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
-import regex
-
 from llamaq.errors import TokenizerError
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
@@ -109,6 +107,8 @@ class Pretokenizer:
 
 def _cut(pattern: str) -> Callable[[str], list[str]]:
     """A function that cuts a text into the matches of a pattern and what lies between them."""
+    import regex  # here, because it takes long to import and only these tokenizers need it
+
     thousands = pattern.startswith(_THOUSANDS)
     pattern = pattern.removeprefix(_THOUSANDS)
     find = regex.compile(pattern, regex.V1).findall
