@@ -58,15 +58,12 @@ inline U8 load_u8(const uint8_t* p) { return {load_256(p), load_256(p + 32)}; }
 inline U8 splat_u8(uint8_t x) { const __m256i v = _mm256_set1_epi8(static_cast<char>(x)); return {v, v}; }
 inline U8 operator&(U8 a, U8 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline U8 operator|(U8 a, U8 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
-template <int N>
-inline U8 shift_bytes_right(U8 a) {
-  return U8{_mm256_srli_epi16(a.lo, N), _mm256_srli_epi16(a.hi, N)} & splat_u8(static_cast<uint8_t>(0xff >> N));
+// (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
+inline U8 bit_field(U8 a, int shift, uint8_t mask) {
+  return U8{_mm256_srli_epi16(a.lo, shift), _mm256_srli_epi16(a.hi, shift)} & splat_u8(mask);
 }
-template <int N>
-inline U8 shift_bytes_left(U8 a) {
-  return U8{_mm256_slli_epi16(a.lo, N), _mm256_slli_epi16(a.hi, N)} & splat_u8(static_cast<uint8_t>(0xff << N));
-}
-inline U8 high_nibbles(U8 a) { return shift_bytes_right<4>(a); }
+// byte << shift, which must fit a byte
+inline U8 shift_up(U8 a, int shift) { return {_mm256_slli_epi16(a.lo, shift), _mm256_slli_epi16(a.hi, shift)}; }
 inline U8 lookup(const int8_t* table16, U8 index) {
   const __m256i table = _mm256_broadcastsi128_si256(load_half(reinterpret_cast<const uint8_t*>(table16)));
   return {_mm256_shuffle_epi8(table, index.lo), _mm256_shuffle_epi8(table, index.hi)};
@@ -115,4 +112,15 @@ inline int32_t sum(I32 a) {
   const __m128i s4 = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
   const __m128i s2 = _mm_add_epi32(s4, _mm_shuffle_epi32(s4, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
+}
+
+// f(0) to f(7) with constants: a shift by a variable costs two instructions more.
+template <int kValue>
+struct Constant {
+  constexpr operator int() const { return kValue; }
+};
+template <class F>
+inline void eight_times(const F& f) {
+  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
+  f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());
 }

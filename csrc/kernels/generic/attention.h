@@ -110,7 +110,7 @@ template <class T, int H>
 inline void attend(const AttentionArgs& a, const float* q, float* out) {
   const int pad = pad16(a.cache.value_dim);
   float *weights = a.scratch, *span_out = weights + H * kSpanTokens, *run_out = span_out + H * pad;
-  float m[H], l[H], run_m[H], run_l[H];
+  float m[H], l[H], run_m[H] = {}, run_l[H] = {};
   for (int first = 0; first < a.tokens; first += kSpanTokens) {
     const int count = a.tokens - first < kSpanTokens ? a.tokens - first : kSpanTokens;
     span_weights<T, H>(a, q, first, count, weights, m, l);

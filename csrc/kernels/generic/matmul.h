@@ -32,7 +32,7 @@ inline void tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t row_w
     acc[m] = splat(0);
   }
   for (int64_t block = 0; block < blocks_w; ++block) {
-    if (M < kTileRows)  // few rows: the weights come from memory, once
+    if (a.m <= kTileRows)  // few rows: the weights come from memory, once
       for (int line = 0; line < 16 * W::kLayout.block_bytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
     W::template step<M>(w, x, acc);
     w += 16 * W::kLayout.block_bytes;
@@ -71,7 +71,7 @@ inline void float_tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t
   F32 acc[M];
   for (int m = 0; m < M; ++m) acc[m] = first ? load_first(y + m * a.y_stride, lanes) : splat(0);
   for (int64_t k = first; k < last; ++k, w += 16 * W::kBytes) {
-    if (M < kTileRows) __builtin_prefetch(w + kPrefetch);
+    if (a.m <= kTileRows) __builtin_prefetch(w + kPrefetch);
     const F32 weight = W::at(w);
     for (int m = 0; m < M; ++m) acc[m] = fma(weight, splat(x[m * a.cols + k]), acc[m]);
   }

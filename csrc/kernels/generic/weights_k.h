@@ -25,10 +25,11 @@ inline ScaleMin scale_min_k4(const uint8_t* words, int j) {
           shift_right(last, 4) | shift_left(shift_right(byte_of(words, j), 6), 4)};
 }
 
-// Two halves of 16 weights with integer scales of their own.
+// Two halves of 16 weights with integer scales of their own: scale0 * sum0 + scale1 * sum1. All of it stays below
+// 2^24, so binary32 holds every step exactly, and costs less than a product of 32-bit integers.
 template <int M, class Word>
-inline void dot_halves(const Word& word, int zero_point, const QuantBlock* const* a, I32 scale0, I32 scale1, I32* isum) {
-  for (int m = 0; m < M; ++m) isum[m] = splat_i32(0);
+inline void dot_halves(const Word& word, int zero_point, const QuantBlock* const* a, F32 scale0, F32 scale1, F32* isum) {
+  for (int m = 0; m < M; ++m) isum[m] = splat(0);
   for (int half = 0; half < 2; ++half) {
     I32 part[M];
     for (int m = 0; m < M; ++m) part[m] = splat_i32(-zero_point * a[m]->sum[half]);
@@ -36,27 +37,13 @@ inline void dot_halves(const Word& word, int zero_point, const QuantBlock* const
       const U8 w = word(i);
       for (int m = 0; m < M; ++m) part[m] = dot4(part[m], w, a[m]->q + 4 * i);
     }
-    for (int m = 0; m < M; ++m) isum[m] = isum[m] + (half ? scale1 : scale0) * part[m];
+    for (int m = 0; m < M; ++m) isum[m] = fma(half ? scale1 : scale0, to_f32(part[m]), isum[m]);
   }
 }
 
-inline U8 two_bits(const uint8_t* words, int c) {  // bits 2c and 2c+1 of every byte
-  const U8 w = load_u8(words), mask = splat_u8(3);
-  return (c == 0 ? w : c == 1 ? shift_bytes_right<2>(w) : c == 2 ? shift_bytes_right<4>(w) : shift_bytes_right<6>(w)) & mask;
-}
-
-inline U8 one_bit(const uint8_t* words, int bit) {  // that bit of every byte, as 0 or 1
-  const U8 w = load_u8(words), one = splat_u8(1);
-  switch (bit) {
-    case 0: return w & one;
-    case 1: return shift_bytes_right<1>(w) & one;
-    case 2: return shift_bytes_right<2>(w) & one;
-    case 3: return shift_bytes_right<3>(w) & one;
-    case 4: return shift_bytes_right<4>(w) & one;
-    case 5: return shift_bytes_right<5>(w) & one;
-    case 6: return shift_bytes_right<6>(w) & one;
-    default: return shift_bytes_right<7>(w) & one;
-  }
+template <int M>
+inline void add_scaled(const QuantBlock* const* a, const F32* isum, F32 scale, F32* acc) {
+  for (int m = 0; m < M; ++m) acc[m] = fma(isum[m], scale * splat(a[m]->d), acc[m]);
 }
 
 struct Q2_K {
@@ -65,19 +52,21 @@ struct Q2_K {
   static void step(const uint8_t* w, const QuantBlock* const* a, F32* acc) {
     const uint8_t *scales = w + 64, *quants = w + 320;
     const F32 d = load_f16(w), dmin = splat(0) - load_f16(w + 32);
-    for (int j = 0; j < 8; ++j) {
+    eight_times([&](auto index) {
+      const int j = index;
       const QuantBlock* b[M];
       at_block<M>(a, j, b);
       const I32 s0 = byte_of(scales, 2 * j), s1 = byte_of(scales, 2 * j + 1), low4 = splat_i32(15);
+      const F32 mn0 = to_f32(shift_right(s0, 4)), mn1 = to_f32(shift_right(s1, 4));
       for (int m = 0; m < M; ++m) {
-        const I32 imin = shift_right(s0, 4) * splat_i32(b[m]->sum[0]) + shift_right(s1, 4) * splat_i32(b[m]->sum[1]);
-        acc[m] = fma(dmin, splat(b[m]->d) * to_f32(imin), acc[m]);
+        const F32 sum0 = to_f32(splat_i32(b[m]->sum[0])), sum1 = to_f32(splat_i32(b[m]->sum[1]));
+        acc[m] = fma(dmin, splat(b[m]->d) * fma(mn1, sum1, mn0 * sum0), acc[m]);
       }
-      I32 isum[M];
-      const auto word = [&](int i) { return two_bits(quants + 64 * (8 * (j / 4) + i), j % 4); };
-      dot_halves<M>(word, 0, b, s0 & low4, s1 & low4, isum);
+      F32 isum[M];
+      const auto word = [&](int i) { return bit_field(load_u8(quants + 64 * (8 * (j / 4) + i)), 2 * (j % 4), 3); };
+      dot_halves<M>(word, 0, b, to_f32(s0 & low4), to_f32(s1 & low4), isum);
       add_scaled<M>(b, isum, d, acc);
-    }
+    });
   }
 };
 
@@ -92,16 +81,17 @@ struct Q3_K {
   static void step(const uint8_t* w, const QuantBlock* const* a, F32* acc) {
     const uint8_t *high = w + 32, *quants = high + 512, *scales = quants + 1024;
     const F32 d = load_f16(w);
-    for (int j = 0; j < 8; ++j) {
+    eight_times([&](auto index) {
+      const int j = index;
       const QuantBlock* b[M];
       at_block<M>(a, j, b);
-      I32 isum[M];
+      F32 isum[M];
       const auto word = [&](int i) {
-        return two_bits(quants + 64 * (8 * (j / 4) + i), j % 4) | shift_bytes_left<2>(one_bit(high + 64 * i, j));
+        return bit_field(load_u8(quants + 64 * (8 * (j / 4) + i)), 2 * (j % 4), 3) | shift_up(bit_field(load_u8(high + 64 * i), j, 1), 2);
       };
-      dot_halves<M>(word, 4, b, scale(scales, 2 * j), scale(scales, 2 * j + 1), isum);
+      dot_halves<M>(word, 4, b, to_f32(scale(scales, 2 * j)), to_f32(scale(scales, 2 * j + 1)), isum);
       add_scaled<M>(b, isum, d, acc);
-    }
+    });
   }
 };
 
@@ -125,8 +115,7 @@ inline void step_k45(const uint8_t* halves, const uint8_t* scales, const Word& w
 }
 
 inline U8 nibble_k45(const uint8_t* quants, int j, int i) {
-  const U8 w = load_u8(quants + 64 * (8 * (j / 2) + i));
-  return j % 2 ? high_nibbles(w) : w & splat_u8(15);
+  return bit_field(load_u8(quants + 64 * (8 * (j / 2) + i)), 4 * (j % 2), 15);
 }
 
 struct Q4_K {
@@ -143,7 +132,7 @@ struct Q5_K {
   template <int M>
   static void step(const uint8_t* w, const QuantBlock* const* a, F32* acc) {
     const auto word = [&](int j, int i) {
-      return nibble_k45(w + 768, j, i) | shift_bytes_left<4>(one_bit(w + 256 + 64 * i, j));
+      return nibble_k45(w + 768, j, i) | shift_up(bit_field(load_u8(w + 256 + 64 * i), j, 1), 4);
     };
     step_k45<decltype(word), M>(w, w + 64, word, a, acc);
   }
@@ -155,19 +144,20 @@ struct Q6_K {
   static void step(const uint8_t* w, const QuantBlock* const* a, F32* acc) {
     const uint8_t *low = w + 32, *high = low + 2048, *scales = high + 1024;
     const F32 d = load_f16(w);
-    for (int j = 0; j < 8; ++j) {
+    eight_times([&](auto index) {
+      const int j = index;
       const int half = j / 4, c = j % 4;
       const QuantBlock* b[M];
       at_block<M>(a, j, b);
-      I32 isum[M];
+      F32 isum[M];
       const auto word = [&](int i) {
         const U8 l = load_u8(low + 64 * (16 * half + 8 * (c % 2) + i));
-        return (c >= 2 ? high_nibbles(l) : l & splat_u8(15)) |
-               shift_bytes_left<4>(two_bits(high + 64 * (8 * half + i), c));
+        return bit_field(l, 4 * (c / 2), 15) | shift_up(bit_field(load_u8(high + 64 * (8 * half + i)), 2 * c, 3), 4);
       };
-      dot_halves<M>(word, 32, b, signed_byte_of(scales, 2 * j), signed_byte_of(scales, 2 * j + 1), isum);
+      const F32 s0 = to_f32(signed_byte_of(scales, 2 * j)), s1 = to_f32(signed_byte_of(scales, 2 * j + 1));
+      dot_halves<M>(word, 32, b, s0, s1, isum);
       add_scaled<M>(b, isum, d, acc);
-    }
+    });
   }
 };
 
@@ -177,7 +167,8 @@ struct IQ4_XS {
   static void step(const uint8_t* w, const QuantBlock* const* a, F32* acc) {
     const F32 d = load_f16(w);
     const I32 high = load_u16x16(w + 32), low = load_i32(w + 64);
-    for (int j = 0; j < 8; ++j) {
+    eight_times([&](auto index) {
+      const int j = index;
       const QuantBlock* b[M];
       at_block<M>(a, j, b);
       I32 isum[M];
@@ -185,6 +176,6 @@ struct IQ4_XS {
       dot_codebook<M>(w + 128 + 256 * j, b, isum);
       const I32 ls = (shift_right(low, 4 * j) & splat_i32(15)) | shift_left(shift_right(high, 2 * j) & splat_i32(3), 4);
       add_scaled<M>(b, isum, d * to_f32(ls - splat_i32(32)), acc);
-    }
+    });
   }
 };

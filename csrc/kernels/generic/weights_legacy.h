@@ -18,28 +18,17 @@ inline void dot_nibbles(const Words& words, const QuantBlock* const* a, I32* isu
 
 struct Nibbles {
   const uint8_t* words;
-  U8 low(int i) const { return load_u8(words + 64 * i) & splat_u8(15); }
-  U8 high(int i) const { return high_nibbles(load_u8(words + 64 * i)); }
+  U8 low(int i) const { return bit_field(load_u8(words + 64 * i), 0, 15); }
+  U8 high(int i) const { return bit_field(load_u8(words + 64 * i), 4, 15); }
 };
 
 // Nibbles with a fifth bit: bit i (or 4 + i) of each byte of the regrouped high-bit word.
 struct FiveBits {
   const uint8_t* words;
   U8 bits;
-  U8 fifth(int i) const {
-    switch (i) {  // the shift counts must be constants
-      case 0: return shift_bytes_left<4>(bits) & splat_u8(16);
-      case 1: return shift_bytes_left<3>(bits) & splat_u8(16);
-      case 2: return shift_bytes_left<2>(bits) & splat_u8(16);
-      case 3: return shift_bytes_left<1>(bits) & splat_u8(16);
-      case 4: return bits & splat_u8(16);
-      case 5: return shift_bytes_right<1>(bits) & splat_u8(16);
-      case 6: return shift_bytes_right<2>(bits) & splat_u8(16);
-      default: return shift_bytes_right<3>(bits) & splat_u8(16);
-    }
-  }
-  U8 low(int i) const { return (load_u8(words + 64 * i) & splat_u8(15)) | fifth(i); }
-  U8 high(int i) const { return high_nibbles(load_u8(words + 64 * i)) | fifth(4 + i); }
+  U8 fifth(int i) const { return shift_up(bit_field(bits, i, 1), 4); }
+  U8 low(int i) const { return bit_field(load_u8(words + 64 * i), 0, 15) | fifth(i); }
+  U8 high(int i) const { return bit_field(load_u8(words + 64 * i), 4, 15) | fifth(4 + i); }
 };
 
 template <int M>

@@ -70,11 +70,13 @@ inline U8 load_u8(const uint8_t* p) { U8 r; QUADS r.v[i] = vld1q_u8(p + 16 * i);
 inline U8 splat_u8(uint8_t x) { U8 r; QUADS r.v[i] = vdupq_n_u8(x); return r; }
 inline U8 operator&(U8 a, U8 b) { QUADS a.v[i] = vandq_u8(a.v[i], b.v[i]); return a; }
 inline U8 operator|(U8 a, U8 b) { QUADS a.v[i] = vorrq_u8(a.v[i], b.v[i]); return a; }
-template <int N>
-inline U8 shift_bytes_right(U8 a) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(-N)); return a; }
-template <int N>
-inline U8 shift_bytes_left(U8 a) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(N)); return a; }
-inline U8 high_nibbles(U8 a) { return shift_bytes_right<4>(a); }
+// (byte >> shift) & mask; the mask has at most 8 - shift bits
+inline U8 bit_field(U8 a, int shift, uint8_t mask) {
+  QUADS a.v[i] = vandq_u8(vshlq_u8(a.v[i], vdupq_n_s8(static_cast<int8_t>(-shift))), vdupq_n_u8(mask));
+  return a;
+}
+// byte << shift, which must fit a byte
+inline U8 shift_up(U8 a, int shift) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(static_cast<int8_t>(shift))); return a; }
 inline U8 lookup(const int8_t* table16, U8 index) {
   const uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(table16));
   QUADS index.v[i] = vqtbl1q_u8(table, index.v[i]);
@@ -105,5 +107,11 @@ inline float sum(F32 a) {
 inline float max_lane(F32 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
 inline int32_t max_lane(I32 a) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.v[0], a.v[1]), vmaxq_s32(a.v[2], a.v[3]))); }
 inline int32_t sum(I32 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
+
+// f(0) to f(7); a shift by a variable costs no more than one by a constant
+template <class F>
+inline void eight_times(const F& f) {
+  for (int i = 0; i < 8; ++i) f(i);
+}
 
 #undef QUADS

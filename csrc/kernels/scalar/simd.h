@@ -55,11 +55,10 @@ inline U8 load_u8(const uint8_t* p) { U8 r; memcpy(r.v, p, 64); return r; }
 inline U8 splat_u8(uint8_t x) { U8 r; BYTES r.v[i] = x; return r; }
 inline U8 operator&(U8 a, U8 b) { BYTES a.v[i] &= b.v[i]; return a; }
 inline U8 operator|(U8 a, U8 b) { BYTES a.v[i] |= b.v[i]; return a; }
-inline U8 high_nibbles(U8 a) { BYTES a.v[i] >>= 4; return a; }
-template <int N>
-inline U8 shift_bytes_right(U8 a) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> N); return a; }
-template <int N>
-inline U8 shift_bytes_left(U8 a) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] << N); return a; }
+// (byte >> shift) & mask; the mask has at most 8 - shift bits
+inline U8 bit_field(U8 a, int shift, uint8_t mask) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> shift & mask); return a; }
+// byte << shift, which must fit a byte
+inline U8 shift_up(U8 a, int shift) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] << shift); return a; }
 inline U8 lookup(const int8_t* table16, U8 index) { BYTES index.v[i] = static_cast<uint8_t>(table16[index.v[i] & 15]); return index; }
 
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; weights 0 .. 127
@@ -85,6 +84,12 @@ inline float sum(F32 a) {
 inline float max_lane(F32 a) { float m = a.v[0]; LANES m = a.v[i] > m ? a.v[i] : m; return m; }
 inline int32_t max_lane(I32 a) { int32_t m = a.v[0]; LANES m = a.v[i] > m ? a.v[i] : m; return m; }
 inline int32_t sum(I32 a) { int32_t s = 0; LANES s += a.v[i]; return s; }
+
+// f(0) to f(7); a shift by a variable costs no more than one by a constant
+template <class F>
+inline void eight_times(const F& f) {
+  for (int i = 0; i < 8; ++i) f(i);
+}
 
 #undef LANES
 #undef BYTES
