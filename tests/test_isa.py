@@ -80,6 +80,10 @@ def test_the_expected_levels_are_there() -> None:
         assert _core.isas() == expected.split(",")
 
 
+def test_the_level_that_the_environment_names_is_the_one_that_runs() -> None:
+    assert _core.chosen_isa() == (os.environ.get("LLAMAQ_ISA") or _core.isas()[-1])
+
+
 def test_the_best_level_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LLAMAQ_ISA", raising=False)
     assert _core.chosen_isa() == _core.isas()[-1]
