@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from llamaq.errors import ModelError
 from llamaq.sampling import Sampler, SamplingParams
 
 OFF = {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "min_p": 0.0}
@@ -192,14 +193,14 @@ def test_frequencies_follow_the_probabilities() -> None:
 def test_logits_that_are_not_numbers_are_an_error(bad: float, temperature: float) -> None:
     logits = TENTHS.copy()
     logits[2] = bad
-    with pytest.raises(ValueError, match="not numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         Sampler(SamplingParams(temperature=temperature)).sample(logits, [])
 
 
 def test_minus_infinity_only_forbids_a_token() -> None:
     logits = np.array([-np.inf, 0.0, -np.inf], np.float32)
     assert candidates(logits)[1] == 1.0
-    with pytest.raises(ValueError, match="not numbers"):
+    with pytest.raises(ModelError, match="not numbers"):
         Sampler(SamplingParams()).sample(np.full(3, -np.inf, np.float32), [])
 
 

@@ -106,7 +106,7 @@ bool ThreadTeam::run(const std::function<void(Worker&)>& job, const std::functio
 void ThreadTeam::poll() {
   if (!interrupted_ || stop_.load(std::memory_order_relaxed)) return;
   const auto now = std::chrono::steady_clock::now();
-  if (now - last_poll_ < std::chrono::milliseconds(20)) return;
+  if (now - last_poll_ < std::chrono::milliseconds(10)) return;
   last_poll_ = now;
   if ((*interrupted_)()) stop_.store(true, std::memory_order_relaxed);
 }

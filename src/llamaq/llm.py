@@ -118,6 +118,11 @@ class LLM:
             n_ctx = n_ctx or _default_context(hparams, need)
             memory = need(n_ctx)
             check_memory(memory)
+            if n_ctx > hparams.context_length:
+                logger.warning(
+                    "the context of %d tokens exceeds the %d that the model was made for; beyond them its text degrades",
+                    n_ctx, hparams.context_length,
+                )  # fmt: skip
             cache = KVCache(plan, n_ctx, cache_type)
             engine = Engine(plan, file, threads=threads, max_rows=n_batch, progress=progress)
         except (ModelError, TokenizerError) as error:

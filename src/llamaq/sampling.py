@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.errors import ModelError
+
 __all__ = ["Sampler", "SamplingParams"]
 
 
@@ -64,14 +66,14 @@ class Sampler:
     def candidates(self, logits: NDArray[np.float32], history: Sequence[int]) -> tuple[list[int], list[float]]:
         """The tokens that the chain leaves and their probabilities, the most likely first.
 
-        ``logits`` (vocabulary,), ``history`` all tokens so far, prompt included. Raises ``ValueError`` where
+        ``logits`` (vocabulary,), ``history`` all tokens so far, prompt included. Raises ``ModelError`` where
         the logits are not numbers (a damaged model).
         """
         p = self.params
         logits = self._penalized(logits, history)
         best = int(logits.argmax())
         if not math.isfinite(logits[best]):
-            raise ValueError("the model gave logits that are not numbers; its file is probably damaged")
+            raise ModelError("the model gave logits that are not numbers; its file is probably damaged")
         if p.temperature <= 0:
             return [best], [1.0]
         ids, scores = _top_k(logits, p.top_k)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, overload
 
 import numpy as np
@@ -42,7 +43,7 @@ class GGUFArray(Sequence[Scalar]):
     def __getitem__(self, index: slice) -> list[Scalar]: ...
     def __getitem__(self, index: int | slice) -> Scalar | list[Scalar]:
         if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
+            return self._slice(range(*index.indices(self._length)))
         position = range(self._length)[index]  # IndexError, and negative indices, as lists have them
         if self.element_type is not ValueType.STRING:
             value: Scalar = self.numpy()[position].item()
@@ -52,6 +53,12 @@ class GGUFArray(Sequence[Scalar]):
         start = self._starts[position]
         end = start + self._prefix.unpack_from(self._packed, start - 8)[0]
         return _text(bytes(self._packed[start:end]))
+
+    def _slice(self, positions: range) -> list[Scalar]:
+        if self.element_type is not ValueType.STRING:
+            return [value.item() for value in self.numpy()[list(positions)]]
+        spans = list(islice(self._spans(), max(positions, default=-1) + 1))  # the first few cost only themselves
+        return [_text(bytes(self._packed[start:end])) for start, end in (spans[i] for i in positions)]
 
     def __iter__(self) -> Iterator[Scalar]:
         return iter(self.tolist())
