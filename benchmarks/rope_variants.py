@@ -40,9 +40,7 @@ def extra_tensors(variant: str, file: GGUFFile) -> list[TensorData]:
     if variant == "biases":
         rng = np.random.default_rng(0)
         names = [n for n in file.tensors if n.startswith("blk.") and ".attn_" in n and "norm" not in n]
-        return [
-            vector(n.replace(".weight", ".bias"), rng.normal(0, 0.3, file.tensors[n].shape[0])) for n in names
-        ]
+        return [vector(n.replace(".weight", ".bias"), rng.normal(0, 0.3, file.tensors[n].shape[0])) for n in names]
     return []
 
 

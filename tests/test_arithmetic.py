@@ -155,9 +155,7 @@ def scalar_exp(x: float) -> float:
     p = exact_fma(p, float(np.float32(r) * np.float32(r)), r)
     p = round_to_f32(Fraction(p) + 1)
     half = int(n) >> 1
-    return round_to_f32(
-        Fraction(round_to_f32(Fraction(p) * Fraction(2) ** half)) * Fraction(2) ** (int(n) - half)
-    )
+    return round_to_f32(Fraction(round_to_f32(Fraction(p) * Fraction(2) ** half)) * Fraction(2) ** (int(n) - half))
 
 
 @settings(deadline=None, max_examples=300)
@@ -230,9 +228,7 @@ def test_layouts_rotate_the_same_pairs() -> None:
     cos, sin = rotation_table(np.arange(3), [1.0, 0.3, 0.01, 0.002], 1.0)
     neox_order = [0, 2, 4, 6, 1, 3, 5, 7, 8, 9]
     interleaved = rotate(x, cos, sin, interleaved=True)
-    np.testing.assert_array_equal(
-        rotate(x[..., neox_order], cos, sin, interleaved=False), interleaved[..., neox_order]
-    )
+    np.testing.assert_array_equal(rotate(x[..., neox_order], cos, sin, interleaved=False), interleaved[..., neox_order])
     np.testing.assert_array_equal(interleaved[..., 8:], x[..., 8:])
     as_complex = x[..., 0:8:2] + 1j * x[..., 1:8:2]
     turned = as_complex * (cos + 1j * sin)[:, None, :]

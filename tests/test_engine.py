@@ -14,8 +14,8 @@ from llamaq.engine import Engine
 from llamaq.errors import CancelledError, ContextOverflowError, LlamaqError, ModelError
 from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
-from llamaq.memory import memory_need
 from llamaq.kv_cache import CACHE_TYPES, CacheType, KVCache
+from llamaq.memory import memory_need
 from llamaq.reference import Reference
 from llamaq.step import Step
 from tiny_llama import pack, plan_of, tiny_llama
@@ -242,4 +242,3 @@ def test_pages_are_shared_out_and_come_back() -> None:
     cache.drop(7)
     cache.drop(7)
     assert cache.free_tokens == 3 * _core.PAGE_TOKENS
-

@@ -234,9 +234,7 @@ def test_any_leading_shape(fmt: Format) -> None:
 def test_wrong_data_is_refused() -> None:
     q4_0 = format_by_name("Q4_0")
     for function in (decode, unpack, byteswap):
-        with pytest.raises(
-            ValueError, match=r"Q4_0: expected rows of whole blocks of 18 bytes, .* \(2, 35\)"
-        ):
+        with pytest.raises(ValueError, match=r"Q4_0: expected rows of whole blocks of 18 bytes, .* \(2, 35\)"):
             function(q4_0, np.zeros((2, 35), np.uint8))
         with pytest.raises(TypeError, match="expected bytes as a uint8 array, got int8"):
             function(q4_0, np.zeros(36, np.int8))
@@ -267,7 +265,5 @@ def test_grids_header_holds_the_grids(tmp_path: Path) -> None:
     oracle_grid = gguf.quants.IQ3_XXS
     oracle_grid.init_grid()
     table = text.split("kIQ3XXS[256][4] = {")[1].split("};")[0]
-    expected = ",\n".join(
-        f"{{{', '.join(str(int(x)) for x in row)}}}" for row in oracle_grid.grid.reshape(256, 4)
-    )
+    expected = ",\n".join(f"{{{', '.join(str(int(x)) for x in row)}}}" for row in oracle_grid.grid.reshape(256, 4))
     assert table.replace(" ", "").strip() == expected.replace(" ", "") + ","

@@ -76,9 +76,7 @@ def test_two_three_and_six_bits_by_hand() -> None:
     hmask, scales = bytearray(32), bytearray(12)
     scales[3], scales[8 + 3] = 9 << 4, 0b11 << 4  # sub-block 11: 9 + 16 * 3 - 32 = 25; sub-block 3: -32
     hmask[17] = 1 << 5
-    q3 = decode(
-        format_by_name("Q3_K"), block("Q3_K", "32s64s12se", bytes(hmask), bytes(qs), bytes(scales), 0.5)
-    )
+    q3 = decode(format_by_name("Q3_K"), block("Q3_K", "32s64s12se", bytes(hmask), bytes(qs), bytes(scales), 0.5))
     expected = np.full(256, 0.5 * -32 * -4, np.float32)
     expected[176:192] = 0.5 * 25 * -4
     expected[177] = 0.5 * 25 * 2
@@ -98,9 +96,7 @@ def test_codebooks_by_hand() -> None:
     values = decode(format_by_name("IQ4_NL"), nl)
     assert (values[0], values[16], set(values[1:16])) == (2 * 113, 2 * -127, {2.0})
     scales_h, scales_l = 0b10 << 6, bytes([0, 5 << 4, 0, 0])  # sub-block 3: 5 + 32 - 32, others -32
-    xs = decode(
-        format_by_name("IQ4_XS"), block("IQ4_XS", "eH4s128s", 0.5, scales_h, scales_l, bytes([0xF8] * 128))
-    )
+    xs = decode(format_by_name("IQ4_XS"), block("IQ4_XS", "eH4s128s", 0.5, scales_h, scales_l, bytes([0xF8] * 128)))
     expected = np.tile(np.repeat(np.array([1, 113], np.float32), 16), 8) * np.float32(0.5 * -32)
     expected[96:128] *= -5 / 32
     assert np.array_equal(xs, expected)
@@ -120,15 +116,11 @@ def test_small_formats_by_hand() -> None:
     runs = [digits.repeat(32), digits.repeat(16), digits[:4].repeat(4)]
     assert np.array_equal(tq1, 3 * (np.concatenate(runs) - 1))
     levels = [0, 0.5, 1, 1.5, 2, 3, 4, 6]
-    mx = decode(
-        format_by_name("MXFP4"), block("MXFP4", "B16s", 130, bytes(i | (15 - i) << 4 for i in range(16)))
-    )
+    mx = decode(format_by_name("MXFP4"), block("MXFP4", "B16s", 130, bytes(i | (15 - i) << 4 for i in range(16))))
     signed = levels + [-x for x in levels]
     assert mx.tolist() == [8 * x for x in signed + signed[::-1]]
     # Scales 1.5, the least normal number, a subnormal one and E4M3's NaN, which counts as 0.
-    nv = decode(
-        format_by_name("NVFP4"), block("NVFP4", "4s32s", bytes([0x3C, 0x08, 0x03, 0x7F]), bytes([0x21] * 32))
-    )
+    nv = decode(format_by_name("NVFP4"), block("NVFP4", "4s32s", bytes([0x3C, 0x08, 0x03, 0x7F]), bytes([0x21] * 32)))
     assert nv[::8].tolist() == [0.75, 1.5, 2.0**-7, 2.0**-6, 1.5 * 2.0**-9, 3 * 2.0**-9, 0, 0]
 
 

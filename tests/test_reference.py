@@ -92,11 +92,7 @@ def test_agrees_with_an_independent_forward(variant: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_1", "Q6_K", "Q2_K", "TQ2_0"])
 @pytest.mark.parametrize("kv_format", ["F16", "F32"])
 def test_bits_do_not_depend_on_how_the_prompt_is_cut(name: str, kv_format: Any) -> None:
-    shape = (
-        {"width": 256, "heads": 2, "head_dim": 32, "feed_forward": 256}
-        if name in ("Q6_K", "Q2_K", "TQ2_0")
-        else {}
-    )
+    shape = {"width": 256, "heads": 2, "head_dim": 32, "feed_forward": 256} if name in ("Q6_K", "Q2_K", "TQ2_0") else {}
     metadata, tensors = tiny_llama(seed=1, **shape)
     hp, plan = plan_of(metadata, tensors)
     weights = pack(tensors, name)
@@ -159,9 +155,7 @@ def test_trace_sees_every_op() -> None:
     metadata, tensors = tiny_llama()
     _, plan = plan_of(metadata, tensors)
     seen: list[tuple[int, Op, tuple[NDArray[np.float32], ...]]] = []
-    logits = Reference(plan, tensors).forward(
-        Step.of([1, 2, 3]), lambda i, op, outs: seen.append((i, op, outs))
-    )
+    logits = Reference(plan, tensors).forward(Step.of([1, 2, 3]), lambda i, op, outs: seen.append((i, op, outs)))
     assert [(i, op) for i, op, _ in seen] == list(enumerate(plan.ops))
     for _, op, outs in seen:
         assert tuple(y.shape[1] for y in outs) == op.cols
@@ -205,10 +199,7 @@ def row_by_the_table(w: Unpacked, row: int, a: NDArray[np.int32], d_a: NDArray[n
     acc = 0.0
     for b in range(w.scale.shape[1]):
         q = w.q[row, 32 * b : 32 * b + 32].astype(int)
-        halves = [
-            sum(int(x) * int(y) for x, y in zip(q[h], a[b, h], strict=True))
-            for h in (slice(16), slice(16, 32))
-        ]
+        halves = [sum(int(x) * int(y) for x, y in zip(q[h], a[b, h], strict=True)) for h in (slice(16), slice(16, 32))]
         sums = [int(a[b, :16].sum()), int(a[b, 16:].sum())]
         sub = slice(2 * b, 2 * b + 2)
         if w.minimum is not None:

@@ -15,9 +15,7 @@ def plain(dims: int, base: float) -> np.ndarray:
     return base ** (-np.arange(0, dims, 2) / dims)
 
 
-def yarn64(
-    dims: int, base: float, factor: float, original: int, fast: float = 32.0, slow: float = 1.0
-) -> np.ndarray:
+def yarn64(dims: int, base: float, factor: float, original: int, fast: float = 32.0, slow: float = 1.0) -> np.ndarray:
     """Section 3.2 of the YaRN paper, with llama.cpp's rounding of the bounds to whole pairs."""
 
     def pair(turns: float) -> float:

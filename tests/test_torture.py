@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from conftest import SHARED
@@ -21,13 +20,16 @@ DEFECTS = json.loads(MANIFEST.read_text(encoding="utf-8")) if MANIFEST.exists() 
 def test_a_damaged_file_is_an_error_or_runs(shared: Callable[[str], Path], name: str) -> None:
     path = shared("gguf-torture") / f"{name}.gguf"
     expect = DEFECTS[name]["expect"]
+    error = None
     try:
         with LLM.load(path, threads=1) as llm:
-            assert expect != "reject", "this file must not load"
-            with np.errstate(all="ignore"):
-                logits = llm.logits([1, 2, 3])
+            logits = llm.logits([1, 2, 3])
             assert logits.shape == (3, llm.hparams.vocab_size)
-    except LlamaqError as error:
-        assert expect != "accept", str(error)
-        assert str(path) in str(error)
-        assert "\n" not in str(error)
+    except LlamaqError as refusal:
+        error = str(refusal)
+    if error is None:
+        assert expect != "reject"
+    else:
+        assert expect != "accept"
+        assert str(path) in error
+        assert "\n" not in error

@@ -162,9 +162,7 @@ class Engine:
             info = source.tensors[name]
             fmt, data = _runnable(name, info), source.data(name)
             if len(info.shape) == 1:
-                self._vectors[name] = self._weights.vector(
-                    np.ascontiguousarray(decode(fmt, data), np.float32)
-                )
+                self._vectors[name] = self._weights.vector(np.ascontiguousarray(decode(fmt, data), np.float32))
             elif kind == "embed":
                 self._tables[name] = self._weights.raw(fmt.id, *_matrix_shape(info), data)
                 continue

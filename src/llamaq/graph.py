@@ -166,9 +166,7 @@ class Graph:
         return self._emit("rms_norm", (x.cols,), (x,), (norm.weight,), eps=eps)[0]
 
     @overload
-    def linear(
-        self, x: Value, weight: str, /, *, norm: Norm | None = None, add: Value | None = None
-    ) -> Value: ...
+    def linear(self, x: Value, weight: str, /, *, norm: Norm | None = None, add: Value | None = None) -> Value: ...
 
     @overload
     def linear(self, x: Value, /, *weights: str, norm: Norm | None = None) -> tuple[Value, ...]: ...
@@ -199,9 +197,7 @@ class Graph:
         full = None if norm is None else self._norm(norm, x)
         tensors, cols, biases = self._projections(x, (gate, up))
         if cols[0] != cols[1]:
-            raise ModelError(
-                f"tensor {tensors[1]!r}: expected {cols[0]} rows as in {tensors[0]!r}, got {cols[1]}"
-            )
+            raise ModelError(f"tensor {tensors[1]!r}: expected {cols[0]} rows as in {tensors[0]!r}, got {cols[1]}")
         return self._emit("glu_linear", cols[:1], (x,), tensors, norm=full, biases=biases, act=act)[0]
 
     def attention(

@@ -120,7 +120,7 @@ class LLM:
             check_memory(memory)
             if n_ctx > hparams.context_length:
                 logger.warning(
-                    "the context of %d tokens exceeds the %d that the model was made for; beyond them its text degrades",
+                    "the context of %d tokens exceeds the %d that the model was made for; beyond them text degrades",
                     n_ctx, hparams.context_length,
                 )  # fmt: skip
             cache = KVCache(plan, n_ctx, cache_type)

@@ -82,9 +82,7 @@ def attend(q: F32, keys: F32, values: F32, positions: NDArray[np.int32], scale: 
         for start in range(SPAN, int(positions.max()) + 1, SPAN):
             late = np.nonzero(positions >= start)[0]
             span = slice(start, start + SPAN)
-            peak_b, norm_b, out_b = _span(
-                rows[:, late], k[:, span], v[:, span], positions[late] - start, scale
-            )
+            peak_b, norm_b, out_b = _span(rows[:, late], k[:, span], v[:, span], positions[late] - start, scale)
             top = np.maximum(peak[:, late], peak_b)
             x, y = exp32(peak[:, late] - top), exp32(peak_b - top)
             norm[:, late] = fma32(norm_b, y, norm[:, late] * x)
@@ -134,9 +132,7 @@ class Reference:
             start = step.positions[step.sequences == sequence]
             if start[0] > self._lengths.get(sequence, 0):
                 known = self._lengths.get(sequence, 0)
-                raise ValueError(
-                    f"sequence {sequence} has {known} tokens; the step begins at position {start[0]}"
-                )
+                raise ValueError(f"sequence {sequence} has {known} tokens; the step begins at position {start[0]}")
         slots: dict[int, F32] = {}
         run: dict[str, Callable[..., tuple[F32, ...]]] = {
             "embed": self._embed,

@@ -152,7 +152,5 @@ def encode(fmt: Format, x: NDArray[np.floating]) -> NDArray[np.uint8]:
         for start in range(0, len(values), step):
             part = values[start : start + step]
             known_float = _ENCODE_FLOAT.get(fmt.name)
-            blocks[start : start + step] = (
-                known_float(part) if known_float else _ENCODE[fmt.name](fmt.name, part)
-            )
+            blocks[start : start + step] = known_float(part) if known_float else _ENCODE[fmt.name](fmt.name, part)
     return blocks.view(np.uint8).reshape(*x.shape[:-1], row_bytes)

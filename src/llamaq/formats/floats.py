@@ -62,8 +62,7 @@ def half(x: Values) -> NDArray[np.float16]:
     result = x.astype(np.float16)
     if not np.isfinite(result).all():
         raise ValueError(
-            f"a block needs the scale {np.abs(x).max():g}, beyond binary16's 65504; "
-            "store this tensor as F32 or BF16"
+            f"a block needs the scale {np.abs(x).max():g}, beyond binary16's 65504; store this tensor as F32 or BF16"
         )
     return result
 

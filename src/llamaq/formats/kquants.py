@@ -123,9 +123,7 @@ def signed_scales(wanted: Values, zero: int) -> tuple[NDArray[np.float16], NDArr
     return d, np.clip(integers, -zero, zero - 1).astype(np.int8)
 
 
-def _encode_signed(
-    name: str, x: Values, zero: int, zero_scale: int
-) -> tuple[Blocks, NDArray[np.int8], Bytes]:
+def _encode_signed(name: str, x: Values, zero: int, zero_scale: int) -> tuple[Blocks, NDArray[np.int8], Bytes]:
     """Blocks with ``d``; scales (n, 16); integers (n, 256) with the zero point added."""
     groups = x.reshape(len(x), 16, 16)
     d, integers = signed_scales(extreme(groups) / np.float32(-zero), zero_scale)

@@ -58,6 +58,4 @@ class Unpacked:
         def rows(x: NDArray[Any] | None) -> Any:
             return None if x is None else x.reshape(*lead, blocks * x.shape[-1])
 
-        return Unpacked(
-            rows(self.q), rows(self.scale), rows(self.minimum), rows(self.sub_scale), rows(self.sub_min)
-        )
+        return Unpacked(rows(self.q), rows(self.scale), rows(self.minimum), rows(self.sub_scale), rows(self.sub_min))

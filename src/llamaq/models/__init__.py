@@ -42,9 +42,7 @@ def build_plan(
         known = ", ".join(ARCHITECTURES)
         raise ModelError(f"general.architecture is {name!r}; llamaq runs {known}")
     if (ROPE_FREQS in shapes) != (rope_freqs is not None):
-        raise ValueError(
-            f"rope_freqs must be the content of {ROPE_FREQS!r}, given if and only if the file has it"
-        )
+        raise ValueError(f"rope_freqs must be the content of {ROPE_FREQS!r}, given if and only if the file has it")
     hp = read_hparams(metadata, shapes, architecture=name, rope_freqs=rope_freqs)
     graph = Graph(shapes)
     return hp, graph.plan(ARCHITECTURES[name](graph, hp))

@@ -55,9 +55,7 @@ class _Keys:
     def _get(self, key: str, default: Any) -> Any:
         value = self._metadata.get(self._prefix + key, default)
         if value is _MISSING:
-            raise ModelError(
-                f"the file lacks the key {self._prefix}{key}; convert the model again with a current tool"
-            )
+            raise ModelError(f"the file lacks the key {self._prefix}{key}; convert the model again with a current tool")
         return value
 
     def integer(self, key: str, default: Any = _MISSING, *, low: int = 1, high: int = _INT_MAX) -> int:
@@ -74,9 +72,7 @@ class _Keys:
         if not hasattr(value, "__len__") or isinstance(value, str):
             return (self._checked_integer(key, value, 1, _INT_MAX),) * layers
         if len(value) != layers:
-            raise self.error(
-                key, f"an array of {len(value)}", f"one integer, or {layers} (one for each block)"
-            )
+            raise self.error(key, f"an array of {len(value)}", f"one integer, or {layers} (one for each block)")
         return tuple(self._checked_integer(key, v, 1, _INT_MAX) for v in value)
 
     def positive(self, key: str, default: Any = _MISSING) -> float:
@@ -123,9 +119,7 @@ def read_hparams(
     """
     keys = _Keys(metadata, architecture)
     if keys.integer("expert_count", 0, low=0) > 0:
-        raise keys.error(
-            "expert_count", keys.integer("expert_count"), "0: mixture of experts is not supported yet"
-        )
+        raise keys.error("expert_count", keys.integer("expert_count"), "0: mixture of experts is not supported yet")
     layers = _block_count(keys, shapes)
     width = keys.integer("embedding_length")
     vocab_size = _vocab_size(keys, shapes, width)
@@ -136,9 +130,7 @@ def read_hparams(
     eps = keys.positive("attention.layer_norm_rms_epsilon")
     _check_feed_forward(keys, shapes, layers)
     rope = _rope(keys, head_dim, context_length, rope_freqs)
-    return HParams(
-        architecture, layers, width, vocab_size, context_length, heads, kv_heads, head_dim, eps, rope
-    )
+    return HParams(architecture, layers, width, vocab_size, context_length, heads, kv_heads, head_dim, eps, rope)
 
 
 def _block_count(keys: _Keys, shapes: Mapping[str, tuple[int, ...]]) -> int:
@@ -155,9 +147,7 @@ def _vocab_size(keys: _Keys, shapes: Mapping[str, tuple[int, ...]], width: int) 
     keys.integer("vocab_size", 1)
     shape = shapes.get("token_embd.weight", ())
     if len(shape) != 2:
-        raise ModelError(
-            f"tensor 'token_embd.weight': expected two dimensions, got {shape or 'no such tensor'}"
-        )
+        raise ModelError(f"tensor 'token_embd.weight': expected two dimensions, got {shape or 'no such tensor'}")
     if shape[1] != width:
         raise keys.error("embedding_length", width, f"{shape[1]}, the columns of 'token_embd.weight'")
     return shape[0]
@@ -169,9 +159,7 @@ def _kv_heads(keys: _Keys, layers: int, heads: tuple[int, ...]) -> tuple[int, ..
     kv_heads = keys.per_layer("attention.head_count_kv", layers)
     for h, kv in zip(heads, kv_heads, strict=True):
         if h % kv:
-            raise keys.error(
-                "attention.head_count_kv", kv, f"a divisor of the {h} heads (attention.head_count)"
-            )
+            raise keys.error("attention.head_count_kv", kv, f"a divisor of the {h} heads (attention.head_count)")
     return kv_heads
 
 
@@ -195,26 +183,20 @@ def _check_feed_forward(keys: _Keys, shapes: Mapping[str, tuple[int, ...]], laye
     for i, length in enumerate(keys.per_layer("feed_forward_length", layers)):
         shape = shapes.get(f"blk.{i}.ffn_up.weight", ())
         if len(shape) == 2 and shape[0] != length:
-            raise keys.error(
-                "feed_forward_length", length, f"{shape[0]}, the rows of 'blk.{i}.ffn_up.weight'"
-            )
+            raise keys.error("feed_forward_length", length, f"{shape[0]}, the rows of 'blk.{i}.ffn_up.weight'")
 
 
 def _rope(keys: _Keys, head_dim: int, context_length: int, rope_freqs: Sequence[float] | None) -> Rope:
     dims = keys.integer("rope.dimension_count", head_dim)
     if dims % 2 or dims > head_dim:
-        raise keys.error(
-            "rope.dimension_count", dims, f"an even number up to {head_dim} (the length of a head)"
-        )
+        raise keys.error("rope.dimension_count", dims, f"an even number up to {head_dim} (the length of a head)")
     base = keys.positive("rope.freq_base", 10000.0)
     if base <= 1.0:
         raise keys.error("rope.freq_base", base, "a number greater than 1")
     factor, yarn = _scaling(keys, context_length)
     attention_factor = keys.positive("rope.scaling.attn_factor", 1.0)
     divisors = None if rope_freqs is None else _divisors(rope_freqs, dims)
-    return make_rope(
-        dims, base, factor=factor, yarn=yarn, attention_factor=attention_factor, divisors=divisors
-    )
+    return make_rope(dims, base, factor=factor, yarn=yarn, attention_factor=attention_factor, divisors=divisors)
 
 
 def _scaling(keys: _Keys, context_length: int) -> tuple[float, YaRN | None]:
@@ -234,9 +216,7 @@ def _scaling(keys: _Keys, context_length: int) -> tuple[float, YaRN | None]:
         keys.non_negative("rope.scaling.yarn_log_multiplier", 0.0),
     )
     if yarn.beta_slow > yarn.beta_fast:
-        raise keys.error(
-            "rope.scaling.yarn_beta_slow", yarn.beta_slow, f"at most yarn_beta_fast ({yarn.beta_fast})"
-        )
+        raise keys.error("rope.scaling.yarn_beta_slow", yarn.beta_slow, f"at most yarn_beta_fast ({yarn.beta_fast})")
     return factor, yarn
 
 
