@@ -71,7 +71,8 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
   }
   plan.layers = cache[0].cast<int>(), plan.kv_heads = cache[1].cast<int>(), plan.head_dim = cache[2].cast<int>();
   return std::unique_ptr<PyExecutor>(new PyExecutor{
-      weights, team, Executor(std::move(plan), weights.cast<PyWeights&>().weights, team.cast<ThreadTeam&>(), max_rows)});
+      weights, team,
+      Executor(std::move(plan), weights.cast<PyWeights&>().weights, team.cast<ThreadTeam&>(), max_rows)});
 }
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
@@ -122,8 +123,10 @@ void bind_engine(py::module_& m) {
       .def(py::init<>())
       .def("pack", &pack, arg("format"), arg("rows"), arg("cols"), arg("data"), arg("team"))
       .def("raw", &raw, arg("format"), arg("rows"), arg("cols"), arg("data"))
-      .def("vector", [](PyWeights& self, const Array<float>& data) { return self.weights.vector(data.data(), data.size()); },
-           arg("data"))
+      .def(
+          "vector",
+          [](PyWeights& self, const Array<float>& data) { return self.weights.vector(data.data(), data.size()); },
+          arg("data"))
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
   py::class_<PyExecutor>(m, "Executor")
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("ropes"), arg("cache"), arg("weights"),

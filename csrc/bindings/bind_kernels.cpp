@@ -46,7 +46,8 @@ static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
 
 // x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes), in pieces of `chunk` rows. The outputs lie at odd
 // addresses with guards between their rows; a kernel that touches a guard is an error.
-static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& x, int64_t chunk) {
+static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& x,
+                           int64_t chunk) {
   const KernelTable& table = kernel_table(isa.c_str());
   const Format format = format_of(id);
   if (w.ndim() != 2 || x.ndim() != 2) throw Error("matmul takes two matrices");
@@ -68,11 +69,11 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
     weight.kernel->run({weight.data, input, static_cast<int>(m), rows, cols, begin, std::min(rows, begin + chunk),
                         guarded.data() + kGuard + begin, static_cast<ptrdiff_t>(stride)});
   Array<float> y({m, rows});
-  for (int64_t i = 0; i < m; ++i)
-    std::copy_n(guarded.data() + kGuard + i * stride, rows, y.mutable_data() + i * rows);
+  for (int64_t i = 0; i < m; ++i) std::copy_n(guarded.data() + kGuard + i * stride, rows, y.mutable_data() + i * rows);
   for (int64_t i = 0; i <= m; ++i)
     for (int64_t j = 0; j < kGuard; ++j)
-      if (guarded[static_cast<size_t>(i * stride + j)] != kUntouched) throw Error("a matmul kernel wrote past its outputs");
+      if (guarded[static_cast<size_t>(i * stride + j)] != kUntouched)
+        throw Error("a matmul kernel wrote past its outputs");
   return y;
 }
 
@@ -94,14 +95,19 @@ void bind_kernels(py::module_& m) {
   using py::arg;
   m.def("isas", &isas, "SIMD levels that this build holds and this CPU runs, slowest first.");
   m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");
-  m.def("features_of", [](uint32_t ecx1, uint32_t ebx7, uint64_t xcr0) { return features_of({ecx1, ebx7, xcr0}); },
-        arg("ecx1"), arg("ebx7"), arg("xcr0"), "Feature bits that these answers of CPUID and XGETBV allow.");
-  m.def("kernel_name", [](const std::string& isa, int id) {
-    return std::string(kernel_table(isa.c_str()).matmul[static_cast<int>(format_of(id))].name);
-  }, arg("isa"), arg("format"), "The matmul kernel of a format on a level (\"\": the chosen one).");
-  m.def("packed_bytes", [](int id, int64_t rows, int64_t cols) {
-    return packed_bytes(kernel_table(), format_of(id), rows, cols);
-  }, arg("format"), arg("rows"), arg("cols"), "Bytes of a matrix once it is packed.");
+  m.def(
+      "features_of", [](uint32_t ecx1, uint32_t ebx7, uint64_t xcr0) { return features_of({ecx1, ebx7, xcr0}); },
+      arg("ecx1"), arg("ebx7"), arg("xcr0"), "Feature bits that these answers of CPUID and XGETBV allow.");
+  m.def(
+      "kernel_name",
+      [](const std::string& isa, int id) {
+        return std::string(kernel_table(isa.c_str()).matmul[static_cast<int>(format_of(id))].name);
+      },
+      arg("isa"), arg("format"), "The matmul kernel of a format on a level (\"\": the chosen one).");
+  m.def(
+      "packed_bytes",
+      [](int id, int64_t rows, int64_t cols) { return packed_bytes(kernel_table(), format_of(id), rows, cols); },
+      arg("format"), arg("rows"), arg("cols"), "Bytes of a matrix once it is packed.");
   m.def("page_bytes", &page_bytes, arg("head_dim"), arg("f16"), "Bytes of a cache page of one layer and KV head.");
   m.attr("PAGE_TOKENS") = kPageTokens;
   m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));

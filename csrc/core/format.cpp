@@ -8,15 +8,14 @@ namespace llamaq {
 
 const FormatInfo* format_info(int id) {
   switch (id) {
-#define X(name, id, block, bytes)                       \
-  case id: {                                            \
+#define X(name, id, block, bytes)                         \
+  case id: {                                              \
     static const FormatInfo info = {#name, block, bytes}; \
-    return &info;                                       \
+    return &info;                                         \
   }
     LLAMAQ_FORMATS(X)
 #undef X
-    default:
-      return nullptr;
+    default: return nullptr;
   }
 }
 

@@ -18,7 +18,9 @@ static inline void pause_cpu() {
 void Signal::advance() {
   value_.fetch_add(1, std::memory_order_seq_cst);
   if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
-  { std::lock_guard<std::mutex> lock(mutex_); }  // a sleeper is now in wait(), not between its check and its wait
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+  }  // a sleeper is now in wait(), not between its check and its wait
   wake_.notify_all();
 }
 

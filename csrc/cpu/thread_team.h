@@ -17,8 +17,8 @@ namespace llamaq {
 class Signal {
  public:
   uint32_t value() const { return value_.load(std::memory_order_acquire); }
-  void advance();                        // adds one and wakes whoever sleeps
-  void wait(uint32_t seen, int spins);   // returns once value() differs from `seen`
+  void advance();                       // adds one and wakes whoever sleeps
+  void wait(uint32_t seen, int spins);  // returns once value() differs from `seen`
 
  private:
   std::atomic<uint32_t> value_{0};

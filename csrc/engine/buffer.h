@@ -16,7 +16,9 @@ class Buffer {
   uint8_t* data() const { return data_; }
   int64_t size() const { return size_; }
   template <class T>
-  T* as() const { return reinterpret_cast<T*>(data_); }
+  T* as() const {
+    return reinterpret_cast<T*>(data_);
+  }
 
  private:
   uint8_t* data_ = nullptr;

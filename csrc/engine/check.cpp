@@ -107,8 +107,9 @@ void Executor::check(const Step& s) const {
   const int64_t vocabulary = embed ? weight(embed->weight).rows : 0;
   for (int i = 0; i < s.rows; ++i) {
     const std::string row = "step row " + std::to_string(i) + ": ";
-    require(s.tokens[i] >= 0 && s.tokens[i] < vocabulary,
-            row + "token " + std::to_string(s.tokens[i]) + " is outside the vocabulary of " + std::to_string(vocabulary));
+    require(
+        s.tokens[i] >= 0 && s.tokens[i] < vocabulary,
+        row + "token " + std::to_string(s.tokens[i]) + " is outside the vocabulary of " + std::to_string(vocabulary));
     require(s.sequences[i] >= 0 && s.sequences[i] < s.n_sequences, row + "no such sequence in this step");
     require(s.positions[i] >= 0 && s.positions[i] / kPageTokens < s.pages_per_sequence,
             row + "position " + std::to_string(s.positions[i]) + " lies beyond the sequence's pages");

@@ -21,7 +21,8 @@ void Executor::allocate() {
   int64_t most_pairs = 0;
   for (const int c : plan_.slot_cols) widest = std::max<int64_t>(widest, c);
   for (const Weight& w : weights_.all()) widest = std::max(widest, w.kernel ? w.cols : 0);
-  for (const Rope& rope : plan_.ropes) most_pairs = std::max<int64_t>(most_pairs, static_cast<int64_t>(rope.frequencies.size()));
+  for (const Rope& rope : plan_.ropes)
+    most_pairs = std::max<int64_t>(most_pairs, static_cast<int64_t>(rope.frequencies.size()));
   const auto reserve = [&](int64_t bytes) {
     const int64_t at = offset;
     offset += (bytes + 63) / 64 * 64;
@@ -37,7 +38,8 @@ void Executor::allocate() {
   }
   const int64_t attention = 4 * kernels_.attention_scratch(plan_.head_dim);
   for (int i = 0; i < team_.size(); ++i)
-    for (const int64_t bytes : {4 * kOwnRows * widest, kOwnRows * block_bytes, int64_t{4} * max_rows_ * kChunkRows, attention})
+    for (const int64_t bytes :
+         {4 * kOwnRows * widest, kOwnRows * block_bytes, int64_t{4} * max_rows_ * kChunkRows, attention})
       own.push_back(reserve(bytes));
 
   arena_ = Buffer(offset);

@@ -29,10 +29,10 @@ class Executor {
   int64_t scratch_bytes() const { return arena_.size(); }
 
  private:
-  struct Scratch {        // of one worker
-    float* rows;          // kOwnRows normed rows
-    QuantBlock* blocks;   // kOwnRows quantized rows
-    float* chunk;         // max_rows x kChunkRows results of `up`
+  struct Scratch {       // of one worker
+    float* rows;         // kOwnRows normed rows
+    QuantBlock* blocks;  // kOwnRows quantized rows
+    float* chunk;        // max_rows x kChunkRows results of `up`
     float* attention;
   };
   struct Input {  // what the matmuls of one op read
@@ -73,7 +73,7 @@ class Executor {
   const KernelTable& kernels_;
   ThreadTeam& team_;
   const int max_rows_;
-  std::vector<float*> slots_;     // max_rows x cols each
+  std::vector<float*> slots_;  // max_rows x cols each
   Buffer arena_;
   std::vector<Scratch> scratch_;  // per worker
   float* shared_rows_ = nullptr;  // max_rows normed rows

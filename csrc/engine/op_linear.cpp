@@ -65,7 +65,8 @@ void Executor::run(const LinearOp& op, const Call& call) {
   for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
     const Projection* p = op.projections.data();
     for (; c >= chunks_of(*p); ++p) c -= chunks_of(*p);
-    const int64_t rows = weight(p->weight).rows, begin = int64_t{c} * per_chunk, end = std::min(rows, begin + per_chunk);
+    const int64_t rows = weight(p->weight).rows, begin = int64_t{c} * per_chunk,
+                  end = std::min(rows, begin + per_chunk);
     float* y = (call.final ? call.final : slot_data(p->out)) + begin;
     project(*p, input, call.rows, begin, end, y, rows);
     if (op.add < 0) continue;

@@ -24,7 +24,8 @@ void Executor::run(const RmsNormOp& op, const Call& call) {
 void Executor::run(const SelectRowsOp& op, const Call& call) {
   const int64_t width = op.cols;
   for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;)
-    memcpy(slot_data(op.out) + i * width, slot_data(op.in) + call.step.selected[i] * width, static_cast<size_t>(width) * 4);
+    memcpy(slot_data(op.out) + i * width, slot_data(op.in) + call.step.selected[i] * width,
+           static_cast<size_t>(width) * 4);
 }
 
 }  // namespace llamaq

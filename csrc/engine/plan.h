@@ -21,12 +21,33 @@ struct Projection {  // y = x * W^T + bias
   int bias = -1;
 };
 
-struct EmbedOp { int out, weight; float scale; };
-struct RmsNormOp { int in, out, weight; float eps; };
-struct LinearOp { int in; Norm norm; std::vector<Projection> projections; int add; };
-struct GluLinearOp { int in; Norm norm; Projection gate, up; };  // swiglu(gate(x), up(x)) into gate.out
-struct AttentionOp { int q, k, v, out, layer, heads, kv_heads, head_dim; float scale; int rope; };
-struct SelectRowsOp { int in, out, cols; };
+struct EmbedOp {
+  int out, weight;
+  float scale;
+};
+struct RmsNormOp {
+  int in, out, weight;
+  float eps;
+};
+struct LinearOp {
+  int in;
+  Norm norm;
+  std::vector<Projection> projections;
+  int add;
+};
+struct GluLinearOp {  // swiglu(gate(x), up(x)) into gate.out
+  int in;
+  Norm norm;
+  Projection gate, up;
+};
+struct AttentionOp {
+  int q, k, v, out, layer, heads, kv_heads, head_dim;
+  float scale;
+  int rope;
+};
+struct SelectRowsOp {
+  int in, out, cols;
+};
 
 using Op = std::variant<EmbedOp, RmsNormOp, LinearOp, GluLinearOp, AttentionOp, SelectRowsOp>;
 
@@ -51,12 +72,12 @@ struct Step {
   const int32_t* sequences = nullptr;  // [rows], row of `pages`
   const int32_t* pages = nullptr;      // [n_sequences][pages_per_sequence]
   int n_sequences = 0, pages_per_sequence = 0;
-  const int32_t* selected = nullptr;   // [n_selected] rows whose logits are wanted
+  const int32_t* selected = nullptr;  // [n_selected] rows whose logits are wanted
   int n_selected = 0;
-  uint8_t* cache = nullptr;            // [layers][n_pages][kv_heads] pages
+  uint8_t* cache = nullptr;  // [layers][n_pages][kv_heads] pages
   int n_pages = 0;
   bool cache_f16 = true;
-  float* logits = nullptr;             // [n_selected][vocabulary]
+  float* logits = nullptr;  // [n_selected][vocabulary]
 };
 
 }  // namespace llamaq

@@ -12,9 +12,9 @@ namespace llamaq {
 // 32 activations as int8 with their scale; what quantize_rows writes and quantized matmuls read.
 struct QuantBlock {
   int8_t q[32];
-  float d;        // amax / 127
-  float d_sum;    // d * float(sum[0] + sum[1])
-  int32_t sum[2]; // of q[0..15] and q[16..31]
+  float d;         // amax / 127
+  float d_sum;     // d * float(sum[0] + sum[1])
+  int32_t sum[2];  // of q[0..15] and q[16..31]
 };
 
 struct PackArgs {
@@ -28,16 +28,16 @@ struct MatmulArgs {
   const uint8_t* weights;  // all rows, packed (or GGUF rows where pack is null)
   const void* x;           // m rows of cols/32 QuantBlocks, or of cols floats
   int m;
-  int64_t rows, cols;      // of the weights
-  int64_t begin, end;      // weight rows of this call; begin is a multiple of 16
-  float* y;                // y[i * y_stride + n - begin]
+  int64_t rows, cols;  // of the weights
+  int64_t begin, end;  // weight rows of this call; begin is a multiple of 16
+  float* y;            // y[i * y_stride + n - begin]
   ptrdiff_t y_stride;
 };
 
 // One weight format on one instruction set: y = x * W^T.
 struct MatmulKernel {
-  const char* name;        // <weights>_<activations>_<rows of x>x<rows of W>; null: absent
-  bool quantized_input;    // x is QuantBlock, not float
+  const char* name;      // <weights>_<activations>_<rows of x>x<rows of W>; null: absent
+  bool quantized_input;  // x is QuantBlock, not float
   int64_t (*packed_bytes)(int64_t rows, int64_t cols);
   void (*pack)(const PackArgs&);  // null: GGUF rows are used as they are
   void (*run)(const MatmulArgs&);
@@ -46,21 +46,21 @@ struct MatmulKernel {
 // Where the keys and values of one sequence lie. A page holds 32 tokens of one layer and one KV head: K as
 // [head_dim][32 tokens] (lanes are tokens), then V as [32 tokens][value_pad] (lanes are dimensions).
 struct CacheView {
-  uint8_t* base;             // page 0 of this layer and head
-  ptrdiff_t page_stride;     // bytes from a page to the next of the same layer and head
-  const int32_t* pages;      // the sequence's page numbers
-  bool f16;                  // binary16 elements, otherwise binary32
-  int head_dim, value_dim;   // elements
+  uint8_t* base;            // page 0 of this layer and head
+  ptrdiff_t page_stride;    // bytes from a page to the next of the same layer and head
+  const int32_t* pages;     // the sequence's page numbers
+  bool f16;                 // binary16 elements, otherwise binary32
+  int head_dim, value_dim;  // elements
 };
 
 struct AttentionArgs {
   CacheView cache;
-  const float* q;   // heads x head_dim: the query heads that share this KV head
+  const float* q;  // heads x head_dim: the query heads that share this KV head
   int heads;
-  int tokens;       // the query sees tokens 0 .. tokens-1
+  int tokens;  // the query sees tokens 0 .. tokens-1
   float scale;
-  float* out;       // heads x value_dim
-  float* scratch;   // attention_scratch(value_dim) floats
+  float* out;      // heads x value_dim
+  float* scratch;  // attention_scratch(value_dim) floats
 };
 
 constexpr int kPageTokens = 32;
@@ -68,8 +68,8 @@ constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.m
 
 struct KernelTable {
   const char* isa;
-  uint32_t needs;  // cpu::Feature bits
-  MatmulKernel matmul[kFormatSlots];                                     // by GGUF type number
+  uint32_t needs;                                                       // cpu::Feature bits
+  MatmulKernel matmul[kFormatSlots];                                    // by GGUF type number
   void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);  // by GGUF type number
   void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out);
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);

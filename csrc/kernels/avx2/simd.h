@@ -1,4 +1,5 @@
 // Sixteen lanes as two AVX2 registers (with FMA and F16C).
+// clang-format off: one operation a line
 struct F32 { __m256 lo, hi; };
 struct I32 { __m256i lo, hi; };
 struct U8 { __m256i lo, hi; };  // four bytes for each of 16 lanes

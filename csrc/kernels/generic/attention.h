@@ -19,7 +19,9 @@ struct CacheF32 {
 
 inline int pad16(int n) { return (n + 15) / 16 * 16; }
 inline uint8_t* page_of(const CacheView& c, int token) { return c.base + c.pages[token / kPageTokens] * c.page_stride; }
-inline int64_t value_offset(const CacheView& c, int bytes) { return static_cast<int64_t>(c.head_dim) * kPageTokens * bytes; }
+inline int64_t value_offset(const CacheView& c, int bytes) {
+  return static_cast<int64_t>(c.head_dim) * kPageTokens * bytes;
+}
 
 template <class T>
 inline void store_kv_as(const CacheView& c, int token, const float* k, const float* v) {
@@ -32,15 +34,18 @@ inline void store_kv_as(const CacheView& c, int token, const float* k, const flo
 }
 
 inline void store_kv(const CacheView& c, int token, const float* k, const float* v) {
-  if (c.f16) store_kv_as<CacheF16>(c, token, k, v);
-  else store_kv_as<CacheF32>(c, token, k, v);
+  if (c.f16)
+    store_kv_as<CacheF16>(c, token, k, v);
+  else
+    store_kv_as<CacheF32>(c, token, k, v);
 }
 
 constexpr int kHeadTile = 4;  // query heads that share one reading of K and V
 
 // weights[h][t] = exp(score - max) for the tokens of one span; returns max and sum through m, l.
 template <class T, int H>
-inline void span_weights(const AttentionArgs& a, const float* q, int first, int count, float* weights, float* m, float* l) {
+inline void span_weights(const AttentionArgs& a, const float* q, int first, int count, float* weights, float* m,
+                         float* l) {
   const CacheView& c = a.cache;
   F32 top[H], total[H];
   for (int h = 0; h < H; ++h) top[h] = splat(-__builtin_inff()), total[h] = splat(0);
@@ -116,8 +121,10 @@ inline void attend(const AttentionArgs& a, const float* q, float* out) {
     span_weights<T, H>(a, q, first, count, weights, m, l);
     span_values<T, H>(a, first, count, weights, first ? span_out : run_out);
     for (int h = 0; h < H; ++h) {
-      if (first) merge_span(m[h], l[h], span_out + h * pad, &run_m[h], &run_l[h], run_out + h * pad, pad);
-      else run_m[h] = m[h], run_l[h] = l[h];
+      if (first)
+        merge_span(m[h], l[h], span_out + h * pad, &run_m[h], &run_l[h], run_out + h * pad, pad);
+      else
+        run_m[h] = m[h], run_l[h] = l[h];
     }
   }
   for (int h = 0; h < H; ++h)
@@ -137,8 +144,10 @@ inline void attention_as(const AttentionArgs& a) {
 }
 
 inline void attention(const AttentionArgs& a) {
-  if (a.cache.f16) attention_as<CacheF16>(a);
-  else attention_as<CacheF32>(a);
+  if (a.cache.f16)
+    attention_as<CacheF16>(a);
+  else
+    attention_as<CacheF32>(a);
 }
 
 inline int64_t attention_scratch(int value_dim) { return kHeadTile * (kSpanTokens + 2 * pad16(value_dim)); }

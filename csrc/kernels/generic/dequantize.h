@@ -8,32 +8,32 @@
 #include "kernels/generic/dequantize_small.h"
 
 // X(name of the format, function)
-#define LLAMAQ_DEQUANTIZE_LIST(X)   \
-  X(F32, dequantize_f32)            \
-  X(F16, dequantize_f16)            \
-  X(BF16, dequantize_bf16)          \
-  X(Q4_0, dequantize_q4_0)          \
-  X(Q4_1, dequantize_q4_1)          \
-  X(Q5_0, dequantize_q5_0)          \
-  X(Q5_1, dequantize_q5_1)          \
-  X(Q8_0, dequantize_q8_0)          \
-  X(Q2_K, dequantize_q2_k)          \
-  X(Q3_K, dequantize_q3_k)          \
-  X(Q4_K, dequantize_q4_k)          \
-  X(Q5_K, dequantize_q5_k)          \
-  X(Q6_K, dequantize_q6_k)          \
-  X(IQ1_S, dequantize_iq1_s)        \
-  X(IQ1_M, dequantize_iq1_m)        \
-  X(IQ2_XXS, dequantize_iq2_xxs)    \
-  X(IQ2_XS, dequantize_iq2_xs)      \
-  X(IQ2_S, dequantize_iq2_s)        \
-  X(IQ3_XXS, dequantize_iq3_xxs)    \
-  X(IQ3_S, dequantize_iq3_s)        \
-  X(IQ4_NL, dequantize_iq4_nl)      \
-  X(IQ4_XS, dequantize_iq4_xs)      \
-  X(TQ1_0, dequantize_tq1_0)        \
-  X(TQ2_0, dequantize_tq2_0)        \
-  X(MXFP4, dequantize_mxfp4)        \
-  X(NVFP4, dequantize_nvfp4)        \
-  X(Q1_0, dequantize_q1_0)          \
+#define LLAMAQ_DEQUANTIZE_LIST(X) \
+  X(F32, dequantize_f32)          \
+  X(F16, dequantize_f16)          \
+  X(BF16, dequantize_bf16)        \
+  X(Q4_0, dequantize_q4_0)        \
+  X(Q4_1, dequantize_q4_1)        \
+  X(Q5_0, dequantize_q5_0)        \
+  X(Q5_1, dequantize_q5_1)        \
+  X(Q8_0, dequantize_q8_0)        \
+  X(Q2_K, dequantize_q2_k)        \
+  X(Q3_K, dequantize_q3_k)        \
+  X(Q4_K, dequantize_q4_k)        \
+  X(Q5_K, dequantize_q5_k)        \
+  X(Q6_K, dequantize_q6_k)        \
+  X(IQ1_S, dequantize_iq1_s)      \
+  X(IQ1_M, dequantize_iq1_m)      \
+  X(IQ2_XXS, dequantize_iq2_xxs)  \
+  X(IQ2_XS, dequantize_iq2_xs)    \
+  X(IQ2_S, dequantize_iq2_s)      \
+  X(IQ3_XXS, dequantize_iq3_xxs)  \
+  X(IQ3_S, dequantize_iq3_s)      \
+  X(IQ4_NL, dequantize_iq4_nl)    \
+  X(IQ4_XS, dequantize_iq4_xs)    \
+  X(TQ1_0, dequantize_tq1_0)      \
+  X(TQ2_0, dequantize_tq2_0)      \
+  X(MXFP4, dequantize_mxfp4)      \
+  X(NVFP4, dequantize_nvfp4)      \
+  X(Q1_0, dequantize_q1_0)        \
   X(Q2_0, dequantize_q2_0)

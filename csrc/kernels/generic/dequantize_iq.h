@@ -7,14 +7,11 @@
 // dst = scale * vector, with a minus sign where `signs` has a bit.
 template <int kDims>
 inline void put_signed(float scale, const int8_t* vector, uint32_t signs, float* dst) {
-  for (int i = 0; i < kDims; ++i)
-    dst[i] = scale * static_cast<float>(signs >> i & 1u ? -vector[i] : vector[i]);
+  for (int i = 0; i < kDims; ++i) dst[i] = scale * static_cast<float>(signs >> i & 1u ? -vector[i] : vector[i]);
 }
 
 // Seven bits say eight signs, because the number of minus signs is even.
-inline uint32_t even_signs(uint32_t bits) {
-  return bits | static_cast<uint32_t>(__builtin_parity(bits)) << 7;
-}
+inline uint32_t even_signs(uint32_t bits) { return bits | static_cast<uint32_t>(__builtin_parity(bits)) << 7; }
 
 inline void dequantize_iq2_xxs(const uint8_t* src, float* dst, int64_t n) {
   for (; n > 0; n -= 256, src += 66, dst += 256) {

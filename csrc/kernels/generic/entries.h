@@ -1,5 +1,9 @@
 // The table of one instruction set, from the texts above.
 
+// Formats with a kernel of their own for quantized activations.
+#define LLAMAQ_QUANTIZED_LIST(X) \
+  X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+
 template <class W>
 constexpr MatmulKernel quantized(const char* name) {
   return {name, true, packed_bytes_format<W>, pack_format<W>, matmul_quantized<W>};
@@ -13,15 +17,15 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   KernelTable t{};
   t.isa = isa;
   t.needs = needs;
-#define X(format, function)                                                                             \
-  t.dequantize[static_cast<int>(Format::format)] = function;                                            \
-  t.matmul[static_cast<int>(Format::format)] = {#format "_f32_4x16_dequantized", false,                 \
-      raw_bytes<kBlock_##format, kBytes_##format>, nullptr,                                             \
-      matmul_dequantized<function, kBlock_##format, kBytes_##format>};
+#define X(format, function)                                                                           \
+  t.dequantize[static_cast<int>(Format::format)] = function;                                          \
+  t.matmul[static_cast<int>(Format::format)] = {#format "_f32_4x16_dequantized", false,               \
+                                                raw_bytes<kBlock_##format, kBytes_##format>, nullptr, \
+                                                matmul_dequantized<function, kBlock_##format, kBytes_##format>};
   LLAMAQ_DEQUANTIZE_LIST(X)
 #undef X
 #define X(format) t.matmul[static_cast<int>(Format::format)] = quantized<format>(#format "_i8_4x16");
-  X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS)
+  LLAMAQ_QUANTIZED_LIST(X)
 #undef X
   t.matmul[static_cast<int>(Format::F32)] = floats<WeightsF32>("F32_f32_4x16");
   t.matmul[static_cast<int>(Format::F16)] = floats<WeightsF16>("F16_f32_4x16");

@@ -54,9 +54,7 @@ inline uint16_t f32_to_f16(float x) {
 inline float bf16_to_f32(uint16_t h) { return float_of_bits(static_cast<uint32_t>(h) << 16); }
 
 // Half of E8M0: 2^(e - 128); the two least values are subnormal.
-inline float half_of_e8m0(uint8_t e) {
-  return float_of_bits(e < 2 ? 0x200000u << e : (e - 1u) << 23);
-}
+inline float half_of_e8m0(uint8_t e) { return float_of_bits(e < 2 ? 0x200000u << e : (e - 1u) << 23); }
 
 // Half of unsigned E4M3 with bias 7. Its NaN 0x7f counts as 0 and the top bit is ignored, as in ggml.
 inline float half_of_ue4m3(uint8_t x) {

@@ -58,9 +58,18 @@ inline void matmul_quantized(const MatmulArgs& a) {
 }
 
 // Float weights: acc = fma(w, x, acc) over the columns in ascending order.
-struct WeightsF32 { static constexpr int kBytes = 4; static F32 at(const uint8_t* p) { return from_bits(load_i32(p)); } };
-struct WeightsF16 { static constexpr int kBytes = 2; static F32 at(const uint8_t* p) { return load_f16(p); } };
-struct WeightsBF16 { static constexpr int kBytes = 2; static F32 at(const uint8_t* p) { return load_bf16(p); } };
+struct WeightsF32 {
+  static constexpr int kBytes = 4;
+  static F32 at(const uint8_t* p) { return from_bits(load_i32(p)); }
+};
+struct WeightsF16 {
+  static constexpr int kBytes = 2;
+  static F32 at(const uint8_t* p) { return load_f16(p); }
+};
+struct WeightsBF16 {
+  static constexpr int kBytes = 2;
+  static F32 at(const uint8_t* p) { return load_bf16(p); }
+};
 
 // Adds columns [first, last) to the sums in y (or starts them, where first is 0); w points at column `first`.
 template <class W, int M>
@@ -116,4 +125,6 @@ inline void matmul_dequantized(const MatmulArgs& a) {
 }
 
 template <int kBlock, int kBlockBytes>
-inline int64_t raw_bytes(int64_t rows, int64_t cols) { return rows * (cols / kBlock * kBlockBytes); }
+inline int64_t raw_bytes(int64_t rows, int64_t cols) {
+  return rows * (cols / kBlock * kBlockBytes);
+}

@@ -4,7 +4,9 @@
 // of its remaining bytes becomes 16 consecutive words, row 0 to 15. Nothing is rounded and no byte is added; rows
 // that are missing in the last group are zero. Float rows become [cols][16].
 
-struct Field { int offset, count; };  // bytes from the block's start; how many halves or words
+struct Field {
+  int offset, count;
+};  // bytes from the block's start; how many halves or words
 
 // Where a format's halves and words lie in a block, in the order in which they are packed.
 struct BlockLayout {
@@ -61,7 +63,9 @@ inline void pack_floats(const PackArgs& a) {
 }
 
 template <class W>
-inline void pack_format(const PackArgs& a) { pack_blocks(a, W::kLayout); }
+inline void pack_format(const PackArgs& a) {
+  pack_blocks(a, W::kLayout);
+}
 
 template <class W>
 inline int64_t packed_bytes_format(int64_t rows, int64_t cols) {
@@ -69,4 +73,6 @@ inline int64_t packed_bytes_format(int64_t rows, int64_t cols) {
 }
 
 template <int kBytes>
-inline int64_t packed_bytes_floats(int64_t rows, int64_t cols) { return (rows + 15) / 16 * 16 * cols * kBytes; }
+inline int64_t packed_bytes_floats(int64_t rows, int64_t cols) {
+  return (rows + 15) / 16 * 16 * cols * kBytes;
+}

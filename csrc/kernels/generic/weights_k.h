@@ -16,7 +16,9 @@ inline void at_block(const QuantBlock* const* a, int block, const QuantBlock** o
 }
 
 // Scale and minimum of sub-block j of Q4_K and Q5_K: 6 bits each in 12 bytes.
-struct ScaleMin { I32 scale, minimum; };
+struct ScaleMin {
+  I32 scale, minimum;
+};
 inline ScaleMin scale_min_k4(const uint8_t* words, int j) {
   const I32 low6 = splat_i32(63), low4 = splat_i32(15);
   if (j < 4) return {byte_of(words, j) & low6, byte_of(words, j + 4) & low6};
@@ -28,7 +30,8 @@ inline ScaleMin scale_min_k4(const uint8_t* words, int j) {
 // Two halves of 16 weights with integer scales of their own: scale0 * sum0 + scale1 * sum1. All of it stays below
 // 2^24, so binary32 holds every step exactly, and costs less than a product of 32-bit integers.
 template <int M, class Word>
-inline void dot_halves(const Word& word, int zero_point, const QuantBlock* const* a, F32 scale0, F32 scale1, F32* isum) {
+inline void dot_halves(const Word& word, int zero_point, const QuantBlock* const* a, F32 scale0, F32 scale1,
+                       F32* isum) {
   for (int m = 0; m < M; ++m) isum[m] = splat(0);
   for (int half = 0; half < 2; ++half) {
     I32 part[M];
@@ -87,7 +90,8 @@ struct Q3_K {
       at_block<M>(a, j, b);
       F32 isum[M];
       const auto word = [&](int i) {
-        return bit_field(load_u8(quants + 64 * (8 * (j / 4) + i)), 2 * (j % 4), 3) | shift_up(bit_field(load_u8(high + 64 * i), j, 1), 2);
+        return bit_field(load_u8(quants + 64 * (8 * (j / 4) + i)), 2 * (j % 4), 3) |
+               shift_up(bit_field(load_u8(high + 64 * i), j, 1), 2);
       };
       dot_halves<M>(word, 4, b, to_f32(scale(scales, 2 * j)), to_f32(scale(scales, 2 * j + 1)), isum);
       add_scaled<M>(b, isum, d, acc);
@@ -97,7 +101,8 @@ struct Q3_K {
 
 // Q4_K and Q5_K differ in the fifth bit alone.
 template <class Word, int M>
-inline void step_k45(const uint8_t* halves, const uint8_t* scales, const Word& word, const QuantBlock* const* a, F32* acc) {
+inline void step_k45(const uint8_t* halves, const uint8_t* scales, const Word& word, const QuantBlock* const* a,
+                     F32* acc) {
   const F32 d = load_f16(halves), dmin = splat(0) - load_f16(halves + 32);
   for (int j = 0; j < 8; ++j) {
     const QuantBlock* b[M];

@@ -1,4 +1,5 @@
 // Sixteen lanes as four NEON registers (baseline of every 64-bit ARM CPU).
+// clang-format off: one operation a line
 struct F32 { float32x4_t v[4]; };
 struct I32 { int32x4_t v[4]; };
 struct U8 { uint8x16_t v[4]; };  // four bytes for each of 16 lanes
