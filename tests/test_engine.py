@@ -224,6 +224,18 @@ def test_cancel_from_another_thread_leaves_the_cache_alone(monkeypatch: pytest.M
     np.testing.assert_array_equal(engine.forward(Step.of(tokens[9:10], start=9), cache), want)
 
 
+def test_thread_counts_that_cannot_be() -> None:
+    for threads in (0, -1, 5000):
+        with pytest.raises(LlamaqError, match="threads must be 1 to 1024"):
+            _core.ThreadTeam(threads)
+
+
+def test_more_threads_than_cpus_do_not_collapse(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, cache, tokens = small_engine(monkeypatch, threads=64)
+    want = all_logits(*small_engine(monkeypatch, threads=1)[:2], tokens, [40])
+    np.testing.assert_array_equal(all_logits(engine, cache, tokens, [30] + [1] * 10), want)
+
+
 def test_pages_are_shared_out_and_come_back() -> None:
     metadata, tensors = tiny_llama()
     _, plan = plan_of(metadata, tensors)

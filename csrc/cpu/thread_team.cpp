@@ -1,6 +1,7 @@
 #include "cpu/thread_team.h"
 
 #include <string>
+#include <system_error>
 
 #include "core/error.h"
 #include "cpu/topology.h"
@@ -66,10 +67,18 @@ int Worker::next_chunk(int count) {
 ThreadTeam::ThreadTeam(int threads) : size_(threads) {
   if (threads < 1 || threads > 1024) throw Error("threads must be 1 to 1024, got " + std::to_string(threads));
   spins_ = threads <= available_cpus() ? 2000 : 0;  // some 50 to 100 microseconds
-  for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
+  try {
+    for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
+  } catch (const std::system_error&) {
+    const size_t started = threads_.size() + 1;
+    quit();
+    throw Error("the system allows " + std::to_string(started) + " of " + std::to_string(threads) + " threads");
+  }
 }
 
-ThreadTeam::~ThreadTeam() {
+ThreadTeam::~ThreadTeam() { quit(); }
+
+void ThreadTeam::quit() {
   quit_.store(true, std::memory_order_relaxed);
   start_.advance();
   for (std::thread& thread : threads_) thread.join();

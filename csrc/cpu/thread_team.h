@@ -65,6 +65,7 @@ class ThreadTeam {
   friend class Worker;
   void loop(int id);
   void poll();
+  void quit();  // ends and joins the threads
 
   const int size_;
   int spins_;
