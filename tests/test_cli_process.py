@@ -13,7 +13,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +28,16 @@ Completed = subprocess.CompletedProcess[bytes]
 @pytest.fixture(scope="module")
 def model(shared: Callable[[str], Path]) -> Path:
     return shared("models/stories260K-F32.gguf")
+
+
+@pytest.fixture(autouse=True)
+def sigint_is_not_ignored() -> Iterator[None]:
+    """A shell starts background jobs, such as a run of CI, with Ctrl-C ignored, and children inherit that."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def command(*argv: object) -> list[str]:
@@ -166,8 +176,11 @@ class Terminal:
 
     def finish(self) -> tuple[int, bytes]:
         """Exit code and what a stdout that is a pipe got."""
-        out, _ = self.process.communicate(timeout=60)
-        self._reader.join(60)
+        try:
+            out, _ = self.process.communicate(timeout=60)
+        finally:
+            self.process.kill()
+            self._reader.join(60)
         return self.process.returncode, out or b""
 
 
