@@ -15,7 +15,7 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
-LEVELS = ["scalar", "avx2", "neon"]
+LEVELS = ["scalar", "avx2", "avxvnni", "avx512", "neon", "neon_dotprod", "neon_i8mm"]
 """Every SIMD level that llamaq has anywhere."""
 
 

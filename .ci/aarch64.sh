@@ -45,5 +45,5 @@ emulated() { # emulated CPU LEVELS [pytest arguments]: LEVELS are those that the
 emulated cortex-a72 scalar,neon tests/test_isa.py tests/test_dequantize.py tests/test_kernels.py tests/test_engine.py \
   -k "not bits_do_not_depend or f16-Q4_K"
 models=tests/test_real_models.py::test_every_choice_is_the_recorded_one_but_at_near_ties
-emulated neoverse-n1 scalar,neon tests/test_isa.py "$models[stories260K-F16]"
-emulated max,sve=off scalar,neon tests/test_isa.py "$models[stories260K-Q4_0]"
+emulated neoverse-n1 scalar,neon,neon_dotprod tests/test_isa.py "$models[stories260K-F16]"
+emulated max,sve=off scalar,neon,neon_dotprod,neon_i8mm tests/test_isa.py "$models[stories260K-Q4_0]"

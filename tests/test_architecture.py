@@ -122,7 +122,7 @@ def includes(path: Path) -> set[str]:
 
 KERNEL_INCLUDES = re.compile(
     r"stddef\.h|stdint\.h|string\.h|immintrin\.h|arm_neon\.h|core/format\.h|cpu/features\.h|iq_grids\.inc"
-    r"|kernels/table\.h|kernels/(generic|scalar|avx2|neon)/\w+\.h"
+    r"|kernels/table\.h|kernels/(generic|scalar|avx\w+|amx|neon\w*)/\w+\.h"
 )
 
 

@@ -6,20 +6,41 @@ header, compiled into a level's object as a weak symbol, could be the copy that 
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LEVELS = {"x86_64": ["scalar", "avx2"], "aarch64": ["scalar", "neon"]}.get(platform.machine(), ["scalar"])
-BEYOND = {"scalar": r"\tv[a-z]|%[yz]mm\d", "avx2": r"%zmm\d|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b"}
-"""What the code of an x86 level must not hold: VEX-encoded instructions, registers of later levels."""
+CMAKE = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+HERE = platform.machine()
+
+
+def machine_of(level: str) -> str:
+    return HERE if level == "scalar" else "aarch64" if level.startswith("neon") else "x86_64"
+
+
+LEVELS = re.findall(r"add_level\((\w+)", CMAKE)
+"""Those of this machine, and those of 64-bit ARM, which Debian's cross-compiler can build too."""
+
+AVX512_REGISTERS = r"%zmm\d|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b"
+BEYOND = {
+    "scalar": r"\tv[a-z]|%[yz]mm\d" if HERE == "x86_64" else r"\t[su]dot\t|mmla\t",
+    "avx2": AVX512_REGISTERS + r"|vpdp",
+    "avxvnni": AVX512_REGISTERS + r"|vpdp(?!busd)",
+    "avx512": r"%tmm\d|\{vex\}|vpdp(?!busd)",
+    "neon": r"\t[su]dot\t|mmla\t",
+    "neon_dotprod": r"mmla\t|\tusdot\t",
+    "neon_i8mm": r"\tz\d+\.|\tbf",
+}
+"""What the code of a level must not hold: VEX-encoded instructions, registers and instructions of later levels."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.subprocess]
 
@@ -34,50 +55,51 @@ def program(*names: str) -> str:
     pytest.skip(f"none of {', '.join(names)} is installed")
 
 
+def tool(level: str, *names: str) -> str:
+    """A compiler or a reader of objects, for the machine of this level."""
+    machine = machine_of(level)
+    return program(*(names if machine == HERE else (f"{machine}-linux-gnu-{name}" for name in names)))
+
+
 def level_flags(level: str) -> list[str]:
     """What CMakeLists.txt adds for a level."""
-    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
-    (flags,) = re.findall(rf"add_level\({level}\b([^)]*)\)", text)
+    (flags,) = re.findall(rf"add_level\({level}\b([^)]*)\)", CMAKE)
     return str(flags).split()
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Each level's object file, compiled as the build does it."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The object file of a level, compiled as the build does it."""
     folder = tmp_path_factory.mktemp("objects")
-    kernels = ROOT / "csrc" / "kernels"
     grids = [ROOT / "tools" / "make_grids_header.py", ROOT / "src" / "llamaq" / "formats" / "grids.py"]
     subprocess.run([sys.executable, *grids, folder / "iq_grids.inc"], check=True)
     common = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
-    command = [program("c++", "g++", "clang++"), *common, f"-I{ROOT / 'csrc'}", f"-I{folder}"]
-    result = {level: folder / f"{level}.o" for level in LEVELS}
-    compilers = [
-        subprocess.Popen([*command, *level_flags(level), "-c", kernels / level / "table.cpp", "-o", target])
-        for level, target in result.items()
-    ]
-    assert [compiler.wait() for compiler in compilers] == [0] * len(compilers)
-    return result
+    common += [f"-I{ROOT / 'csrc'}", f"-I{folder}"]
+
+    @functools.cache
+    def compile_level(level: str) -> Path:
+        source, target = ROOT / "csrc" / "kernels" / level / "table.cpp", folder / f"{level}.o"
+        compiler = tool(level, "g++", "c++", "clang++")
+        subprocess.run([compiler, *common, *level_flags(level), "-c", source, "-o", target], check=True)
+        return target
+
+    return compile_level
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_object_exports_its_table_alone(objects: dict[str, Path], level: str) -> None:
-    listing = subprocess.check_output([program("nm"), objects[level]], text=True)
+def test_an_object_exports_its_table_alone(compiled: Callable[[str], Path], level: str) -> None:
+    """And it needs C functions alone, such as memcpy and fmaf: nothing of the C++ library, nothing of ours."""
+    path = compiled(level)
+    listing = subprocess.check_output([tool(level, "nm"), path], text=True)
     symbols = re.findall(r"^\w* +([A-Za-z?]) (\S+)$", listing, re.MULTILINE)
     assert [name for kind, name in symbols if kind.isupper() and kind not in "UWV"] == [f"llamaq_table_{level}"]
     assert [name for kind, name in symbols if kind in "WwVvu"] == []
+    assert [name for kind, name in symbols if kind == "U" and name.startswith(("_Z", "llamaq"))] == []
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_an_object_needs_little_of_others(objects: dict[str, Path], level: str) -> None:
-    """C functions such as memcpy and fmaf: nothing of the C++ library, nothing of ours."""
-    listing = subprocess.check_output([program("nm"), "--undefined-only", objects[level]], text=True)
-    assert [name for name in listing.split() if name.startswith(("_Z", "llamaq"))] == []
-
-
-@pytest.mark.parametrize("level", LEVELS if platform.machine() == "x86_64" else [])
-def test_an_object_stays_within_its_level(objects: dict[str, Path], level: str) -> None:
-    listing = subprocess.check_output(
-        [program("objdump"), "--disassemble", "--no-show-raw-insn", objects[level]], text=True
-    )
+def test_an_object_stays_within_its_level(compiled: Callable[[str], Path], level: str) -> None:
+    path = compiled(level)
+    listing = subprocess.check_output([tool(level, "objdump"), "--disassemble", "--no-show-raw-insn", path], text=True)
     assert len(listing) > 100_000
     assert re.findall(rf"^.*(?:{BEYOND[level]}).*$", listing, re.MULTILINE)[:5] == []

@@ -96,8 +96,12 @@ void bind_kernels(py::module_& m) {
   m.def("isas", &isas, "SIMD levels that this build holds and this CPU runs, slowest first.");
   m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");
   m.def(
-      "features_of", [](uint32_t ecx1, uint32_t ebx7, uint64_t xcr0) { return features_of({ecx1, ebx7, xcr0}); },
-      arg("ecx1"), arg("ebx7"), arg("xcr0"), "Feature bits that these answers of CPUID and XGETBV allow.");
+      "features_of",
+      [](uint32_t ecx1, uint32_t ebx7, uint32_t ecx7, uint32_t edx7, uint32_t eax7_1, uint64_t xcr0) {
+        return features_of({ecx1, ebx7, ecx7, edx7, eax7_1, xcr0});
+      },
+      arg("ecx1"), arg("ebx7"), arg("ecx7"), arg("edx7"), arg("eax7_1"), arg("xcr0"),
+      "Feature bits that these answers of CPUID and XGETBV allow.");
   m.def(
       "kernel_name",
       [](const std::string& isa, int id) {

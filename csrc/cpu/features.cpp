@@ -1,63 +1,127 @@
 #include "cpu/features.h"
 
 #if defined(__x86_64__) || defined(_M_X64)
+#define LLAMAQ_X86 1
 #if defined(_MSC_VER)
 #include <immintrin.h>
 #include <intrin.h>
 #else
 #include <cpuid.h>
 #endif
-#define LLAMAQ_X86 1
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
 #endif
 
 namespace llamaq {
 
+static bool has(uint64_t answer, uint64_t wanted) { return (answer & wanted) == wanted; }
+static constexpr uint64_t bit(int n) { return uint64_t{1} << n; }
+
 uint32_t features_of(const CpuidLeaves& leaves) {
-  constexpr uint32_t kFma = 1u << 12, kOsxsave = 1u << 27, kAvx = 1u << 28, kF16c = 1u << 29;
-  constexpr uint32_t kAvx2Bit = 1u << 5;
-  constexpr uint64_t kYmmState = 0x6;  // XMM and YMM
-  const uint32_t wanted = kFma | kOsxsave | kAvx | kF16c;
-  uint32_t features = 0;
-  if ((leaves.ecx1 & wanted) == wanted && (leaves.ebx7 & kAvx2Bit) && (leaves.xcr0 & kYmmState) == kYmmState)
-    features |= kAvx2;
+  constexpr uint64_t kFma = bit(12), kOsxsave = bit(27), kAvx = bit(28), kF16c = bit(29);  // leaf 1, ECX
+  constexpr uint64_t kAvx2Bit = bit(5);                                                    // leaf 7, EBX
+  constexpr uint64_t kAvx512Bits = bit(16) | bit(17) | bit(28) | bit(30) | bit(31);        // F DQ CD BW VL
+  constexpr uint64_t kVnni512 = bit(11);                                                   // leaf 7, ECX
+  constexpr uint64_t kAmxBits = bit(22) | bit(24) | bit(25);                             // leaf 7, EDX: BF16 TILE INT8
+  constexpr uint64_t kVnniVex = bit(4);                                                  // leaf 7.1, EAX
+  constexpr uint64_t kYmmState = 0x6, kZmmState = 0xe6, kTileState = bit(17) | bit(18);  // XCR0
+  if (!has(leaves.ecx1, kFma | kOsxsave | kAvx | kF16c) || !has(leaves.ebx7, kAvx2Bit)) return 0;
+  if (!has(leaves.xcr0, kYmmState)) return 0;
+  uint32_t features = kAvx2;
+  if (has(leaves.eax7_1, kVnniVex)) features |= kAvxVnni;
+  if (has(leaves.ebx7, kAvx512Bits) && has(leaves.ecx7, kVnni512) && has(leaves.xcr0, kZmmState)) features |= kAvx512;
+  if (has(leaves.edx7, kAmxBits) && has(leaves.xcr0, kTileState)) features |= kAmx;
   return features;
 }
 
 #if LLAMAQ_X86
+struct Registers {
+  uint32_t a = 0, b = 0, c = 0, d = 0;
+};
+
+static Registers cpuid(uint32_t leaf, uint32_t subleaf) {
+  Registers r;
+#if defined(_MSC_VER)
+  int top[4], answer[4];
+  __cpuid(top, 0);
+  if (leaf > static_cast<uint32_t>(top[0])) return r;
+  __cpuidex(answer, static_cast<int>(leaf), static_cast<int>(subleaf));
+  r.a = answer[0], r.b = answer[1], r.c = answer[2], r.d = answer[3];
+#else
+  __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);  // leaves zeros where there is no such leaf
+#endif
+  return r;
+}
+
+static uint64_t read_xcr0() {
+#if defined(_MSC_VER)
+  return _xgetbv(0);
+#else
+  uint32_t lo, hi;
+  __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+  return (uint64_t{hi} << 32) | lo;
+#endif
+}
+
 static CpuidLeaves read_cpuid() {
   CpuidLeaves leaves;
-  uint32_t a, b, c, d;
-#if defined(_MSC_VER)
-  int r[4];
-  __cpuid(r, 0);
-  const uint32_t top = r[0];
-  __cpuid(r, 1);
-  leaves.ecx1 = r[2];
-  if (top >= 7) __cpuidex(r, 7, 0), leaves.ebx7 = r[1];
-  if (leaves.ecx1 & (1u << 27)) leaves.xcr0 = _xgetbv(0);
-  (void)a, (void)b, (void)c, (void)d;
-#else
-  if (__get_cpuid(1, &a, &b, &c, &d)) leaves.ecx1 = c;
-  if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) leaves.ebx7 = b;
-  if (leaves.ecx1 & (1u << 27)) {
-    uint32_t lo, hi;
-    __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    leaves.xcr0 = (static_cast<uint64_t>(hi) << 32) | lo;
-  }
-#endif
+  leaves.ecx1 = cpuid(1, 0).c;
+  const Registers r = cpuid(7, 0);  // EAX: the last subleaf
+  leaves.ebx7 = r.b, leaves.ecx7 = r.c, leaves.edx7 = r.d;
+  if (r.a >= 1) leaves.eax7_1 = cpuid(7, 1).a;
+  if (has(leaves.ecx1, bit(27))) leaves.xcr0 = read_xcr0();
   return leaves;
 }
+
+// Linux enlarges a process's signal frames only once it asks for the tiles; it refuses where a thread has a signal stack
+// too small for that. Threads that exist and threads to come are all allowed then.
+static bool tiles_permitted() {
+#if defined(__linux__)
+  constexpr long kAskPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, kAskPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+static uint32_t find_features() {
+  const uint32_t features = features_of(read_cpuid());
+  return (features & kAmx) && !tiles_permitted() ? features & ~kAmx : features;
+}
+#elif defined(__aarch64__) && defined(__linux__)
+static uint32_t find_features() {
+  uint32_t features = kNeon;
+  if (has(getauxval(AT_HWCAP), bit(20))) features |= kDotProd;  // HWCAP_ASIMDDP
+  if (has(getauxval(AT_HWCAP2), bit(13))) features |= kI8mm;    // HWCAP2_I8MM
+  return features;
+}
+#elif defined(__aarch64__) && defined(__APPLE__)
+static bool reports(const char* name) {
+  int value = 0;
+  size_t size = sizeof value;
+  return sysctlbyname(name, &value, &size, nullptr, 0) == 0 && value;
+}
+static uint32_t find_features() {
+  uint32_t features = kNeon;
+  if (reports("hw.optional.arm.FEAT_DotProd")) features |= kDotProd;
+  if (reports("hw.optional.arm.FEAT_I8MM")) features |= kI8mm;
+  return features;
+}
+#elif defined(__aarch64__) || defined(_M_ARM64)
+static uint32_t find_features() { return kNeon; }
+#else
+static uint32_t find_features() { return 0; }
 #endif
 
 uint32_t cpu_features() {
-#if LLAMAQ_X86
-  static const uint32_t features = features_of(read_cpuid());
+  static const uint32_t features = find_features();
   return features;
-#elif defined(__aarch64__) || defined(_M_ARM64)
-  return kNeon;
-#else
-  return 0;
-#endif
 }
 
 }  // namespace llamaq

@@ -13,8 +13,20 @@ static const KernelTable* const kTables[] = {
 #if defined(LLAMAQ_AVX2)
     &llamaq_table_avx2,
 #endif
+#if defined(LLAMAQ_AVXVNNI)
+    &llamaq_table_avxvnni,
+#endif
+#if defined(LLAMAQ_AVX512)
+    &llamaq_table_avx512,
+#endif
 #if defined(LLAMAQ_NEON)
     &llamaq_table_neon,
+#endif
+#if defined(LLAMAQ_NEON_DOTPROD)
+    &llamaq_table_neon_dotprod,
+#endif
+#if defined(LLAMAQ_NEON_I8MM)
+    &llamaq_table_neon_i8mm,
 #endif
 };
 

@@ -1,4 +1,4 @@
-// Sixteen lanes as two AVX2 registers (with FMA and F16C).
+// Sixteen lanes as two AVX2 registers (with FMA and F16C). dot4_half comes from the level's dot.h.
 // clang-format off: one operation a line
 struct F32 { __m256 lo, hi; };
 struct I32 { __m256i lo, hi; };
@@ -72,10 +72,6 @@ inline U8 lookup(const int8_t* table16, U8 index) {
 
 inline __m256i broadcast4(const int8_t* a) {
   return _mm256_castps_si256(_mm256_broadcast_ss(reinterpret_cast<const float*>(a)));
-}
-// Sums of two products fit int16 while weights stay below 130: maddubs does not saturate.
-inline __m256i dot4_half(__m256i acc, __m256i w, __m256i a) {
-  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
 }
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; weights 0 .. 127
 inline I32 dot4(I32 acc, U8 w, const int8_t* a) {

@@ -1,4 +1,4 @@
-// Sixteen lanes as four NEON registers (baseline of every 64-bit ARM CPU).
+// Sixteen lanes as four NEON registers (baseline of every 64-bit ARM CPU). dot4_quad comes from the level's dot.h.
 // clang-format off: one operation a line
 struct F32 { float32x4_t v[4]; };
 struct I32 { int32x4_t v[4]; };
@@ -84,16 +84,12 @@ inline U8 lookup(const int8_t* table16, U8 index) {
   return index;
 }
 
-// acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; two products fit int16 (127 * 128 * 2 < 2^15)
+// acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]
 inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
   int32_t word;
   memcpy(&word, a, 4);
   const int8x16_t b = vreinterpretq_s8_s32(vdupq_n_s32(word));
-  QUADS {
-    const int8x16_t s = vreinterpretq_s8_u8(w.v[i]);
-    const int16x8_t lo = vmull_s8(vget_low_s8(s), vget_low_s8(b)), hi = vmull_high_s8(s, b);
-    acc.v[i] = vpadalq_s16(acc.v[i], vpaddq_s16(lo, hi));
-  }
+  QUADS acc.v[i] = dot4_quad(acc.v[i], vreinterpretq_s8_u8(w.v[i]), b);
   return acc;
 }
 // weights 0 .. 127 are the same signed

@@ -11,16 +11,9 @@ namespace llamaq {
 namespace neon {
 namespace {
 #include "kernels/generic/half.h"
+#include "kernels/neon/dot.h"
 #include "kernels/neon/simd.h"
-#include "kernels/generic/dequantize.h"
-#include "kernels/generic/pack.h"
-#include "kernels/generic/weights_legacy.h"
-#include "kernels/generic/weights_k.h"
-#include "kernels/generic/matmul.h"
-#include "kernels/generic/math.h"
-#include "kernels/generic/rows.h"
-#include "kernels/generic/attention.h"
-#include "kernels/generic/entries.h"
+#include "kernels/generic/level.h"
 }  // namespace
 }  // namespace neon
 

@@ -12,15 +12,7 @@ namespace scalar {
 namespace {
 #include "kernels/generic/half.h"
 #include "kernels/scalar/simd.h"
-#include "kernels/generic/dequantize.h"
-#include "kernels/generic/pack.h"
-#include "kernels/generic/weights_legacy.h"
-#include "kernels/generic/weights_k.h"
-#include "kernels/generic/matmul.h"
-#include "kernels/generic/math.h"
-#include "kernels/generic/rows.h"
-#include "kernels/generic/attention.h"
-#include "kernels/generic/entries.h"
+#include "kernels/generic/level.h"
 }  // namespace
 }  // namespace scalar
 

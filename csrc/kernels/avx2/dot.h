@@ -1,0 +1,5 @@
+// Eight sums of four products, weights 0 .. 128 times signed activations, in AVX2. Sums of two products fit int16 while
+// weights stay below 130: maddubs does not saturate.
+inline __m256i dot4_half(__m256i acc, __m256i w, __m256i a) {
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, a), _mm256_set1_epi16(1)));
+}

@@ -1,0 +1,22 @@
+// The avxvnni level: AVX2 with sums of four products in one instruction.
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/features.h"
+#include "kernels/table.h"
+
+namespace llamaq {
+namespace avxvnni {
+namespace {
+#include "kernels/generic/half.h"
+#include "kernels/avxvnni/dot.h"
+#include "kernels/avx2/simd.h"
+#include "kernels/generic/level.h"
+}  // namespace
+}  // namespace avxvnni
+
+extern "C" const KernelTable llamaq_table_avxvnni = avxvnni::make_table("avxvnni", kAvx2 | kAvxVnni);
+
+}  // namespace llamaq

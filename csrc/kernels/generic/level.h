@@ -1,0 +1,10 @@
+// The texts of a level, in the order in which they build on one another; its simd.h (and half.h) come before.
+#include "kernels/generic/dequantize.h"
+#include "kernels/generic/pack.h"
+#include "kernels/generic/weights_legacy.h"
+#include "kernels/generic/weights_k.h"
+#include "kernels/generic/matmul.h"
+#include "kernels/generic/math.h"
+#include "kernels/generic/rows.h"
+#include "kernels/generic/attention.h"
+#include "kernels/generic/entries.h"
