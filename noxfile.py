@@ -17,6 +17,8 @@ ROOT = Path(__file__).parent
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 LEVELS = ["scalar", "avx2", "avxvnni", "avx512", "neon", "neon_dotprod", "neon_i8mm"]
 """Every SIMD level that llamaq has anywhere."""
+EMULATED = ["avxvnni"]
+"""Those that a build with LLAMAQ_EMULATE runs on any CPU with AVX-512 VNNI."""
 
 
 @nox.session
@@ -67,13 +69,25 @@ def tests(session: nox.Session) -> None:
 def levels(session: nox.Session) -> None:
     """The tests of the extension, with each SIMD level of this machine forced in turn."""
     python = installed(session, "python")
-    here = subprocess.check_output([python, "-c", "from llamaq import _core; print(*_core.isas())"], text=True).split()
+    here = isas(python)
     for level in here:
         session.log(f"LLAMAQ_ISA={level}")
         env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
         session.run(python, "-m", "pytest", "-m", "not slow", *extension_tests(), env=env, external=True)
     session.log(f"levels tested: {', '.join(here)}")
     session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
+
+
+@nox.session
+def emulated(session: nox.Session) -> None:
+    """The levels that this CPU lacks, where their instructions can be replaced by those of AVX-512 (LLAMAQ_EMULATE)."""
+    session.install(".[test]", "--config-settings=cmake.define.LLAMAQ_EMULATE=ON")
+    here = isas(f"{session.bin}/python")
+    session.run("python", "-m", "pytest", "tests/test_isa.py", "tests/test_kernels.py")
+    for level in [level for level in EMULATED if level in here]:
+        session.log(f"LLAMAQ_ISA={level}")
+        session.run("python", "-m", "pytest", "-m", "not slow", "tests/test_engine.py", env={"LLAMAQ_ISA": level})
+    session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
 
 @nox.session(requires=["install"], venv_backend="none")
@@ -127,6 +141,11 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     if sanitizer != "thread":
         chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
     session.run("python", "-m", "pytest", *chosen, env=env)
+
+
+def isas(python: str) -> list[str]:
+    """The levels that an installed llamaq can run here."""
+    return subprocess.check_output([python, "-c", "from llamaq import _core; print(*_core.isas())"], text=True).split()
 
 
 def git_files(*under: str) -> list[str]:

@@ -17,6 +17,11 @@ namespace {
 }  // namespace
 }  // namespace avxvnni
 
-extern "C" const KernelTable llamaq_table_avxvnni = avxvnni::make_table("avxvnni", kAvx2 | kAvxVnni);
+#if defined(LLAMAQ_EMULATE)
+constexpr uint32_t kNeeded = kAvx2 | kAvx512;
+#else
+constexpr uint32_t kNeeded = kAvx2 | kAvxVnni;
+#endif
+extern "C" const KernelTable llamaq_table_avxvnni = avxvnni::make_table("avxvnni", kNeeded);
 
 }  // namespace llamaq
