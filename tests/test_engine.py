@@ -54,8 +54,7 @@ class Source:
     def data(self, name: str) -> NDArray[np.uint8]:
         return self._data[name][1]
 
-    def release(self, name: str) -> None:
-        pass
+    mapped = False
 
 
 def engine_of(plan: Plan, weights: Any, isa: str, monkeypatch: pytest.MonkeyPatch, **kwargs: Any) -> Engine:

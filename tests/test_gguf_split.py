@@ -45,7 +45,6 @@ def test_any_part_opens_the_set(split: Path, given_part: int) -> None:
     assert [info.shard for info in file.tensors.values()] == [0, 0, 1, 2, 2]
     for name in file.tensors:
         assert file.data(name).tobytes() == name.encode().ljust(32)
-        file.release(name)
 
 
 def test_a_link_opens_the_set_beside_it(split: Path, tmp_path: Path) -> None:

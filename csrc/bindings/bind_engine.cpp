@@ -8,7 +8,7 @@ namespace llamaq {
 // Keeps alive what the C++ object only points at.
 struct PyWeights {
   Weights weights{kernel_table()};
-  std::vector<py::object> kept;
+  std::vector<py::object> kept, unpacked;
 };
 
 static int checked(const Array<uint8_t>& data, Format format, int64_t rows, int64_t cols) {
@@ -17,11 +17,36 @@ static int checked(const Array<uint8_t>& data, Format format, int64_t rows, int6
   return 0;
 }
 
-static int pack(PyWeights& self, int id, int64_t rows, int64_t cols, const Array<uint8_t>& data, ThreadTeam& team) {
+static int matrix(PyWeights& self, int id, int64_t rows, int64_t cols, const Array<uint8_t>& data, bool mapped) {
   const Format format = format_of(id);
   checked(data, format, rows, cols);
-  py::gil_scoped_release unlocked;
-  return self.weights.pack(format, rows, cols, data.data(), team);
+  self.unpacked.push_back(data);
+  return self.weights.matrix(format, rows, cols, data.data(), mapped);
+}
+
+// Ctrl-C: the team asks now and then whether Python has a signal to handle.
+static bool signalled() {
+  py::gil_scoped_acquire locked;
+  return PyErr_CheckSignals() != 0;
+}
+
+static void pack(PyWeights& self, ThreadTeam& team, const py::object& progress) {
+  const auto interrupted = [&](int64_t done) {
+    if (signalled()) return true;
+    py::gil_scoped_acquire locked;
+    try {
+      if (!progress.is_none()) progress(done);
+      return false;
+    } catch (py::error_already_set& error) {
+      error.restore();
+      return true;
+    }
+  };
+  {
+    py::gil_scoped_release unlocked;
+    if (!self.weights.pack(team, interrupted)) throw Cancelled();
+  }
+  self.unpacked.clear();
 }
 
 static int raw(PyWeights& self, int id, int64_t rows, int64_t cols, const Array<uint8_t>& data) {
@@ -95,13 +120,8 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   if (!(logits.flags() & py::array::c_style) || logits.size() != vocabulary * step.n_selected)
     throw Error("logits need room for " + std::to_string(step.n_selected) + " x " + std::to_string(vocabulary));
   step.logits = logits.mutable_data();
-  // Ctrl-C: the team asks now and then whether Python has a signal to handle.
-  const auto interrupted = [] {
-    py::gil_scoped_acquire locked;
-    return PyErr_CheckSignals() != 0;
-  };
   py::gil_scoped_release unlocked;
-  self.executor.forward(step, interrupted, op_limit);
+  self.executor.forward(step, signalled, op_limit);
 }
 
 static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py::ssize_t cols) {
@@ -121,7 +141,9 @@ void bind_engine(py::module_& m) {
       .def("cancel", &ThreadTeam::cancel, "Stops the forward pass that runs, from any thread.");
   py::class_<PyWeights>(m, "Weights")
       .def(py::init<>())
-      .def("pack", &pack, arg("format"), arg("rows"), arg("cols"), arg("data"), arg("team"))
+      .def("matrix", &matrix, arg("format"), arg("rows"), arg("cols"), arg("data"), arg("mapped") = false)
+      .def("pack", &pack, arg("team"), arg("progress") = py::none(),
+           "Packs the matrices that are not packed yet; `progress` gets the bytes done now and then.")
       .def("raw", &raw, arg("format"), arg("rows"), arg("cols"), arg("data"))
       .def(
           "vector",

@@ -56,7 +56,8 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
   if (chunk <= 0 || chunk % 16) throw Error("chunks are multiples of 16 rows");
   ThreadTeam alone(1);
   Weights weights(table);
-  weights.pack(format, rows, cols, w.data(), alone);
+  weights.matrix(format, rows, cols, w.data());
+  weights.pack(alone);
   const Weight& weight = weights.all()[0];
   std::vector<QuantBlock> blocks;
   if (weight.kernel->quantized_input) blocks = quantize(table, x.data(), m, cols);
@@ -75,6 +76,20 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
       if (guarded[static_cast<size_t>(i * stride + j)] != kUntouched)
         throw Error("a matmul kernel wrote past its outputs");
   return y;
+}
+
+// GGUF rows as the level's matmul kernel wants them.
+static Array<uint8_t> pack(const std::string& isa, int id, const Array<uint8_t>& w, int64_t cols) {
+  const KernelTable& table = kernel_table(isa.c_str());
+  const Format format = format_of(id);
+  if (w.ndim() != 2 || w.shape(1) != row_bytes(format, cols)) throw Error("the rows of w do not have these columns");
+  ThreadTeam alone(1);
+  Weights weights(table);
+  weights.matrix(format, w.shape(0), cols, w.data());
+  weights.pack(alone);
+  Array<uint8_t> out(packed_bytes(table, format, w.shape(0), cols));
+  memcpy(out.mutable_data(), weights.all()[0].data, static_cast<size_t>(out.size()));
+  return out;
 }
 
 static Array<float> rms_norm(const std::string& isa, const Array<float>& x, const Array<float>& w, float eps) {
@@ -117,6 +132,7 @@ void bind_kernels(py::module_& m) {
   m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));
   m.def("quantize_rows", &quantize_rows, arg("isa"), arg("x"));
   m.def("matmul", &matmul, arg("isa"), arg("format"), arg("w"), arg("x"), arg("chunk") = 64);
+  m.def("pack", &pack, arg("isa"), arg("format"), arg("w"), arg("cols"));
   m.def("rms_norm", &rms_norm, arg("isa"), arg("x"), arg("w"), arg("eps"));
   m.def("swiglu", &swiglu, arg("isa"), arg("gate"), arg("up"));
 }

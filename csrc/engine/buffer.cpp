@@ -25,13 +25,20 @@ Buffer::Buffer(int64_t bytes) : size_(bytes) {
   if (!data_) throw Error(failure);
   memset(data_, 0, static_cast<size_t>(bytes));
 #else
-  const int64_t page = bytes < kHugePage ? 4096 : kHugePage;
-  size_ = (bytes + page - 1) / page * page;
-  void* memory = mmap(nullptr, static_cast<size_t>(size_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  constexpr int64_t kPage = 65536;  // the largest of today's systems
+  size_ = (bytes + kPage - 1) / kPage * kPage;
+  const int64_t spare = size_ < kHugePage ? 0 : kHugePage;  // huge pages are given where addresses are multiples
+  void* memory =
+      mmap(nullptr, static_cast<size_t>(size_ + spare), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw Error(failure);
   data_ = static_cast<uint8_t*>(memory);
+  if (!spare) return;
+  const int64_t before = (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory) % kHugePage)) % kHugePage;
+  data_ += before;
+  if (before) munmap(memory, static_cast<size_t>(before));
+  if (before < spare) munmap(data_ + size_, static_cast<size_t>(spare - before));
 #if defined(MADV_HUGEPAGE)
-  if (page == kHugePage) madvise(memory, static_cast<size_t>(size_), MADV_HUGEPAGE);  // a wish; small pages work too
+  madvise(data_, static_cast<size_t>(size_), MADV_HUGEPAGE);  // a wish; small pages work too
 #endif
 #endif
 }

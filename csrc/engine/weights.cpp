@@ -3,9 +3,11 @@
 #include <string.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string>
 
 #include "core/error.h"
+#include "engine/file_pages.h"
 
 namespace llamaq {
 
@@ -25,9 +27,43 @@ int64_t page_bytes(int head_dim, bool f16) {
   return (head_dim + values) * kPageTokens * (f16 ? 2 : 4);
 }
 
+// What one worker packs at a time: a few groups of 16 rows.
+struct Piece {
+  const Weight* weight;
+  int64_t begin, end;  // groups
+  uint8_t* packed;     // the whole matrix
+  const uint8_t* source;
+  int64_t source_bytes;
+};
+
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+
+static void add_pieces(std::vector<Piece>& pieces, const Weight& w, uint8_t* packed) {
+  const int64_t groups = (w.rows + 15) / 16, row = row_bytes(w.format, w.cols);
+  const int64_t step = std::max<int64_t>(1, kPieceBytes / (16 * row));
+  for (int64_t begin = 0; begin < groups; begin += step) {
+    const int64_t end = std::min(groups, begin + step);
+    const int64_t bytes = (std::min(w.rows, end * 16) - begin * 16) * row;
+    pieces.push_back({&w, begin, end, packed, w.data + begin * 16 * row, bytes});
+  }
+}
+
+static void pack_piece(const Piece& p) {
+  const Weight& w = *p.weight;
+  if (w.kernel->pack)
+    w.kernel->pack({w.data, p.packed, w.rows, w.cols, p.begin, p.end});
+  else
+    memcpy(p.packed + (p.source - w.data), p.source, static_cast<size_t>(p.source_bytes));
+  if (w.mapped) release_pages(p.source, p.source_bytes);
+}
+
 int Weights::add(const Weight& weight) {
   weights_.push_back(weight);
   return static_cast<int>(weights_.size()) - 1;
+}
+
+int Weights::matrix(Format format, int64_t rows, int64_t cols, const uint8_t* data, bool mapped) {
+  return add({format, rows, cols, data, &kernel_of(table_, format), false, mapped});
 }
 
 int Weights::raw(Format format, int64_t rows, int64_t cols, const uint8_t* data) {
@@ -42,23 +78,38 @@ int Weights::vector(const float* data, int64_t cols) {
   return index;
 }
 
-int Weights::pack(Format format, int64_t rows, int64_t cols, const uint8_t* data, ThreadTeam& team) {
-  const MatmulKernel& kernel = kernel_of(table_, format);
-  Buffer buffer(packed_bytes(table_, format, rows, cols));
-  if (kernel.pack) {
-    const int64_t groups = (rows + 15) / 16;
-    const int64_t per_chunk = std::max<int64_t>(1, groups / (team.size() * 8));
-    const int chunks = static_cast<int>((groups + per_chunk - 1) / per_chunk);
-    team.run([&](Worker& worker) {
-      for (int c; (c = worker.next_chunk(chunks)) >= 0;)
-        kernel.pack({data, buffer.data(), rows, cols, c * per_chunk, std::min(groups, (c + 1) * per_chunk)});
-    });
-  } else {
-    memcpy(buffer.data(), data, static_cast<size_t>(rows * row_bytes(format, cols)));
+bool Weights::pack(ThreadTeam& team, const std::function<bool(int64_t)>& interrupted) {
+  std::vector<Weight*> unpacked;
+  std::vector<int64_t> offsets;
+  int64_t bytes = 0;
+  for (Weight& w : weights_) {
+    if (!w.kernel || w.packed) continue;
+    unpacked.push_back(&w);
+    offsets.push_back(bytes);
+    bytes += (packed_bytes(table_, w.format, w.rows, w.cols) + 63) / 64 * 64;
   }
-  const int index = add({format, rows, cols, buffer.data(), &kernel});
+  Buffer buffer(bytes);
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < unpacked.size(); ++i) add_pieces(pieces, *unpacked[i], buffer.data() + offsets[i]);
+
+  std::atomic<int64_t> done{0};
+  const auto job = [&](Worker& worker) {
+    const size_t ahead = static_cast<size_t>(2 * worker.count());
+    for (int c; (c = worker.next_chunk(static_cast<int>(pieces.size()))) >= 0;) {
+      const size_t i = static_cast<size_t>(c);
+      if (i + ahead < pieces.size()) will_read(pieces[i + ahead].source, pieces[i + ahead].source_bytes);
+      pack_piece(pieces[i]);
+      done.fetch_add(pieces[i].source_bytes, std::memory_order_relaxed);
+    }
+  };
+  const auto poll = [&] { return interrupted && interrupted(done.load(std::memory_order_relaxed)); };
+  if (!team.run(job, poll)) return false;
+  for (size_t i = 0; i < unpacked.size(); ++i) {
+    unpacked[i]->data = buffer.data() + offsets[i];
+    unpacked[i]->packed = true;
+  }
   buffers_.push_back(std::move(buffer));
-  return index;
+  return true;
 }
 
 }  // namespace llamaq

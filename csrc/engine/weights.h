@@ -2,6 +2,7 @@
 #pragma once
 #include <stdint.h>
 
+#include <functional>
 #include <vector>
 
 #include "cpu/thread_team.h"
@@ -15,6 +16,8 @@ struct Weight {
   int64_t rows, cols;
   const uint8_t* data;         // packed, GGUF rows, or floats (a vector: rows is 1)
   const MatmulKernel* kernel;  // null for vectors and for embedding tables
+  bool packed = false;         // as the kernel wants it
+  bool mapped = false;         // unpacked data of a mapped file
 };
 
 // Bytes of a matrix once it is packed for its kernel.
@@ -27,10 +30,16 @@ class Weights {
  public:
   explicit Weights(const KernelTable& table) : table_(table) {}
 
-  // Each returns the weight's index. `data` of raw() must outlive this object; the others copy.
-  int pack(Format format, int64_t rows, int64_t cols, const uint8_t* data, ThreadTeam& team);
+  // Each returns the weight's index. `data` of raw() must outlive this object, that of matrix() at least until pack();
+  // vector() copies. `mapped`: the data are those of a mapped file, whose pages pack() releases as it goes.
+  int matrix(Format format, int64_t rows, int64_t cols, const uint8_t* data, bool mapped = false);
   int raw(Format format, int64_t rows, int64_t cols, const uint8_t* data);
   int vector(const float* data, int64_t cols);
+
+  // Packs the matrices that are not packed yet, all in one run of the team and into one buffer. `interrupted` gets the
+  // bytes done every few milliseconds; once it says true the matrices are left as they were. Returns whether all are
+  // packed.
+  bool pack(ThreadTeam& team, const std::function<bool(int64_t bytes)>& interrupted = {});
 
   const KernelTable& table() const { return table_; }
   const std::vector<Weight>& all() const { return weights_; }

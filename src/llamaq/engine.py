@@ -37,8 +37,9 @@ class Tensors(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, Info]: ...
+    @property
+    def mapped(self) -> bool: ...
     def data(self, name: str) -> NDArray[np.uint8]: ...
-    def release(self, name: str) -> None: ...
 
 
 def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
@@ -152,26 +153,24 @@ class Engine:
 
     def _load(self, source: Tensors, progress: Progress) -> None:
         """Packs matrices, copies vectors, leaves embedding tables where they are."""
-        self._packed: dict[str, int] = {}
+        self._matrices: dict[str, int] = {}
         self._vectors: dict[str, int] = {}
         self._tables: dict[str, int] = {}
-        uses = [(name, op.kind) for op in self.plan.ops for name in op.tensors()]
-        total, done = sum({name: source.tensors[name].nbytes for name, _ in uses}.values()), 0
-        tables = {op.weights[0] for op in self.plan.ops if op.kind == "embed"}
-        for name, kind in dict.fromkeys(uses):
+        total = 0
+        for name, kind in dict.fromkeys((name, op.kind) for op in self.plan.ops for name in op.tensors()):
             info = source.tensors[name]
             fmt, data = _runnable(name, info), source.data(name)
             if len(info.shape) == 1:
                 self._vectors[name] = self._weights.vector(np.ascontiguousarray(decode(fmt, data), np.float32))
             elif kind == "embed":
                 self._tables[name] = self._weights.raw(fmt.id, *_matrix_shape(info), data)
-                continue
             else:
-                self._packed[name] = self._weights.pack(fmt.id, *_matrix_shape(info), data, self._team)
-                if name not in tables:
-                    source.release(name)
-            done += info.nbytes
-            progress(done, total)
+                self._matrices[name] = self._weights.matrix(fmt.id, *_matrix_shape(info), data, source.mapped)
+                total += info.nbytes
+                if not source.mapped:  # its data may be a copy, so it goes before the next one comes
+                    self._weights.pack(self._team)
+        progress(0, total)
+        self._weights.pack(self._team, lambda done: progress(done, total))
         progress(total, total)
 
     def _lowered(self, op: Op, ropes: list[Rope]) -> tuple[object, ...]:
@@ -203,4 +202,4 @@ class Engine:
     def _projections(self, op: Op) -> list[tuple[int, int, int]]:
         biases = (-1 if bias is None else self._vectors[bias] for bias in op.attrs["biases"])
         outs = (*op.outs, -1)  # glu_linear: `up` has no slot of its own
-        return [(out, self._packed[name], bias) for out, name, bias in zip(outs, op.weights, biases)]  # noqa: B905
+        return [(out, self._matrices[name], bias) for out, name, bias in zip(outs, op.weights, biases)]  # noqa: B905

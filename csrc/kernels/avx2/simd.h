@@ -85,6 +85,24 @@ inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
           dot4_half(acc.hi, _mm256_sign_epi8(w.hi, w.hi), _mm256_sign_epi8(b, w.hi))};
 }
 
+// Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
+inline __m256i load_rows(const uint8_t* p, ptrdiff_t stride) {  // a row and the fourth after it
+  return _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(p)), load_half(p + 4 * stride), 1);
+}
+inline void transpose_words(const uint8_t* src, ptrdiff_t stride, uint8_t* dst) {
+  for (int half = 0; half < 2; ++half, src += 8 * stride, dst += 32) {
+    const __m256i a = load_rows(src, stride), b = load_rows(src + stride, stride);
+    const __m256i c = load_rows(src + 2 * stride, stride), d = load_rows(src + 3 * stride, stride);
+    const __m256i ab01 = _mm256_unpacklo_epi32(a, b), ab23 = _mm256_unpackhi_epi32(a, b);
+    const __m256i cd01 = _mm256_unpacklo_epi32(c, d), cd23 = _mm256_unpackhi_epi32(c, d);
+    __m256i* out = reinterpret_cast<__m256i*>(dst);
+    _mm256_storeu_si256(out, _mm256_unpacklo_epi64(ab01, cd01));
+    _mm256_storeu_si256(out + 2, _mm256_unpackhi_epi64(ab01, cd01));
+    _mm256_storeu_si256(out + 4, _mm256_unpacklo_epi64(ab23, cd23));
+    _mm256_storeu_si256(out + 6, _mm256_unpackhi_epi64(ab23, cd23));
+  }
+}
+
 // Folds lanes 8 apart, then 4, 2, 1: the one written order of sums across lanes.
 inline float sum(F32 a) {
   const __m256 s8 = _mm256_add_ps(a.lo, a.hi);

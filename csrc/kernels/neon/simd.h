@@ -95,6 +95,22 @@ inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
 // weights 0 .. 127 are the same signed
 inline I32 dot4(I32 acc, U8 w, const int8_t* a) { return dot4_signed(acc, w, a); }
 
+// Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
+inline uint32x4_t load_words(const uint8_t* p) { return vreinterpretq_u32_u8(vld1q_u8(p)); }
+inline void store_words(uint8_t* p, uint32x4_t a) { vst1q_u8(p, vreinterpretq_u8_u32(a)); }
+inline void transpose_words(const uint8_t* src, ptrdiff_t stride, uint8_t* dst) {
+  for (int quad = 0; quad < 4; ++quad, src += 4 * stride, dst += 16) {
+    const uint32x4_t a = load_words(src), b = load_words(src + stride);
+    const uint32x4_t c = load_words(src + 2 * stride), d = load_words(src + 3 * stride);
+    const uint32x4_t ac01 = vzip1q_u32(a, c), bd01 = vzip1q_u32(b, d);
+    const uint32x4_t ac23 = vzip2q_u32(a, c), bd23 = vzip2q_u32(b, d);
+    store_words(dst, vzip1q_u32(ac01, bd01));
+    store_words(dst + 64, vzip2q_u32(ac01, bd01));
+    store_words(dst + 128, vzip1q_u32(ac23, bd23));
+    store_words(dst + 192, vzip2q_u32(ac23, bd23));
+  }
+}
+
 // Folds lanes 8 apart, then 4, 2, 1: the one written order of sums across lanes.
 inline float sum(F32 a) {
   const float32x4_t s4 = vaddq_f32(vaddq_f32(a.v[0], a.v[2]), vaddq_f32(a.v[1], a.v[3]));

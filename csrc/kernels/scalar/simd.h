@@ -76,6 +76,11 @@ inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
   return acc;
 }
 
+// Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
+inline void transpose_words(const uint8_t* src, ptrdiff_t stride, uint8_t* dst) {
+  for (int word = 0; word < 4; ++word) LANES memcpy(dst + 64 * word + 4 * i, src + i * stride + 4 * word, 4);
+}
+
 // Folds lanes 8 apart, then 4, 2, 1: the one written order of sums across lanes.
 inline float sum(F32 a) {
   for (int half = 8; half; half /= 2)

@@ -56,6 +56,11 @@ class GGUFFile:
         shard = _open_shard(given)
         return cls(given, _shards(shard) if _split_count(shard) > 1 else (shard,))
 
+    @property
+    def mapped(self) -> bool:
+        """Whether `data` gives views of the mapping, not copies."""
+        return self.byte_order == "little"
+
     def data(self, name: str) -> NDArray[np.uint8]:
         """The bytes of a tensor, read-only, shape (*outer dimensions, bytes of a row).
 
@@ -64,20 +69,12 @@ class GGUFFile:
         info = self.tensors[name]
         raw = np.frombuffer(self._map(info), dtype=np.uint8, count=info.nbytes, offset=info.offset)
         raw = raw.reshape(*info.shape[:-1], info.format.row_bytes(info.shape[-1]))
-        if self.byte_order == "big":
+        if not self.mapped:
             from llamaq.formats import byteswap
 
             raw = byteswap(info.format, raw)
             raw.flags.writeable = False
         return raw
-
-    def release(self, name: str) -> None:
-        """Tells the system that a tensor's pages are not needed for now; they can be read again, slowly."""
-        info = self.tensors[name]
-        start = -(-info.offset // mmap.PAGESIZE) * mmap.PAGESIZE
-        size = (info.offset + info.nbytes - start) // mmap.PAGESIZE * mmap.PAGESIZE
-        if size > 0 and hasattr(mmap, "MADV_DONTNEED"):
-            self._map(info).madvise(mmap.MADV_DONTNEED, start, size)
 
     def close(self) -> None:
         """Lets go of the file. Views and arrays handed out stay valid, and keep the mapping alive."""

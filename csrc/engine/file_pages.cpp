@@ -1,0 +1,27 @@
+#include "engine/file_pages.h"
+
+#if !defined(_WIN32)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace llamaq {
+
+#if defined(_WIN32)
+void will_read(const uint8_t*, int64_t) {}
+void release_pages(const uint8_t*, int64_t) {}
+#else
+
+// Whole pages: those at both ends too, which hurts nobody.
+static void advise(const uint8_t* data, int64_t bytes, int advice) {
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;
+  const uintptr_t last = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes) + page - 1) / page * page;
+  madvise(reinterpret_cast<void*>(first), last - first, advice);
+}
+
+void will_read(const uint8_t* data, int64_t bytes) { advise(data, bytes, MADV_WILLNEED); }
+void release_pages(const uint8_t* data, int64_t bytes) { advise(data, bytes, MADV_DONTNEED); }
+#endif
+
+}  // namespace llamaq
