@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tiny_llama import plan_of, tiny_llama
 
 from llamaq import _core, formats
 from llamaq.engine import Engine
 from llamaq.gguf import GGUFFile
 from llamaq.gguf.writer import TensorData, write_gguf
+from tiny_llama import plan_of, tiny_llama
 
 PACKED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
           "F16", "BF16", "F32"]  # fmt: skip

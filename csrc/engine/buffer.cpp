@@ -33,7 +33,8 @@ Buffer::Buffer(int64_t bytes) : size_(bytes) {
   if (memory == MAP_FAILED) throw Error(failure);
   data_ = static_cast<uint8_t*>(memory);
   if (!spare) return;
-  const int64_t before = (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory) % kHugePage)) % kHugePage;
+  const int64_t before =
+      (kHugePage - static_cast<int64_t>(reinterpret_cast<uintptr_t>(memory) % kHugePage)) % kHugePage;
   data_ += before;
   if (before) munmap(memory, static_cast<size_t>(before));
   if (before < spare) munmap(data_ + size_, static_cast<size_t>(spare - before));
