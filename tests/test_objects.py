@@ -38,7 +38,7 @@ BEYOND = {
     "avx512": r"%tmm\d|\{vex\}|vpdp(?!busd)",
     "neon": r"\t[su]dot\t|mmla\t",
     "neon_dotprod": r"mmla\t|\tusdot\t",
-    "neon_i8mm": r"\tz\d+\.|\tbf",
+    "neon_i8mm": r"\tz\d+\.|\tbf(?:dot|mmla|mlal|cvt)",
 }
 """What the code of a level must not hold: VEX-encoded instructions, registers and instructions of later levels."""
 

@@ -74,6 +74,23 @@ inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_abs_epi8(w.v), signed_b)};
 }
 
+// Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
+inline __m512i load_rows(const uint8_t* p, ptrdiff_t stride) {  // a row and the 4th, 8th and 12th after it
+  const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride)); };
+  const __m512i low = _mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(4), 1);
+  return _mm512_inserti32x4(_mm512_inserti32x4(low, row(8), 2), row(12), 3);
+}
+inline void transpose_words(const uint8_t* src, ptrdiff_t stride, uint8_t* dst) {
+  const __m512i a = load_rows(src, stride), b = load_rows(src + stride, stride);
+  const __m512i c = load_rows(src + 2 * stride, stride), d = load_rows(src + 3 * stride, stride);
+  const __m512i ab01 = _mm512_unpacklo_epi32(a, b), ab23 = _mm512_unpackhi_epi32(a, b);
+  const __m512i cd01 = _mm512_unpacklo_epi32(c, d), cd23 = _mm512_unpackhi_epi32(c, d);
+  _mm512_storeu_si512(dst, _mm512_unpacklo_epi64(ab01, cd01));
+  _mm512_storeu_si512(dst + 64, _mm512_unpackhi_epi64(ab01, cd01));
+  _mm512_storeu_si512(dst + 128, _mm512_unpacklo_epi64(ab23, cd23));
+  _mm512_storeu_si512(dst + 192, _mm512_unpackhi_epi64(ab23, cd23));
+}
+
 // Folds lanes 8 apart, then 4, 2, 1: the one written order of sums across lanes.
 inline float sum(F32 a) {
   const __m256 s8 = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
