@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "step", "arithmetic"},
+    {"errors", "step", "arithmetic", "topology"},
     {"formats"},
     {"gguf", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "sampling"},
@@ -27,7 +27,18 @@ TIERS = [
     {"__init__", "__main__"},
 ]
 """Lowest first. A part imports parts of its own tier or below."""
-WITHOUT_COMPILER = ["arithmetic", "errors", "formats", "gguf", "graph", "models", "reference", "step", "tokenizer"]
+WITHOUT_COMPILER = [
+    "arithmetic",
+    "errors",
+    "formats",
+    "gguf",
+    "graph",
+    "models",
+    "reference",
+    "step",
+    "tokenizer",
+    "topology",
+]
 USES_CORE = {"engine", "kv_cache", "llm", "cli.report"}
 
 MODULES = {

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from command import Command
-from llamaq import __version__, _core, memory
+from llamaq import __version__, memory
 from llamaq.cli import _parser
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import unescaped
 from llamaq.llm import LLM
 from llamaq.sampling import SamplingParams
+from llamaq.topology import default_threads
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_the_environment_gives_defaults(command: Command, model: Path, monkeypat
     monkeypatch.delenv("LLAMA_ARG_THREADS")
     assert "threads     3," in command("run", "-v", "-n", 1).err
     monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
-    assert f"threads     {_core.available_cpus()}," in command("run", "-v", "-n", 1).err
+    assert f"threads     {default_threads().threads}," in command("run", "-v", "-n", 1).err
     monkeypatch.setenv("LLAMA_ARG_THREADS", "many")
     assert command("run").code == 2
 

@@ -15,6 +15,7 @@ from gguf_files import ARRAY, EVERY_TYPE, FLOAT32, STRING, UINT16, build
 from llamaq import _core
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.llm import LLM
+from llamaq.topology import default_threads
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_text_of_a_model(command: Command, model: Path) -> None:
     assert row(out, "F32")[-1] == "-"  # only norms: no matrix, no kernel
     assert "memory for a context of 512 tokens" in out
     assert f"SIMD levels of this CPU: {', '.join(_core.isas())}; {_core.chosen_isa()} is in use" in out
+    assert f"threads: {default_threads().threads} ({default_threads().reason})" in out
     assert all(line == line.rstrip() for line in out.splitlines())
     assert "every tensor" not in out
 
@@ -68,7 +70,7 @@ def test_every_tensor(command: Command, model: Path) -> None:
 
 def test_json_has_everything(command: Command, model: Path) -> None:
     found = as_json(command, model)
-    with GGUFFile.open(model) as file, LLM.load(model, threads=_core.available_cpus()) as llm:
+    with GGUFFile.open(model) as file, LLM.load(model, threads=default_threads().threads) as llm:
         assert list(found["metadata"]) == list(file.metadata)
         assert found["metadata"]["tokenizer.ggml.tokens"] == file.metadata["tokenizer.ggml.tokens"].tolist()  # type: ignore[union-attr]
         assert [t["name"] for t in found["tensors"]] == list(file.tensors)

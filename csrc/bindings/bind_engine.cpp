@@ -136,7 +136,7 @@ static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py
 void bind_engine(py::module_& m) {
   using py::arg;
   py::class_<ThreadTeam>(m, "ThreadTeam")
-      .def(py::init<int>(), arg("threads"))
+      .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
       .def_property_readonly("size", &ThreadTeam::size)
       .def("cancel", &ThreadTeam::cancel, "Stops the forward pass that runs, from any thread.");
   py::class_<PyWeights>(m, "Weights")

@@ -1,6 +1,5 @@
 // The extension module llamaq._core.
 #include "bindings/bind.h"
-#include "cpu/topology.h"
 
 namespace llamaq {
 
@@ -26,7 +25,6 @@ static void translate(std::exception_ptr pointer) {
 PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled part of llamaq: kernels, thread team, executor.";
   llamaq::py::register_exception_translator(llamaq::translate);
-  m.def("available_cpus", &llamaq::available_cpus, "CPUs that the affinity mask and the cgroup quota leave.");
   llamaq::bind_kernels(m);
   llamaq::bind_engine(m);
 }

@@ -4,9 +4,10 @@
 #include <system_error>
 
 #include "core/error.h"
-#include "cpu/topology.h"
 
 namespace llamaq {
+
+constexpr int kSpins = 2000;  // some 50 to 100 microseconds
 
 static inline void pause_cpu() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -64,9 +65,8 @@ int Worker::next_chunk(int count) {
   return chunk < count ? chunk : -1;
 }
 
-ThreadTeam::ThreadTeam(int threads) : size_(threads) {
+ThreadTeam::ThreadTeam(int threads, bool spin) : size_(threads), spins_(spin ? kSpins : 0) {
   if (threads < 1 || threads > 1024) throw Error("threads must be 1 to 1024, got " + std::to_string(threads));
-  spins_ = threads <= available_cpus() ? 2000 : 0;  // some 50 to 100 microseconds
   try {
     for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
   } catch (const std::system_error&) {

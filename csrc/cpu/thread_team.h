@@ -45,8 +45,8 @@ class Worker {
 
 class ThreadTeam {
  public:
-  // `threads` includes the caller of run(). More threads than CPUs do not spin.
-  explicit ThreadTeam(int threads);
+  // `threads` includes the caller of run(). Threads that share CPUs must not spin while they wait.
+  explicit ThreadTeam(int threads, bool spin = true);
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
@@ -68,7 +68,7 @@ class ThreadTeam {
   void quit();  // ends and joins the threads
 
   const int size_;
-  int spins_;
+  const int spins_;
   std::mutex run_mutex_;
   Signal start_, barrier_, done_;
   std::atomic<int> arrived_{0}, finished_{0}, chunk_{0};

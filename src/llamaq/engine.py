@@ -15,6 +15,7 @@ from llamaq.graph import Norm, Op, Plan
 from llamaq.kv_cache import KVCache
 from llamaq.models import Rope
 from llamaq.step import Step
+from llamaq.topology import default_threads
 
 __all__ = ["Engine", "Tensors", "packed_bytes"]
 
@@ -83,7 +84,7 @@ class Engine:
     ) -> None:
         self.plan = plan
         self.max_rows = max_rows
-        self._team = _core.ThreadTeam(threads)
+        self._team = _core.ThreadTeam(threads, threads <= default_threads().allowed)
         self._weights = _core.Weights()
         self._load(source, progress or (lambda done, total: None))
         ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))

@@ -12,7 +12,6 @@ from types import TracebackType
 
 import numpy as np
 
-from llamaq import _core
 from llamaq.engine import Engine, Progress
 from llamaq.errors import ContextOverflowError, ModelError, TokenizerError
 from llamaq.formats import decode
@@ -24,6 +23,7 @@ from llamaq.memory import MemoryNeed, check_memory, fitting_context, memory_need
 from llamaq.models import ROPE_FREQS, HParams, build_plan
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.tokenizer import Tokenizer, load_tokenizer
+from llamaq.topology import default_threads
 
 __all__ = ["LLM", "Completion", "Usage", "plan_of"]
 
@@ -96,9 +96,9 @@ class LLM:
         """Loads a GGUF file.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
-        not allow it; ``threads`` None takes the CPUs that this process may use; ``n_batch`` is the number of
-        prompt tokens read at once; ``pre`` overrides the file's pre-tokenizer. ``progress`` gets bytes done
-        and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files that cannot be used,
+        not allow it; ``threads`` None takes one for each physical performance core that this process may use;
+        ``n_batch`` is the number of prompt tokens read at once; ``pre`` overrides the file's pre-tokenizer.
+        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files that cannot be used,
         ``InsufficientMemoryError`` before anything is allocated.
         """
         if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
@@ -112,7 +112,7 @@ class LLM:
                     f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
                     "the file mixes two models"
                 )
-            threads = threads or _core.available_cpus()
+            threads = threads or default_threads().threads
             n_batch = min(n_batch, n_ctx or n_batch)
             need = partial(memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads)
             n_ctx = n_ctx or _default_context(hparams, need)

@@ -12,6 +12,7 @@ from llamaq.cli.output import size
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import can_decode
 from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, Value
+from llamaq.topology import ThreadChoice, default_threads
 
 if TYPE_CHECKING:
     from llamaq.kv_cache import CacheType
@@ -47,6 +48,7 @@ class Report:
     memory: MemoryNeed | None
     available: int | None
     cache_type: CacheType
+    threads: ThreadChoice
 
     @property
     def file_bytes(self) -> int:
@@ -67,7 +69,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> Report:
         from llamaq import _core
     except ImportError:
         missing = "llamaq's compiled part is not installed"
-        return Report(file, _formats(file, None), (), None, missing, None, None, cache_type)
+        return Report(file, _formats(file, None), (), None, missing, None, None, cache_type, default_threads())
     problem, memory, available = None, None, None
     try:
         memory, available = _memory(file, n_ctx, cache_type)
@@ -75,12 +77,12 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> Report:
         problem = str(error)
     level = _core.chosen_isa()
     return Report(
-        file, _formats(file, level), tuple(_core.isas()), level, problem, memory, available, cache_type
+        file, _formats(file, level), tuple(_core.isas()), level, problem, memory, available, cache_type,
+        default_threads(),
     )  # fmt: skip
 
 
 def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> tuple[MemoryNeed, int | None]:
-    from llamaq import _core
     from llamaq.llm import plan_of
     from llamaq.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
@@ -88,7 +90,7 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> tuple[MemoryNe
     hparams, plan = plan_of(file)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
-        plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx), threads=_core.available_cpus()
+        plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx), threads=default_threads().threads
     )
     load_tokenizer(file.metadata)
     return need, available_memory()
@@ -128,6 +130,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "memory_available": report.available,
         "simd_levels": list(report.levels),
         "simd_level": report.level,
+        "threads": asdict(report.threads),
         "formats": [asdict(use) for use in report.formats],
         "metadata": {key: _plain(value) for key, value in file.metadata.items()},
         "tensors": [
@@ -198,9 +201,10 @@ def _tensor_table(file: GGUFFile) -> list[str]:
 
 def _needs(report: Report) -> list[str]:
     levels = f"SIMD levels of this CPU: {', '.join(report.levels)}; {report.level} is in use"
+    threads = f"threads: {report.threads.threads} ({report.threads.reason})"
     memory = report.memory
     if memory is None:
-        return ["cannot be run", report.problem or "", *([levels] if report.levels else [])]
+        return ["cannot be run", report.problem or "", *([levels, threads] if report.levels else [])]
     available = "unknown" if report.available is None else size(report.available)
     fits = "" if report.available is None or memory.total <= report.available else " (does not fit)"
     rows = [
@@ -210,7 +214,7 @@ def _needs(report: Report) -> list[str]:
         ("total", size(memory.total), fits),
         ("available", available, ""),
     ]
-    return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels]
+    return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
 
 
 def _columns(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:

@@ -161,7 +161,8 @@ def _add_machine_options(parser: Parser) -> None:
         metavar="N",
         type=at_least(-1),
         default=_threads(),
-        help="-1: one for each CPU that this process may use (default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
+        help="-1: one for each performance core that this process may use "
+        "(default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
     )
     add(
         "-b",
