@@ -98,8 +98,8 @@ class LLM:
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
         not allow it; ``threads`` None takes one for each physical performance core that this process may use;
         ``n_batch`` is the number of prompt tokens read at once; ``pre`` overrides the file's pre-tokenizer.
-        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files that cannot be used,
-        ``InsufficientMemoryError`` before anything is allocated.
+        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for
+        files that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
         """
         if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
             raise ValueError(f"n_ctx ({n_ctx}), threads ({threads}) and n_batch ({n_batch}) must be positive")
