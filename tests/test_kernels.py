@@ -62,6 +62,22 @@ def test_matmul_equals_the_specification(isa: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUANTIZED + FLOATS + OTHERS)
+def test_levels_agree_on_many_rows_and_long_columns(name: str) -> None:
+    """Whole groups of 16 rows and the rest of one, columns that fill more than one panel, a chunk that ends early."""
+    rng = np.random.default_rng(11)
+    fmt = formats.format_by_name(name)
+    cols = -(-2100 // max(fmt.block, 32)) * max(fmt.block, 32)
+    w = random_rows(rng, name, 37, cols)
+    for m in (12, 16, 17, 19, 20, 31, 70):
+        x = activations(rng, m, cols)
+        want = _core.matmul("scalar", fmt.id, w, x, 48)
+        for isa in ISAS[1:]:
+            np.testing.assert_array_equal(_core.matmul(isa, fmt.id, w, x, 48), want)
+        alone = np.concatenate([_core.matmul("scalar", fmt.id, w, row[None], 48) for row in x])
+        np.testing.assert_array_equal(alone, want)
+
+
+@pytest.mark.parametrize("name", QUANTIZED + FLOATS + OTHERS)
 @settings(deadline=None, max_examples=25)
 @given(m=st.integers(1, 9), rows=st.integers(1, 70), blocks=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_levels_agree_on_every_shape(name: str, m: int, rows: int, blocks: int, seed: int) -> None:
@@ -106,12 +122,18 @@ def test_quantize_rows(isa: str) -> None:
     x[3, 5], x[4, 40], x[5, 255] = np.inf, np.nan, -np.inf
     x[6, :32] = np.float32(1e-38)
     x[7, :32] = np.finfo(np.float32).max
-    q, d, d_sum = _core.quantize_rows(isa, x)
+    q, d, d_sum, sums = _core.quantize_rows(isa, x)
     want_q, want_d = arithmetic.quantize_rows(x)
     np.testing.assert_array_equal(q, want_q)
     np.testing.assert_array_equal(d, want_d)
     with np.errstate(over="ignore"):
         np.testing.assert_array_equal(d_sum, want_d * want_q.sum(-1).astype(np.float32))
+    by_four = want_q.astype(np.int32).reshape(50, 8, 2, 4, 2, 2)  # row, block, half, word, pair, one of two
+    pairs = by_four.sum((3, 5))
+    halves = pairs.sum(-1)
+    whole = halves.sum(-1, keepdims=True)
+    want = np.concatenate([-8 * whole, -16 * whole, -32 * halves, pairs.reshape(50, 8, 4)], -1)
+    np.testing.assert_array_equal(sums, want)
 
 
 @pytest.mark.parametrize("isa", ISAS)

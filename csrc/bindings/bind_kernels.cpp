@@ -1,6 +1,7 @@
 // Single kernels, for `llamaq info` and the tests that compare levels.
 #include "bindings/bind.h"
 #include "cpu/features.h"
+#include "engine/row_groups.h"
 #include "engine/weights.h"
 #include "kernels/dispatch.h"
 
@@ -22,26 +23,36 @@ static Array<float> dequantize(const std::string& isa, int id, const Array<uint8
   return out;
 }
 
-// Quantizes rows of floats; `cols` must be a multiple of 32.
-static std::vector<QuantBlock> quantize(const KernelTable& table, const float* x, int64_t rows, int64_t cols) {
+// Quantizes rows of floats, into groups or each by itself.
+static std::vector<QuantBlock> quantize(const KernelTable& table, const float* x, int64_t rows, int64_t cols,
+                                        bool grouped) {
   if (cols % 32) throw Error("activations are quantized in blocks of 32, got " + std::to_string(cols) + " columns");
-  std::vector<QuantBlock> blocks(static_cast<size_t>(rows * cols / 32));
-  for (int64_t i = 0; i < rows; ++i) table.quantize_row(x + i * cols, cols, blocks.data() + i * (cols / 32));
+  std::vector<QuantBlock> blocks(static_cast<size_t>(group_blocks(rows, cols)));
+  for (int64_t i = 0; i < rows; ++i)
+    if (grouped)
+      quantize_into_group(table, x + i * cols, cols, i, rows, blocks.data());
+    else
+      table.quantize_row(x + i * cols, cols, blocks.data() + i * (cols / 32), 1);
   return blocks;
 }
 
 static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
   if (x.ndim() != 2) throw Error("rows of activations are a matrix");
   const py::ssize_t rows = x.shape(0), n = x.shape(1) / 32;
-  const std::vector<QuantBlock> blocks = quantize(kernel_table(isa.c_str()), x.data(), rows, x.shape(1));
+  const std::vector<QuantBlock> blocks = quantize(kernel_table(isa.c_str()), x.data(), rows, x.shape(1), false);
   Array<int8_t> q({rows, n, py::ssize_t{32}});
   Array<float> d({rows, n}), d_sum({rows, n});
-  for (size_t i = 0; i < blocks.size(); ++i) {
-    memcpy(q.mutable_data() + 32 * i, blocks[i].q, 32);
-    d.mutable_data()[i] = blocks[i].d;
-    d_sum.mutable_data()[i] = blocks[i].d_sum;
+  Array<int32_t> sums({rows, n, py::ssize_t{8}});
+  for (size_t i = 0; i < static_cast<size_t>(rows * n); ++i) {
+    const QuantBlock& b = blocks[i];
+    memcpy(q.mutable_data() + 32 * i, b.q, 32);
+    d.mutable_data()[i] = b.d;
+    d_sum.mutable_data()[i] = b.d_sum;
+    const int32_t all[8] = {b.zero8,      b.zero16,     b.zero32[0],  b.zero32[1],
+                            b.pair[0][0], b.pair[0][1], b.pair[1][0], b.pair[1][1]};
+    memcpy(sums.mutable_data() + 8 * i, all, sizeof all);
   }
-  return py::make_tuple(q, d, d_sum);
+  return py::make_tuple(q, d, d_sum, sums);
 }
 
 // x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes), in pieces of `chunk` rows. The outputs lie at odd
@@ -60,7 +71,7 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
   weights.pack(alone);
   const Weight& weight = weights.all()[0];
   std::vector<QuantBlock> blocks;
-  if (weight.kernel->quantized_input) blocks = quantize(table, x.data(), m, cols);
+  if (weight.kernel->quantized_input) blocks = quantize(table, x.data(), m, cols, true);
   const void* input = blocks.empty() ? static_cast<const void*>(x.data()) : blocks.data();
   constexpr int64_t kGuard = 17;
   constexpr float kUntouched = -1.25e30f;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "engine/rope.h"
+#include "engine/row_groups.h"
 
 namespace llamaq {
 
@@ -28,10 +29,12 @@ void Executor::allocate() {
     offset += (bytes + 63) / 64 * 64;
     return at;
   };
-  const int64_t block_bytes = (widest / 32 + 1) * static_cast<int64_t>(sizeof(QuantBlock));
+  const auto block_bytes = [&](int64_t n) {
+    return group_blocks(n, widest) * static_cast<int64_t>(sizeof(QuantBlock));
+  };
   std::vector<int64_t> slots, cos, sin, own;
   for (const int c : plan_.slot_cols) slots.push_back(reserve(int64_t{4} * max_rows_ * c));
-  const int64_t rows = reserve(4 * max_rows_ * widest), blocks = reserve(max_rows_ * block_bytes);
+  const int64_t rows = reserve(4 * max_rows_ * widest), blocks = reserve(block_bytes(max_rows_ + 3));
   for (size_t i = 0; i < plan_.ropes.size(); ++i) {
     cos.push_back(reserve(4 * max_rows_ * most_pairs));
     sin.push_back(reserve(4 * max_rows_ * most_pairs));
@@ -39,7 +42,7 @@ void Executor::allocate() {
   const int64_t attention = 4 * kernels_.attention_scratch(plan_.head_dim);
   for (int i = 0; i < team_.size(); ++i)
     for (const int64_t bytes :
-         {4 * kOwnRows * widest, kOwnRows * block_bytes, int64_t{4} * max_rows_ * kChunkRows, attention})
+         {4 * kOwnRows * widest, block_bytes(kOwnRows), int64_t{4} * max_rows_ * kChunkRows, attention})
       own.push_back(reserve(bytes));
 
   arena_ = Buffer(offset);

@@ -31,7 +31,7 @@ class Executor {
  private:
   struct Scratch {       // of one worker
     float* rows;         // kOwnRows normed rows
-    QuantBlock* blocks;  // kOwnRows quantized rows
+    QuantBlock* blocks;  // a group of kOwnRows quantized rows
     float* chunk;        // max_rows x kChunkRows results of `up`
     float* attention;
   };

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/executor.h"
+#include "engine/row_groups.h"
 
 namespace llamaq {
 
@@ -18,7 +19,7 @@ Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool 
       kernels_.rms_norm(x, vector(norm.weight), norm.eps, width, normed + i * width);
       x = normed + i * width;
     }
-    if (quantized) kernels_.quantize_row(x, width, blocks + i * (width / 32));
+    if (quantized) quantize_into_group(kernels_, x, width, i, call.rows, blocks);
   };
   if (norm.weight >= 0 || quantized) {
     if (own) {

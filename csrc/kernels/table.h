@@ -9,13 +9,24 @@
 
 namespace llamaq {
 
-// 32 activations as int8 with their scale; what quantize_rows writes and quantized matmuls read.
-struct QuantBlock {
+// 32 activations as int8 with their scale and the sums that weights with a zero point or a minimum ask for; one cache
+// line, written by quantize_row and read by quantized matmuls.
+struct alignas(64) QuantBlock {
   int8_t q[32];
-  float d;         // amax / 127
-  float d_sum;     // d * float(sum[0] + sum[1])
-  int32_t sum[2];  // of q[0..15] and q[16..31]
+  float d;                // amax / 127
+  float d_sum;            // d * float(sum of q)
+  int32_t zero8, zero16;  // -8 and -16 times the sum of q
+  int32_t zero32[2];      // -32 times the sums of q[0..15] and q[16..31]
+  int16_t pair[2][2];     // for each of these halves, the sums of q[i] with i % 4 in {0, 1} and in {2, 3}
 };
+
+// Quantized rows stand in groups of up to 16, and the rows of a group lie side by side, block after block: block b of
+// row i of a group is at group + b * width + i. A group of more than one row is filled up with rows of zeros to a
+// multiple of four.
+constexpr int kGroupRows = 16;
+static inline int group_width(int64_t rows) {
+  return rows >= kGroupRows ? kGroupRows : static_cast<int>(rows < 2 ? rows : (rows + 3) / 4 * 4);
+}
 
 struct PackArgs {
   const uint8_t* src;  // GGUF rows
@@ -26,7 +37,7 @@ struct PackArgs {
 
 struct MatmulArgs {
   const uint8_t* weights;  // all rows, packed (or GGUF rows where pack is null)
-  const void* x;           // m rows of cols/32 QuantBlocks, or of cols floats
+  const void* x;           // m rows: groups of QuantBlocks, or rows of cols floats
   int m;
   int64_t rows, cols;  // of the weights
   int64_t begin, end;  // weight rows of this call; begin is a multiple of 16
@@ -68,10 +79,10 @@ constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.m
 
 struct KernelTable {
   const char* isa;
-  uint32_t needs;                                                       // cpu::Feature bits
-  MatmulKernel matmul[kFormatSlots];                                    // by GGUF type number
-  void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);  // by GGUF type number
-  void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out);
+  uint32_t needs;                                                                       // cpu::Feature bits
+  MatmulKernel matmul[kFormatSlots];                                                    // by GGUF type number
+  void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);                  // by GGUF type number
+  void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out, int64_t stride);  // a block every `stride`
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*scale)(float* x, float factor, int64_t n);

@@ -56,9 +56,14 @@ inline void store_i8(int8_t* p, I32 a) {
 }
 
 inline U8 load_u8(const uint8_t* p) { return {load_256(p), load_256(p + 32)}; }
+inline void store_u8(uint8_t* p, U8 a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
+}
 inline U8 splat_u8(uint8_t x) { const __m256i v = _mm256_set1_epi8(static_cast<char>(x)); return {v, v}; }
 inline U8 operator&(U8 a, U8 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline U8 operator|(U8 a, U8 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
+inline U8 operator^(U8 a, U8 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
 inline U8 bit_field(U8 a, int shift, uint8_t mask) {
   return U8{_mm256_srli_epi16(a.lo, shift), _mm256_srli_epi16(a.hi, shift)} & splat_u8(mask);
@@ -127,15 +132,4 @@ inline int32_t sum(I32 a) {
   const __m128i s4 = _mm_add_epi32(_mm256_castsi256_si128(s8), _mm256_extracti128_si256(s8, 1));
   const __m128i s2 = _mm_add_epi32(s4, _mm_shuffle_epi32(s4, 0x4e));
   return _mm_cvtsi128_si32(_mm_add_epi32(s2, _mm_shuffle_epi32(s2, 0xb1)));
-}
-
-// f(0) to f(7) with constants: a shift by a variable costs two instructions more.
-template <int kValue>
-struct Constant {
-  constexpr operator int() const { return kValue; }
-};
-template <class F>
-inline void eight_times(const F& f) {
-  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
-  f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());
 }

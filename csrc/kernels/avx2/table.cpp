@@ -10,9 +10,13 @@
 namespace llamaq {
 namespace avx2 {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/avx2/dot.h"
 #include "kernels/avx2/simd.h"
+#include "kernels/avx2/sums_i16.h"
+#include "kernels/generic/formats.h"
+#include "kernels/avx2/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avx2

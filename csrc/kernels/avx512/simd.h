@@ -48,9 +48,11 @@ inline I32 round_to_i32(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline void store_i8(int8_t* p, I32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
 
 inline U8 load_u8(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_u8(uint8_t* p, U8 a) { _mm512_storeu_si512(p, a.v); }
 inline U8 splat_u8(uint8_t x) { return {_mm512_set1_epi8(static_cast<char>(x))}; }
 inline U8 operator&(U8 a, U8 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline U8 operator|(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline U8 operator^(U8 a, U8 b) { return {_mm512_xor_si512(a.v, b.v)}; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
 inline U8 bit_field(U8 a, int shift, uint8_t mask) { return U8{_mm512_srli_epi16(a.v, shift)} & splat_u8(mask); }
 // byte << shift, which must fit a byte
@@ -67,12 +69,6 @@ inline __m512i broadcast4(const int8_t* a) {
 }
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; weights 0 .. 255
 inline I32 dot4(I32 acc, U8 w, const int8_t* a) { return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast4(a))}; }
-// the same for signed weights: |w| times sign(w) * a
-inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
-  const __m512i b = broadcast4(a);
-  const __m512i signed_b = _mm512_mask_sub_epi8(b, _mm512_movepi8_mask(w.v), _mm512_setzero_si512(), b);
-  return {_mm512_dpbusd_epi32(acc.v, _mm512_abs_epi8(w.v), signed_b)};
-}
 
 // Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
 inline __m512i load_rows(const uint8_t* p, ptrdiff_t stride) {  // a row and the 4th, 8th and 12th after it
@@ -106,14 +102,3 @@ inline float max_lane(F32 a) {
 }
 inline int32_t max_lane(I32 a) { return _mm512_reduce_max_epi32(a.v); }
 inline int32_t sum(I32 a) { return _mm512_reduce_add_epi32(a.v); }
-
-// f(0) to f(7) with constants: a shift by a variable costs two instructions more.
-template <int kValue>
-struct Constant {
-  constexpr operator int() const { return kValue; }
-};
-template <class F>
-inline void eight_times(const F& f) {
-  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
-  f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());
-}

@@ -10,8 +10,12 @@
 namespace llamaq {
 namespace avx512 {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/avx512/simd.h"
+#include "kernels/generic/sums_u8.h"
+#include "kernels/generic/formats.h"
+#include "kernels/avx512/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avx512

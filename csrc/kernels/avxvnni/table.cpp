@@ -10,9 +10,13 @@
 namespace llamaq {
 namespace avxvnni {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/avxvnni/dot.h"
 #include "kernels/avx2/simd.h"
+#include "kernels/generic/sums_u8.h"
+#include "kernels/generic/formats.h"
+#include "kernels/generic/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avxvnni

@@ -1,9 +1,6 @@
-// The texts of a level, in the order in which they build on one another; its simd.h (and half.h) come before.
-#include "kernels/generic/dequantize.h"
-#include "kernels/generic/pack.h"
-#include "kernels/generic/weights_legacy.h"
-#include "kernels/generic/weights_k.h"
+// The rest of a level's texts, in the order in which they build on one another; its panel_tile comes before.
 #include "kernels/generic/matmul.h"
+#include "kernels/generic/matmul_float.h"
 #include "kernels/generic/math.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/attention.h"

@@ -1,8 +1,9 @@
-// y = x * W^T for every weight format. Lanes are outputs: one tile is 16 weight rows by M rows of x, and each output
-// sums its blocks in ascending order, whatever M, the thread or the instruction set. M = 1 and M = 4 run the same
-// text, so decode and prompt agree to the bit.
-
-constexpr int kTileRows = 4;  // rows of x per tile: their integer sums and the unpacked weights fill AVX2's registers
+// y = x * W^T for quantized weights. Lanes are outputs: a tile is 16 weight rows by some rows of x, and each output sums
+// its blocks in ascending order, whatever the number of rows, the thread or the instruction set.
+//
+// One row of x reads the packed weights and unpacks them in registers: such calls wait for memory. More rows share one
+// unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales that stays in the cache,
+// and panel_tile (the level's micro-kernel) runs over it for each tile of rows.
 
 inline int lanes_of(const MatmulArgs& a, int64_t row) { return a.end - row < 16 ? static_cast<int>(a.end - row) : 16; }
 
@@ -20,111 +21,79 @@ inline void store_first(float* p, F32 a, int count) {
   for (int i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
-constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
+template <class W>
+inline void direct_row(const MatmulArgs& a, const QuantBlock* row_x, float* y) {
+  constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
+  const int64_t blocks = a.cols / W::kLayout.block;
+  for (int64_t row = a.begin; row < a.end; row += 16, y += 16) {
+    const uint8_t* w = a.weights + row * blocks * W::kLayout.block_bytes;
+    const QuantBlock* x = row_x;
+    F32 acc = splat(0);
+    for (int64_t left = blocks; left > 0; --left, w += kBytes, x += kBlocks) {
+      for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
+      W::each(w, [&](int j, const auto& words, const auto& scales) { add_block<W, 1>(words, scales, x + j, &acc); });
+    }
+    store_first(y, acc, lanes_of(a, row));
+  }
+}
 
-template <class W, int M>
-inline void tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t row_w) {
-  const int64_t blocks_x = a.cols / 32, blocks_w = a.cols / W::kLayout.block;
-  const QuantBlock* x[M];
-  F32 acc[M];
-  for (int m = 0; m < M; ++m) {
-    x[m] = static_cast<const QuantBlock*>(a.x) + (row_x + m) * blocks_x;
-    acc[m] = splat(0);
+// Adds a panel's blocks to the sums of one group of rows (or starts them); they wait in y meanwhile.
+template <class W, int kRows>
+inline void tile_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
+                      int rows, bool first, float* y, int lanes) {
+  F32 acc[kRows];
+  for (int m = 0; m < kRows; ++m) acc[m] = first || m >= rows ? splat(0) : load_first(y + m * a.y_stride, lanes);
+  panel_tile<W, kRows>(panel, blocks, x, width, acc);
+  for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
+}
+
+template <class W>
+inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int rows,
+                       bool first, float* y, int lanes) {
+  constexpr int kMost = most_tile_rows<W>();
+  const int width = group_width(rows);
+  for (int m = 0; m < width;) {
+    const auto tile = [&](auto size) {
+      tile_rows<W, size>(a, panel, blocks, x + m, width, rows - m, first, y + m * a.y_stride, lanes);
+      m += size;
+    };
+    if (kMost >= 16 && width - m >= 16)
+      tile(Constant<kMost >= 16 ? 16 : 4>());
+    else if (kMost >= 8 && width - m >= 8)
+      tile(Constant<kMost >= 8 ? 8 : 4>());
+    else
+      tile(Constant<4>());
   }
-  for (int64_t block = 0; block < blocks_w; ++block) {
-    if (a.m <= kTileRows)  // few rows: the weights come from memory, once
-      for (int line = 0; line < 16 * W::kLayout.block_bytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
-    W::template step<M>(w, x, acc);
-    w += 16 * W::kLayout.block_bytes;
-    for (int m = 0; m < M; ++m) x[m] += W::kLayout.block / 32;
-  }
-  float* y = a.y + row_x * a.y_stride + (row_w - a.begin);
-  for (int m = 0; m < M; ++m) store_first(y + m * a.y_stride, acc[m], lanes_of(a, row_w));
+}
+
+constexpr int kPanelBlocks = 64, kShortPanel = 16;  // blocks of 32 columns: 40 KB for many rows of x, 10 KB for a few
+constexpr int64_t kRowBlocks = 512 * 1024 / 64;     // activation blocks that are to stay in the second-level cache
+
+// Rows of x [first, last), whole groups but for the end, times all weight rows of the call.
+template <class W>
+inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
+  alignas(64) PanelOf<W> panel[kPanelBlocks];
+  const int64_t row_size = a.cols / W::kLayout.block * W::kLayout.block_bytes;
+  const int blocks = static_cast<int>(a.cols / 32), most = last - first > kGroupRows ? kPanelBlocks : kShortPanel;
+  for (int64_t row = a.begin; row < a.end; row += 16)
+    for (int block = 0; block < blocks; block += most) {
+      const int count = blocks - block < most ? blocks - block : most;
+      const int64_t offset = block * 32 / W::kLayout.block * 16 * W::kLayout.block_bytes;
+      fill_panel<W>(a.weights + row * row_size + offset, count, panel);
+      for (int64_t m = first; m < last; m += kGroupRows) {
+        const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
+        const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * blocks + block * group_width(rows);
+        group_rows<W>(a, panel, count, x, rows, block == 0, a.y + m * a.y_stride + (row - a.begin), lanes_of(a, row));
+      }
+    }
 }
 
 template <class W>
 inline void matmul_quantized(const MatmulArgs& a) {
-  const int64_t row_size = a.cols / W::kLayout.block * W::kLayout.block_bytes;
-  for (int64_t row = a.begin; row < a.end; row += 16) {
-    const uint8_t* w = a.weights + row * row_size;
-    int m = 0;
-    for (; m + kTileRows <= a.m; m += kTileRows) tile<W, kTileRows>(a, w, m, row);
-    switch (a.m - m) {
-      case 1: tile<W, 1>(a, w, m, row); break;
-      case 2: tile<W, 2>(a, w, m, row); break;
-      case 3: tile<W, 3>(a, w, m, row); break;
-    }
-  }
-}
-
-// Float weights: acc = fma(w, x, acc) over the columns in ascending order.
-struct WeightsF32 {
-  static constexpr int kBytes = 4;
-  static F32 at(const uint8_t* p) { return from_bits(load_i32(p)); }
-};
-struct WeightsF16 {
-  static constexpr int kBytes = 2;
-  static F32 at(const uint8_t* p) { return load_f16(p); }
-};
-struct WeightsBF16 {
-  static constexpr int kBytes = 2;
-  static F32 at(const uint8_t* p) { return load_bf16(p); }
-};
-
-// Adds columns [first, last) to the sums in y (or starts them, where first is 0); w points at column `first`.
-template <class W, int M>
-inline void float_tile(const MatmulArgs& a, const uint8_t* w, int row_x, int64_t row_w, int64_t first, int64_t last) {
-  const float* x = static_cast<const float*>(a.x) + row_x * a.cols;
-  float* y = a.y + row_x * a.y_stride + (row_w - a.begin);
-  const int lanes = lanes_of(a, row_w);
-  F32 acc[M];
-  for (int m = 0; m < M; ++m) acc[m] = first ? load_first(y + m * a.y_stride, lanes) : splat(0);
-  for (int64_t k = first; k < last; ++k, w += 16 * W::kBytes) {
-    if (a.m <= kTileRows) __builtin_prefetch(w + kPrefetch);
-    const F32 weight = W::at(w);
-    for (int m = 0; m < M; ++m) acc[m] = fma(weight, splat(x[m * a.cols + k]), acc[m]);
-  }
-  for (int m = 0; m < M; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
-}
-
-template <class W>
-inline void float_rows(const MatmulArgs& a, const uint8_t* w, int64_t row_w, int64_t first, int64_t last) {
-  int m = 0;
-  for (; m + kTileRows <= a.m; m += kTileRows) float_tile<W, kTileRows>(a, w, m, row_w, first, last);
-  switch (a.m - m) {
-    case 1: float_tile<W, 1>(a, w, m, row_w, first, last); break;
-    case 2: float_tile<W, 2>(a, w, m, row_w, first, last); break;
-    case 3: float_tile<W, 3>(a, w, m, row_w, first, last); break;
-  }
-}
-
-template <class W>
-inline void matmul_float(const MatmulArgs& a) {
-  for (int64_t row = a.begin; row < a.end; row += 16)
-    float_rows<W>(a, a.weights + row * a.cols * W::kBytes, row, 0, a.cols);
-}
-
-// Every other format: 16 rows x 256 columns at a time are dequantized, turned so that lanes are rows, and used as F32.
-template <void (*kDequantize)(const uint8_t*, float*, int64_t), int kBlock, int kBlockBytes>
-inline void matmul_dequantized(const MatmulArgs& a) {
-  constexpr int kChunk = 256;
-  const int64_t row_size = a.cols / kBlock * kBlockBytes;
-  float rows[kChunk], turned[kChunk * 16];
-  for (int64_t row = a.begin; row < a.end; row += 16) {
-    const int lanes = lanes_of(a, row);
-    for (int i = 0; i < kChunk * 16; ++i) turned[i] = 0;
-    for (int64_t first = 0; first < a.cols; first += kChunk) {
-      const int64_t last = a.cols - first < kChunk ? a.cols : first + kChunk;
-      for (int lane = 0; lane < lanes; ++lane) {
-        kDequantize(a.weights + (row + lane) * row_size + first / kBlock * kBlockBytes, rows, last - first);
-        for (int64_t k = 0; k < last - first; ++k) turned[k * 16 + lane] = rows[k];
-      }
-      float_rows<WeightsF32>(a, reinterpret_cast<const uint8_t*>(turned), row, first, last);
-    }
-  }
-}
-
-template <int kBlock, int kBlockBytes>
-inline int64_t raw_bytes(int64_t rows, int64_t cols) {
-  return rows * (cols / kBlock * kBlockBytes);
+  const int64_t blocks = a.cols / 32;
+  const int alone = a.m % kGroupRows == 1;  // the last row
+  const int64_t panels = a.m - alone, fit = kRowBlocks / blocks / kGroupRows * kGroupRows;
+  const int64_t step = fit < 4 * kGroupRows ? 4 * kGroupRows : fit;
+  for (int64_t m = 0; m < panels; m += step) panel_rows<W>(a, m, panels - m < step ? panels : m + step);
+  if (alone) direct_row<W>(a, static_cast<const QuantBlock*>(a.x) + panels * blocks, a.y + panels * a.y_stride);
 }

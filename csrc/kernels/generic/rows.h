@@ -1,8 +1,16 @@
 // Operations on single rows: quantization of activations, norms, sums, activations, rotation.
 
-inline void quantize_row(const float* x, int64_t cols, QuantBlock* out) {
+// Sums of q[i] with i % 4 in {0, 1} and in {2, 3}.
+inline void pair_sums(const int8_t* q, int16_t* pair) {
+  int sums[2] = {};
+  for (int i = 0; i < 16; ++i) sums[i / 2 % 2] += q[i];
+  pair[0] = static_cast<int16_t>(sums[0]);
+  pair[1] = static_cast<int16_t>(sums[1]);
+}
+
+inline void quantize_row(const float* x, int64_t cols, QuantBlock* out, int64_t stride) {
   const int32_t infinity = 0x7f800000, tiny = 0x0d800000;  // the bits of 2^-100
-  for (int64_t block = 0; block < cols / 32; ++block, x += 32, ++out) {
+  for (int64_t block = 0; block < cols / 32; ++block, x += 32, out += stride) {
     const F32 a = load(x), b = load(x + 16);
     const I32 magnitude = splat_i32(0x7fffffff);
     const int32_t amax_bits = max_lane(max(bits(a) & magnitude, bits(b) & magnitude));
@@ -14,13 +22,17 @@ inline void quantize_row(const float* x, int64_t cols, QuantBlock* out) {
       continue;
     }
     const F32 inverse = splat(127.0f / amax);
-    const I32 qa = round_to_i32(a * inverse), qb = round_to_i32(b * inverse);
-    store_i8(out->q, qa);
-    store_i8(out->q + 16, qb);
-    out->sum[0] = sum(qa);
-    out->sum[1] = sum(qb);
+    store_i8(out->q, round_to_i32(a * inverse));
+    store_i8(out->q + 16, round_to_i32(b * inverse));
+    pair_sums(out->q, out->pair[0]);
+    pair_sums(out->q + 16, out->pair[1]);
+    const int low = out->pair[0][0] + out->pair[0][1], high = out->pair[1][0] + out->pair[1][1];
+    out->zero8 = -8 * (low + high);
+    out->zero16 = -16 * (low + high);
+    out->zero32[0] = -32 * low;
+    out->zero32[1] = -32 * high;
     out->d = amax / 127.0f;
-    out->d_sum = out->d * static_cast<float>(out->sum[0] + out->sum[1]);
+    out->d_sum = out->d * static_cast<float>(low + high);
   }
 }
 

@@ -68,6 +68,7 @@ inline void store_i8(int8_t* p, I32 a) {
 }
 
 inline U8 load_u8(const uint8_t* p) { U8 r; QUADS r.v[i] = vld1q_u8(p + 16 * i); return r; }
+inline void store_u8(uint8_t* p, U8 a) { QUADS vst1q_u8(p + 16 * i, a.v[i]); }
 inline U8 splat_u8(uint8_t x) { U8 r; QUADS r.v[i] = vdupq_n_u8(x); return r; }
 inline U8 operator&(U8 a, U8 b) { QUADS a.v[i] = vandq_u8(a.v[i], b.v[i]); return a; }
 inline U8 operator|(U8 a, U8 b) { QUADS a.v[i] = vorrq_u8(a.v[i], b.v[i]); return a; }
@@ -120,11 +121,5 @@ inline float sum(F32 a) {
 inline float max_lane(F32 a) { return vmaxvq_f32(vmaxq_f32(vmaxq_f32(a.v[0], a.v[1]), vmaxq_f32(a.v[2], a.v[3]))); }
 inline int32_t max_lane(I32 a) { return vmaxvq_s32(vmaxq_s32(vmaxq_s32(a.v[0], a.v[1]), vmaxq_s32(a.v[2], a.v[3]))); }
 inline int32_t sum(I32 a) { return vaddvq_s32(vaddq_s32(vaddq_s32(a.v[0], a.v[1]), vaddq_s32(a.v[2], a.v[3]))); }
-
-// f(0) to f(7); a shift by a variable costs no more than one by a constant
-template <class F>
-inline void eight_times(const F& f) {
-  for (int i = 0; i < 8; ++i) f(i);
-}
 
 #undef QUADS

@@ -10,9 +10,13 @@
 namespace llamaq {
 namespace neon {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/neon/dot.h"
 #include "kernels/neon/simd.h"
+#include "kernels/generic/sums_i32.h"
+#include "kernels/generic/formats.h"
+#include "kernels/generic/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace neon

@@ -10,9 +10,13 @@
 namespace llamaq {
 namespace neon_dotprod {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/neon_dotprod/dot.h"
 #include "kernels/neon/simd.h"
+#include "kernels/generic/sums_i32.h"
+#include "kernels/generic/formats.h"
+#include "kernels/generic/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace neon_dotprod

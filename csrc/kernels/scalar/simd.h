@@ -53,6 +53,7 @@ inline I32 round_to_i32(F32 a) {
 inline void store_i8(int8_t* p, I32 a) { LANES p[i] = static_cast<int8_t>(a.v[i]); }
 
 inline U8 load_u8(const uint8_t* p) { U8 r; memcpy(r.v, p, 64); return r; }
+inline void store_u8(uint8_t* p, U8 a) { memcpy(p, a.v, 64); }
 inline U8 splat_u8(uint8_t x) { U8 r; BYTES r.v[i] = x; return r; }
 inline U8 operator&(U8 a, U8 b) { BYTES a.v[i] &= b.v[i]; return a; }
 inline U8 operator|(U8 a, U8 b) { BYTES a.v[i] |= b.v[i]; return a; }
@@ -90,12 +91,6 @@ inline float sum(F32 a) {
 inline float max_lane(F32 a) { float m = a.v[0]; LANES m = a.v[i] > m ? a.v[i] : m; return m; }
 inline int32_t max_lane(I32 a) { int32_t m = a.v[0]; LANES m = a.v[i] > m ? a.v[i] : m; return m; }
 inline int32_t sum(I32 a) { int32_t s = 0; LANES s += a.v[i]; return s; }
-
-// f(0) to f(7); a shift by a variable costs no more than one by a constant
-template <class F>
-inline void eight_times(const F& f) {
-  for (int i = 0; i < 8; ++i) f(i);
-}
 
 #undef LANES
 #undef BYTES

@@ -10,8 +10,12 @@
 namespace llamaq {
 namespace scalar {
 namespace {
+#include "kernels/generic/constant.h"
 #include "kernels/generic/half.h"
 #include "kernels/scalar/simd.h"
+#include "kernels/generic/sums_i32.h"
+#include "kernels/generic/formats.h"
+#include "kernels/generic/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace scalar

@@ -1,0 +1,106 @@
+// What a block of 32 weights is to a matmul, and what it adds to an output: docs/numerics.md's table, form by form.
+//
+// A format is a struct W with kZero, the zero point of its unsigned weights (or kSigned), and each(w, use), which calls
+// use(j, words, scales) for every block of 32 in 16 rows of packed weights: words(i) are the weights 4i .. 4i+3 of the
+// 16 rows, i from 0 to 7, and the type of `scales` is the form. add_block<W, M>() multiplies them with M rows of x.
+
+constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
+
+struct Scaled {  // acc += scale * d * sum
+  F32 scale;
+};
+struct WithMinimum {  // acc += minimum * d_sum, then scale * d * sum
+  F32 scale, minimum;
+};
+struct Halves {  // acc += scale * d * (half0 * sum0 + half1 * sum1)
+  F32 scale, half0, half1;
+};
+struct HalvesWithMinimum {  // acc += minimum * d * (min0 * s0 + min1 * s1), s the sums of x; then as Halves
+  F32 scale, half0, half1, minimum, min0, min1;
+};
+
+template <int kZero>
+struct Start {
+  static Sum of(const QuantBlock& x) { return start<kZero>(x, kWhole); }
+};
+template <>
+struct Start<kSigned> {
+  static SignedSum of(const QuantBlock& x) { return start_signed(x); }
+};
+
+// total[m] = sum of (w - kZero) * x over the block, an exact integer
+template <int kZero, int M, class Words>
+inline void whole_sums(const Words& words, const QuantBlock* x, I32* totals) {
+  decltype(Start<kZero>::of(*x)) sum[M];
+  for (int m = 0; m < M; ++m) sum[m] = Start<kZero>::of(x[m]);
+  eight_times([&](auto i) {
+    const U8 w = words(i);
+    for (int m = 0; m < M; ++m) sum[m] = dot(sum[m], w, x[m].q + 4 * i);
+  });
+  for (int m = 0; m < M; ++m) totals[m] = total(sum[m]);
+}
+
+template <int M>
+inline void add_scaled(F32 scale, const I32* totals, const QuantBlock* x, F32* acc) {
+  for (int m = 0; m < M; ++m) acc[m] = fma(to_f32(totals[m]), scale * splat(x[m].d), acc[m]);
+}
+
+template <class W, int M, class Words>
+inline void add_block(const Words& words, const Scaled& s, const QuantBlock* x, F32* acc) {
+  I32 totals[M];
+  whole_sums<W::kZero, M>(words, x, totals);
+  add_scaled<M>(s.scale, totals, x, acc);
+}
+
+template <class W, int M, class Words>
+inline void add_block(const Words& words, const WithMinimum& s, const QuantBlock* x, F32* acc) {
+  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;  // taken back below
+  I32 totals[M];
+  whole_sums<kZero, M>(words, x, totals);
+  for (int m = 0; m < M; ++m) {
+    if (kZero) totals[m] = totals[m] - splat_i32(x[m].zero16);
+    acc[m] = fma(s.minimum, splat(x[m].d_sum), acc[m]);
+  }
+  add_scaled<M>(s.scale, totals, x, acc);
+}
+
+// half0 * sum0 + half1 * sum1. All of it stays below 2^24, so binary32 holds every step exactly, and costs less than a
+// product of 32-bit integers.
+template <class W, int M, class Words>
+inline void add_halves(const Words& words, F32 scale, F32 half0, F32 half1, const QuantBlock* x, F32* acc) {
+  F32 isum[M];
+  for (int m = 0; m < M; ++m) isum[m] = splat(0);
+  for (int half = 0; half < 2; ++half) {
+    Sum sum[M];
+    for (int m = 0; m < M; ++m) sum[m] = start<W::kZero>(x[m], half);
+    for (int i = 4 * half; i < 4 * half + 4; ++i) {
+      const U8 w = words(i);
+      for (int m = 0; m < M; ++m) sum[m] = dot(sum[m], w, x[m].q + 4 * i);
+    }
+    for (int m = 0; m < M; ++m) isum[m] = fma(half ? half1 : half0, to_f32(total(sum[m])), isum[m]);
+  }
+  for (int m = 0; m < M; ++m) acc[m] = fma(isum[m], scale * splat(x[m].d), acc[m]);
+}
+
+template <class W, int M, class Words>
+inline void add_block(const Words& words, const Halves& s, const QuantBlock* x, F32* acc) {
+  add_halves<W, M>(words, s.scale, s.half0, s.half1, x, acc);
+}
+
+inline F32 half_sum(const QuantBlock& x, int half) {
+  return splat(static_cast<float>(x.pair[half][0] + x.pair[half][1]));
+}
+
+template <int M>
+inline void add_minimums(const HalvesWithMinimum& s, const QuantBlock* x, F32* acc) {
+  for (int m = 0; m < M; ++m) {
+    const F32 minimums = fma(s.min1, half_sum(x[m], 1), s.min0 * half_sum(x[m], 0));
+    acc[m] = fma(s.minimum, splat(x[m].d) * minimums, acc[m]);
+  }
+}
+
+template <class W, int M, class Words>
+inline void add_block(const Words& words, const HalvesWithMinimum& s, const QuantBlock* x, F32* acc) {
+  add_minimums<M>(s, x, acc);
+  add_halves<W, M>(words, s.scale, s.half0, s.half1, x, acc);
+}
