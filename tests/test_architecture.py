@@ -39,7 +39,7 @@ WITHOUT_COMPILER = [
     "tokenizer",
     "topology",
 ]
-USES_CORE = {"engine", "kv_cache", "llm", "cli.report"}
+USES_CORE = {"engine", "kv_cache", "llm", "sampling", "cli.report"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from llamaq import _core
 from llamaq.errors import ModelError
 from llamaq.sampling import Sampler, SamplingParams
 
@@ -240,3 +241,42 @@ def test_whatever_the_settings_a_distribution_remains(
     assert next(iter(got)) == int(logits.argmax())
     kept = [values[i] for i in got]
     assert kept == sorted(kept, reverse=True)
+
+
+def slow_candidates(logits: NDArray[np.float32], params: SamplingParams) -> list[int]:
+    """The same chain over all logits, sorted and exponentiated one by one."""
+    ids = sorted(range(len(logits)), key=lambda id: (-logits[id], id))[: params.top_k or None]
+    top = float(logits[ids[0]])
+    weights = [math.exp(float(logits[id]) - top) for id in ids]
+    total, reached, kept = math.fsum(weights), 0.0, []
+    for id, weight in zip(ids, weights, strict=True):
+        if weight >= params.min_p or not kept:
+            kept.append(id)
+        reached += weight
+        if reached >= params.top_p * total and params.top_p < 1.0:
+            break
+    return kept
+
+
+@pytest.mark.parametrize("n", [1, 15, 255, 257, 5000, 32003])
+@pytest.mark.parametrize(
+    "chain",
+    [{}, {"top_k": 1}, {"top_k": 300}, {"top_k": 10**6}, {"top_k": 0}, {"top_k": 0, "top_p": 1.0}, {"min_p": 0.0},
+     {"top_k": 0, "min_p": 0.0}, {"top_k": 0, "min_p": 0.0, "top_p": 0.5}, {"top_k": 0, "min_p": 0.0, "top_p": 1.0}],
+    ids=str,
+)  # fmt: skip
+def test_a_large_vocabulary_gives_what_sorting_all_of_it_gives(n: int, chain: dict[str, float]) -> None:
+    rng = np.random.default_rng(n)
+    params = SamplingParams(**chain)  # type: ignore[arg-type]
+    for logits in (rng.standard_normal(n) * 3, rng.integers(-3, 4, n), np.zeros(n), np.full(n, -np.inf)):
+        x = logits.astype(np.float32)
+        x[n // 2] = max(x[n // 2], -1.0)
+        assert Sampler(params).candidates(x, [])[0] == slow_candidates(x, params)
+
+
+@settings(deadline=None)
+@given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=1500), k=st.integers(0, 1600))
+def test_top_k_of_any_numbers(values: list[float], k: int) -> None:
+    x = np.array(values, np.float32)
+    want = sorted(range(len(x)), key=lambda id: (-x[id], id))[:k]
+    assert _core.top_k(x, k).tolist() == want

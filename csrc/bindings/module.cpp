@@ -27,4 +27,5 @@ PYBIND11_MODULE(_core, m) {
   llamaq::py::register_exception_translator(llamaq::translate);
   llamaq::bind_kernels(m);
   llamaq::bind_engine(m);
+  llamaq::bind_sampling(m);
 }

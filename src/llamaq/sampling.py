@@ -10,9 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq import _core
 from llamaq.errors import ModelError
 
 __all__ = ["Sampler", "SamplingParams"]
+
+_FIRST_LOOK = 256
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,38 @@ class Sampler:
             raise ModelError("the model gave logits that are not numbers; its file is probably damaged")
         if p.temperature <= 0:
             return [best], [1.0]
-        ids, scores = _top_k(logits, p.top_k)
-        weights = _softmax(scores)
-        keep = min(_kept_by_top_p(weights, p.top_p), _kept_by_min_p(weights, p.min_p))
-        return ids[:keep].tolist(), _softmax(scores[:keep], p.temperature)
+        ids = self._kept(logits, float(logits[best]))
+        return ids.tolist(), _softmax(logits[ids], p.temperature)
+
+    def _kept(self, logits: NDArray[np.float32], top: float) -> NDArray[np.int32]:
+        """Ids that top-k, top-p and min-p leave, the most likely first."""
+        p = self.params
+        limit = min(p.top_k or len(logits), len(logits))
+        truncates = p.top_p < 1.0 or p.min_p > 0.0
+        # Without top-k some hundred tokens mostly are enough to see where the others end.
+        k = limit if p.top_k or not truncates else min(_FIRST_LOOK, limit)
+        while True:
+            ids = _core.top_k(logits, k)
+            if not truncates:
+                return ids
+            weights = [math.exp(float(s) - top) for s in logits[ids]]
+            keep = min(self._kept_by_top_p(weights, logits, top), _kept_by_min_p(weights, p.min_p))
+            if keep < k or k == limit:
+                return ids[:keep]
+            k = min(16 * k, limit)
+
+    def _kept_by_top_p(self, weights: list[float], logits: NDArray[np.float32], top: float) -> int:
+        """How many of the descending weights reach the share top_p of all (at least one; all where none does)."""
+        p = self.params
+        if p.top_p >= 1.0:
+            return len(weights)
+        wanted = p.top_p * (math.fsum(weights) if p.top_k else _core.sum_exp(logits, top))
+        reached = 0.0
+        for index, weight in enumerate(weights):
+            reached += weight
+            if reached >= wanted:
+                return index + 1
+        return len(weights)
 
     def _penalized(self, logits: NDArray[np.float32], history: Sequence[int]) -> NDArray[np.float32]:
         p = self.params
@@ -100,35 +131,12 @@ class Sampler:
         return len(weights) - 1
 
 
-def _top_k(logits: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Ids and logits of the k greatest (all where k is 0), in descending order; equal ones by id."""
-    ids = np.arange(len(logits))
-    if 0 < k < len(logits):
-        threshold = np.partition(logits, -k)[-k]
-        ids = np.nonzero(logits >= threshold)[0]
-    order = np.argsort(-logits[ids], kind="stable")
-    ids = ids[order][: k or None]
-    return ids, logits[ids]
-
-
-def _softmax(scores: NDArray[np.float32], temperature: float = 1.0) -> list[float]:
+def _softmax(scores: NDArray[np.float32], temperature: float) -> list[float]:
     # math.exp on few numbers: NumPy's own exp differs between CPUs in its last bit.
     top = float(scores[0])
     weights = [math.exp((float(s) - top) / temperature) for s in scores]
     total = math.fsum(weights)
     return [w / total for w in weights]
-
-
-def _kept_by_top_p(weights: list[float], top_p: float) -> int:
-    """How many of the descending weights reach the sum ``top_p`` (at least one)."""
-    if top_p >= 1.0:
-        return len(weights)
-    total = 0.0
-    for index, weight in enumerate(weights):
-        total += weight
-        if total >= top_p:
-            return index + 1
-    return len(weights)
 
 
 def _kept_by_min_p(weights: list[float], min_p: float) -> int:
