@@ -81,7 +81,7 @@ def test_every_value_equals_the_reference(
     hp, plan = plan_of(metadata, tensors)
     tokens = np.random.default_rng(5).integers(0, hp.vocab_size, 11)
     engine, cache = engine_of(plan, tensors, isa, monkeypatch), KVCache(plan, 64, cache_type)
-    reference = Reference(plan, tensors, kv_format="F16" if cache_type == "f16" else "F32")
+    reference = Reference(plan, tensors, cache_type=cache_type)
     for step in (Step.of(tokens[:7]), Step.of(tokens[7:], start=7, wanted="all")):
         values: list[Any] = []
         want = reference.forward(step, lambda i, op, outs, values=values: values.append((i, op, outs)))

@@ -84,24 +84,24 @@ def test_agrees_with_an_independent_forward(variant: dict[str, Any]) -> None:
     # two more, none longer than 100 here. A cache in binary16 adds two roundings of 2^-11 a layer.
     bound = (7 * hp.layers + 2) * 100 * 2.0**-24
     step = Step.of(tokens, wanted="all")
-    assert relative_error(Reference(plan, tensors, kv_format="F32").forward(step), expected) < bound
+    assert relative_error(Reference(plan, tensors, cache_type="f32").forward(step), expected) < bound
     bound += 2 * hp.layers * 2.0**-11
     assert relative_error(Reference(plan, tensors).forward(step), expected) < bound
 
 
 @pytest.mark.parametrize("name", ["F32", "F16", "BF16", "Q8_0", "Q4_1", "Q6_K", "Q2_K", "TQ2_0"])
-@pytest.mark.parametrize("kv_format", ["F16", "F32"])
-def test_bits_do_not_depend_on_how_the_prompt_is_cut(name: str, kv_format: Any) -> None:
+@pytest.mark.parametrize("cache_type", ["f16", "f32"])
+def test_bits_do_not_depend_on_how_the_prompt_is_cut(name: str, cache_type: Any) -> None:
     shape = {"width": 256, "heads": 2, "head_dim": 32, "feed_forward": 256} if name in ("Q6_K", "Q2_K", "TQ2_0") else {}
     metadata, tensors = tiny_llama(seed=1, **shape)
     hp, plan = plan_of(metadata, tensors)
     weights = pack(tensors, name)
     tokens = np.random.default_rng(1).integers(0, hp.vocab_size, 23)
-    whole = Reference(plan, weights, kv_format=kv_format).forward(Step.of(tokens, wanted="all"))
+    whole = Reference(plan, weights, cache_type=cache_type).forward(Step.of(tokens, wanted="all"))
     assert np.isfinite(whole).all()
 
     def in_steps(sizes: list[int]) -> NDArray[np.float32]:
-        run = Reference(plan, weights, kv_format=kv_format)
+        run = Reference(plan, weights, cache_type=cache_type)
         bounds = itertools.pairwise(np.cumsum([0, *sizes]).tolist())
         steps = [Step.of(tokens[a:b], start=a, wanted="all") for a, b in bounds]
         return np.concatenate([run.forward(step) for step in steps])
@@ -294,7 +294,7 @@ def run_real(path: Path, count: int) -> tuple[list[int], dict[str, Any]]:
         assert ROPE_FREQS not in file.tensors
         _, plan = build_plan(file.metadata, {name: info.shape for name, info in file.tensors.items()})
         weights = {name: (info.format, file.data(name)) for name, info in file.tensors.items()}
-        run = Reference(plan, weights, kv_format="F32")
+        run = Reference(plan, weights, cache_type="f32")
     logits = run.forward(Step.of(expected["prompt_ids"]))[0]
     if path.stem.endswith(("F32", "F16")):
         np.testing.assert_allclose(logits, expected["first_logits"], atol=1e-4)

@@ -1,5 +1,6 @@
 // Thread team, weights and executor.
 #include "bindings/bind.h"
+#include "engine/cache_pages.h"
 #include "engine/executor.h"
 #include "kernels/dispatch.h"
 
@@ -73,7 +74,7 @@ static Op op_of(const py::tuple& t) {
   }
   if (kind == "glu_linear") return GluLinearOp{i(1), norm(t[2]), projection(t[3]), projection(t[4])};
   if (kind == "attention")
-    return AttentionOp{i(1), i(2), i(3), i(4), i(5), i(6), i(7), i(8), t[9].cast<float>(), i(10)};
+    return AttentionOp{i(1), i(2), i(3), i(4), i(5), i(6), i(7), i(8), t[9].cast<float>(), i(10), i(11), i(12)};
   if (kind == "select_rows") return SelectRowsOp{i(1), i(2), i(3)};
   throw Error("the executor has no op '" + kind + "'");
 }
@@ -101,7 +102,7 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
 }
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
-                    const Array<int32_t>& sequences, const Array<int32_t>& pages, Array<uint8_t> cache, bool f16,
+                    const Array<int32_t>& sequences, const Array<int32_t>& pages, Array<uint8_t> cache, int type,
                     const Array<int32_t>& selected, py::array_t<float> logits, int op_limit) {
   const Plan& plan = self.executor.plan();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || pages.ndim() != 2)
@@ -112,8 +113,9 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   step.pages = pages.data();
   step.n_sequences = static_cast<int>(pages.shape(0)), step.pages_per_sequence = static_cast<int>(pages.shape(1));
   step.selected = selected.data(), step.n_selected = static_cast<int>(selected.size());
-  const int64_t page = page_bytes(plan.head_dim, f16) * plan.kv_heads * plan.layers;
-  step.cache = cache.mutable_data(), step.n_pages = static_cast<int>(cache.size() / page), step.cache_f16 = f16;
+  const int64_t page = page_bytes(plan.head_dim, format_of(type)) * plan.kv_heads * plan.layers;
+  step.cache = cache.mutable_data(), step.n_pages = static_cast<int>(cache.size() / page),
+  step.cache_type = format_of(type);
   if (cache.size() % page) throw Error("the cache is not a whole number of pages");
   const auto& last = std::get<LinearOp>(plan.ops.back()).projections[0];
   const int64_t vocabulary = self.weights.cast<PyWeights&>().weights.all()[static_cast<size_t>(last.weight)].rows;
@@ -154,7 +156,7 @@ void bind_engine(py::module_& m) {
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("ropes"), arg("cache"), arg("weights"),
            arg("team"), arg("max_rows"))
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("pages"), arg("cache"),
-           arg("f16"), arg("selected"), arg("logits"), arg("op_limit") = -1)
+           arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1)
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
       .def_property_readonly("scratch_bytes", [](const PyExecutor& self) { return self.executor.scratch_bytes(); });
 }

@@ -1,6 +1,7 @@
 // Single kernels, for `llamaq info` and the tests that compare levels.
 #include "bindings/bind.h"
 #include "cpu/features.h"
+#include "engine/cache_pages.h"
 #include "engine/row_groups.h"
 #include "engine/weights.h"
 #include "kernels/dispatch.h"
@@ -138,7 +139,9 @@ void bind_kernels(py::module_& m) {
       "packed_bytes",
       [](int id, int64_t rows, int64_t cols) { return packed_bytes(kernel_table(), format_of(id), rows, cols); },
       arg("format"), arg("rows"), arg("cols"), "Bytes of a matrix once it is packed.");
-  m.def("page_bytes", &page_bytes, arg("head_dim"), arg("f16"), "Bytes of a cache page of one layer and KV head.");
+  m.def(
+      "page_bytes", [](int head_dim, int type) { return page_bytes(head_dim, format_of(type)); }, arg("head_dim"),
+      arg("type"), "Bytes of a cache page of one layer and KV head, of elements in a GGUF format.");
   m.attr("PAGE_TOKENS") = kPageTokens;
   m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));
   m.def("quantize_rows", &quantize_rows, arg("isa"), arg("x"));

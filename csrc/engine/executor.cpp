@@ -39,7 +39,9 @@ void Executor::allocate() {
     cos.push_back(reserve(4 * max_rows_ * most_pairs));
     sin.push_back(reserve(4 * max_rows_ * most_pairs));
   }
-  const int64_t attention = 4 * kernels_.attention_scratch(plan_.head_dim);
+  const int64_t attention = 4 * kernels_.attention_scratch(size_tiles(), plan_.head_dim, plan_.head_dim);
+  span_floats_ = int64_t{kSpanBytes} / 4 * team_.size();
+  const int64_t spans = reserve(4 * span_floats_);
   for (int i = 0; i < team_.size(); ++i)
     for (const int64_t bytes :
          {4 * kOwnRows * widest, block_bytes(kOwnRows), int64_t{4} * max_rows_ * kChunkRows, attention})
@@ -51,6 +53,7 @@ void Executor::allocate() {
   for (const int64_t at : slots) slots_.push_back(floats(at));
   for (const int64_t at : cos) rope_cos_.push_back(floats(at));
   for (const int64_t at : sin) rope_sin_.push_back(floats(at));
+  spans_ = floats(spans);
   shared_rows_ = floats(rows);
   shared_blocks_ = quants(blocks);
   for (size_t i = 0; i < own.size(); i += 4)
@@ -59,6 +62,7 @@ void Executor::allocate() {
 
 void Executor::forward(const Step& step, const std::function<bool()>& interrupted, int op_limit) {
   check(step);
+  lay_tiles(step);
   const size_t count = op_limit < 0 ? plan_.ops.size() : std::min(plan_.ops.size(), static_cast<size_t>(op_limit));
   // Every worker runs this loop; sync() is the only place where workers meet.
   const bool whole = team_.run(

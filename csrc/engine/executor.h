@@ -13,6 +13,7 @@ namespace llamaq {
 
 constexpr int kOwnRows = 4;     // up to so many rows every worker norms and quantizes for itself: no meeting needed
 constexpr int kChunkRows = 64;  // most weight rows that a worker takes at once
+constexpr int kSpanBytes = 1 << 17;  // for each worker: states of attention's spans before they are merged
 
 class Executor {
  public:
@@ -35,6 +36,9 @@ class Executor {
     float* chunk;        // max_rows x kChunkRows results of `up`
     float* attention;
   };
+  struct Tile {  // rows of one sequence that attention reads the cache for together
+    int first, rows;
+  };
   struct Input {  // what the matmuls of one op read
     const float* x;
     const QuantBlock* blocks;
@@ -50,7 +54,13 @@ class Executor {
   void check(const Step& step) const;
   void allocate();
   void rotations(const Step& step, Worker& worker);
+
+  int size_tiles();
+  void lay_tiles(const Step& step);
   CacheView cache_view(const Step& step, int layer, int head, int sequence) const;
+  AttentionArgs attention_args(const AttentionOp& op, const Call& call, const Tile& tile, int head) const;
+  void put(const AttentionOp& op, const Call& call, const Tile& tile, int head);
+  void attend_in_spans(const AttentionOp& op, const Call& call, int spans, int slots, int64_t states);
 
   void run(const EmbedOp& op, const Call& call);
   void run(const RmsNormOp& op, const Call& call);
@@ -78,6 +88,11 @@ class Executor {
   std::vector<Scratch> scratch_;  // per worker
   float* shared_rows_ = nullptr;  // max_rows normed rows
   QuantBlock* shared_blocks_ = nullptr;
+  std::vector<Tile> tiles_;  // of this step, longest first
+  bool tiles_apart_ = true;  // no two tiles belong to one sequence
+  int tile_rows_ = 1;        // most rows that a tile may have
+  float* spans_ = nullptr;   // states of spans that several workers share
+  int64_t span_floats_ = 0;
   std::vector<float*> rope_cos_, rope_sin_;  // [max_rows][pairs] for each of the plan's ropes
 };
 

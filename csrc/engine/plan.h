@@ -6,6 +6,8 @@
 #include <variant>
 #include <vector>
 
+#include "core/format.h"
+
 namespace llamaq {
 
 // Indices of slots and weights; -1 says "none". A slot may be wider than the value in it; a value's rows lie close
@@ -43,7 +45,7 @@ struct GluLinearOp {  // swiglu(gate(x), up(x)) into gate.out
 struct AttentionOp {
   int q, k, v, out, layer, heads, kv_heads, head_dim;
   float scale;
-  int rope;
+  int rope, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
 };
 struct SelectRowsOp {
   int in, out, cols;
@@ -76,7 +78,7 @@ struct Step {
   int n_selected = 0;
   uint8_t* cache = nullptr;  // [layers][n_pages][kv_heads] pages
   int n_pages = 0;
-  bool cache_f16 = true;
+  Format cache_type = Format::F16;
   float* logits = nullptr;  // [n_selected][vocabulary]
 };
 

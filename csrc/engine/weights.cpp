@@ -22,11 +22,6 @@ int64_t packed_bytes(const KernelTable& table, Format format, int64_t rows, int6
   return kernel_of(table, format).packed_bytes(rows, cols);
 }
 
-int64_t page_bytes(int head_dim, bool f16) {
-  const int64_t values = (head_dim + 15) / 16 * 16;
-  return (head_dim + values) * kPageTokens * (f16 ? 2 : 4);
-}
-
 // What one worker packs at a time: a few groups of 16 rows.
 struct Piece {
   const Weight* weight;

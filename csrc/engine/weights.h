@@ -23,9 +23,6 @@ struct Weight {
 // Bytes of a matrix once it is packed for its kernel.
 int64_t packed_bytes(const KernelTable& table, Format format, int64_t rows, int64_t cols);
 
-// Cache pages: bytes of one page (32 tokens of one KV head of one layer, K and V).
-int64_t page_bytes(int head_dim, bool f16);
-
 class Weights {
  public:
   explicit Weights(const KernelTable& table) : table_(table) {}

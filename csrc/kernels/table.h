@@ -54,28 +54,57 @@ struct MatmulKernel {
   void (*run)(const MatmulArgs&);
 };
 
-// Where the keys and values of one sequence lie. A page holds 32 tokens of one layer and one KV head: K as
-// [head_dim][32 tokens] (lanes are tokens), then V as [32 tokens][value_pad] (lanes are dimensions).
+constexpr int kPageTokens = 32;
+constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
+
+// Where the keys and values of one sequence lie, for one layer and one KV head (generic/cache.h says how).
 struct CacheView {
   uint8_t* base;            // page 0 of this layer and head
   ptrdiff_t page_stride;    // bytes from a page to the next of the same layer and head
   const int32_t* pages;     // the sequence's page numbers
-  bool f16;                 // binary16 elements, otherwise binary32
+  Format type;              // of the elements: F16 or F32
   int head_dim, value_dim;  // elements
 };
 
-struct AttentionArgs {
+// Rows of one sequence to put into the cache.
+struct StoreArgs {
   CacheView cache;
-  const float* q;  // heads x head_dim: the query heads that share this KV head
-  int heads;
-  int tokens;  // the query sees tokens 0 .. tokens-1
-  float scale;
-  float* out;      // heads x value_dim
-  float* scratch;  // attention_scratch(value_dim) floats
+  const int32_t* positions;  // [rows]
+  int rows;
+  const float *k, *v;  // row i begins i * stride floats later
+  ptrdiff_t stride;
 };
 
-constexpr int kPageTokens = 32;
-constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
+// The first token that a query at `position` sees: those of its window and of its chunk (0: no limit).
+static inline int first_seen(int position, int window, int chunk) {
+  const int in_window = window && position >= window ? position - window + 1 : 0;
+  const int in_chunk = chunk ? position - position % chunk : 0;
+  return in_window > in_chunk ? in_window : in_chunk;
+}
+
+// Rows of one sequence, and the query heads that share one KV head.
+struct AttentionArgs {
+  CacheView cache;
+  const float* q;  // heads x head_dim; row i begins i * q_stride floats later
+  ptrdiff_t q_stride;
+  const int32_t* positions;  // [rows], ascending; a row sees tokens first_seen() .. position
+  int rows, heads, window, chunk;
+  float scale;
+  int first_span, end_span;  // spans to read
+  float* out;                // heads x value_dim; row i begins i * out_stride floats later
+  ptrdiff_t out_stride;
+  float* states;   // attention_states(rows * heads, value_dim) floats that get the sums instead of `out`, or null
+  float* scratch;  // attention_scratch(rows * heads, head_dim, value_dim) floats
+};
+
+// Merges the states of spans 1 .. spans, which lie span_stride floats apart, in ascending order into those in front.
+struct MergeArgs {
+  float* states;
+  ptrdiff_t span_stride;
+  int spans, rows, heads, value_dim;
+  float* out;  // as in AttentionArgs; null: more spans will follow
+  ptrdiff_t out_stride;
+};
 
 struct KernelTable {
   const char* isa;
@@ -89,10 +118,11 @@ struct KernelTable {
   void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);
   // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
-  // Writes one token's K and V head into its page.
-  void (*store_kv)(const CacheView& cache, int token, const float* k, const float* v);
+  void (*store_kv)(const StoreArgs&);
   void (*attention)(const AttentionArgs&);
-  int64_t (*attention_scratch)(int value_dim);  // floats
+  void (*merge_attention)(const MergeArgs&);
+  int64_t (*attention_scratch)(int queries, int head_dim, int value_dim);  // floats
+  int64_t (*attention_states)(int queries, int value_dim);                 // floats
 };
 
 extern "C" {

@@ -12,7 +12,7 @@ from llamaq import _core
 from llamaq.errors import ModelError
 from llamaq.formats import Format, can_decode, decode
 from llamaq.graph import Norm, Op, Plan
-from llamaq.kv_cache import KVCache
+from llamaq.kv_cache import KVCache, format_of
 from llamaq.models import Rope
 from llamaq.step import Step
 from llamaq.topology import default_threads
@@ -142,7 +142,7 @@ class Engine:
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         self._executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), cache.table(sequences.tolist()),
-            cache.data, cache.cache_type == "f16", selected, logits, op_limit,
+            cache.data, format_of(cache.cache_type).id, selected, logits, op_limit,
         )  # fmt: skip
         for sequence, end in ends.items():
             cache.commit(sequence, end)
@@ -191,7 +191,7 @@ class Engine:
             rope = -1 if attrs["rope"] is None else ropes.index(attrs["rope"])
             return (
                 "attention", *op.ins, op.outs[0], attrs["layer"], attrs["heads"], attrs["kv_heads"],
-                attrs["head_dim"], attrs["scale"], rope,
+                attrs["head_dim"], attrs["scale"], rope, attrs["window"], attrs["chunk"],
             )  # fmt: skip
         if op.kind == "select_rows":
             return ("select_rows", op.ins[0], op.outs[0], op.cols[0])

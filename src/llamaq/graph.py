@@ -58,7 +58,7 @@ class Op:
     rms_norm      x               eps
     linear        x[, residual]   norm (Norm | None), biases (one str | None for each weight)
     glu_linear    x               norm, biases, act; weights are (gate, up)
-    attention     q, k, v         layer, heads, kv_heads, head_dim, scale, rope (Rope | None)
+    attention     q, k, v         layer, heads, kv_heads, head_dim, scale, rope (Rope | None), window, chunk
     select_rows   x
     ============  ==============  ==================================================================
     """
@@ -212,8 +212,13 @@ class Graph:
         head_dim: int,
         scale: float,
         rope: Rope | None,
+        window: int = 0,
+        chunk: int = 0,
     ) -> Value:
-        """Causal attention of each row over its sequence's cache, to which the rows' k and v go first."""
+        """Causal attention of each row over its sequence's cache, to which the rows' k and v go first.
+
+        A row sees the last ``window`` tokens, itself included, of its own ``chunk`` of positions (0: all).
+        """
         for value, count in ((q, heads), (k, kv_heads), (v, kv_heads)):
             if value.cols != count * head_dim:
                 raise ModelError(
@@ -222,11 +227,13 @@ class Graph:
                 )
         if heads % kv_heads or (rope is not None and rope.dims > head_dim):
             raise ValueError("heads must be a multiple of kv_heads, and rope must not exceed head_dim")
+        if window < 0 or chunk < 0:
+            raise ValueError(f"window ({window}) and chunk ({chunk}) count tokens; 0 sets no limit")
         if q.selected or any(op.attrs.get("layer") == layer for op in self._ops):
             raise ValueError("attention comes before select_rows and once for each layer")
         return self._emit(
             "attention", (q.cols,), (q, k, v), layer=layer, heads=heads, kv_heads=kv_heads,
-            head_dim=head_dim, scale=scale, rope=rope,
+            head_dim=head_dim, scale=scale, rope=rope, window=window, chunk=chunk,
         )[0]  # fmt: skip
 
     def select_rows(self, x: Value) -> Value:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.errors import ContextOverflowError, InsufficientMemoryError
+from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
 
 __all__ = ["CACHE_TYPES", "CacheType", "KVCache", "cache_bytes"]
@@ -21,11 +22,16 @@ CacheType = Literal["f16", "f32"]
 CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32")
 
 
+def format_of(cache_type: CacheType) -> Format:
+    """The GGUF format of the cache's elements."""
+    return format_by_name(cache_type.upper())
+
+
 def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
     """Bytes of the keys and values of ``n_ctx`` tokens, rounded up to whole pages."""
     pages = -(-n_ctx // _core.PAGE_TOKENS)
     layers, kv_heads, head_dim = plan.cache_shape
-    return pages * layers * kv_heads * _core.page_bytes(head_dim, cache_type == "f16")
+    return pages * layers * kv_heads * _core.page_bytes(head_dim, format_of(cache_type).id)
 
 
 class KVCache:

@@ -32,8 +32,8 @@ def memory_need(
     plan: Plan, tensors: Mapping[str, Info], n_ctx: int, *, cache_type: CacheType, max_rows: int, threads: int
 ) -> MemoryNeed:
     """What loading the model with a context of ``n_ctx`` tokens takes."""
-    # Twice the slots: normed and quantized copies of a step's rows lie beside them. Half a MiB for each thread.
-    scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**19
+    # Twice the slots: normed and quantized copies of a step's rows lie beside them. A MiB for each thread.
+    scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**20
     return MemoryNeed(packed_bytes(plan, tensors), cache_bytes(plan, n_ctx, cache_type), scratch, n_ctx)
 
 

@@ -6,7 +6,7 @@ Slow on purpose: this is what the C++ executor must equal.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,28 +72,44 @@ def quantized_linear(weight: Unpacked, a: NDArray[np.int32], scale: F32) -> F32:
     return acc
 
 
-def attend(q: F32, keys: F32, values: F32, positions: NDArray[np.int32], scale: float) -> F32:
-    """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r over 0…positions[r]."""
+def first_seen(positions: NDArray[np.int32], window: int, chunk: int) -> NDArray[np.int32]:
+    """The first token that each row sees: of the last ``window`` ones, of its own ``chunk`` of positions (0: all)."""
+    in_window = np.maximum(positions - (window - 1), 0) if window else np.zeros_like(positions)
+    return np.maximum(in_window, positions - positions % chunk) if chunk else in_window
+
+
+def attend(
+    q: F32, keys: F32, values: F32, positions: NDArray[np.int32], scale: float, *, window: int = 0, chunk: int = 0
+) -> F32:
+    """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r up to token positions[r]."""
     group = q.shape[1] // keys.shape[1]
     rows = q.transpose(1, 0, 2)
     k, v = (np.repeat(x.transpose(1, 0, 2), group, axis=0) for x in (keys, values))
-    peak, norm, out = _span(rows, k[:, :SPAN], v[:, :SPAN], positions, scale)
+    first = first_seen(positions, window, chunk)
+    peak, norm, out = np.empty(rows.shape[:2], np.float32), np.empty(rows.shape[:2], np.float32), np.empty_like(rows)
+    for start in range(0, int(positions.max()) + 1, SPAN):
+        span = slice(start, start + SPAN)
+        here = np.nonzero((positions >= start) & (first < start + SPAN))[0]
+        if not len(here):
+            continue
+        seen = np.arange(start, min(start + SPAN, k.shape[1]))
+        seen = (seen >= first[here, None]) & (seen <= positions[here, None])
+        peak_b, norm_b, out_b = _span(rows[:, here], k[:, span], v[:, span], seen, scale)
+        new = first[here] >= start  # their first span; the others merge
+        fresh, old = here[new], here[~new]
+        peak[:, fresh], norm[:, fresh], out[:, fresh] = peak_b[:, new], norm_b[:, new], out_b[:, new]
+        with np.errstate(all="ignore"):
+            top = np.maximum(peak[:, old], peak_b[:, ~new])
+            x, y = exp32(peak[:, old] - top), exp32(peak_b[:, ~new] - top)
+            norm[:, old] = fma32(norm_b[:, ~new], y, norm[:, old] * x)
+            out[:, old] = fma32(out_b[:, ~new], y[..., None], out[:, old] * x[..., None])
+            peak[:, old] = top
     with np.errstate(all="ignore"):
-        for start in range(SPAN, int(positions.max()) + 1, SPAN):
-            late = np.nonzero(positions >= start)[0]
-            span = slice(start, start + SPAN)
-            peak_b, norm_b, out_b = _span(rows[:, late], k[:, span], v[:, span], positions[late] - start, scale)
-            top = np.maximum(peak[:, late], peak_b)
-            x, y = exp32(peak[:, late] - top), exp32(peak_b - top)
-            norm[:, late] = fma32(norm_b, y, norm[:, late] * x)
-            out[:, late] = fma32(out_b, y[..., None], out[:, late] * x[..., None])
-            peak[:, late] = top
         return np.asarray((out / norm[..., None]).transpose(1, 0, 2))
 
 
-def _span(q: F32, keys: F32, values: F32, positions: NDArray[np.int32], scale: float) -> tuple[F32, F32, F32]:
-    """Unnormalized softmax over one span: maxima and sums (heads, rows), outputs (heads, rows, dim)."""
-    seen = np.arange(keys.shape[1]) <= positions[:, None]
+def _span(q: F32, keys: F32, values: F32, seen: NDArray[np.bool_], scale: float) -> tuple[F32, F32, F32]:
+    """Unnormalized softmax over the ``seen`` (rows, tokens) of a span: maxima and sums (heads, rows), outputs."""
     with np.errstate(all="ignore"):
         scores = np.where(seen, fma_dot(keys, q) * np.float32(scale), np.float32(-np.inf))
         peak = scores.max(-1)  # NaN if any is
@@ -108,7 +124,7 @@ class Reference:
     arrays. Raises ``ModelError`` for a tensor that is absent or in a format that cannot be decoded.
     """
 
-    def __init__(self, plan: Plan, weights: Weights, *, kv_format: Literal["F16", "F32"] = "F16") -> None:
+    def __init__(self, plan: Plan, weights: Weights, *, cache_type: str = "f16") -> None:
         absent = [name for name in plan.weights() if name not in weights]
         if absent:
             raise ModelError(f"expected the data of tensor {absent[0]!r}, got none")
@@ -118,7 +134,7 @@ class Reference:
         self._matrices = {name: _matrix(weights[name]) for name in matrices}
         vectors = set(plan.weights()) - matrices - set(self._tables)
         self._vectors = {name: _decoded(weights[name]) for name in vectors}
-        self._round = round_to_float16 if kv_format == "F16" else np.copy
+        self._round = round_to_float16 if cache_type == "f16" else np.copy
         self._cache: dict[tuple[int, int], tuple[F32, F32]] = {}
         self._lengths: dict[int, int] = {}
 
@@ -202,7 +218,7 @@ class Reference:
             new = (self._round(k[rows]), self._round(v[rows]))
             keys, values = (np.concatenate([x[: positions[0]], y]) for x, y in zip(kept, new, strict=True))
             self._cache[a["layer"], sequence] = keys, values
-            out[rows] = attend(q[rows], keys, values, positions, a["scale"])
+            out[rows] = attend(q[rows], keys, values, positions, a["scale"], window=a["window"], chunk=a["chunk"])
         return (out.reshape(len(out), -1),)
 
     def _select_rows(self, op: Op, step: Step, x: F32) -> tuple[F32, ...]:

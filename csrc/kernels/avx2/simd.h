@@ -1,5 +1,7 @@
 // Sixteen lanes as two AVX2 registers (with FMA and F16C). dot4_half comes from the level's dot.h.
 // clang-format off: one operation a line
+constexpr int kAccumulators = 6;  // F32 sums that the registers hold beside a product's operands
+
 struct F32 { __m256 lo, hi; };
 struct I32 { __m256i lo, hi; };
 struct U8 { __m256i lo, hi; };  // four bytes for each of 16 lanes

@@ -1,5 +1,7 @@
 // Sixteen lanes as one AVX-512 register (F, BW, DQ, VL, CD and VNNI).
 // clang-format off: one operation a line
+constexpr int kAccumulators = 16;  // F32 sums that the registers hold beside a product's operands
+
 struct F32 { __m512 v; };
 struct I32 { __m512i v; };
 struct U8 { __m512i v; };  // four bytes for each of 16 lanes

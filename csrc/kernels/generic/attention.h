@@ -1,153 +1,289 @@
-// Attention of one query row over one KV head, for all query heads that share it.
+// Attention of a tile of queries (rows of one sequence times the query heads of one KV head) over a paged cache.
 //
-// The cache is read in spans of 256 tokens: scores (lanes are tokens), their maximum, exponentials, the weighted sum
-// of values (lanes are dimensions). Spans merge in ascending order. No result depends on how rows are grouped or on
-// who computes a span. Formulas: docs/numerics.md.
+// The cache is read in spans of 256 tokens: scores (lanes are tokens), their maximum, exponentials, the weighted sum of
+// values (lanes are dimensions). Spans merge in ascending order. Scores and sums are products of small matrices, one
+// block of queries at a time; a page becomes floats once for all queries of the tile. Every output is one chain of fma
+// over its own tokens, so that no bit depends on the tile or on who computes a span. Formulas: docs/numerics.md.
 
-struct CacheF16 {
+// C[query][col] (+)= sum over k of A[query][k] * B[k][col]; a query's A begin kQueryStride after the previous one's.
+struct Product {
+  const float* a;
+  ptrdiff_t a_step;
+  const uint8_t* b;
+  ptrdiff_t b_step;  // elements
+  int count, width;  // of k, and of columns in multiples of 16
+  float* c;
+  ptrdiff_t c_stride;
+  bool fresh;            // C starts from zero
+  const uint8_t* ahead;  // memory that will be read next
+  int64_t ahead_bytes;
+};
+
+struct LoadF32 {
+  static constexpr int kBytes = 4;
+  static F32 at(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
+};
+struct LoadF16 {
   static constexpr int kBytes = 2;
   static F32 at(const uint8_t* p) { return load_f16(p); }
-  static void put(uint8_t* p, F32 v) { store_f16(p, v); }
-  static void put1(uint8_t* p, float v) { store_u16(p, f32_to_f16(v)); }
-};
-struct CacheF32 {
-  static constexpr int kBytes = 4;
-  static F32 at(const uint8_t* p) { return from_bits(load_i32(p)); }
-  static void put(uint8_t* p, F32 v) { store(reinterpret_cast<float*>(p), v); }
-  static void put1(uint8_t* p, float v) { memcpy(p, &v, 4); }
 };
 
-inline int pad16(int n) { return (n + 15) / 16 * 16; }
-inline uint8_t* page_of(const CacheView& c, int token) { return c.base + c.pages[token / kPageTokens] * c.page_stride; }
-inline int64_t value_offset(const CacheView& c, int bytes) {
-  return static_cast<int64_t>(c.head_dim) * kPageTokens * bytes;
-}
-
-template <class T>
-inline void store_kv_as(const CacheView& c, int token, const float* k, const float* v) {
-  uint8_t* page = page_of(c, token);
-  const int slot = token % kPageTokens;
-  for (int j = 0; j < c.head_dim; ++j) T::put1(page + (j * kPageTokens + slot) * T::kBytes, k[j]);
-  uint8_t* values = page + value_offset(c, T::kBytes) + slot * pad16(c.value_dim) * T::kBytes;
-  for (int j = 0; j < c.value_dim; j += 16)
-    T::put(values + j * T::kBytes, load_first(v + j, c.value_dim - j < 16 ? c.value_dim - j : 16));
-}
-
-inline void store_kv(const CacheView& c, int token, const float* k, const float* v) {
-  if (c.f16)
-    store_kv_as<CacheF16>(c, token, k, v);
-  else
-    store_kv_as<CacheF32>(c, token, k, v);
-}
-
-constexpr int kHeadTile = 4;  // query heads that share one reading of K and V
-
-// weights[h][t] = exp(score - max) for the tokens of one span; returns max and sum through m, l.
-template <class T, int H>
-inline void span_weights(const AttentionArgs& a, const float* q, int first, int count, float* weights, float* m,
-                         float* l) {
-  const CacheView& c = a.cache;
-  F32 top[H], total[H];
-  for (int h = 0; h < H; ++h) top[h] = splat(-__builtin_inff()), total[h] = splat(0);
-  for (int t = 0; t < count; t += 16) {
-    const uint8_t* keys = page_of(c, first + t) + (first + t) % kPageTokens * T::kBytes;
-    F32 s[H];
-    for (int h = 0; h < H; ++h) s[h] = splat(0);
-    for (int j = 0; j < c.head_dim; ++j) {
-      const F32 k = T::at(keys + j * kPageTokens * T::kBytes);
-      for (int h = 0; h < H; ++h) s[h] = fma(splat(q[h * c.head_dim + j]), k, s[h]);
-    }
-    for (int h = 0; h < H; ++h) {
-      float* w = weights + h * kSpanTokens + t;
-      store(w, s[h] * splat(a.scale));
-      for (int i = count - t; i < 16; ++i) w[i] = -__builtin_inff();  // beyond the query's own token
-      top[h] = max(top[h], load(w));
+template <class B, int Q, int V, int kQueryStride>
+inline const uint8_t* columns(const Product& p, int col, const uint8_t* ahead, int64_t ahead_step) {
+  const float* a = p.a;
+  const uint8_t* b = p.b + col * B::kBytes;
+  F32 sum[Q][V];
+  for (int i = 0; i < Q; ++i)
+    for (int v = 0; v < V; ++v) sum[i][v] = p.fresh ? splat(0) : load(p.c + i * p.c_stride + col + 16 * v);
+  for (int k = 0; k < p.count; ++k, a += p.a_step, b += p.b_step * B::kBytes, ahead += ahead_step) {
+    __builtin_prefetch(ahead);
+    F32 row[V];
+    for (int v = 0; v < V; ++v) row[v] = B::at(b + 16 * v * B::kBytes);
+    for (int i = 0; i < Q; ++i) {
+      const F32 x = splat(a[i * kQueryStride]);
+      for (int v = 0; v < V; ++v) sum[i][v] = fma(x, row[v], sum[i][v]);
     }
   }
-  for (int h = 0; h < H; ++h) {
-    m[h] = max_lane(top[h]);
-    for (int t = 0; t < count; t += 16) {
-      float* w = weights + h * kSpanTokens + t;
-      const F32 e = exp(load(w) - splat(m[h]));
-      store(w, e);
-      total[h] = total[h] + e;
+  for (int i = 0; i < Q; ++i)
+    for (int v = 0; v < V; ++v) store(p.c + i * p.c_stride + col + 16 * v, sum[i][v]);
+  return ahead;
+}
+
+template <class B, int Q, int kQueryStride>
+inline void product(const Product& p) {
+  constexpr int V = 2 * Q <= kAccumulators ? 2 : 1;
+  const int64_t ahead_step = p.ahead_bytes ? p.ahead_bytes / ((p.width + 16 * V - 1) / (16 * V) * p.count) : 0;
+  const uint8_t* ahead = p.ahead;
+  int col = 0;
+  for (; col + 16 * V <= p.width; col += 16 * V) ahead = columns<B, Q, V, kQueryStride>(p, col, ahead, ahead_step);
+  if (V > 1 && col < p.width) columns<B, Q, 1, kQueryStride>(p, col, ahead, ahead_step);
+}
+
+constexpr int kBlockQueries = kAccumulators <= 8 ? kAccumulators : kAccumulators / 2;
+
+template <class B, int kQueryStride, int Q = kBlockQueries>
+inline void product_of(int queries, const Product& p) {
+  if (queries == Q)
+    product<B, Q, kQueryStride>(p);
+  else if constexpr (Q > 1)
+    product_of<B, kQueryStride, Q - 1>(queries, p);
+}
+
+struct Range {
+  int begin, end;
+};
+inline Range overlap(Range a, Range b) {
+  return {a.begin > b.begin ? a.begin : b.begin, a.end < b.end ? a.end : b.end};
+}
+
+// The state of one query: sums of values [pad], then the maximum and the sum of exponentials; -1 says that it has seen
+// no token yet.
+inline int state_floats(int pad) { return pad + 16; }
+
+struct Tile {
+  const AttentionArgs& a;
+  PageFormat format;
+  int queries, pad, state_size;
+  float* q;        // of each block [head_dim][its queries]
+  float* weights;  // [queries][256]
+  float* part;     // [queries] states of one span
+  float* page;     // keys or values of one page as floats
+  Range* seen;     // [queries] tokens that each sees of the span, counted from its start
+  bool halves;     // pages stay binary16: not worth a conversion for one block of queries
+
+  int block_at(int i) const {  // blocks of equal size, as near as may be
+    const int left = queries - i, blocks = (left + kBlockQueries - 1) / kBlockQueries;
+    return (left + blocks - 1) / blocks;
+  }
+  int element_bytes() const { return halves ? 2 : 4; }
+  template <int kQueryStride>
+  void multiply(int n, const Product& p) const {
+    if (halves)
+      product_of<LoadF16, kQueryStride>(n, p);
+    else
+      product_of<LoadF32, kQueryStride>(n, p);
+  }
+  const uint8_t* floats(const float* (*unpack)(const uint8_t*, int, float*), const uint8_t* p, int dim) const {
+    return halves ? p : reinterpret_cast<const uint8_t*>(unpack(p, dim, page));
+  }
+};
+
+// Scores of the page whose tokens are `tokens` of the span.
+inline void score_page(const Tile& t, Range tokens, const uint8_t* keys, const uint8_t* ahead, int64_t ahead_bytes) {
+  for (int i = 0, n; i < t.queries; i += n) {
+    n = t.block_at(i);
+    Range wanted = overlap(t.seen[i], tokens);
+    for (int j = i + 1; j < i + n; ++j) {
+      const Range seen = overlap(t.seen[j], tokens);
+      if (seen.begin >= seen.end) continue;
+      if (wanted.begin >= wanted.end) wanted = seen;
+      wanted = {seen.begin < wanted.begin ? seen.begin : wanted.begin, seen.end > wanted.end ? seen.end : wanted.end};
     }
-    l[h] = sum(total[h]);
+    if (wanted.begin >= wanted.end) continue;
+    const int first = wanted.begin / 16 * 16;
+    t.multiply<1>(n, {t.q + i * t.a.cache.head_dim, n, keys + (first - tokens.begin) * t.element_bytes(), kPageTokens,
+                      t.a.cache.head_dim, pad16(wanted.end - first), t.weights + i * kSpanTokens + first, kSpanTokens,
+                      true, ahead, i == 0 ? ahead_bytes : 0});
   }
 }
 
-// out[h][j] = sum over the span's tokens of weights[h][t] * v[t][j]
-template <class T, int H>
-inline void span_values(const AttentionArgs& a, int first, int count, const float* weights, float* out) {
-  const CacheView& c = a.cache;
-  const int pad = pad16(c.value_dim);
-  for (int j = 0; j < pad; j += 16) {
-    F32 o[H];
-    for (int h = 0; h < H; ++h) o[h] = splat(0);
-    for (int t = 0; t < count;) {
-      const int page_end = t + kPageTokens < count ? t + kPageTokens : count;
-      const uint8_t* v = page_of(c, first + t) + value_offset(c, T::kBytes) + j * T::kBytes;
-      for (; t < page_end; ++t, v += pad * T::kBytes) {
-        const F32 value = T::at(v);
-        for (int h = 0; h < H; ++h) o[h] = fma(splat(weights[h * kSpanTokens + t]), value, o[h]);
-      }
+// Adds the page's values times their weights. A token that a query does not see is left out, not multiplied by zero:
+// the queries of a block go together where all see, alone before and after.
+inline void add_values(const Tile& t, Range tokens, const uint8_t* values, const uint8_t* ahead, int64_t ahead_bytes) {
+  for (int i = 0, n; i < t.queries; i += n) {
+    n = t.block_at(i);
+    Range common = tokens;
+    for (int j = i; j < i + n; ++j) common = overlap(common, t.seen[j]);
+    const auto add = [&](int query, int count, Range r, int64_t bytes) {
+      if (r.begin >= r.end) return;
+      t.multiply<kSpanTokens>(
+          count,
+          {t.weights + query * kSpanTokens + r.begin, 1, values + (r.begin - tokens.begin) * t.pad * t.element_bytes(),
+           t.pad, r.end - r.begin, t.pad, t.part + query * t.state_size, t.state_size, false, ahead, bytes});
+    };
+    const bool together = common.begin < common.end;
+    for (int j = i; j < i + n; ++j) {
+      const Range seen = overlap(t.seen[j], tokens);
+      add(j, 1, together ? Range{seen.begin, common.begin} : seen, 0);
     }
-    for (int h = 0; h < H; ++h) store(out + h * pad + j, o[h]);
+    if (!together) continue;
+    add(i, n, common, i == 0 ? ahead_bytes : 0);
+    for (int j = i; j < i + n; ++j) add(j, 1, {common.end, overlap(t.seen[j], tokens).end}, 0);
   }
 }
 
-inline float exp1(float x) {
-  float lanes[16];
-  store(lanes, exp(splat(x)));
-  return lanes[0];
-}
-
-// Merges one more span (m, l, o) into the running (m, l, o) of a head.
-inline void merge_span(float m, float l, const float* o, float* run_m, float* run_l, float* run_o, int dims) {
-  const float top = *run_m > m ? *run_m : m;
-  const float keep = exp1(*run_m - top), add = exp1(m - top);
-  *run_m = top;
-  *run_l = __builtin_fmaf(l, add, *run_l * keep);
-  for (int j = 0; j < dims; ++j) run_o[j] = __builtin_fmaf(o[j], add, run_o[j] * keep);
-}
-
-template <class T, int H>
-inline void attend(const AttentionArgs& a, const float* q, float* out) {
-  const int pad = pad16(a.cache.value_dim);
-  float *weights = a.scratch, *span_out = weights + H * kSpanTokens, *run_out = span_out + H * pad;
-  float m[H], l[H], run_m[H] = {}, run_l[H] = {};
-  for (int first = 0; first < a.tokens; first += kSpanTokens) {
-    const int count = a.tokens - first < kSpanTokens ? a.tokens - first : kSpanTokens;
-    span_weights<T, H>(a, q, first, count, weights, m, l);
-    span_values<T, H>(a, first, count, weights, first ? span_out : run_out);
-    for (int h = 0; h < H; ++h) {
-      if (first)
-        merge_span(m[h], l[h], span_out + h * pad, &run_m[h], &run_l[h], run_out + h * pad, pad);
-      else
-        run_m[h] = m[h], run_l[h] = l[h];
-    }
+// Scores become exponentials; returns their maximum and sum through m and l.
+inline void exponentials(float* w, Range seen, float scale, float* m, float* l) {
+  static const float kLane[16] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  const F32 lowest = splat(-__builtin_inff());
+  const int first = seen.begin / 16 * 16;
+  F32 top = lowest, total = splat(0);
+  for (int t = first; t < seen.end; t += 16) {
+    F32 s = load(w + t) * splat(scale);
+    if (t < seen.begin) s = where_less(load(kLane), splat(static_cast<float>(seen.begin - t)), lowest, s);
+    if (t + 16 > seen.end) s = where_less(load(kLane), splat(static_cast<float>(seen.end - t)), s, lowest);
+    store(w + t, s);
+    top = max(top, s);
   }
-  for (int h = 0; h < H; ++h)
-    for (int j = 0; j < a.cache.value_dim; ++j) out[h * a.cache.value_dim + j] = run_out[h * pad + j] / run_l[h];
+  *m = max_lane(top);
+  for (int t = first; t < seen.end; t += 16) {
+    const F32 e = exp_nonpositive(load(w + t) - splat(*m));
+    store(w + t, e);
+    total = total + e;
+  }
+  *l = sum(total);
 }
 
-template <class T>
-inline void attention_as(const AttentionArgs& a) {
-  const int dim = a.cache.head_dim, value_dim = a.cache.value_dim;
-  int h = 0;
-  for (; h + kHeadTile <= a.heads; h += kHeadTile) attend<T, kHeadTile>(a, a.q + h * dim, a.out + h * value_dim);
-  switch (a.heads - h) {
-    case 1: attend<T, 1>(a, a.q + h * dim, a.out + h * value_dim); break;
-    case 2: attend<T, 2>(a, a.q + h * dim, a.out + h * value_dim); break;
-    case 3: attend<T, 3>(a, a.q + h * dim, a.out + h * value_dim); break;
+// Adds one more span to a query's state.
+inline void merge_state(float* run, const float* part, int pad) {
+  float *m = run + pad, *l = run + pad + 1;
+  if (part[pad + 1] < 0) return;
+  if (*l < 0) {
+    memcpy(run, part, static_cast<size_t>(state_floats(pad)) * sizeof(float));
+    return;
   }
+  const float top = *m > part[pad] ? *m : part[pad];
+  float lanes[16] = {*m - top, part[pad] - top};
+  store(lanes, exp_nonpositive(load(lanes)));
+  const float keep = lanes[0], add = lanes[1];
+  *m = top;
+  *l = __builtin_fmaf(part[pad + 1], add, *l * keep);
+  for (int j = 0; j < pad; j += 16) store(run + j, fma(load(part + j), splat(add), load(run + j) * splat(keep)));
+}
+
+inline void attend_span(const Tile& t, int span) {
+  const CacheView& c = t.a.cache;
+  const int start = span * kSpanTokens;
+  Range all = {kSpanTokens, 0};
+  for (int i = 0; i < t.queries; ++i) {
+    const int position = t.a.positions[i / t.a.heads], first = first_seen(position, t.a.window, t.a.chunk);
+    const Range seen = overlap({first - start, position + 1 - start}, {0, kSpanTokens});
+    t.seen[i] = seen;
+    float* state = t.part + i * t.state_size;
+    for (int j = 0; j < t.pad; ++j) state[j] = 0;
+    state[t.pad + 1] = -1;
+    if (seen.begin >= seen.end) continue;
+    all = {seen.begin < all.begin ? seen.begin : all.begin, seen.end > all.end ? seen.end : all.end};
+  }
+  if (all.begin >= all.end) return;
+  const int first_page = all.begin / kPageTokens * kPageTokens;
+  const int64_t key_bytes = t.format.bytes(c.head_dim), value_bytes = t.format.bytes(t.pad);
+  for (int p = first_page; p < all.end; p += kPageTokens) {
+    const bool last = p + kPageTokens >= all.end;
+    const uint8_t* ahead = last ? page_of(c, start + first_page) + key_bytes : page_of(c, start + p + kPageTokens);
+    score_page(t, {p, p + kPageTokens}, t.floats(t.format.keys, page_of(c, start + p), c.head_dim), ahead,
+               last ? value_bytes : key_bytes);
+  }
+  for (int i = 0; i < t.queries; ++i) {
+    float* state = t.part + i * t.state_size + t.pad;
+    if (t.seen[i].begin < t.seen[i].end)
+      exponentials(t.weights + i * kSpanTokens, t.seen[i], t.a.scale, state, state + 1);
+  }
+  const int newest = t.a.positions[t.a.rows - 1];
+  for (int p = first_page; p < all.end; p += kPageTokens) {
+    const bool last = p + kPageTokens >= all.end;
+    const uint8_t* page = page_of(c, start + p);
+    const uint8_t* ahead = start + p + kPageTokens <= newest ? page_of(c, start + p + kPageTokens) : page;
+    add_values(t, {p, p + kPageTokens}, t.floats(t.format.values, page + key_bytes, t.pad),
+               last ? ahead : ahead + key_bytes, last ? key_bytes : value_bytes);
+  }
+}
+
+inline void write_outputs(const float* states, int rows, int heads, int dim, float* out, ptrdiff_t out_stride) {
+  const int pad = pad16(dim);
+  for (int i = 0; i < rows * heads; ++i) {
+    const float* state = states + i * state_floats(pad);
+    float* y = out + i / heads * out_stride + i % heads * dim;
+    for (int j = 0; j < dim; j += 16)
+      store_first(y + j, load(state + j) / splat(state[pad + 1]), dim - j < 16 ? dim - j : 16);
+  }
+}
+
+inline int64_t attention_scratch(int queries, int head_dim, int value_dim) {
+  const int pad = pad16(value_dim), wide = head_dim > pad ? head_dim : pad;
+  return int64_t{queries} * (head_dim + kSpanTokens + 2 * state_floats(pad) + 2) + wide * kPageTokens + 64;
 }
 
 inline void attention(const AttentionArgs& a) {
-  if (a.cache.f16)
-    attention_as<CacheF16>(a);
-  else
-    attention_as<CacheF32>(a);
+  const int queries = a.rows * a.heads, dim = a.cache.head_dim, pad = pad16(a.cache.value_dim);
+  const int state_size = state_floats(pad);
+  float *page = a.scratch, *weights = page + (dim > pad ? dim : pad) * kPageTokens;
+  float *part = weights + queries * kSpanTokens, *own = part + queries * state_size, *q = own + queries * state_size;
+  const Tile t{a,
+               page_format(a.cache.type),
+               queries,
+               pad,
+               state_size,
+               q,
+               weights,
+               part,
+               page,
+               reinterpret_cast<Range*>(q + queries * dim),
+               a.cache.type == Format::F16 && queries <= kBlockQueries};
+  for (int i = 0, n; i < queries; i += n) {
+    n = t.block_at(i);
+    for (int j = 0; j < n; ++j) {
+      const float* x = a.q + (i + j) / a.heads * a.q_stride + (i + j) % a.heads * dim;
+      for (int k = 0; k < dim; ++k) q[i * dim + k * n + j] = x[k];
+    }
+  }
+  float* states = a.states ? a.states : own;
+  for (int i = 0; i < queries; ++i) states[i * state_size + pad + 1] = -1;
+  for (int span = a.first_span; span < a.end_span; ++span) {
+    attend_span(t, span);
+    for (int i = 0; i < queries; ++i) merge_state(states + i * state_size, part + i * state_size, pad);
+  }
+  if (!a.states) write_outputs(states, a.rows, a.heads, a.cache.value_dim, a.out, a.out_stride);
 }
 
-inline int64_t attention_scratch(int value_dim) { return kHeadTile * (kSpanTokens + 2 * pad16(value_dim)); }
+inline int64_t attention_states(int queries, int value_dim) {
+  return int64_t{queries} * state_floats(pad16(value_dim));
+}
+
+inline void merge_attention(const MergeArgs& a) {
+  const int pad = pad16(a.value_dim), queries = a.rows * a.heads;
+  for (int span = 1; span <= a.spans; ++span)
+    for (int i = 0; i < queries; ++i)
+      merge_state(a.states + i * state_floats(pad), a.states + span * a.span_stride + i * state_floats(pad), pad);
+  if (a.out) write_outputs(a.states, a.rows, a.heads, a.value_dim, a.out, a.out_stride);
+}

@@ -38,6 +38,8 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.rope = rope;
   t.store_kv = store_kv;
   t.attention = attention;
+  t.merge_attention = merge_attention;
   t.attention_scratch = attention_scratch;
+  t.attention_states = attention_states;
   return t;
 }

@@ -3,5 +3,6 @@
 #include "kernels/generic/matmul_float.h"
 #include "kernels/generic/math.h"
 #include "kernels/generic/rows.h"
+#include "kernels/generic/cache.h"
 #include "kernels/generic/attention.h"
 #include "kernels/generic/entries.h"

@@ -3,12 +3,9 @@
 
 inline F32 power_of_two(I32 n) { return from_bits(shift_left(n + splat_i32(127), 23)); }
 
-inline F32 exp(F32 x) {
-  const F32 highest = splat(88.72f), lowest = splat(-87.33f);
-  // Clamped for the polynomial; what lies outside is put right at the end. NaN passes through.
-  const F32 t = where_greater(x, highest, highest, where_less(x, lowest, lowest, x));
-  const I32 n = round_to_i32(t * splat(1.44269504088896341f));
-  F32 r = fma(to_f32(n), splat(-0.693359375f), t);
+// exp(x) / 2^n, for n the integer next to x / log 2
+inline F32 exp_fraction(F32 x, I32 n) {
+  F32 r = fma(to_f32(n), splat(-0.693359375f), x);
   r = fma(to_f32(n), splat(2.12194440e-4f), r);
   F32 p = splat(1.9875691500e-4f);
   p = fma(p, r, splat(1.3981999507e-3f));
@@ -16,10 +13,25 @@ inline F32 exp(F32 x) {
   p = fma(p, r, splat(4.1665795894e-2f));
   p = fma(p, r, splat(1.6666665459e-1f));
   p = fma(p, r, splat(5.0000001201e-1f));
-  p = fma(p, r * r, r) + splat(1);
+  return fma(p, r * r, r) + splat(1);
+}
+
+inline F32 exp(F32 x) {
+  const F32 highest = splat(88.72f), lowest = splat(-87.33f);
+  // Clamped for the polynomial; what lies outside is put right at the end. NaN passes through.
+  const F32 t = where_greater(x, highest, highest, where_less(x, lowest, lowest, x));
+  const I32 n = round_to_i32(t * splat(1.44269504088896341f));
   const I32 half = shift_right_signed(n, 1);
-  const F32 y = p * power_of_two(half) * power_of_two(n - half);
+  const F32 y = exp_fraction(t, n) * power_of_two(half) * power_of_two(n - half);
   return where_greater(x, highest, splat(__builtin_inff()), where_less(x, lowest, splat(0), y));
+}
+
+// exp(x) for x <= 0, or NaN: one power of two is enough where no result overflows, and the bits stay the same.
+inline F32 exp_nonpositive(F32 x) {
+  const F32 lowest = splat(-87.33f);
+  const F32 t = where_less(x, lowest, lowest, x);
+  const I32 n = round_to_i32(t * splat(1.44269504088896341f));
+  return where_less(x, lowest, splat(0), exp_fraction(t, n) * power_of_two(n));
 }
 
 inline F32 silu(F32 x) { return x / (splat(1) + exp(splat(0) - x)); }

@@ -1,5 +1,7 @@
 // Sixteen lanes as four NEON registers (baseline of every 64-bit ARM CPU). dot4_quad comes from the level's dot.h.
 // clang-format off: one operation a line
+constexpr int kAccumulators = 6;  // F32 sums that the registers hold beside a product's operands
+
 struct F32 { float32x4_t v[4]; };
 struct I32 { int32x4_t v[4]; };
 struct U8 { uint8x16_t v[4]; };  // four bytes for each of 16 lanes

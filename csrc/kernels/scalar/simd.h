@@ -1,5 +1,7 @@
 // Sixteen lanes in plain C++: what every other simd.h must equal, operation by operation.
 // clang-format off: one operation a line
+constexpr int kAccumulators = 4;  // F32 sums that the registers hold beside a product's operands
+
 struct F32 { float v[16]; };
 struct I32 { int32_t v[16]; };
 struct U8 { uint8_t v[64]; };  // four bytes for each of 16 lanes
