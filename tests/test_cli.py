@@ -190,6 +190,10 @@ def test_the_environment_gives_defaults(command: Command, model: Path, monkeypat
     assert command("run").code == 2
 
 
+def test_unpacked_weights_continue_the_same_way(greedy: Callable[..., bytes]) -> None:
+    assert greedy("-n", 5, "Once") == greedy("-n", 5, "Once", "--no-pack") == greedy("-n", 5, "Once", "--no-repack")
+
+
 def test_an_empty_prompt_starts_from_bos(greedy: Callable[..., bytes]) -> None:
     started = greedy("-n", 5)
     assert started == greedy("-n", 5, "") == greedy("-n", 5, "-p", "") == greedy("-n", 5, stdin=b"\n")

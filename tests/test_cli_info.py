@@ -96,6 +96,13 @@ def test_memory_follows_the_context_and_the_cache(command: Command, model: Path)
     assert b"(does not fit)" in command("info", model, "-c", 10**9).out
 
 
+def test_memory_without_packing(command: Command, model: Path) -> None:
+    packed, mapped = (as_json(command, model, *argv)["memory"] for argv in ([], ["--no-pack"]))
+    assert mapped["weights"] == 0 < packed["weights"]
+    assert mapped["mapped"] > packed["mapped"] > 0
+    assert mapped["total"] < packed["total"]
+
+
 def test_every_vocabulary(command: Command, shared: Callable[[str], Path]) -> None:
     for path in sorted(shared("vocab").glob("*.gguf")):
         done = command("info", path)

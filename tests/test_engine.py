@@ -174,6 +174,18 @@ def test_what_the_engine_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (cache.length(0), cache.length(1)) == (40, 0)
 
 
+@pytest.mark.parametrize("name", ["Q4_0", "BF16", "TQ2_0"])
+def test_matrices_that_stay_where_they_are(name: str) -> None:
+    """Unpacked, a source's bytes are read at each forward: the same bits, whether the format is packed or not."""
+    metadata, tensors = tiny_llama(seed=12, width=256, heads=4, head_dim=64, feed_forward=512, vocab=77)
+    _, plan = plan_of(metadata, tensors)
+    source, tokens = Source(pack(tensors, name)), np.arange(40)
+    want = all_logits(Engine(plan, source, threads=2), KVCache(plan, 64), tokens, [33, 1, 6])
+    source.mapped = True  # a copy would be packed all the same
+    engine = Engine(plan, source, threads=3, max_rows=33, pack=False)
+    np.testing.assert_array_equal(all_logits(engine, KVCache(plan, 64), tokens, [33, 1, 6]), want)
+
+
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 def test_memory_is_known_beforehand(variant: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     metadata, tensors = tiny_llama(seed=8, **variant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import pytest
 
 import llamaq
 from llamaq import LLM, SamplingParams, memory
-from llamaq.errors import ContextOverflowError, GGUFError, InsufficientMemoryError, ModelError
+from llamaq.errors import ClosedError, ContextOverflowError, GGUFError, InsufficientMemoryError, ModelError
+from llamaq.kv_cache import KVCache
+from llamaq.step import Step
 
 Shared = Callable[[str], Path]
 
@@ -90,10 +93,46 @@ def test_available_memory_is_a_plausible_number() -> None:
 
 def test_a_closed_model_says_so(model: Path) -> None:
     llm = LLM.load(model)
+    stream, engine = llm.stream("x"), llm.engine
+    next(stream)
     llm.close()
     llm.close()
-    with pytest.raises(ValueError, match="closed"):
-        llm.generate("x")
+    for call in (lambda: llm.generate("x"), lambda: next(stream), lambda: llm.n_ctx, lambda: llm.metadata):
+        with pytest.raises(ClosedError, match="closed; load it again"):
+            call()
+    with pytest.raises(ClosedError, match="closed"):
+        engine.forward(Step.of([1]), KVCache(engine.plan, 32))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_nothing_is_left_running_after_close(model: Path) -> None:
+    tasks = Path("/proc/self/task")
+    before = len(list(tasks.iterdir()))
+    for _ in range(3):
+        with LLM.load(model, threads=5) as llm:
+            stream = llm.stream("x")
+            next(stream)
+            assert len(list(tasks.iterdir())) == before + 4
+        assert len(list(tasks.iterdir())) == before
+        assert stream is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["stories260K-F32", "stories260K-F16", "stories260K-Q4_0", "stories260K-Q5_1", "stories260K-Q8_0",
+             "babyllama-tok361-pad256-Q4_K", "babyllama-tok361-pad256-Q6_K"]
+)  # fmt: skip
+def test_unpacked_weights_give_the_same_bits_from_the_file(shared: Shared, name: str) -> None:
+    path = shared("models") / f"{name}.gguf"
+    tokens = list(range(1, 60))
+    with LLM.load(path, threads=2, n_batch=32) as packed, LLM.load(path, threads=3, n_batch=32, pack=False) as llm:
+        np.testing.assert_array_equal(llm.logits(tokens), packed.logits(tokens))
+        assert (
+            llm.generate("x", max_tokens=9, sampling=SamplingParams(seed=1)).tokens
+            == packed.generate("x", max_tokens=9, sampling=SamplingParams(seed=1)).tokens
+        )
+        assert llm.memory.weights == 0
+        assert llm.memory.mapped > packed.memory.mapped
+        assert llm.engine.scratch_bytes <= llm.memory.scratch
 
 
 @pytest.mark.parametrize("arguments", [{"n_ctx": -1}, {"threads": -2}, {"n_batch": 0}])

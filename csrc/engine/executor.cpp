@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "engine/rope.h"
 #include "engine/row_groups.h"
+#include "engine/unpacked.h"
 
 namespace llamaq {
 
@@ -21,7 +22,11 @@ void Executor::allocate() {
   int64_t widest = 0, offset = 0;
   int64_t most_pairs = 0;
   for (const int c : plan_.slot_cols) widest = std::max<int64_t>(widest, c);
-  for (const Weight& w : weights_.all()) widest = std::max(widest, w.kernel ? w.cols : 0);
+  int64_t unpacked = 0;
+  for (const Weight& w : weights_.all()) {
+    widest = std::max(widest, w.kernel ? w.cols : 0);
+    unpacked = std::max(unpacked, unpacked_scratch(kernels_, w));
+  }
   for (const Rope& rope : plan_.ropes)
     most_pairs = std::max<int64_t>(most_pairs, static_cast<int64_t>(rope.frequencies.size()));
   const auto reserve = [&](int64_t bytes) {
@@ -44,7 +49,7 @@ void Executor::allocate() {
   const int64_t spans = reserve(4 * span_floats_);
   for (int i = 0; i < team_.size(); ++i)
     for (const int64_t bytes :
-         {4 * kOwnRows * widest, block_bytes(kOwnRows), int64_t{4} * max_rows_ * kChunkRows, attention})
+         {4 * kOwnRows * widest, block_bytes(kOwnRows), int64_t{4} * max_rows_ * kChunkRows, attention, unpacked})
       own.push_back(reserve(bytes));
 
   arena_ = Buffer(offset);
@@ -56,8 +61,9 @@ void Executor::allocate() {
   spans_ = floats(spans);
   shared_rows_ = floats(rows);
   shared_blocks_ = quants(blocks);
-  for (size_t i = 0; i < own.size(); i += 4)
-    scratch_.push_back({floats(own[i]), quants(own[i + 1]), floats(own[i + 2]), floats(own[i + 3])});
+  for (size_t i = 0; i < own.size(); i += 5)
+    scratch_.push_back(
+        {floats(own[i]), quants(own[i + 1]), floats(own[i + 2]), floats(own[i + 3]), arena_.data() + own[i + 4]});
 }
 
 void Executor::forward(const Step& step, const std::function<bool()>& interrupted, int op_limit) {

@@ -35,6 +35,7 @@ class Executor {
     QuantBlock* blocks;  // a group of kOwnRows quantized rows
     float* chunk;        // max_rows x kChunkRows results of `up`
     float* attention;
+    uint8_t* packed;  // 16 rows of a weight that is not packed
   };
   struct Tile {  // rows of one sequence that attention reads the cache for together
     int first, rows;
@@ -70,7 +71,8 @@ class Executor {
   void run(const SelectRowsOp& op, const Call& call);
 
   Input prepare(int in, int64_t width, const Norm& norm, bool quantized, const Call& call);
-  void project(const Projection& p, const Input& input, int rows, int64_t begin, int64_t end, float* y, int64_t stride);
+  void project(const Projection& p, const Input& input, const Call& call, int64_t begin, int64_t end, float* y,
+               int64_t stride);
   int chunk_rows(int64_t total) const;
 
   const Weight& weight(int index) const { return weights_.all()[static_cast<size_t>(index)]; }

@@ -3,6 +3,7 @@
 
 #include "engine/executor.h"
 #include "engine/row_groups.h"
+#include "engine/unpacked.h"
 
 namespace llamaq {
 
@@ -33,11 +34,16 @@ Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool 
 }
 
 // y[i][0 .. end-begin) = rows begin .. end of the weight times row i of the input, plus the bias.
-void Executor::project(const Projection& p, const Input& input, int rows, int64_t begin, int64_t end, float* y,
+void Executor::project(const Projection& p, const Input& input, const Call& call, int64_t begin, int64_t end, float* y,
                        int64_t stride) {
   const Weight& w = weight(p.weight);
+  const int rows = call.rows;
   const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
-  w.kernel->run({w.data, x, rows, w.rows, w.cols, begin, end, y, stride});
+  const MatmulArgs args{w.data, x, rows, w.rows, w.cols, begin, end, y, stride};
+  if (w.packed || !w.kernel->pack)
+    w.kernel->run(args);
+  else
+    matmul_unpacked(w, args, scratch_[static_cast<size_t>(call.worker.id())].packed);
   if (p.bias < 0) return;
   const float* bias = vector(p.bias) + begin;
   for (int i = 0; i < rows; ++i) kernels_.add(y + i * stride, bias, y + i * stride, end - begin);
@@ -69,7 +75,7 @@ void Executor::run(const LinearOp& op, const Call& call) {
     const int64_t rows = weight(p->weight).rows, begin = int64_t{c} * per_chunk,
                   end = std::min(rows, begin + per_chunk);
     float* y = (call.final ? call.final : slot_data(p->out)) + begin;
-    project(*p, input, call.rows, begin, end, y, rows);
+    project(*p, input, call, begin, end, y, rows);
     if (op.add < 0) continue;
     const float* residual = slot_data(op.add) + begin;
     for (int i = 0; i < call.rows; ++i) kernels_.add(residual + i * rows, y + i * rows, y + i * rows, end - begin);
@@ -86,8 +92,8 @@ void Executor::run(const GluLinearOp& op, const Call& call) {
   for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
     const int64_t begin = int64_t{c} * per_chunk, end = std::min(gate.rows, begin + per_chunk);
     float* y = slot_data(op.gate.out) + begin;
-    project(op.gate, input, call.rows, begin, end, y, gate.rows);
-    project(op.up, input, call.rows, begin, end, up_out, kChunkRows);
+    project(op.gate, input, call, begin, end, y, gate.rows);
+    project(op.up, input, call, begin, end, up_out, kChunkRows);
     for (int i = 0; i < call.rows; ++i)
       kernels_.swiglu(y + i * gate.rows, up_out + i * kChunkRows, y + i * gate.rows, end - begin);
   }

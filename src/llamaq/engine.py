@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.errors import ModelError
+from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
 from llamaq.graph import Norm, Op, Plan
 from llamaq.kv_cache import KVCache, format_of
@@ -17,7 +17,7 @@ from llamaq.models import Rope
 from llamaq.step import Step
 from llamaq.topology import default_threads
 
-__all__ = ["Engine", "Tensors", "packed_bytes"]
+__all__ = ["Engine", "Tensors", "mapped_bytes", "packed_bytes"]
 
 Progress = Callable[[int, int], None]
 
@@ -44,11 +44,20 @@ class Tensors(Protocol):
 
 
 def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
-    """Bytes of memory that the plan's weights take once packed; embedding tables stay in the file."""
-    matrices = {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
+    """Bytes of memory that the plan's matrices take once packed."""
     return sum(
-        _core.packed_bytes(_runnable(name, tensors[name]).id, *_matrix_shape(tensors[name])) for name in matrices
+        _core.packed_bytes(_runnable(name, tensors[name]).id, *_matrix_shape(tensors[name])) for name in _matrices(plan)
     )
+
+
+def mapped_bytes(plan: Plan, tensors: Mapping[str, Info], *, pack: bool) -> int:
+    """Bytes of the file that forward passes read: embedding tables, and matrices that are not packed."""
+    names = {op.weights[0] for op in plan.ops if op.kind == "embed"} | (set() if pack else _matrices(plan))
+    return sum(tensors[name].nbytes for name in names)
+
+
+def _matrices(plan: Plan) -> set[str]:
+    return {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
 
 
 def _matrix_shape(info: Info) -> tuple[int, int]:
@@ -68,8 +77,10 @@ def _runnable(name: str, info: Info) -> Format:
 class Engine:
     """A plan with its weights, ready to run on ``threads`` threads, in steps of up to ``max_rows`` rows.
 
-    ``progress`` is called with the bytes loaded so far and in total. The tensors' source must stay valid
-    while the engine lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
+    Without ``pack`` matrices stay in the source and each forward packs what it reads of them: slower, the same
+    bits, no memory but the system's cache of the file. Sources that give copies are packed always. ``progress``
+    is called with the bytes loaded so far and in total. The tensors' source must stay valid while the engine
+    lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
     that cannot be decoded.
     """
 
@@ -80,15 +91,16 @@ class Engine:
         *,
         threads: int,
         max_rows: int = 512,
+        pack: bool = True,
         progress: Progress | None = None,
     ) -> None:
         self.plan = plan
         self.max_rows = max_rows
-        self._team = _core.ThreadTeam(threads, threads <= default_threads().allowed)
-        self._weights = _core.Weights()
-        self._load(source, progress or (lambda done, total: None))
+        self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
+        self._weights: Any = _core.Weights()
+        self._load(source, pack, progress or (lambda done, total: None))
         ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
-        self._executor = _core.Executor(
+        self._executor: Any = _core.Executor(
             [self._lowered(op, ropes) for op in plan.ops],
             [1 if slot == plan.out else cols for slot, cols in enumerate(plan.slot_cols)],  # logits go to the caller
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
@@ -97,6 +109,10 @@ class Engine:
             self._team,
             max_rows,
         )
+
+    def close(self) -> None:
+        """Ends the threads and frees the weights at once. A forward pass afterwards raises ``ClosedError``."""
+        self._executor = self._weights = self._team = None
 
     @property
     def isa(self) -> str:
@@ -122,8 +138,11 @@ class Engine:
 
         Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
         continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
-        Ctrl-C and ``CancelledError``; the cache then holds what it held before.
+        Ctrl-C, ``CancelledError`` and ``ClosedError``; the cache then holds what it held before.
         """
+        executor = self._executor
+        if executor is None:
+            raise ClosedError("the model is closed; load it again")
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
         sequences, rows = np.unique(step.sequences, return_inverse=True)
@@ -140,7 +159,7 @@ class Engine:
             cache.reserve(sequence, end)
         selected = np.nonzero(step.wanted)[0].astype(np.int32)
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
-        self._executor.forward(
+        executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), cache.table(sequences.tolist()),
             cache.data, format_of(cache.cache_type).id, selected, logits, op_limit,
         )  # fmt: skip
@@ -152,7 +171,7 @@ class Engine:
         """A copy of a slot after ``forward`` (with ``op_limit``: as the last op that ran left it)."""
         return np.asarray(self._executor.slot(index, rows, cols))
 
-    def _load(self, source: Tensors, progress: Progress) -> None:
+    def _load(self, source: Tensors, pack: bool, progress: Progress) -> None:
         """Packs matrices, copies vectors, leaves embedding tables where they are."""
         self._matrices: dict[str, int] = {}
         self._vectors: dict[str, int] = {}
@@ -170,8 +189,9 @@ class Engine:
                 total += info.nbytes
                 if not source.mapped:  # its data may be a copy, so it goes before the next one comes
                     self._weights.pack(self._team)
-        progress(0, total)
-        self._weights.pack(self._team, lambda done: progress(done, total))
+        if pack:
+            progress(0, total)
+            self._weights.pack(self._team, lambda done: progress(done, total))
         progress(total, total)
 
     def _lowered(self, op: Op, ropes: list[Rope]) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CancelledError",
+    "ClosedError",
     "ContextOverflowError",
     "GGUFError",
     "ISAError",
@@ -54,3 +55,7 @@ class ISAError(LlamaqError):
 
 class CancelledError(LlamaqError):
     """A forward pass was stopped by another thread; the cache is as it was before the step."""
+
+
+class ClosedError(LlamaqError):
+    """A model was asked for something after it was closed."""

@@ -56,6 +56,11 @@ class KVCache:
         self._pages: dict[int, list[int]] = {}
         self._lengths: dict[int, int] = {}
 
+    def close(self) -> None:
+        """Frees the memory at once."""
+        self.data = np.zeros(0, np.uint8)
+        self._free.clear()
+
     def length(self, sequence: int) -> int:
         """Tokens of the sequence that the cache holds."""
         return self._lengths.get(sequence, 0)

@@ -13,7 +13,7 @@ from types import TracebackType
 import numpy as np
 
 from llamaq.engine import Engine, Progress
-from llamaq.errors import ContextOverflowError, ModelError, TokenizerError
+from llamaq.errors import ClosedError, ContextOverflowError, ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.generate import Event, FinishReason, common_prefix, events, read_prompt
 from llamaq.gguf import GGUFFile, Value
@@ -90,6 +90,7 @@ class LLM:
         threads: int | None = None,
         n_batch: int = 512,
         cache_type: CacheType = "f16",
+        pack: bool = True,
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
@@ -97,13 +98,15 @@ class LLM:
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
         not allow it; ``threads`` None takes one for each physical performance core that this process may use;
-        ``n_batch`` is the number of prompt tokens read at once; ``pre`` overrides the file's pre-tokenizer.
+        ``n_batch`` is the number of prompt tokens read at once; without ``pack`` the weights stay in the file's
+        mapping, which is slower but takes no second copy; ``pre`` overrides the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for
         files that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
         """
         if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
             raise ValueError(f"n_ctx ({n_ctx}), threads ({threads}) and n_batch ({n_batch}) must be positive")
         file = GGUFFile.open(path)
+        pack = pack or not file.mapped
         try:
             hparams, plan = plan_of(file)
             tokenizer = load_tokenizer(file.metadata, pre=pre)
@@ -114,7 +117,9 @@ class LLM:
                 )
             threads = threads or default_threads().threads
             n_batch = min(n_batch, n_ctx or n_batch)
-            need = partial(memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads)
+            need = partial(
+                memory_need, plan, file.tensors, cache_type=cache_type, max_rows=n_batch, threads=threads, pack=pack
+            )
             n_ctx = n_ctx or _default_context(hparams, need)
             memory = need(n_ctx)
             check_memory(memory)
@@ -124,7 +129,7 @@ class LLM:
                     n_ctx, hparams.context_length,
                 )  # fmt: skip
             cache = KVCache(plan, n_ctx, cache_type)
-            engine = Engine(plan, file, threads=threads, max_rows=n_batch, progress=progress)
+            engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, progress=progress)
         except (ModelError, TokenizerError) as error:
             file.close()
             error.args = (f"{path}: {error}",)
@@ -143,22 +148,22 @@ class LLM:
         self.close()
 
     def close(self) -> None:
-        """Frees weights, cache and threads at once."""
-        self._engine = self._cache = None
-        if self._file is not None:
-            self._file.close()
-        self._file = None
+        """Ends the threads and frees weights and cache at once; what needs them then raises ``ClosedError``."""
+        for part in (self._engine, self._cache, self._file):
+            if part is not None:
+                part.close()
+        self._engine = self._cache = self._file = None
 
     @property
     def engine(self) -> Engine:
         if self._engine is None:
-            raise ValueError("the model is closed")
+            raise ClosedError("the model is closed; load it again")
         return self._engine
 
     @property
     def cache(self) -> KVCache:
         if self._cache is None:
-            raise ValueError("the model is closed")
+            raise ClosedError("the model is closed; load it again")
         return self._cache
 
     @property
@@ -168,7 +173,7 @@ class LLM:
     @property
     def metadata(self) -> Mapping[str, Value]:
         if self._file is None:
-            raise ValueError("the model is closed")
+            raise ClosedError("the model is closed; load it again")
         return self._file.metadata
 
     @property

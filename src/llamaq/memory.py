@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamaq.engine import Info, packed_bytes
+from llamaq.engine import Info, mapped_bytes, packed_bytes
 from llamaq.errors import InsufficientMemoryError
 from llamaq.graph import Plan
 from llamaq.kv_cache import CacheType, cache_bytes
@@ -16,12 +16,17 @@ __all__ = ["MemoryNeed", "available_memory", "check_memory", "fitting_context", 
 
 @dataclass(frozen=True)
 class MemoryNeed:
-    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and at most so many of activations and scratch."""
+    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and at most so many of activations and scratch.
+
+    ``mapped`` bytes of the file are read besides, from the system's cache of it: not this process's memory, but
+    where it does not fit the file is read anew from the disk for each token.
+    """
 
     weights: int
     cache: int
     scratch: int
     n_ctx: int
+    mapped: int
 
     @property
     def total(self) -> int:
@@ -29,12 +34,24 @@ class MemoryNeed:
 
 
 def memory_need(
-    plan: Plan, tensors: Mapping[str, Info], n_ctx: int, *, cache_type: CacheType, max_rows: int, threads: int
+    plan: Plan,
+    tensors: Mapping[str, Info],
+    n_ctx: int,
+    *,
+    cache_type: CacheType,
+    max_rows: int,
+    threads: int,
+    pack: bool = True,
 ) -> MemoryNeed:
     """What loading the model with a context of ``n_ctx`` tokens takes."""
     # Twice the slots: normed and quantized copies of a step's rows lie beside them. A MiB for each thread.
     scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**20
-    return MemoryNeed(packed_bytes(plan, tensors), cache_bytes(plan, n_ctx, cache_type), scratch, n_ctx)
+    weights = packed_bytes(plan, tensors) if pack else 0
+    if not pack:  # each thread packs 16 rows at a time
+        scratch += threads * max(16 * info.nbytes // info.shape[0] for info in tensors.values())
+    return MemoryNeed(
+        weights, cache_bytes(plan, n_ctx, cache_type), scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack)
+    )
 
 
 def available_memory() -> int | None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["Commands", "Parser", "add_model", "at_least", "from_env", "model_path", "number"]
+__all__ = ["Commands", "Parser", "add_model", "add_no_pack", "at_least", "from_env", "model_path", "number"]
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -48,6 +48,17 @@ def add_model(group: argparse._ActionsContainer) -> None:
     group.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
+    )
+
+
+def add_no_pack(group: argparse._ActionsContainer) -> None:
+    """``--no-pack`` (attribute ``pack``), and llama.cpp's name for it."""
+    group.add_argument(
+        "--no-pack",
+        "--no-repack",
+        dest="pack",
+        action="store_false",
+        help="leave the weights in the file's mapping: loads at once and takes no second copy, but runs slower",
     )
 
 

@@ -63,7 +63,7 @@ class Report:
         return 8 * sum(use.nbytes for use in self.formats) / self.parameters if self.parameters else None
 
 
-def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> Report:
+def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = True) -> Report:
     """Looks at a file without loading it; ``n_ctx`` 0 takes the model's own context."""
     try:
         from llamaq import _core
@@ -72,7 +72,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> Report:
         return Report(file, _formats(file, None), (), None, missing, None, None, cache_type, default_threads())
     problem, memory, available = None, None, None
     try:
-        memory, available = _memory(file, n_ctx, cache_type)
+        memory, available = _memory(file, n_ctx, cache_type, pack)
     except (ModelError, TokenizerError) as error:
         problem = str(error)
     level = _core.chosen_isa()
@@ -82,7 +82,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> Report:
     )  # fmt: skip
 
 
-def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> tuple[MemoryNeed, int | None]:
+def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tuple[MemoryNeed, int | None]:
     from llamaq.llm import plan_of
     from llamaq.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
@@ -90,8 +90,9 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType) -> tuple[MemoryNe
     hparams, plan = plan_of(file)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
-        plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx), threads=default_threads().threads
-    )
+        plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx),
+        threads=default_threads().threads, pack=pack or not file.mapped,
+    )  # fmt: skip
     load_tokenizer(file.metadata)
     return need, available_memory()
 
@@ -213,6 +214,7 @@ def _needs(report: Report) -> list[str]:
         ("scratch", size(memory.scratch), "  at most"),
         ("total", size(memory.total), fits),
         ("available", available, ""),
+        ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),
     ]
     return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
 

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from llamaq.cli.options import Commands, Parser, add_model, at_least, from_env, model_path, number
+from llamaq.cli.options import Commands, Parser, add_model, add_no_pack, at_least, from_env, model_path, number
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import prompt_text, unescaped
@@ -145,7 +145,8 @@ def _add_sampling_options(parser: Parser) -> None:
 
 
 def _add_machine_options(parser: Parser) -> None:
-    add = parser.add_argument_group("model and machine").add_argument
+    group = parser.add_argument_group("model and machine")
+    add = group.add_argument
     add(
         "-c",
         "--ctx-size",
@@ -173,6 +174,7 @@ def _add_machine_options(parser: Parser) -> None:
         help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
     )
     add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
+    add_no_pack(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
 
 
@@ -197,7 +199,7 @@ def run(args: argparse.Namespace) -> int:
     with Bar("loading", "B", binary=True) as progress:
         llm = LLM.load(
             path, n_ctx=args.ctx_size or None, threads=max(args.threads, 0) or None, n_batch=args.batch_size,
-            cache_type=args.cache_type, pre=args.pre, progress=progress,
+            cache_type=args.cache_type, pack=args.pack, pre=args.pre, progress=progress,
         )  # fmt: skip
     with llm:
         load_seconds = time.perf_counter() - began
@@ -240,7 +242,7 @@ def _summary(llm: LLM, load_seconds: float, reason: FinishReason | None) -> None
         "ended by": _ENDS[reason],
         "context": f"{min(used, llm.n_ctx)} of {llm.n_ctx} tokens used",
         "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
-        f"scratch {size(memory.scratch)} at most",
+        f"scratch {size(memory.scratch)} at most; {size(memory.mapped)} mapped",
         "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}",
         "seed": str(llm.seed),
     }

@@ -1,0 +1,14 @@
+// Products with weights that stay in the file's mapping.
+#pragma once
+#include "engine/weights.h"
+
+namespace llamaq {
+
+// Bytes of scratch that matmul_unpacked() takes for this weight; 0 where it is not needed.
+int64_t unpacked_scratch(const KernelTable& table, const Weight& w);
+
+// What w.kernel->run(args) would give, were the weight packed. Each group of 16 rows is packed into `scratch` right
+// before its kernel reads it, so the arithmetic is the same.
+void matmul_unpacked(const Weight& w, const MatmulArgs& args, uint8_t* scratch);
+
+}  // namespace llamaq
