@@ -25,7 +25,7 @@ AS_THEY_ARE = ["IQ2_XXS", "TQ2_0", "NVFP4"]
 
 
 def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """What packing makes of GGUF rows: of each block first the numbers of two bytes, then the rest in words of four."""
+    """What packing makes of GGUF rows: of each block the numbers of two bytes, of one, then words of four."""
     fmt = formats.format_by_name(name)
     padded = np.zeros((-(-len(data) // 16) * 16, data.shape[1]), np.uint8)
     padded[: len(data)] = data
@@ -33,16 +33,17 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     dtype = formats.BLOCKS[name]
     if dtype.names is None:
         return lanes(blocks, fmt.block_bytes).ravel()
-    halves = np.zeros(fmt.block_bytes, bool)
+    width = np.full(fmt.block_bytes, 4)
     for field in dtype.names:
         base, offset = dtype.fields[field][:2]
-        halves[offset : offset + base.itemsize] = base.base.itemsize == 2
-    words = blocks[..., ~halves]
+        if base.base.itemsize == 2 or base.shape == () and base.itemsize == 1:
+            width[offset : offset + base.itemsize] = base.base.itemsize
+    halves, singles, words = blocks[..., width == 2], blocks[..., width == 1], blocks[..., width == 4]
     if "qh" in dtype.names and name.startswith("Q5_") and name != "Q5_K":
         bits = np.unpackbits(words[..., :4], axis=-1, bitorder="little").reshape(*words.shape[:-1], 8, 4)
         turned = bits.swapaxes(-1, -2).reshape(*words.shape[:-1], 32)
         words = np.concatenate([np.packbits(turned, axis=-1, bitorder="little"), words[..., 4:]], axis=-1)
-    return np.concatenate([lanes(blocks[..., halves], 2), lanes(words, 4)], axis=-1).ravel()
+    return np.concatenate([lanes(halves, 2), lanes(singles, 1), lanes(words, 4)], axis=-1).ravel()
 
 
 def lanes(parts: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@
 
 namespace llamaq {
 
-// A counter that threads wait on: they spin, then yield, then sleep.
+// A counter that threads wait on: they spin, then sleep.
 class Signal {
  public:
   uint32_t value() const { return value_.load(std::memory_order_acquire); }
