@@ -36,7 +36,7 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     width = np.full(fmt.block_bytes, 4)
     for field in dtype.names:
         base, offset = dtype.fields[field][:2]
-        if base.base.itemsize == 2 or base.shape == () and base.itemsize == 1:
+        if base.base.itemsize == 2 or (base.shape == () and base.itemsize == 1):
             width[offset : offset + base.itemsize] = base.base.itemsize
     halves, singles, words = blocks[..., width == 2], blocks[..., width == 1], blocks[..., width == 4]
     if "qh" in dtype.names and name.startswith("Q5_") and name != "Q5_K":
