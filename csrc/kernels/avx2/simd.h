@@ -45,6 +45,12 @@ inline I32 operator|(I32 a, I32 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256
 inline I32 shift_left(I32 a, int n) { return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)}; }
 inline I32 shift_right(I32 a, int n) { return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)}; }
 inline I32 shift_right_signed(I32 a, int n) { return {_mm256_srai_epi32(a.lo, n), _mm256_srai_epi32(a.hi, n)}; }
+// byte 0 to 3 of each lane, as 0 .. 255
+inline I32 byte_of(I32 a, int byte) {
+  const __m256i first = _mm256_setr_epi32(-256, -252, -248, -244, -256, -252, -248, -244);  // shuffle: byte 0, zeros
+  const __m256i pick = _mm256_add_epi32(first, _mm256_set1_epi32(byte));
+  return {_mm256_shuffle_epi8(a.lo, pick), _mm256_shuffle_epi8(a.hi, pick)};
+}
 inline I32 max(I32 a, I32 b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_epi32(a.hi, b.hi)}; }
 inline F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline I32 bits(F32 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
@@ -70,8 +76,12 @@ inline U8 operator^(U8 a, U8 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_x
 inline U8 bit_field(U8 a, int shift, uint8_t mask) {
   return U8{_mm256_srli_epi16(a.lo, shift), _mm256_srli_epi16(a.hi, shift)} & splat_u8(mask);
 }
-// byte << shift, which must fit a byte
-inline U8 shift_up(U8 a, int shift) { return {_mm256_slli_epi16(a.lo, shift), _mm256_slli_epi16(a.hi, shift)}; }
+// the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places
+inline U8 move_field(U8 a, int from, int to, int mask) {
+  const U8 moved = to > from ? U8{_mm256_slli_epi16(a.lo, to - from), _mm256_slli_epi16(a.hi, to - from)}
+                             : U8{_mm256_srli_epi16(a.lo, from - to), _mm256_srli_epi16(a.hi, from - to)};
+  return (to == from ? a : moved) & splat_u8(static_cast<uint8_t>(mask << to));
+}
 inline U8 lookup(const int8_t* table16, U8 index) {
   const __m256i table = _mm256_broadcastsi128_si256(load_half(reinterpret_cast<const uint8_t*>(table16)));
   return {_mm256_shuffle_epi8(table, index.lo), _mm256_shuffle_epi8(table, index.hi)};

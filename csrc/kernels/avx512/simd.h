@@ -41,6 +41,11 @@ inline I32 operator|(I32 a, I32 b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline I32 shift_left(I32 a, int n) { return {_mm512_slli_epi32(a.v, n)}; }
 inline I32 shift_right(I32 a, int n) { return {_mm512_srli_epi32(a.v, n)}; }
 inline I32 shift_right_signed(I32 a, int n) { return {_mm512_srai_epi32(a.v, n)}; }
+// byte 0 to 3 of each lane, as 0 .. 255
+inline I32 byte_of(I32 a, int byte) {
+  const __m512i first = _mm512_broadcast_i32x4(_mm_setr_epi32(-256, -252, -248, -244));  // shuffle: byte 0, zeros
+  return {_mm512_shuffle_epi8(a.v, _mm512_add_epi32(first, _mm512_set1_epi32(byte)))};
+}
 inline I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 bits(F32 a) { return {_mm512_castps_si512(a.v)}; }
@@ -57,8 +62,11 @@ inline U8 operator|(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline U8 operator^(U8 a, U8 b) { return {_mm512_xor_si512(a.v, b.v)}; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
 inline U8 bit_field(U8 a, int shift, uint8_t mask) { return U8{_mm512_srli_epi16(a.v, shift)} & splat_u8(mask); }
-// byte << shift, which must fit a byte
-inline U8 shift_up(U8 a, int shift) { return {_mm512_slli_epi16(a.v, shift)}; }
+// the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places
+inline U8 move_field(U8 a, int from, int to, int mask) {
+  const U8 moved = to > from ? U8{_mm512_slli_epi16(a.v, to - from)} : U8{_mm512_srli_epi16(a.v, from - to)};
+  return (to == from ? a : moved) & splat_u8(static_cast<uint8_t>(mask << to));
+}
 inline U8 lookup(const int8_t* table16, U8 index) {
   const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table16));
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), index.v)};

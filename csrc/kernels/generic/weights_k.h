@@ -2,7 +2,7 @@
 // 16 rows at once; j is a constant, so that shifts by it cost one instruction.
 
 inline I32 byte_of(const uint8_t* words, int byte) {  // byte number `byte` of each row's word sequence, as 0..255
-  return shift_right(load_i32(words + 64 * (byte / 4)), 8 * (byte % 4)) & splat_i32(255);
+  return byte_of(load_i32(words + 64 * (byte / 4)), byte % 4);
 }
 inline I32 signed_byte_of(const uint8_t* words, int byte) {
   return shift_right_signed(shift_left(load_i32(words + 64 * (byte / 4)), 24 - 8 * (byte % 4)), 24);
@@ -42,22 +42,29 @@ struct Q3_K {
     eight_times([&](auto j) {
       const auto words = [&](int i) {
         return bit_field(load_u8(quants + 64 * (8 * (j / 4) + i)), 2 * (j % 4), 3) |
-               shift_up(bit_field(load_u8(high + 64 * i), j, 1), 2);
+               move_field(load_u8(high + 64 * i), j, 2, 1);
       };
       use(j, words, Halves{d, scale(scales, 2 * j), scale(scales, 2 * j + 1)});
     });
   }
 };
 
-// Scale and minimum of block j of Q4_K and Q5_K: 6 bits each in 12 bytes.
-inline WithMinimum scale_min_k4(const uint8_t* w, const uint8_t* words, int j) {
-  const F32 d = load_f16(w), minimum = splat(0) - load_f16(w + 32);
-  const I32 low6 = splat_i32(63), low4 = splat_i32(15);
-  if (j < 4) return {d * to_f32(byte_of(words, j) & low6), minimum * to_f32(byte_of(words, j + 4) & low6)};
-  const I32 last = byte_of(words, j + 4);
-  return {d * to_f32((last & low4) | shift_left(shift_right(byte_of(words, j - 4), 6), 4)),
-          minimum * to_f32(shift_right(last, 4) | shift_left(shift_right(byte_of(words, j), 6), 4))};
-}
+// The scales and minimums of Q4_K and Q5_K: 6 bits each in 12 bytes, spread to four words of four bytes.
+struct ScalesK4 {
+  F32 d, minimum;
+  I32 scales[2], minimums[2];  // of blocks 0 to 3 and 4 to 7
+  explicit ScalesK4(const uint8_t* w) : d(load_f16(w)), minimum(splat(0) - load_f16(w + 32)) {
+    const I32 a = load_i32(w + 64), b = load_i32(w + 128), c = load_i32(w + 192);
+    const I32 low6 = splat_i32(0x3f3f3f3f), low4 = splat_i32(0x0f0f0f0f), high2 = splat_i32(0x30303030);
+    scales[0] = a & low6;
+    minimums[0] = b & low6;
+    scales[1] = (c & low4) | (shift_right(a, 2) & high2);
+    minimums[1] = (shift_right(c, 4) & low4) | (shift_right(b, 2) & high2);
+  }
+  WithMinimum of(int j) const {
+    return {d * to_f32(byte_of(scales[j / 4], j % 4)), minimum * to_f32(byte_of(minimums[j / 4], j % 4))};
+  }
+};
 
 inline U8 nibbles_k45(const uint8_t* quants, int j, int i) {
   return bit_field(load_u8(quants + 64 * (8 * (j / 2) + i)), 4 * (j % 2), 15);
@@ -69,9 +76,10 @@ struct Q4_K {
   static constexpr int kZero = 0, kLargest = 15;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
+    const ScalesK4 scales(w);
     eight_times([&](auto j) {
       const auto words = [&](int i) { return nibbles_k45(w + 256, j, i); };
-      use(j, words, scale_min_k4(w, w + 64, j));
+      use(j, words, scales.of(j));
     });
   }
 };
@@ -82,11 +90,12 @@ struct Q5_K {
   static constexpr int kZero = 0, kLargest = 31;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
+    const ScalesK4 scales(w);
     eight_times([&](auto j) {
       const auto words = [&](int i) {
-        return nibbles_k45(w + 768, j, i) | shift_up(bit_field(load_u8(w + 256 + 64 * i), j, 1), 4);
+        return nibbles_k45(w + 768, j, i) | move_field(load_u8(w + 256 + 64 * i), j, 4, 1);
       };
-      use(j, words, scale_min_k4(w, w + 64, j));
+      use(j, words, scales.of(j));
     });
   }
 };
@@ -103,7 +112,7 @@ struct Q6_K {
       const auto words = [&](int i) {
         const int half = j / 4, c = j % 4;
         const U8 l = load_u8(low + 64 * (16 * half + 8 * (c % 2) + i));
-        return bit_field(l, 4 * (c / 2), 15) | shift_up(bit_field(load_u8(high + 64 * (8 * half + i)), 2 * c, 3), 4);
+        return bit_field(l, 4 * (c / 2), 15) | move_field(load_u8(high + 64 * (8 * half + i)), 2 * c, 4, 3);
       };
       use(j, words, Halves{d, to_f32(signed_byte_of(scales, 2 * j)), to_f32(signed_byte_of(scales, 2 * j + 1))});
     });

@@ -12,7 +12,7 @@ struct FiveBits {
   U8 bits;
   template <class Index>
   U8 operator()(Index i) const {
-    return Nibbles{packed}(i) | shift_up(bit_field(bits, i, 1), 4);
+    return Nibbles{packed}(i) | move_field(bits, i, 4, 1);
   }
 };
 

@@ -57,6 +57,8 @@ inline I32 shift_right(I32 a, int n) {
   return a;
 }
 inline I32 shift_right_signed(I32 a, int n) { QUADS a.v[i] = vshlq_s32(a.v[i], vdupq_n_s32(-n)); return a; }
+// byte 0 to 3 of each lane, as 0 .. 255
+inline I32 byte_of(I32 a, int byte) { return shift_right(a, 8 * byte) & splat_i32(255); }
 inline I32 max(I32 a, I32 b) { QUADS a.v[i] = vmaxq_s32(a.v[i], b.v[i]); return a; }
 inline F32 to_f32(I32 a) { F32 r; QUADS r.v[i] = vcvtq_f32_s32(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; QUADS r.v[i] = vreinterpretq_s32_f32(a.v[i]); return r; }
@@ -79,8 +81,12 @@ inline U8 bit_field(U8 a, int shift, uint8_t mask) {
   QUADS a.v[i] = vandq_u8(vshlq_u8(a.v[i], vdupq_n_s8(static_cast<int8_t>(-shift))), vdupq_n_u8(mask));
   return a;
 }
-// byte << shift, which must fit a byte
-inline U8 shift_up(U8 a, int shift) { QUADS a.v[i] = vshlq_u8(a.v[i], vdupq_n_s8(static_cast<int8_t>(shift))); return a; }
+// the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places
+inline U8 move_field(U8 a, int from, int to, int mask) {
+  const int8x16_t shift = vdupq_n_s8(static_cast<int8_t>(to - from));
+  QUADS a.v[i] = vandq_u8(vshlq_u8(a.v[i], shift), vdupq_n_u8(static_cast<uint8_t>(mask << to)));
+  return a;
+}
 inline U8 lookup(const int8_t* table16, U8 index) {
   const uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(table16));
   QUADS index.v[i] = vqtbl1q_u8(table, index.v[i]);

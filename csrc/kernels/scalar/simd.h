@@ -37,6 +37,8 @@ inline I32 operator|(I32 a, I32 b) { LANES a.v[i] |= b.v[i]; return a; }
 inline I32 shift_left(I32 a, int n) { LANES a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n); return a; }
 inline I32 shift_right(I32 a, int n) { LANES a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) >> n); return a; }
 inline I32 shift_right_signed(I32 a, int n) { LANES a.v[i] >>= n; return a; }
+// byte 0 to 3 of each lane, as 0 .. 255
+inline I32 byte_of(I32 a, int byte) { return shift_right(a, 8 * byte) & splat_i32(255); }
 inline I32 max(I32 a, I32 b) { LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 inline F32 to_f32(I32 a) { F32 r; LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; memcpy(r.v, a.v, 64); return r; }
@@ -61,8 +63,11 @@ inline U8 operator&(U8 a, U8 b) { BYTES a.v[i] &= b.v[i]; return a; }
 inline U8 operator|(U8 a, U8 b) { BYTES a.v[i] |= b.v[i]; return a; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits
 inline U8 bit_field(U8 a, int shift, uint8_t mask) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> shift & mask); return a; }
-// byte << shift, which must fit a byte
-inline U8 shift_up(U8 a, int shift) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] << shift); return a; }
+// the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places
+inline U8 move_field(U8 a, int from, int to, int mask) {
+  BYTES a.v[i] = static_cast<uint8_t>((a.v[i] >> from & mask) << to);
+  return a;
+}
 inline U8 lookup(const int8_t* table16, U8 index) { BYTES index.v[i] = static_cast<uint8_t>(table16[index.v[i] & 15]); return index; }
 
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; weights 0 .. 127
