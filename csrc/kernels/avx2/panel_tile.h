@@ -66,7 +66,7 @@ template <class W>
 inline void tile_block(const Panel<Scaled>& p, const QuantBlock* x, F32* acc) {
   const F32 scale = load(p.scales[0]);
   each_row(whole_tile<W::kZero>(p.words, x),
-           [&](int m, Sum s) { acc[m] = fma(to_f32(total(s)), scale * splat(x[m].d), acc[m]); });
+           [&](int m, Sum s) { acc[m] = fma(to_f32(total(s)), block_scale(scale, x[m]), acc[m]); });
 }
 
 template <class W>
@@ -76,7 +76,7 @@ inline void tile_block(const Panel<WithMinimum>& p, const QuantBlock* x, F32* ac
   each_row(whole_tile<kZero>(p.words, x), [&](int m, Sum s) {
     const I32 isum = kZero ? total(s) - splat_i32(x[m].zero16) : total(s);
     const F32 with_minimum = fma(scales.minimum, splat(x[m].d_sum), acc[m]);
-    acc[m] = fma(to_f32(isum), scales.scale * splat(x[m].d), with_minimum);
+    acc[m] = fma(to_f32(isum), block_scale(scales.scale, x[m]), with_minimum);
   });
 }
 
@@ -88,8 +88,9 @@ inline void tile_halves(const uint8_t (*words)[64], F32 scale, F32 half0, F32 ha
   each_row(s, [&](int m, Sum sum) { isum[m] = half0 * to_f32(total(sum)); });
   s = start_tile<W::kZero>(x, 1);
   add_half(s, words, x, 1);
-  each_row(
-      s, [&](int m, Sum sum) { acc[m] = fma(fma(half1, to_f32(total(sum)), isum[m]), scale * splat(x[m].d), acc[m]); });
+  each_row(s, [&](int m, Sum sum) {
+    acc[m] = fma(fma(half1, to_f32(total(sum)), isum[m]), block_scale(scale, x[m]), acc[m]);
+  });
 }
 
 template <class W>

@@ -71,14 +71,15 @@ inline void each_row(const FourSums& s, const F& f) {
 
 template <class W>
 inline void four_rows(const TileWords& w, const Scaled& p, const QuantBlock* x, F32* acc) {
-  each_row(whole_four<W::kZero>(w, x), [&](int m, I32 s) { acc[m] = fma(to_f32(s), p.scale * splat(x[m].d), acc[m]); });
+  each_row(whole_four<W::kZero>(w, x),
+           [&](int m, I32 s) { acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), acc[m]); });
 }
 
 template <class W>
 inline void four_rows(const TileWords& w, const WithMinimum& p, const QuantBlock* x, F32* acc) {
   each_row(whole_four<0>(w, x), [&](int m, I32 s) {
     const F32 with_minimum = fma(p.minimum, splat(x[m].d_sum), acc[m]);
-    acc[m] = fma(to_f32(s), p.scale * splat(x[m].d), with_minimum);
+    acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), with_minimum);
   });
 }
 
@@ -87,7 +88,7 @@ inline void four_halves(const TileWords& w, F32 scale, F32 half0, F32 half1, con
   F32 isum[4];
   each_row(half_four<W::kZero>(w, x, 0), [&](int m, I32 s) { isum[m] = half0 * to_f32(s); });
   each_row(half_four<W::kZero>(w, x, 1),
-           [&](int m, I32 s) { acc[m] = fma(fma(half1, to_f32(s), isum[m]), scale * splat(x[m].d), acc[m]); });
+           [&](int m, I32 s) { acc[m] = fma(fma(half1, to_f32(s), isum[m]), block_scale(scale, x[m]), acc[m]); });
 }
 
 template <class W>
