@@ -14,7 +14,7 @@ from llamaq import _core
 from llamaq.errors import ISAError
 
 BUILT = {
-    "x86_64": ["scalar", "avx2", "avxvnni", "avx512"],
+    "x86_64": ["scalar", "avx2", "avxvnni", "avx512", "amx"],
     "aarch64": ["scalar", "neon", "neon_dotprod", "neon_i8mm"],
 }
 AVX2, AVX_VNNI, AVX512, AMX = 1 << 0, 1 << 2, 1 << 3, 1 << 4  # feature bits of csrc/cpu/features.h

@@ -19,6 +19,9 @@ static const KernelTable* const kTables[] = {
 #if defined(LLAMAQ_AVX512)
     &llamaq_table_avx512,
 #endif
+#if defined(LLAMAQ_AMX)
+    &llamaq_table_amx,
+#endif
 #if defined(LLAMAQ_NEON)
     &llamaq_table_neon,
 #endif

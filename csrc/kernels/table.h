@@ -130,6 +130,7 @@ extern const KernelTable llamaq_table_scalar;
 extern const KernelTable llamaq_table_avx2;
 extern const KernelTable llamaq_table_avxvnni;
 extern const KernelTable llamaq_table_avx512;
+extern const KernelTable llamaq_table_amx;
 extern const KernelTable llamaq_table_neon;
 extern const KernelTable llamaq_table_neon_dotprod;
 extern const KernelTable llamaq_table_neon_i8mm;

@@ -14,6 +14,7 @@ namespace {
 #include "kernels/generic/half.h"
 #include "kernels/avx512/simd.h"
 #include "kernels/generic/sums_u8.h"
+#include "kernels/generic/panel_words_u8.h"
 #include "kernels/generic/formats.h"
 #include "kernels/avx512/panel_tile.h"
 #include "kernels/generic/level.h"

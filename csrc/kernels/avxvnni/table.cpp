@@ -15,6 +15,7 @@ namespace {
 #include "kernels/avxvnni/dot.h"
 #include "kernels/avx2/simd.h"
 #include "kernels/generic/sums_u8.h"
+#include "kernels/generic/panel_words_u8.h"
 #include "kernels/generic/formats.h"
 #include "kernels/generic/panel_tile.h"
 #include "kernels/generic/level.h"

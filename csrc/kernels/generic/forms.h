@@ -51,6 +51,18 @@ inline void whole_sums(const Words& words, const QuantBlock* x, I32* totals) {
   for (int m = 0; m < M; ++m) totals[m] = total(sum[m]);
 }
 
+// the same over half of the block
+template <int kZero, int M, class Words>
+inline void half_sums(const Words& words, const QuantBlock* x, int half, I32* totals) {
+  Sum sum[M];
+  for (int m = 0; m < M; ++m) sum[m] = start<kZero>(x[m], half);
+  for (int i = 4 * half; i < 4 * half + 4; ++i) {
+    const U8 w = words(i);
+    for (int m = 0; m < M; ++m) sum[m] = dot(sum[m], w, x[m].q + 4 * i);
+  }
+  for (int m = 0; m < M; ++m) totals[m] = total(sum[m]);
+}
+
 template <int M>
 inline void add_scaled(F32 scale, const I32* totals, const QuantBlock* x, F32* acc) {
   for (int m = 0; m < M; ++m) acc[m] = fma(to_f32(totals[m]), block_scale(scale, x[m]), acc[m]);
@@ -82,13 +94,9 @@ inline void add_halves(const Words& words, F32 scale, F32 half0, F32 half1, cons
   F32 isum[M];
   for (int m = 0; m < M; ++m) isum[m] = splat(0);
   for (int half = 0; half < 2; ++half) {
-    Sum sum[M];
-    for (int m = 0; m < M; ++m) sum[m] = start<W::kZero>(x[m], half);
-    for (int i = 4 * half; i < 4 * half + 4; ++i) {
-      const U8 w = words(i);
-      for (int m = 0; m < M; ++m) sum[m] = dot(sum[m], w, x[m].q + 4 * i);
-    }
-    for (int m = 0; m < M; ++m) isum[m] = fma(half ? half1 : half0, to_f32(total(sum[m])), isum[m]);
+    I32 totals[M];
+    half_sums<W::kZero, M>(words, x, half, totals);
+    for (int m = 0; m < M; ++m) isum[m] = fma(half ? half1 : half0, to_f32(totals[m]), isum[m]);
   }
   for (int m = 0; m < M; ++m) acc[m] = fma(isum[m], block_scale(scale, x[m]), acc[m]);
 }

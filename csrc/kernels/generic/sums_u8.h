@@ -26,11 +26,3 @@ inline I32 total(Sum s) { return s.v; }
 inline SignedSum start_signed(const QuantBlock& a) { return {splat_i32(8 * a.zero16)}; }
 inline SignedSum dot(SignedSum s, U8 w, const int8_t* a) { return {dot4(s.v, w ^ splat_u8(128), a)}; }
 inline I32 total(SignedSum s) { return s.v; }
-
-constexpr int kPanelSigned = 128;  // what signed weights become in a panel
-
-// A word as panels hold it.
-template <int kZero>
-inline U8 panel_word(U8 w) {
-  return kZero == kSigned ? w ^ splat_u8(128) : w;
-}

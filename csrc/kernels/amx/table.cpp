@@ -1,0 +1,51 @@
+// The amx level: AVX-512, and tile products wherever two or more rows of x are multiplied.
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "cpu/features.h"
+#include "kernels/table.h"
+
+namespace llamaq {
+namespace amx {
+namespace {
+#include "kernels/generic/constant.h"
+#include "kernels/generic/half.h"
+#include "kernels/avx512/simd.h"
+#include "kernels/generic/sums_u8.h"
+#include "kernels/amx/panel_words.h"
+#include "kernels/generic/formats.h"
+#include "kernels/amx/tiles.h"
+#include "kernels/amx/panel_tile.h"
+#include "kernels/generic/level.h"
+
+// Tiles are configured for the time of a call; one for a single row uses none.
+template <class W>
+inline void matmul_tiles(const MatmulArgs& a) {
+  if (a.m < 2) return matmul_quantized<W>(a);
+  configure_tiles(kShapes<kParts<typename W::Form>>);
+  matmul_quantized<W>(a);
+  release_tiles();
+}
+
+constexpr KernelTable make_amx_table(uint32_t needs) {
+  KernelTable t = make_table("amx", needs);
+#define X(format)                                                        \
+  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16"; \
+  t.matmul[static_cast<int>(Format::format)].run = matmul_tiles<format>;
+  LLAMAQ_QUANTIZED_LIST(X)
+#undef X
+  return t;
+}
+}  // namespace
+}  // namespace amx
+
+#if defined(LLAMAQ_EMULATE)
+constexpr uint32_t kNeeded = kAvx512;
+#else
+constexpr uint32_t kNeeded = kAvx512 | kAmx;
+#endif
+extern "C" const KernelTable llamaq_table_amx = amx::make_amx_table(kNeeded);
+
+}  // namespace llamaq

@@ -1,0 +1,86 @@
+// The tile registers of AMX by number: up to 16 rows of 64 bytes, in the shapes of the last configuration.
+//
+// The instructions stand in assembly that names the memory it reads or writes: the headers of gcc up to 13 take the
+// configuration for eight bytes, and let stores move past the tile loads that need them.
+
+struct alignas(64) TileShapes {
+  uint8_t palette, start_row, reserved[14];
+  uint16_t row_bytes[16];
+  uint8_t rows[16];
+};
+using TileSums = int32_t[16][16];  // of up to 16 rows of x and 16 weight rows
+static_assert(sizeof(TileShapes) == 64, "ldtilecfg reads 64 bytes");
+
+#if !defined(LLAMAQ_EMULATE)
+
+inline void configure_tiles(const TileShapes& shapes) { asm volatile("ldtilecfg %0" ::"m"(shapes)); }
+inline void release_tiles() { asm volatile("tilerelease"); }
+
+template <int kTile>
+inline void zero_tile() {
+  asm volatile("tilezero %%tmm%c0" ::"i"(kTile));
+}
+// rows lie `stride` bytes apart in `memory`
+template <int kTile, class Memory>
+inline void load_tile(const int8_t* rows, int64_t stride, const Memory& memory) {
+  asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(stride), "i"(kTile), "m"(memory));
+}
+template <int kTile>
+inline void store_tile(TileSums& sums) {
+  asm volatile("tilestored %%tmm%c3, (%1,%2,1)" : "=m"(sums) : "r"(&sums), "r"(int64_t{64}), "i"(kTile));
+}
+// sums[m][n] += products of signed bytes 4k .. 4k+3 of a's row m and of word n in b's row k, over all k
+template <int kSums, int kA, int kB>
+inline void add_tile_product() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
+}
+
+#else  // For tests: the same operations on arrays, as strict about shapes as the CPU.
+
+struct SoftwareTile {
+  int8_t rows[16][64];
+};
+static thread_local TileShapes tile_shapes;
+static thread_local SoftwareTile software_tiles[8];
+
+inline void configure_tiles(const TileShapes& shapes) {
+  if (shapes.palette != 1) __builtin_trap();
+  tile_shapes = shapes;
+}
+inline void release_tiles() { memset(&tile_shapes, 0, sizeof tile_shapes); }
+
+inline SoftwareTile& software_tile(int tile) {
+  if (tile_shapes.palette != 1 || tile_shapes.rows[tile] == 0) __builtin_trap();
+  return software_tiles[tile];
+}
+template <int kTile>
+inline void zero_tile() {
+  memset(&software_tile(kTile), 0, sizeof(SoftwareTile));
+}
+template <int kTile, class Memory>
+inline void load_tile(const int8_t* rows, int64_t stride, const Memory&) {
+  zero_tile<kTile>();
+  for (int i = 0; i < tile_shapes.rows[kTile]; ++i)
+    memcpy(software_tile(kTile).rows[i], rows + i * stride, tile_shapes.row_bytes[kTile]);
+}
+template <int kTile>
+inline void store_tile(TileSums& sums) {
+  for (int i = 0; i < tile_shapes.rows[kTile]; ++i)
+    memcpy(sums[i], software_tile(kTile).rows[i], tile_shapes.row_bytes[kTile]);
+}
+template <int kSums, int kA, int kB>
+inline void add_tile_product() {
+  const TileShapes& s = tile_shapes;
+  SoftwareTile &sums = software_tile(kSums), &a = software_tile(kA), &b = software_tile(kB);
+  const bool fits = s.rows[kSums] == s.rows[kA] && s.row_bytes[kSums] == s.row_bytes[kB];
+  if (!fits || s.row_bytes[kA] != 4 * s.rows[kB]) __builtin_trap();
+  for (int m = 0; m < s.rows[kSums]; ++m)
+    for (int n = 0; n < s.row_bytes[kSums]; n += 4) {
+      int32_t sum;
+      memcpy(&sum, sums.rows[m] + n, 4);
+      for (int k = 0; k < s.row_bytes[kA]; ++k) sum += a.rows[m][k] * b.rows[k / 4][n + k % 4];
+      memcpy(sums.rows[m] + n, &sum, 4);
+    }
+}
+
+#endif
