@@ -20,7 +20,7 @@ TIERS = [
     {"errors", "step", "arithmetic", "topology"},
     {"formats"},
     {"gguf", "tokenizer", "graph", "models", "kv_cache", "reference"},
-    {"engine", "memory", "sampling"},
+    {"engine", "memory", "sampling", "probe", "bench"},
     {"generate"},
     {"llm"},
     {"cli"},
@@ -39,7 +39,7 @@ WITHOUT_COMPILER = [
     "tokenizer",
     "topology",
 ]
-USES_CORE = {"engine", "kv_cache", "llm", "sampling", "cli.report"}
+USES_CORE = {"bench", "probe", "engine", "kv_cache", "llm", "sampling", "cli.report"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

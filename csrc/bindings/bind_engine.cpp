@@ -2,6 +2,7 @@
 #include "bindings/bind.h"
 #include "engine/cache_pages.h"
 #include "engine/executor.h"
+#include "engine/probe.h"
 #include "kernels/dispatch.h"
 
 namespace llamaq {
@@ -135,8 +136,20 @@ static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py
   return out;
 }
 
+static py::tuple probe_machine(ThreadTeam& team, int64_t bytes, const std::string& isa) {
+  const KernelTable& kernels = kernel_table(isa.c_str());
+  MachineLimits limits;
+  {
+    py::gil_scoped_release unlocked;
+    limits = probe(kernels, team, bytes);
+  }
+  return py::make_tuple(limits.read_bytes, limits.int8_ops);
+}
+
 void bind_engine(py::module_& m) {
   using py::arg;
+  m.def("probe", &probe_machine, arg("team"), arg("bytes"), arg("isa") = "",
+        "Bytes that all threads read and int8 operations that they do in a second, at best (engine/probe.h).");
   py::class_<ThreadTeam>(m, "ThreadTeam")
       .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
       .def_property_readonly("size", &ThreadTeam::size)

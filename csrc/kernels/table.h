@@ -123,6 +123,9 @@ struct KernelTable {
   void (*merge_attention)(const MergeArgs&);
   int64_t (*attention_scratch)(int queries, int head_dim, int value_dim);  // floats
   int64_t (*attention_states)(int queries, int value_dim);                 // floats
+  // For the probe of the machine (generic/probe.h).
+  int32_t (*read_bytes)(const uint8_t* data, int64_t n);
+  int64_t (*int8_peak)(int64_t rounds, const uint8_t* data, int32_t* sum);
 };
 
 extern "C" {

@@ -18,6 +18,7 @@ namespace {
 #include "kernels/generic/formats.h"
 #include "kernels/amx/tiles.h"
 #include "kernels/amx/panel_tile.h"
+#include "kernels/amx/peak.h"
 #include "kernels/generic/level.h"
 
 // Tiles are configured for the time of a call; one for a single row uses none.
@@ -36,6 +37,7 @@ constexpr KernelTable make_amx_table(uint32_t needs) {
   t.matmul[static_cast<int>(Format::format)].run = matmul_tiles<format>;
   LLAMAQ_QUANTIZED_LIST(X)
 #undef X
+  t.int8_peak = tile_peak;
   return t;
 }
 }  // namespace

@@ -17,6 +17,7 @@ namespace {
 #include "kernels/avx2/sums_i16.h"
 #include "kernels/generic/formats.h"
 #include "kernels/avx2/panel_tile.h"
+#include "kernels/avx2/peak.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avx2

@@ -17,6 +17,7 @@ namespace {
 #include "kernels/generic/panel_words_u8.h"
 #include "kernels/generic/formats.h"
 #include "kernels/avx512/panel_tile.h"
+#include "kernels/avx512/peak.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avx512

@@ -41,5 +41,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.merge_attention = merge_attention;
   t.attention_scratch = attention_scratch;
   t.attention_states = attention_states;
+  t.read_bytes = read_bytes;
+  t.int8_peak = int8_peak;
   return t;
 }

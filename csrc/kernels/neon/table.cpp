@@ -17,6 +17,7 @@ namespace {
 #include "kernels/generic/sums_i32.h"
 #include "kernels/generic/formats.h"
 #include "kernels/generic/panel_tile.h"
+#include "kernels/neon/peak.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace neon

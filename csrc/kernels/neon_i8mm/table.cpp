@@ -17,6 +17,7 @@ namespace {
 #include "kernels/generic/sums_i32.h"
 #include "kernels/generic/formats.h"
 #include "kernels/neon_i8mm/panel_tile.h"
+#include "kernels/neon_i8mm/peak.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace neon_i8mm

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from llamaq import __version__
+from llamaq.cli.bench import add_bench
 from llamaq.cli.info import add_info
 from llamaq.cli.options import Parser
 from llamaq.cli.run import INTERRUPTED, add_run
@@ -61,7 +62,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_run, add_info, add_tokenize):
+    for add in (add_run, add_info, add_tokenize, add_bench):
         add(commands)
     return parser
 

@@ -7,7 +7,17 @@ import os
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
-__all__ = ["Commands", "Parser", "add_model", "add_no_pack", "at_least", "from_env", "model_path", "number"]
+__all__ = [
+    "Commands",
+    "Parser",
+    "add_model",
+    "add_no_pack",
+    "at_least",
+    "from_env",
+    "model_path",
+    "number",
+    "threads_default",
+]
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
@@ -102,3 +112,9 @@ def number(text: str) -> float:
 def from_env(name: str, default: str) -> str:
     """An option's default: the environment variable where it is not empty; argparse parses it as an argument."""
     return os.environ.get(name) or default
+
+
+def threads_default() -> str:
+    """The default of ``--threads``."""
+    openmp = os.environ.get("OMP_NUM_THREADS", "")  # people expect it to hold; a list for nested levels does not
+    return from_env("LLAMA_ARG_THREADS", openmp if openmp.isdecimal() else "-1")

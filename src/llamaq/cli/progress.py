@@ -1,12 +1,13 @@
-"""Progress bars, for people only: on stderr, and only where that is a terminal."""
+"""Progress, for people only: on stderr, and only where that is a terminal."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Bar"]
+__all__ = ["Bar", "Status"]
 
 
 class Bar:
@@ -58,3 +59,25 @@ class Bar:
             leave=False,
             file=sys.stderr,
         )
+
+
+class Status:
+    """A line that says what is going on, until it is cleared."""
+
+    def show(self, text: str) -> None:
+        """Puts the text in place of what was shown before."""
+        if sys.stderr is not None and sys.stderr.isatty():
+            # Short of the line's end: the ^C that a terminal echoes must not begin a new line.
+            print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 4]}", end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Takes it off the screen."""
+        self.show("")
+
+    def __enter__(self) -> Status:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.clear()

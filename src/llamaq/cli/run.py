@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from llamaq.cli.options import Commands, Parser, add_model, add_no_pack, at_least, from_env, model_path, number
+from llamaq.cli.options import (
+    Commands,
+    Parser,
+    add_model,
+    add_no_pack,
+    at_least,
+    from_env,
+    model_path,
+    number,
+    threads_default,
+)
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import prompt_text, unescaped
@@ -161,7 +170,7 @@ def _add_machine_options(parser: Parser) -> None:
         "--threads",
         metavar="N",
         type=at_least(-1),
-        default=_threads(),
+        default=threads_default(),
         help="-1: one for each performance core that this process may use "
         "(default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
     )
@@ -176,11 +185,6 @@ def _add_machine_options(parser: Parser) -> None:
     add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
     add_no_pack(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
-
-
-def _threads() -> str:
-    openmp = os.environ.get("OMP_NUM_THREADS", "")  # people expect it to hold; a list for nested levels does not
-    return from_env("LLAMA_ARG_THREADS", openmp if openmp.isdecimal() else "-1")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -1,0 +1,68 @@
+#include "engine/probe.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/error.h"
+#include "engine/buffer.h"
+
+namespace llamaq {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kPiece = int64_t{2} << 20;  // bytes that a thread reads before it asks for more: a huge page
+constexpr int64_t kWords = kPiece / 4;
+
+// Least seconds of up to `passes` runs (fewer once a second is spent) of a job in which workers take `chunks` chunks,
+// from the moment all are awake.
+template <class Chunk>
+static double best_seconds(ThreadTeam& team, int passes, int chunks, const Chunk& chunk) {
+  double best = 1e30;
+  const Clock::time_point end = Clock::now() + std::chrono::seconds(1);
+  for (int pass = 0; pass == 0 || (pass < passes && Clock::now() < end); ++pass) {
+    Clock::time_point began;
+    team.run([&](Worker& worker) {
+      worker.sync();
+      if (worker.id() == 0) began = Clock::now();
+      for (int c; (c = worker.next_chunk(chunks)) >= 0;) chunk(c);
+    });
+    best = std::min(best, std::chrono::duration<double>(Clock::now() - began).count());
+  }
+  return best;
+}
+
+static double read_bandwidth(const KernelTable& kernels, ThreadTeam& team, int64_t bytes) {
+  const int pieces = static_cast<int>(std::max<int64_t>(1, bytes / kPiece));
+  const Buffer buffer(pieces * kPiece + 8192);  // the stream prefetches a little beyond its end
+  // Written by the threads that will read it, or all pages would be the system's one page of zeros.
+  best_seconds(team, 1, pieces, [&](int c) { std::fill_n(buffer.as<int32_t>() + c * kWords, kWords, 1); });
+  std::atomic<bool> whole{true};
+  const double seconds = best_seconds(team, 8, pieces, [&](int c) {
+    if (kernels.read_bytes(buffer.data() + c * kPiece, kPiece) != kWords) whole = false;
+  });
+  if (!whole) throw Error("the probe read other bytes than it wrote");
+  return static_cast<double>(pieces * kPiece) / seconds;
+}
+
+static double int8_peak(const KernelTable& kernels, ThreadTeam& team) {
+  uint8_t data[1024];
+  for (int i = 0; i < 1024; ++i) data[i] = static_cast<uint8_t>(i * 7 % 16);
+  std::atomic<int32_t> kept{0};
+  std::atomic<int64_t> ops{0};
+  int64_t rounds = 16;
+  const auto chunk = [&](int) {
+    int32_t sum;
+    ops.store(kernels.int8_peak(rounds, data, &sum), std::memory_order_relaxed);
+    kept.fetch_xor(sum, std::memory_order_relaxed);
+  };
+  constexpr double kChunkSeconds = 2e-4;
+  while (rounds < 1 << 17 && best_seconds(team, 1, 1, chunk) < kChunkSeconds) rounds *= 2;
+  const int chunks = 64 * team.size();
+  return static_cast<double>(chunks * ops) / best_seconds(team, 8, chunks, chunk);
+}
+
+MachineLimits probe(const KernelTable& kernels, ThreadTeam& team, int64_t bytes) {
+  return {read_bandwidth(kernels, team, bytes), int8_peak(kernels, team)};
+}
+
+}  // namespace llamaq

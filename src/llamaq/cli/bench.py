@@ -1,0 +1,132 @@
+"""``llamaq bench``: how fast a model runs here, with llama-bench's options and columns."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import sys
+import time
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from functools import cache
+from typing import TYPE_CHECKING
+
+from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
+from llamaq.cli.options import Commands, Parser, threads_default
+from llamaq.cli.progress import Bar, Status
+
+if TYPE_CHECKING:
+    from llamaq.bench import Workload
+    from llamaq.cli.bench_output import Model, Record, Settings
+    from llamaq.probe import MachineLimits
+
+__all__ = ["add_bench"]
+
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+
+def add_bench(commands: Commands) -> None:
+    """Adds ``bench`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "bench",
+        help="measure how fast a model runs",
+        usage="llamaq bench MODEL... [options]",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=bench, parser=parser)
+    add_options(parser)
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Runs the command; 130 after Ctrl-C."""
+    paths, tests = model_paths(args), workloads(args)
+    settings = _settings(args)
+    from llamaq.cli.bench_output import OUTPUTS, Model
+
+    with contextlib.ExitStack() as stack:
+        models = [stack.enter_context(Model.open(path)) for path in paths]
+        output = stack.enter_context(OUTPUTS[args.output](models, settings))
+        status = stack.enter_context(Status())
+        try:
+            for model, setting in itertools.product(models, settings):
+                for record in _records(model, setting, tests, args, status):
+                    status.clear()
+                    output.add(record)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> list[Settings]:
+    """Every combination of the settings that a model is loaded with."""
+    from llamaq.cli.bench_output import Settings
+    from llamaq.kv_cache import CACHE_TYPES
+    from llamaq.topology import default_threads
+
+    keys, values = args.cache_type_k or ["f16"], args.cache_type_v or args.cache_type_k or ["f16"]
+    if keys != values:
+        args.parser.error(f"the cache has one type of numbers, not {','.join(keys)} and {','.join(values)}")
+    for kind in keys:
+        if kind not in CACHE_TYPES:
+            args.parser.error(f"-ctk and -ctv: expected one of {', '.join(CACHE_TYPES)}, got {kind!r}")
+    threads = [n if n > 0 else default_threads().threads for n in args.threads or [int(threads_default())]]
+    batches, steps = args.batch_size or [2048], args.ubatch_size or [512]
+    return [Settings(*each) for each in itertools.product(threads, batches, steps, keys)]
+
+
+def _records(
+    model: Model, settings: Settings, tests: list[Workload], args: argparse.Namespace, status: Status
+) -> Iterator[Record]:
+    """Loads the model and measures, one test after the other."""
+    from llamaq.bench import seconds, work_of
+    from llamaq.cli.bench_output import make_record
+    from llamaq.engine import Engine
+    from llamaq.errors import InsufficientMemoryError
+    from llamaq.memory import check_memory, memory_need
+
+    status.show("measuring the machine")
+    limits = _limits(settings.n_threads)
+    rows = max(settings.rows, *(test.n_parallel for test in tests))
+    check_memory(
+        memory_need(model.plan, model.file.tensors, 0, cache_type=settings.cache_type, max_rows=rows,
+                    threads=settings.n_threads)
+    )  # fmt: skip
+    with Bar("loading", "B", binary=True) as progress:
+        status.clear()
+        engine = Engine(model.plan, model.file, threads=settings.n_threads, max_rows=rows, progress=progress)
+    for number, test in enumerate(tests, 1):
+        runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
+        label = f"{model.path.name}: {test} ({number} of {len(tests)})"
+        began, samples, stopped = datetime.now(timezone.utc), [], False
+        try:
+            for sample in _enough(runs, args.repetitions):
+                samples.append(sample)
+                status.show(f"{label}, {len(samples)} runs, {test.tokens / sample:.1f} t/s")
+        except InsufficientMemoryError as error:
+            status.clear()
+            print(f"llamaq: left out: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            stopped = True
+        if samples:
+            work = work_of(test, model.plan, model.file.tensors, settings.rows, settings.cache_type)
+            yield make_record(model, settings, test, samples, began, limits, work)
+        if stopped:
+            raise KeyboardInterrupt
+
+
+def _enough(runs: Iterator[float], repetitions: int | None) -> Iterator[float]:
+    """As many runs as are wanted, or as patience allows."""
+    began = time.perf_counter()
+    for count, sample in enumerate(itertools.islice(runs, repetitions or MOST_RUNS), 1):
+        yield sample
+        if repetitions is None and count >= LEAST_RUNS and time.perf_counter() - began > PATIENCE:
+            return
+
+
+@cache
+def _limits(threads: int) -> MachineLimits:
+    from llamaq.probe import probe
+
+    return probe(threads)

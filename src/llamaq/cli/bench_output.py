@@ -1,0 +1,250 @@
+"""What ``llamaq bench`` found: records with llama-bench's field names, written as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from llamaq import __version__
+from llamaq.bench import Work, Workload
+from llamaq.cli.output import size, write
+from llamaq.gguf import GGUFFile
+from llamaq.graph import Plan
+from llamaq.kv_cache import CacheType
+from llamaq.llm import plan_of
+from llamaq.probe import MachineLimits, cpu_name
+
+__all__ = ["OUTPUTS", "Model", "Output", "Record", "Settings", "make_record"]
+
+Record: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a model is loaded with."""
+
+    n_threads: int
+    n_batch: int
+    n_ubatch: int
+    cache_type: CacheType
+
+    @property
+    def rows(self) -> int:
+        """Tokens of a prompt that one step reads."""
+        return min(self.n_batch, self.n_ubatch)
+
+
+@dataclass(frozen=True)
+class Model:
+    """An open model file and its plan."""
+
+    path: Path
+    file: GGUFFile
+    plan: Plan
+
+    @classmethod
+    def open(cls, path: str) -> Model:
+        """Raises ``GGUFError`` and ``ModelError`` for files that cannot be run."""
+        file = GGUFFile.open(path)
+        try:
+            return cls(Path(path), file, plan_of(file)[1])
+        except BaseException:
+            file.close()
+            raise
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.file.close()
+
+    @property
+    def parameters(self) -> int:
+        return sum(info.n_elements for info in self.file.tensors.values())
+
+    @property
+    def nbytes(self) -> int:
+        return sum(info.nbytes for info in self.file.tensors.values())
+
+    @property
+    def kind(self) -> str:
+        """Architecture, size and the format of most weights: ``llama 1.24B Q4_0``."""
+        formats: Counter[str] = Counter()
+        for info in self.file.tensors.values():
+            formats[info.format.name] += info.n_elements
+        architecture = self.file.metadata.get("general.architecture")
+        return f"{architecture} {_count(self.parameters).replace(' ', '')} {formats.most_common(1)[0][0]}"
+
+
+def make_record(
+    model: Model, settings: Settings, test: Workload, samples: Sequence[float], began: datetime,
+    limits: MachineLimits, work: Work,
+) -> Record:  # fmt: skip
+    """One row of the result. Percentages are null where the test has no such work."""
+    seconds = statistics.mean(samples)
+    rates = [test.tokens / sample for sample in samples]
+    several = len(samples) > 1
+    return {
+        "build_commit": f"llamaq-{__version__}",
+        "cpu_info": cpu_name(),
+        "backends": "CPU",
+        "level": limits.level,
+        "model_filename": str(model.path),
+        "model_type": model.kind,
+        "model_size": model.nbytes,
+        "model_n_params": model.parameters,
+        "n_batch": settings.n_batch,
+        "n_ubatch": settings.n_ubatch,
+        "n_threads": settings.n_threads,
+        "type_k": settings.cache_type,
+        "type_v": settings.cache_type,
+        "n_prompt": test.n_prompt,
+        "n_gen": test.n_gen,
+        "n_depth": test.n_depth,
+        "n_parallel": test.n_parallel,
+        "test_time": f"{began:%Y-%m-%dT%H:%M:%SZ}",
+        "avg_ns": round(1e9 * seconds),
+        "stddev_ns": round(1e9 * statistics.stdev(samples)) if several else 0,
+        "avg_ts": round(statistics.mean(rates), 6),
+        "stddev_ts": round(statistics.stdev(rates), 6) if several else 0.0,
+        "read_bandwidth_gbps": round(limits.read_bandwidth / 1e9, 3),
+        "percent_of_bandwidth": round(100 * work.nbytes / seconds / limits.read_bandwidth, 2),
+        "int8_peak_gops": round(limits.int8_peak / 1e9, 3),
+        "percent_of_int8_peak": round(100 * work.int8_ops / seconds / limits.int8_peak, 2) if work.int8_ops else None,
+        "samples_ns": [round(1e9 * sample) for sample in samples],
+        "samples_ts": [round(rate, 6) for rate in rates],
+    }
+
+
+class Output:
+    """Writes records as they come; a context manager, whose end is written whatever happens."""
+
+    def __init__(self, models: Sequence[Model], settings: Sequence[Settings]) -> None:
+        self._models, self._settings = models, settings
+        self._count = 0
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not isinstance(error, OSError):  # stdout is gone
+            write(self.end())
+
+    def add(self, record: Record) -> None:
+        """Writes one record."""
+        write(self.text(record, first=self._count == 0))
+        self._count += 1
+
+    def text(self, record: Record, *, first: bool) -> str:
+        """The record as text."""
+        raise NotImplementedError
+
+    def end(self) -> str:
+        """What follows the last record."""
+        return ""
+
+
+class JsonLines(Output):
+    """A JSON object a line."""
+
+    def text(self, record: Record, *, first: bool) -> str:
+        return json.dumps(record) + "\n"
+
+
+class Json(Output):
+    """A JSON array."""
+
+    def text(self, record: Record, *, first: bool) -> str:
+        items = ",\n".join(f"    {json.dumps(key)}: {json.dumps(value)}" for key, value in record.items())
+        return ("[\n" if first else ",\n") + "  {\n" + items + "\n  }"
+
+    def end(self) -> str:
+        return "\n]\n" if self._count else "[]\n"
+
+
+class Csv(Output):
+    """Comma-separated values with a head, without the single samples."""
+
+    def text(self, record: Record, *, first: bool) -> str:
+        plain = {key: value for key, value in record.items() if not key.startswith("samples_")}
+        text = io.StringIO()
+        writer = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+        if first:
+            writer.writerow(plain)
+        writer.writerow(plain.values())
+        return text.getvalue()
+
+
+class Markdown(Output):
+    """A table of Markdown, and below it what the percentages are of."""
+
+    def __init__(self, models: Sequence[Model], settings: Sequence[Settings]) -> None:
+        super().__init__(models, settings)
+        widest = max(len(model.kind) for model in models)
+        self._columns = {"model": -widest, "size": 10, "params": 9, "backend": -7, "threads": 7}
+        usual = Settings(0, 2048, 512, "f16")
+        for name, width in (("n_batch", 7), ("n_ubatch", 8), ("cache_type", -10)):
+            if {getattr(each, name) for each in settings} != {getattr(usual, name)}:
+                self._columns[name] = width
+        self._columns |= {"test": -19, "t/s": 17, "% bandwidth": 11, "% int8 peak": 11}
+        self._limits: dict[str, None] = {}
+
+    def text(self, record: Record, *, first: bool) -> str:
+        test = Workload(*(record[name] for name in ("n_prompt", "n_gen", "n_depth", "n_parallel")))
+        int8 = record["percent_of_int8_peak"]
+        cells = record | {
+            "model": record["model_type"],
+            "size": size(record["model_size"]),
+            "params": _count(record["model_n_params"]),
+            "backend": record["backends"],
+            "threads": record["n_threads"],
+            "cache_type": record["type_k"],
+            "test": str(test),
+            "t/s": f"{record['avg_ts']:.2f} ± {record['stddev_ts']:.2f}",
+            "% bandwidth": f"{record['percent_of_bandwidth']:.1f}",
+            "% int8 peak": "-" if int8 is None else f"{int8:.1f}",
+        }
+        self._limits[
+            f"{record['cpu_info']}, {record['level']}, {record['n_threads']} threads: reads "
+            f"{record['read_bandwidth_gbps']:.1f} GB/s, int8 peak {record['int8_peak_gops']:.0f} GOP/s"
+        ] = None
+        row = self._line([_aligned(str(cells[name]), width) for name, width in self._columns.items()])
+        return (self._head() if first else "") + row
+
+    def _head(self) -> str:
+        rules = ["-" * (abs(width) - 1) + (":" if width > 0 else "-") for width in self._columns.values()]
+        return self._line([_aligned(name, width) for name, width in self._columns.items()]) + self._line(rules)
+
+    def _line(self, cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cells) + " |\n"
+
+    def end(self) -> str:
+        return "".join(f"\n{line}" for line in (*self._limits, f"llamaq {__version__}")) + "\n" if self._count else ""
+
+
+OUTPUTS: Mapping[str, type[Output]] = {"md": Markdown, "json": Json, "jsonl": JsonLines, "csv": Csv}
+
+
+def _aligned(text: str, width: int) -> str:
+    """To the right, or to the left where the width is negative."""
+    return text.rjust(width) if width > 0 else text.ljust(-width)
+
+
+def _count(n: int) -> str:
+    for unit, factor in (("B", 10**9), ("M", 10**6)):
+        if n >= factor:
+            return f"{n / factor:.2f} {unit}"
+    return f"{n / 1000:.2f} K"
