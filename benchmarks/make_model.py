@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,10 @@ CHUNK = 1 << 23  # bytes written at a time
 
 @dataclass(frozen=True)
 class Shape:
-    """A model of architecture llama. ``bpe``: the vocabulary's kind is Llama 3's, else SentencePiece's."""
+    """A model of architecture llama. ``bpe``: the vocabulary's kind is Llama 3's, else SentencePiece's.
+
+    With ``experts``, each layer's feed-forward part is a mixture of so many, two of which see a token.
+    """
 
     layers: int
     width: int
@@ -39,6 +43,7 @@ class Shape:
     tied: bool = False
     bpe: bool = False
     rope_base: float = 10000.0
+    experts: int = 0
 
 
 SHAPES = {
@@ -48,10 +53,15 @@ SHAPES = {
     "llama-3.2-1b": Shape(16, 2048, 32, 8, 8192, 128256, 131072, tied=True, bpe=True, rope_base=500000.0),
     "llama-2-7b": Shape(32, 4096, 32, 32, 11008, 32000, 4096),
     "llama-3-8b": Shape(32, 4096, 32, 8, 14336, 128256, 8192, bpe=True, rope_base=500000.0),
+    "mixtral-tiny": Shape(4, 256, 8, 4, 256, 512, 512, experts=8),
+    "mixtral-small": Shape(12, 2048, 32, 8, 3584, 32000, 32768, rope_base=1e6, experts=8),
 }
 
 # Formats that are mixed: of most matrices, and of attn_v and ffn_down in the layers that matter more.
 MIXES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K")}
+
+# Where a mixture of eight experts has attn_output in Q5_K; attn_k and attn_v are then in Q8_0 whatever the format.
+SMALL = ("Q2_K", "Q3_K", "Q4_K", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS")
 
 # What llama.cpp's quantizer takes for rows that are not whole blocks of 256; the others become IQ4_NL.
 NARROW = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
@@ -61,10 +71,19 @@ def choose_format(name: str, shape: Shape, tensor: str, cols: int) -> Format:
     """The format of a matrix, by the rules of llama.cpp's quantizer (``llama_tensor_get_type``)."""
     base, better = MIXES.get(name, (name, name))
     fmt = format_by_name(base)
+    bits = 8 * fmt.block_bytes / fmt.block
+    if tensor.endswith(".ffn_gate_inp"):
+        return format_by_name("F32")
     if tensor == ("token_embd" if shape.tied else "output"):
-        if 8 * fmt.block_bytes / fmt.block < 6.5:
+        if bits < 6.5:
             fmt = format_by_name("Q6_K")
-    elif tensor.endswith((".attn_v", ".ffn_down")) and _matters(int(tensor.split(".")[1]), shape.layers):
+    elif shape.experts == 8 and bits < 8.5 and tensor.endswith((".attn_k", ".attn_v")):
+        fmt = format_by_name("Q8_0")
+    elif shape.experts == 8 and base in SMALL and tensor.endswith(".attn_output"):
+        fmt = format_by_name("Q5_K")
+    elif tensor.endswith((".attn_v", ".ffn_down", ".ffn_down_exps")) and _matters(
+        int(tensor.split(".")[1]), shape.layers
+    ):
         fmt = format_by_name(better)
     if cols % fmt.block and fmt.block == 256:
         fmt = format_by_name(NARROW.get(fmt.name, "IQ4_NL"))
@@ -76,24 +95,27 @@ def _matters(layer: int, layers: int) -> bool:
     return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
 
 
-def matrices(shape: Shape) -> Iterator[tuple[str, int, int]]:
-    """Name (without ".weight"), rows and columns of every matrix; vectors have no rows."""
-    width, kv_width = shape.width, shape.width // shape.heads * shape.kv_heads
-    yield "token_embd", shape.vocab, width
+def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name (without ".weight") and shape of every tensor."""
+    width, kv_width, ff = shape.width, shape.width // shape.heads * shape.kv_heads, shape.feed_forward
+    experts, suffix = ((shape.experts,), "_exps") if shape.experts else ((), "")
+    yield "token_embd", (shape.vocab, width)
     for i in range(shape.layers):
         b = f"blk.{i}."
-        yield b + "attn_norm", 0, width
-        yield b + "attn_q", width, width
-        yield b + "attn_k", kv_width, width
-        yield b + "attn_v", kv_width, width
-        yield b + "attn_output", width, width
-        yield b + "ffn_norm", 0, width
-        yield b + "ffn_gate", shape.feed_forward, width
-        yield b + "ffn_up", shape.feed_forward, width
-        yield b + "ffn_down", width, shape.feed_forward
-    yield "output_norm", 0, width
+        yield b + "attn_norm", (width,)
+        yield b + "attn_q", (width, width)
+        yield b + "attn_k", (kv_width, width)
+        yield b + "attn_v", (kv_width, width)
+        yield b + "attn_output", (width, width)
+        yield b + "ffn_norm", (width,)
+        if experts:
+            yield b + "ffn_gate_inp", (shape.experts, width)
+        yield b + "ffn_gate" + suffix, (*experts, ff, width)
+        yield b + "ffn_up" + suffix, (*experts, ff, width)
+        yield b + "ffn_down" + suffix, (*experts, width, ff)
+    yield "output_norm", (width,)
     if not shape.tied:
-        yield "output", shape.vocab, width
+        yield "output", (shape.vocab, width)
 
 
 class Weights:
@@ -201,6 +223,8 @@ def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
         "llama.rope.freq_base": shape.rope_base,
         "llama.vocab_size": shape.vocab,
     }
+    if shape.experts:
+        keys |= {"llama.expert_count": shape.experts, "llama.expert_used_count": 2}
     return keys | (byte_level_vocabulary if shape.bpe else sentencepiece_vocabulary)(shape.vocab)
 
 
@@ -208,15 +232,15 @@ def make_model(name: str, format_name: str, path: str, seed: int = 0) -> None:
     """Writes the shape called ``name`` (``SHAPES``) in a format or a mix of them (``MIXES``)."""
     shape, weights = SHAPES[name], Weights(seed)
     format_name = format_name.upper()
-    tensors = []
-    for tensor, rows, cols in matrices(shape):
-        if rows:
-            fmt = choose_format(format_name, shape, tensor, cols)
-            tensors.append(TensorData(f"{tensor}.weight", fmt, (rows, cols), weights.stream(fmt, rows, cols)))
+    data = []
+    for tensor, dims in tensors(shape):
+        cols = dims[-1]
+        if len(dims) == 1:
+            data.append(TensorData(f"{tensor}.weight", format_by_name("F32"), dims, np.ones(cols, np.float32)))
         else:
-            ones = np.ones(cols, np.float32)
-            tensors.append(TensorData(f"{tensor}.weight", format_by_name("F32"), (cols,), ones))
-    write_gguf(path, metadata(name, shape, format_name), tensors)
+            fmt = choose_format(format_name, shape, tensor, cols)
+            data.append(TensorData(f"{tensor}.weight", fmt, dims, weights.stream(fmt, prod(dims[:-1]), cols)))
+    write_gguf(path, metadata(name, shape, format_name), data)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from llamaq.errors import ModelError
 from llamaq.formats import can_decode, decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.models import build_plan
@@ -58,6 +59,21 @@ def test_the_tiny_model_is_whole(format_name: str, tmp_path: Path) -> None:
         assert all(can_decode(info.format) for info in file.tensors.values())
         build_plan(file.metadata, {name: info.shape for name, info in file.tensors.items()})
         assert load_tokenizer(file.metadata).n_vocab == file.tensors["token_embd.weight"].shape[0] == 512
+
+
+def test_a_mixture_has_its_experts_in_one_tensor(tmp_path: Path) -> None:
+    path = tmp_path / "mixture.gguf"
+    script.make_model("mixtral-tiny", "Q4_K_M", str(path))
+    with GGUFFile.open(path) as file:
+        found = {name: (info.shape, info.format.name) for name, info in file.tensors.items()}
+        assert file.metadata["llama.expert_count"] == 8
+        with pytest.raises(ModelError, match="expert"):
+            build_plan(file.metadata, {name: info.shape for name, info in file.tensors.items()})
+    assert found["blk.0.ffn_gate_inp.weight"] == ((8, 256), "F32")
+    assert found["blk.0.ffn_up_exps.weight"] == ((8, 256, 256), "Q4_K")
+    assert found["blk.3.ffn_down_exps.weight"] == ((8, 256, 256), "Q6_K")
+    assert found["blk.1.attn_k.weight"] == ((128, 256), "Q8_0")
+    assert found["blk.1.attn_output.weight"] == ((256, 256), "Q5_K")
 
 
 @pytest.mark.parametrize(("make", "size"), [("sentencepiece", 32000), ("byte_level", 128256)])
