@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import zipfile
@@ -145,6 +146,48 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
 def isas(python: str) -> list[str]:
     """The levels that an installed llamaq can run here."""
     return subprocess.check_output([python, "-c", "from llamaq import _core; print(*_core.isas())"], text=True).split()
+
+
+@nox.session(name="bench-kernels", default=False)
+def bench_kernels(session: nox.Session) -> None:
+    """Times every matmul kernel; arguments after ``--`` go to pytest, such as --benchmark-json=FILE."""
+    session.install(".[test]", *GROUPS["bench"])
+    session.run("pytest", "benchmarks/test_kernels.py", *session.posargs)
+
+
+@nox.session(name="bench-changes", requires=["install"], venv_backend="none")
+def bench_changes(session: nox.Session) -> None:
+    """Kernels of this revision beside those of the base revision (LLAMAQ_BASE, else where the branch began)."""
+    base = base_revision()
+    changed = (
+        base and subprocess.run(["git", "diff", "--quiet", base, "--", "csrc", "CMakeLists.txt"], cwd=ROOT).returncode
+    )
+    if not changed:
+        session.log(f"kernels: nothing in csrc differs from {base}")
+        return
+    python, work = installed(session, "python"), Path(session.create_tmp())
+    (work / "source").mkdir()
+    archive = subprocess.run(["git", "archive", str(base)], cwd=ROOT, check=True, capture_output=True).stdout
+    subprocess.run(["tar", "-x", "-C", str(work / "source")], input=archive, check=True)
+    old = ["--no-deps", "--target", str(work / "base"), str(work / "source")]
+    session.run(python, "-m", "pip", "install", "--quiet", *old, external=True)
+    find = "import llamaq, pathlib; print(pathlib.Path(llamaq.__file__).parents[1])"
+    new = subprocess.check_output([python, "-c", find], text=True, cwd=work).strip()
+    session.run(python, "benchmarks/compare_kernels.py", str(work / "base"), new, external=True)
+
+
+def base_revision() -> str | None:
+    """The revision that changes are told from; None where git knows none."""
+
+    def revision(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+    if named := os.environ.get("LLAMAQ_BASE"):
+        return named
+    began = revision("merge-base", "HEAD", "origin/main")
+    if not began or began == revision("rev-parse", "HEAD"):
+        began = revision("rev-parse", "--verify", "--quiet", "HEAD^")
+    return began or None
 
 
 def git_files(*under: str) -> list[str]:

@@ -1,0 +1,106 @@
+"""Times one runtime with one file, in this process, and prints what it found as JSON.
+
+    python benchmarks/measure.py llamaq model.gguf
+
+``compare_llama_cpp.py speed`` starts it, in turns for each runtime; it needs numpy and that runtime alone. Ids are
+given in advance: nothing is sampled. What stands before a test (its depth) is read by the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from runtimes import CACHE_TYPES, FLASH_ATTENTION, Runtime, open_runtime
+
+__all__ = ["add_options", "measure"]
+
+
+def numbers(text: str) -> list[int]:
+    """``1,2,4``."""
+    return [int(part) for part in text.split(",")]
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Settings of the runtimes and of the tests."""
+    add = parser.add_argument
+    add("--threads", "-t", type=int, default=2)
+    add("--batch", type=int, default=512, help="prompt tokens read at once (default 512)")
+    add("--cache-type", choices=CACHE_TYPES, default="f16")
+    add("--flash-attention", choices=FLASH_ATTENTION, default="auto", help="of llama.cpp")
+    add("--prompts", "-p", type=numbers, default=[512, 128], help="tokens of prompts (default 512,128)")
+    add("--decode", "-n", type=int, default=64, help="tokens written (default 64)")
+    add("--depths", "-d", type=numbers, default=[0, 4096], help="tokens before a test (default 0,4096)")
+    add("--parallel", "-npl", type=numbers, default=[1, 2, 4, 8, 16], help="sequences at once (default 1,2,4,8,16)")
+
+
+def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Tokens per second by test, as llama-bench names them, ``tg64 x4`` for four sequences."""
+    began = time.perf_counter()
+    runtime = open_runtime(name, path, args)
+    loaded = time.perf_counter()
+    longest = max([*args.prompts, args.decode])
+    ids = np.random.default_rng(0).integers(3, 500, max([*args.depths, 0]) + longest).tolist()
+    speeds: dict[str, float] = {}
+    for depth in args.depths:
+        runtime.begin(1, depth + longest)
+        read(runtime, ids, 0, depth, args.batch)
+        suffix = f" @ d{depth}" if depth else ""
+        for count in args.prompts:
+            read(runtime, ids, depth, 16, args.batch)  # warms up
+            speeds[f"pp{count}{suffix}"] = rate(count, lambda c=count, d=depth: read(runtime, ids, d, c, args.batch))
+        speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, lambda d=depth: write(runtime, 1, ids, d, args.decode))
+    for several in args.parallel:
+        if several > 1:
+            runtime.begin(several, args.decode)
+            write(runtime, several, ids, 0, 2)
+            tokens = several * args.decode
+            speeds[f"tg{args.decode} x{several}"] = rate(
+                tokens, lambda s=several: write(runtime, s, ids, 0, args.decode)
+            )
+    result = {
+        "speeds": speeds,
+        "load_seconds": loaded - began,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "runtime": runtime.describe(),
+    }
+    runtime.close()
+    return result
+
+
+def rate(tokens: int, work: Callable[[], None]) -> float:
+    """Tokens per second."""
+    began = time.perf_counter()
+    work()
+    return tokens / (time.perf_counter() - began)
+
+
+def read(runtime: Runtime, ids: list[int], start: int, count: int, batch: int) -> None:
+    """Reads ``count`` tokens from position ``start`` on."""
+    for i in range(start, start + count, batch):
+        runtime.forward(ids[i : min(i + batch, start + count)], i)
+
+
+def write(runtime: Runtime, sequences: int, ids: list[int], start: int, count: int) -> None:
+    """One token of every sequence a step."""
+    for position in range(start, start + count):
+        runtime.step([ids[position]] * sequences, position)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time one runtime with one file.")
+    parser.add_argument("runtime", choices=("llamaq", "llama.cpp"))
+    parser.add_argument("file")
+    add_options(parser)
+    args = parser.parse_args()
+    print(json.dumps(measure(args.runtime, args.file, args)))
+
+
+if __name__ == "__main__":
+    main()

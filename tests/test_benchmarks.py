@@ -1,0 +1,68 @@
+"""The scripts of benchmarks/: what they draw and measure, without a peer and without a clock's opinion."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts import one another by name."""
+    monkeypatch.setattr(sys, "path", [str(BENCHMARKS), *sys.path])
+
+
+def test_the_picture_has_a_bar_for_each_test() -> None:
+    from chart import LEFT, RIGHT, WIDTH, Bar, Panel, svg
+
+    bars = [Bar("pp512", 2.0, 1.5, 2.5, "200 / 100"), Bar("tg64 <&>", 0.5, 0.5, 0.5, "5 / 10")]
+    tree = ElementTree.fromstring(svg("title", "caption", [Panel("a.gguf", bars), Panel("b.gguf", bars[:1])]))
+    _, *drawn = [float(rect.get("width", "")) for rect in tree.iter(f"{SVG}rect")]
+    scale = (WIDTH - LEFT - RIGHT) / 3
+    assert drawn == pytest.approx([2 * scale, scale / 2, 2 * scale], abs=0.1)
+    texts = [text.text for text in tree.iter(f"{SVG}text")]
+    assert {"title", "caption", "a.gguf", "b.gguf", "tg64 <&>", "2.00×", "200 / 100"} <= set(texts)
+    right = max(float(line.get("x2", "")) for line in tree.iter(f"{SVG}line"))
+    assert right <= WIDTH - RIGHT + 1
+
+
+def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:
+    from measure import add_options, measure
+
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    args = parser.parse_args(["-p", "20,5", "-n", "3", "-d", "0,40", "-npl", "1,2,4", "--batch", "16"])
+    found = measure("llamaq", str(shared("models/stories260K-Q4_0.gguf")), args)
+    names = ["pp20", "pp5", "tg3", "pp20 @ d40", "pp5 @ d40", "tg3 @ d40", "tg3 x2", "tg3 x4"]
+    assert list(found["speeds"]) == names
+    assert min(found["speeds"].values()) > 0
+
+
+def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
+    from compare_speed import shares
+    from llamaq.probe import MachineLimits
+
+    args = argparse.Namespace(batch=512, cache_type="f16")
+    path = shared("models/stories260K-Q4_0.gguf")
+    speeds = {name: {"llamaq": {"median": 100.0}, "llama.cpp": {"median": 50.0}} for name in ("pp64", "tg8 x4 @ d32")}
+    found = shares(path, speeds, args, MachineLimits("scalar", 1, 1e9, 1e9))
+    assert found["pp64"]["of"] == "int8 peak"
+    assert found["pp64"]["llamaq"] == pytest.approx(2 * found["pp64"]["llama.cpp"], rel=0.01)
+    found = shares(path, speeds, args, MachineLimits("scalar", 1, 1e6, 1e15))
+    assert {test["of"] for test in found.values()} == {"bandwidth"}
+
+
+def test_quick_kernels_are_cases() -> None:
+    from kernel_cases import FORMATS, QUICK, case, levels, weight_bytes
+
+    assert {name for name, _ in QUICK} <= set(FORMATS)
+    case(levels()[-1], "Q4_0", 3).run()
+    assert weight_bytes("Q8_0") == 1024 * 4096 * 34 // 32
