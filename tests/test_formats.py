@@ -26,7 +26,9 @@ from llamaq.formats import (
 )
 
 LEGACY = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"]
-KERNEL_FORMATS = [*LEGACY, "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS"]
+KERNEL_FORMATS = [*LEGACY, "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+                  "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0", "Q1_0", "Q2_0",
+                  "MXFP4", "NVFP4"]  # fmt: skip
 
 
 def oracle(fmt: Format, data: np.ndarray) -> np.ndarray:
@@ -140,10 +142,11 @@ def test_unpacked_fields_give_the_weights(name: str) -> None:
     assert (u.q.shape, u.q.dtype) == ((2, 5, 1024), np.int8)
     assert (u.scale.shape, u.scale.dtype) == ((2, 5, 32), np.float32)
     assert (u.minimum is not None) == (name in {"Q4_1", "Q5_1", "Q2_K", "Q4_K", "Q5_K"})
-    assert (u.sub_scale is not None) == (name in {"Q2_K", "Q3_K", "Q6_K"})
+    assert (u.sub_scale is not None) == (name in {"Q2_K", "Q3_K", "Q6_K", "IQ1_M", "IQ2_XS", "IQ2_S", "NVFP4"})
     assert (u.sub_min is not None) == (name == "Q2_K")
-    for integers in (u.sub_scale, u.sub_min):
-        assert integers is None or (integers.shape, integers.dtype) == ((2, 5, 64), np.int8)
+    for factors in (u.sub_scale, u.sub_min):
+        assert factors is None or factors.shape == (2, 5, u.q.shape[-1] // 16)
+        assert factors is None or factors.dtype == (np.float32 if name == "NVFP4" else np.int8)
     with np.errstate(all="ignore"):
         assert same_bits(u.weights(), decode(fmt, data))
 
@@ -163,6 +166,19 @@ def test_unpacked_fields_give_the_weights(name: str) -> None:
         ("Q6_K", -32, 31),
         ("IQ4_NL", -127, 113),
         ("IQ4_XS", -127, 113),
+        ("IQ1_S", -9, 9),
+        ("IQ1_M", -9, 9),
+        ("IQ2_XXS", -43, 43),
+        ("IQ2_XS", -43, 43),
+        ("IQ2_S", -43, 43),
+        ("IQ3_XXS", -62, 62),
+        ("IQ3_S", -15, 15),
+        ("TQ1_0", -1, 1),
+        ("TQ2_0", -1, 2),
+        ("Q1_0", -1, 1),
+        ("Q2_0", -1, 2),
+        ("MXFP4", -12, 12),
+        ("NVFP4", -12, 12),
     ],
 )
 def test_unpacked_integers_have_their_zero_point_subtracted(name: str, low: int, high: int) -> None:

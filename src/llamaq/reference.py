@@ -64,11 +64,11 @@ def quantized_linear(weight: Unpacked, a: NDArray[np.int32], scale: F32) -> F32:
                 else:
                     total = sums @ weight.sub_min[:, 2 * b : 2 * b + 2].T
                 acc = fma32(weight.minimum[:, b], d * total.astype(np.float32), acc)
-            # Integers far below 2^53: these float64 products and sums are exact in any order.
+            # Far below 2^53, or few bits of a scale: these float64 products and sums are exact in any order.
             parts = [halves[:, b, h] @ q[:, b, h].T for h in (0, 1)]
             if weight.sub_scale is not None:
                 parts = [part * weight.sub_scale[:, 2 * b + h] for h, part in enumerate(parts)]
-            acc = fma32(parts[0] + parts[1], weight.scale[:, b] * d, acc)
+            acc = fma32((parts[0] + parts[1]).astype(np.float32), weight.scale[:, b] * d, acc)
     return acc
 
 

@@ -90,14 +90,25 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
+// Formats that stay GGUF rows come to a panel with their zero point; no tiles for them.
+template <class W>
+constexpr bool kStaysRows = W::kLayout.words[0].count == 0;
+
+template <class W, int kRows>
+inline void panel_lanes(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* acc) {
+  for (; blocks > 0; --blocks, ++panel, x += width)
+    add_block<W, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
+}
+
 template <class W>
 constexpr int most_tile_rows() {
-  return 16;
+  return kStaysRows<W> ? 4 : 16;
 }
 
 // out[m] += row m of x times the panel; `width` lies between a block of a row and its next.
 template <class W, int kRows>
 inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* out) {
+  if constexpr (kStaysRows<W>) return panel_lanes<W, kRows>(panel, blocks, x, width, out);
   constexpr int kProducts = kParts<typename W::Form>;
   alignas(64) TileSums sums[2][kProducts];
   F32 acc[kRows];

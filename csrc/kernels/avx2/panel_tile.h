@@ -111,7 +111,7 @@ template <class W, int kRows>
 __attribute__((noinline)) void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
                                           F32* acc) {
   for (; blocks > 0; --blocks, ++panel, x += width)
-    if constexpr (W::kZero == kSigned)
+    if constexpr (W::kZero == kSigned || W::kZero == kWideZero)
       add_block<InPanel<W>, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
     else
       tile_block<W>(*panel, x, acc);

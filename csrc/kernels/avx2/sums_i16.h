@@ -3,27 +3,37 @@
 //
 // A lane takes 16 products of a block (8 of a half). vpaddw wraps, so only two things must fit int16: one vpmaddubsw
 // (2 * 127 * 127, weights stay below 128) and the block's final lane, which the zero point has made small:
-// 16 * 16 * 127 = 32512 for five bits around 16, 16 * 15 * 127 = 30480 for four bits without a zero point.
+// 16 * 16 * 127 = 32512 for five bits around 16, 16 * 15 * 127 = 30480 for four bits without a zero point. Weights
+// around kWideZero do not fit and take 32-bit lanes.
+
+#include "kernels/generic/zero_point.h"
 
 struct Sum {
   __m256i lo, hi;
+};
+struct WideSum {
+  I32 v;
 };
 struct SignedSum {
   I32 v;
 };
 
-constexpr int kWhole = -1;
 constexpr bool kNarrowSums = true;  // a sum of five-bit weights needs a zero point to fit
 
 inline __m256i broadcast_pair(const int16_t* p) { return broadcast4(reinterpret_cast<const int8_t*>(p)); }
 
 template <int kZero>
-inline Sum start(const QuantBlock& a, int half) {
-  if (kZero == 0) return {_mm256_setzero_si256(), _mm256_setzero_si256()};
-  const __m256i pairs = half == kWhole ? _mm256_add_epi16(broadcast_pair(a.pair[0]), broadcast_pair(a.pair[1]))
-                                       : broadcast_pair(a.pair[half]);
-  const __m256i zero = _mm256_mullo_epi16(pairs, _mm256_set1_epi16(-kZero));
-  return {zero, zero};
+inline auto start(const QuantBlock& a, int half) {
+  if constexpr (kZero == kWideZero) {
+    return WideSum{splat_i32(zero_sum<kZero>(a, half))};
+  } else if constexpr (kZero == 0) {
+    return Sum{_mm256_setzero_si256(), _mm256_setzero_si256()};
+  } else {
+    const __m256i pairs = half == kWhole ? _mm256_add_epi16(broadcast_pair(a.pair[0]), broadcast_pair(a.pair[1]))
+                                         : broadcast_pair(a.pair[half]);
+    const __m256i zero = _mm256_mullo_epi16(pairs, _mm256_set1_epi16(-kZero));
+    return Sum{zero, zero};
+  }
 }
 inline Sum dot(Sum s, U8 w, const int8_t* a) {
   const __m256i b = broadcast4(a);
@@ -33,6 +43,9 @@ inline I32 total(Sum s) {
   const __m256i ones = _mm256_set1_epi16(1);
   return {_mm256_madd_epi16(s.lo, ones), _mm256_madd_epi16(s.hi, ones)};
 }
+
+inline WideSum dot(WideSum s, U8 w, const int8_t* a) { return {dot4(s.v, w, a)}; }
+inline I32 total(WideSum s) { return s.v; }
 
 inline SignedSum start_signed(const QuantBlock&) { return {splat_i32(0)}; }
 inline SignedSum dot(SignedSum s, U8 w, const int8_t* a) { return {dot4_signed(s.v, w, a)}; }

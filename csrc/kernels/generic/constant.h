@@ -11,5 +11,3 @@ inline void eight_times(const F& f) {
   f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
   f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());
 }
-
-constexpr int kSigned = -1;  // in place of a zero point: the weights are signed bytes

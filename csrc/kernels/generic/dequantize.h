@@ -1,10 +1,10 @@
 // GGUF blocks to binary32: void f(const uint8_t* src, float* dst, int64_t n), n whole blocks. The specification is
-// src/llamaq/formats, which these functions equal bit for bit; layouts are ggml's.
+// src/llamaq/formats, which these functions equal bit for bit; layouts are ggml's. unpack.h does it for the others.
 #pragma once
 
 #include "kernels/generic/dequantize_legacy.h"
 #include "kernels/generic/dequantize_k.h"
-#include "kernels/generic/dequantize_iq.h"
+#include "kernels/generic/dequantize_iq4.h"
 #include "kernels/generic/dequantize_small.h"
 
 // X(name of the format, function)
@@ -22,18 +22,8 @@
   X(Q4_K, dequantize_q4_k)        \
   X(Q5_K, dequantize_q5_k)        \
   X(Q6_K, dequantize_q6_k)        \
-  X(IQ1_S, dequantize_iq1_s)      \
-  X(IQ1_M, dequantize_iq1_m)      \
-  X(IQ2_XXS, dequantize_iq2_xxs)  \
-  X(IQ2_XS, dequantize_iq2_xs)    \
-  X(IQ2_S, dequantize_iq2_s)      \
-  X(IQ3_XXS, dequantize_iq3_xxs)  \
-  X(IQ3_S, dequantize_iq3_s)      \
   X(IQ4_NL, dequantize_iq4_nl)    \
   X(IQ4_XS, dequantize_iq4_xs)    \
-  X(TQ1_0, dequantize_tq1_0)      \
   X(TQ2_0, dequantize_tq2_0)      \
   X(MXFP4, dequantize_mxfp4)      \
-  X(NVFP4, dequantize_nvfp4)      \
-  X(Q1_0, dequantize_q1_0)        \
-  X(Q2_0, dequantize_q2_0)
+  X(NVFP4, dequantize_nvfp4)

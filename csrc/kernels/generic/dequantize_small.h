@@ -1,25 +1,5 @@
-// One and two bits (TQ1_0, TQ2_0, Q1_0, Q2_0) and four-bit floats (MXFP4, NVFP4).
+// Two bits (TQ2_0) and four-bit floats (MXFP4, NVFP4).
 #pragma once
-
-// A byte is the fraction 0.ttttt in base 3, in units of 1/256, rounded up: multiplied by 3^k modulo 256 it is what
-// lies behind digit k, and three times that over 256 is the next digit.
-inline float ternary_digit(uint8_t byte, uint8_t power) {
-  const uint8_t rest = static_cast<uint8_t>(byte * power);
-  return static_cast<float>((rest * 3 >> 8) - 1);
-}
-
-inline void dequantize_tq1_0(const uint8_t* src, float* dst, int64_t n) {
-  static const uint8_t powers[5] = {1, 3, 9, 27, 81};
-  for (; n > 0; n -= 256, src += 54, dst += 256) {
-    const float d = f16_to_f32(load_u16(src + 52));
-    for (int k = 0; k < 5; ++k) {
-      for (int i = 0; i < 32; ++i) dst[32 * k + i] = d * ternary_digit(src[i], powers[k]);
-      for (int i = 0; i < 16; ++i) dst[160 + 16 * k + i] = d * ternary_digit(src[32 + i], powers[k]);
-    }
-    for (int k = 0; k < 4; ++k)
-      for (int i = 0; i < 4; ++i) dst[240 + 4 * k + i] = d * ternary_digit(src[48 + i], powers[k]);
-  }
-}
 
 inline void dequantize_tq2_0(const uint8_t* src, float* dst, int64_t n) {
   for (; n > 0; n -= 256, src += 66, dst += 256) {
@@ -27,20 +7,6 @@ inline void dequantize_tq2_0(const uint8_t* src, float* dst, int64_t n) {
     for (int j = 0; j < 8; ++j)
       for (int i = 0; i < 32; ++i)
         dst[32 * j + i] = d * static_cast<float>((src[32 * (j / 4) + i] >> (j % 4 * 2) & 3) - 1);
-  }
-}
-
-inline void dequantize_q1_0(const uint8_t* src, float* dst, int64_t n) {
-  for (; n > 0; n -= 128, src += 18, dst += 128) {
-    const float d = f16_to_f32(load_u16(src));
-    for (int i = 0; i < 128; ++i) dst[i] = src[2 + i / 8] >> (i % 8) & 1 ? d : -d;
-  }
-}
-
-inline void dequantize_q2_0(const uint8_t* src, float* dst, int64_t n) {
-  for (; n > 0; n -= 64, src += 18, dst += 64) {
-    const float d = f16_to_f32(load_u16(src));
-    for (int i = 0; i < 64; ++i) dst[i] = d * static_cast<float>((src[2 + i / 4] >> (i % 4 * 2) & 3) - 1);
   }
 }
 

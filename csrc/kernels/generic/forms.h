@@ -32,7 +32,7 @@ inline F32 block_scale(F32 scale, const QuantBlock& x) {
 
 template <int kZero>
 struct Start {
-  static Sum of(const QuantBlock& x) { return start<kZero>(x, kWhole); }
+  static auto of(const QuantBlock& x) { return start<kZero>(x, kWhole); }
 };
 template <>
 struct Start<kSigned> {
@@ -54,7 +54,7 @@ inline void whole_sums(const Words& words, const QuantBlock* x, I32* totals) {
 // the same over half of the block
 template <int kZero, int M, class Words>
 inline void half_sums(const Words& words, const QuantBlock* x, int half, I32* totals) {
-  Sum sum[M];
+  decltype(start<kZero>(*x, half)) sum[M];
   for (int m = 0; m < M; ++m) sum[m] = start<kZero>(x[m], half);
   for (int i = 4 * half; i < 4 * half + 4; ++i) {
     const U8 w = words(i);

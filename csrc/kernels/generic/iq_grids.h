@@ -1,9 +1,5 @@
-// Codebooks: of IQ4 here; of IQ1, IQ2 and IQ3 as tables kIQ1S[2048][8], kIQ2XXS[256][8], kIQ2XS[512][8],
-// kIQ2S[1024][8], kIQ3XXS[256][4] and kIQ3S[512][4] of int8_t, which the build writes with
-// tools/make_grids_header.py from src/llamaq/formats/grids.py.
+// Codebooks of IQ1, IQ2 and IQ3: kIQ1S[2048][8], kIQ2XXS[256][8], kIQ2XS[512][8], kIQ2S[1024][8], kIQ3XXS[256][4] and
+// kIQ3S[512][4] of int8_t, which the build writes with tools/make_grids_header.py from src/llamaq/formats/grids.py.
 #pragma once
-
-alignas(16) static const int8_t kIq4Codebook[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                                    1,    13,   25,  38,  53,  69,  89,  113};
 
 #include "iq_grids.inc"

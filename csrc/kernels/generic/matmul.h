@@ -3,7 +3,8 @@
 //
 // One row of x reads the packed weights and unpacks them in registers: such calls wait for memory. More rows share one
 // unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales that stays in the cache,
-// and panel_tile (the level's micro-kernel) runs over it for each tile of rows.
+// and panel_tile (the level's micro-kernel) runs over it for each tile of rows. Formats that stay GGUF rows always go
+// through a panel.
 
 inline int lanes_of(const MatmulArgs& a, int64_t row) { return a.end - row < 16 ? static_cast<int>(a.end - row) : 16; }
 
@@ -69,17 +70,37 @@ inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks,
 constexpr int kPanelBlocks = 64, kShortPanel = 16;  // blocks of 32 columns: 40 KB for many rows of x, 10 KB for a few
 constexpr int64_t kRowBlocks = 512 * 1024 / 64;     // activation blocks that are to stay in the second-level cache
 
-// Rows of x [first, last), whole groups but for the end, times all weight rows of the call.
 template <class W>
+inline int64_t row_size_of(const MatmulArgs& a) {
+  return a.cols / W::kLayout.block * W::kLayout.block_bytes;
+}
+
+// Where a panel's weights come from: fill() unpacks `count` blocks of 32 of 16 weight rows, from `block` on.
+struct FromPacked {
+  template <class W>
+  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
+    const int64_t offset = block * 32 / W::kLayout.block * 16 * W::kLayout.block_bytes;
+    fill_panel<W>(a.weights + row * row_size_of<W>(a) + offset, count, panel);
+  }
+};
+
+struct FromRows {
+  template <class W>
+  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
+    const int64_t row_size = row_size_of<W>(a), offset = block * 32 / W::kLayout.block * W::kLayout.block_bytes;
+    fill_panel_from_rows<W>(a.weights + row * row_size + offset, row_size, lanes_of(a, row), count, panel);
+  }
+};
+
+// Rows of x [first, last), whole groups but for the end, times all weight rows of the call.
+template <class W, class From>
 inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
   alignas(64) PanelOf<W> panel[kPanelBlocks];
-  const int64_t row_size = a.cols / W::kLayout.block * W::kLayout.block_bytes;
   const int blocks = static_cast<int>(a.cols / 32), most = last - first > kGroupRows ? kPanelBlocks : kShortPanel;
   for (int64_t row = a.begin; row < a.end; row += 16)
     for (int block = 0; block < blocks; block += most) {
       const int count = blocks - block < most ? blocks - block : most;
-      const int64_t offset = block * 32 / W::kLayout.block * 16 * W::kLayout.block_bytes;
-      fill_panel<W>(a.weights + row * row_size + offset, count, panel);
+      From::template fill<W>(a, row, block, count, panel);
       for (int64_t m = first; m < last; m += kGroupRows) {
         const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
         const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * blocks + block * group_width(rows);
@@ -88,12 +109,42 @@ inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
     }
 }
 
+// One row of x times GGUF rows; a panel holds one block.
+template <class W>
+inline void panel_row(const MatmulArgs& a, const QuantBlock* x, float* y) {
+  constexpr int kBlocks = W::kLayout.block / 32;
+  alignas(64) PanelOf<W> panel[kBlocks];
+  const int blocks = static_cast<int>(a.cols / 32);
+  for (int64_t row = a.begin; row < a.end; row += 16, y += 16) {
+    F32 acc = splat(0);
+    for (int block = 0; block < blocks; block += kBlocks) {
+      FromRows::fill<W>(a, row, block, kBlocks, panel);
+      for (int j = 0; j < kBlocks; ++j)
+        add_block<InPanel<W>, 1>(PanelWords{panel[j].words}, scales_of(panel[j]), x + block + j, &acc);
+    }
+    store_first(y, acc, lanes_of(a, row));
+  }
+}
+
+// All rows of x but one that is alone in its group, which is the last; returns their number.
+template <class W, class From>
+inline int64_t shared_rows(const MatmulArgs& a) {
+  const int64_t blocks = a.cols / 32, rows = a.m % kGroupRows == 1 ? a.m - 1 : a.m;
+  const int64_t fit = kRowBlocks / blocks / kGroupRows * kGroupRows;
+  const int64_t step = fit < 4 * kGroupRows ? 4 * kGroupRows : fit;
+  for (int64_t m = 0; m < rows; m += step) panel_rows<W, From>(a, m, rows - m < step ? rows : m + step);
+  return rows;
+}
+
 template <class W>
 inline void matmul_quantized(const MatmulArgs& a) {
-  const int64_t blocks = a.cols / 32;
-  const int alone = a.m % kGroupRows == 1;  // the last row
-  const int64_t panels = a.m - alone, fit = kRowBlocks / blocks / kGroupRows * kGroupRows;
-  const int64_t step = fit < 4 * kGroupRows ? 4 * kGroupRows : fit;
-  for (int64_t m = 0; m < panels; m += step) panel_rows<W>(a, m, panels - m < step ? panels : m + step);
-  if (alone) direct_row<W>(a, static_cast<const QuantBlock*>(a.x) + panels * blocks, a.y + panels * a.y_stride);
+  const int64_t m = shared_rows<W, FromPacked>(a);
+  if (m < a.m) direct_row<W>(a, static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32), a.y + m * a.y_stride);
+}
+
+// The same for GGUF rows.
+template <class W>
+inline void matmul_unpacked(const MatmulArgs& a) {
+  const int64_t m = shared_rows<W, FromRows>(a);
+  if (m < a.m) panel_row<W>(a, static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32), a.y + m * a.y_stride);
 }

@@ -1,4 +1,4 @@
-// y = x * W^T for float weights, and for every format that is dequantized to them first.
+// y = x * W^T for float weights.
 
 constexpr int kFloatTileRows = 4;
 
@@ -47,29 +47,4 @@ template <class W>
 inline void matmul_float(const MatmulArgs& a) {
   for (int64_t row = a.begin; row < a.end; row += 16)
     float_rows<W>(a, a.weights + row * a.cols * W::kBytes, row, 0, a.cols);
-}
-
-// Every other format: 16 rows x 256 columns at a time are dequantized, turned so that lanes are rows, and used as F32.
-template <void (*kDequantize)(const uint8_t*, float*, int64_t), int kBlock, int kBlockBytes>
-inline void matmul_dequantized(const MatmulArgs& a) {
-  constexpr int kChunk = 256;
-  const int64_t row_size = a.cols / kBlock * kBlockBytes;
-  float rows[kChunk], turned[kChunk * 16];
-  for (int64_t row = a.begin; row < a.end; row += 16) {
-    const int lanes = lanes_of(a, row);
-    for (int i = 0; i < kChunk * 16; ++i) turned[i] = 0;
-    for (int64_t first = 0; first < a.cols; first += kChunk) {
-      const int64_t last = a.cols - first < kChunk ? a.cols : first + kChunk;
-      for (int lane = 0; lane < lanes; ++lane) {
-        kDequantize(a.weights + (row + lane) * row_size + first / kBlock * kBlockBytes, rows, last - first);
-        for (int64_t k = 0; k < last - first; ++k) turned[k * 16 + lane] = rows[k];
-      }
-      float_rows<WeightsF32>(a, reinterpret_cast<const uint8_t*>(turned), row, first, last);
-    }
-  }
-}
-
-template <int kBlock, int kBlockBytes>
-inline int64_t raw_bytes(int64_t rows, int64_t cols) {
-  return rows * (cols / kBlock * kBlockBytes);
 }

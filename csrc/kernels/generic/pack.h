@@ -119,6 +119,11 @@ inline int64_t packed_bytes_format(int64_t rows, int64_t cols) {
   return (rows + 15) / 16 * 16 * (cols / W::kLayout.block * W::kLayout.block_bytes);
 }
 
+template <class W>
+inline int64_t bytes_of_rows(int64_t rows, int64_t cols) {
+  return rows * (cols / W::kLayout.block * W::kLayout.block_bytes);
+}
+
 template <int kBytes>
 inline int64_t packed_bytes_floats(int64_t rows, int64_t cols) {
   return (rows + 15) / 16 * 16 * cols * kBytes;

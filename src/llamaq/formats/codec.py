@@ -29,25 +29,25 @@ _UNPACK: dict[str, Callable[[Blocks], Unpacked]] = {
     "Q6_K": kquants.unpack_q6_k,
     "IQ4_NL": iq4.unpack_iq4_nl,
     "IQ4_XS": iq4.unpack_iq4_xs,
+    "IQ1_S": iquants.unpack_iq1_s,
+    "IQ1_M": iquants.unpack_iq1_m,
+    "IQ2_XXS": iquants.unpack_iq2_xxs,
+    "IQ2_XS": iquants.unpack_iq2_xs,
+    "IQ2_S": iquants.unpack_iq2_s,
+    "IQ3_XXS": iquants.unpack_iq3_xxs,
+    "IQ3_S": iquants.unpack_iq3_s,
+    "TQ1_0": ternary.unpack_tq1_0,
+    "TQ2_0": ternary.unpack_tq2_0,
+    "Q1_0": ternary.unpack_q1_0,
+    "Q2_0": ternary.unpack_q2_0,
+    "MXFP4": fp4.unpack_mxfp4,
+    "NVFP4": fp4.unpack_nvfp4,
 }
 
 _DECODE: dict[str, Callable[[Blocks], Values]] = {
     "F32": floats.decode_float,
     "F16": floats.decode_float,
     "BF16": floats.decode_bf16,
-    "IQ1_S": iquants.decode_iq1_s,
-    "IQ1_M": iquants.decode_iq1_m,
-    "IQ2_XXS": iquants.decode_iq2_xxs,
-    "IQ2_XS": iquants.decode_iq2_xs,
-    "IQ2_S": iquants.decode_iq2_s,
-    "IQ3_XXS": iquants.decode_iq3_xxs,
-    "IQ3_S": iquants.decode_iq3_s,
-    "TQ1_0": ternary.decode_tq1_0,
-    "TQ2_0": ternary.decode_tq2_0,
-    "Q1_0": ternary.decode_q1_0,
-    "Q2_0": ternary.decode_q2_0,
-    "MXFP4": fp4.decode_mxfp4,
-    "NVFP4": fp4.decode_nvfp4,
 }
 
 _ENCODE_FLOAT: dict[str, Callable[[Values], Blocks]] = {

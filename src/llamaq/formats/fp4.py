@@ -13,8 +13,9 @@ from .bits import split
 from .blocks import BLOCKS
 from .floats import Blocks, Values
 from .legacy import fill_nibbles, nibbles
+from .unpacked import Unpacked
 
-__all__ = ["LEVELS", "decode_mxfp4", "decode_nvfp4", "encode_mxfp4"]
+__all__ = ["LEVELS", "encode_mxfp4", "unpack_mxfp4", "unpack_nvfp4"]
 
 LEVELS = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], dtype=np.int8)
 
@@ -34,15 +35,15 @@ def _half_ue4m3(x: NDArray[np.uint8]) -> Values:
     return np.where(x == 0x7F, np.float32(0), value)
 
 
-def decode_mxfp4(blocks: Blocks) -> Values:
+def unpack_mxfp4(blocks: Blocks) -> Unpacked:
     """``2 ** (e - 128) * level``"""
-    return _half_e8m0(blocks["e"])[:, None] * LEVELS[nibbles(blocks)]
+    return Unpacked(LEVELS[nibbles(blocks)], _half_e8m0(blocks["e"])[:, None])
 
 
-def decode_nvfp4(blocks: Blocks) -> Values:
+def unpack_nvfp4(blocks: Blocks) -> Unpacked:
     """Four sub-blocks of 16 with a scale each; low halves of their eight bytes first."""
-    levels = LEVELS[split(blocks["qs"], 4)].reshape(-1, 4, 16)
-    return (_half_ue4m3(blocks["d"])[..., None] * levels).reshape(-1, 64)
+    levels = LEVELS[split(blocks["qs"], 4)].reshape(-1, 64)
+    return Unpacked(levels, np.ones((len(blocks), 2), np.float32), sub_scale=_half_ue4m3(blocks["d"]))
 
 
 def encode_mxfp4(name: str, x: Values) -> Blocks:

@@ -12,8 +12,9 @@ from .bits import join, split
 from .blocks import BLOCKS
 from .floats import Blocks, Values, half
 from .legacy import reciprocal, round_half_away
+from .unpacked import Unpacked
 
-__all__ = ["decode_q1_0", "decode_q2_0", "decode_tq1_0", "decode_tq2_0", "encode_tq1_0", "encode_tq2_0"]
+__all__ = ["encode_tq1_0", "encode_tq2_0", "unpack_q1_0", "unpack_q2_0", "unpack_tq1_0", "unpack_tq2_0"]
 
 _POWERS = np.array([1, 3, 9, 27, 81], dtype=np.uint8)[:, None]
 
@@ -21,12 +22,12 @@ _POWERS = np.array([1, 3, 9, 27, 81], dtype=np.uint8)[:, None]
 _TQ1_FIELDS = (("qs32", 32, 5), ("qs16", 16, 5), ("qh", 4, 4))
 
 
-def _scaled(blocks: Blocks, q: NDArray[np.int8]) -> Values:
-    result: Values = blocks["d"].astype(np.float32)[:, None] * q
-    return result
+def _scaled(blocks: Blocks, q: NDArray[np.int8]) -> Unpacked:
+    """One scale for the whole block, repeated for each 32 of it."""
+    return Unpacked(q, np.repeat(blocks["d"].astype(np.float32)[:, None], q.shape[1] // 32, axis=1))
 
 
-def decode_tq1_0(blocks: Blocks) -> Values:
+def unpack_tq1_0(blocks: Blocks) -> Unpacked:
     """``d * (t - 1)``; a byte is the fraction 0.ttttt in base 3, in units of 1/256, rounded up.
 
     Multiplying by a power of three modulo 256 leaves the digits behind it; times 3 and over 256 is the next.
@@ -38,18 +39,18 @@ def decode_tq1_0(blocks: Blocks) -> Values:
     return _scaled(blocks, np.concatenate(parts, axis=-1).astype(np.int8) - np.int8(1))
 
 
-def decode_tq2_0(blocks: Blocks) -> Values:
+def unpack_tq2_0(blocks: Blocks) -> Unpacked:
     """``d * (q - 1)``"""
     return _scaled(blocks, split(blocks["qs"], 2).reshape(-1, 256).view(np.int8) - np.int8(1))
 
 
-def decode_q1_0(blocks: Blocks) -> Values:
+def unpack_q1_0(blocks: Blocks) -> Unpacked:
     """``d`` where the bit is set, else ``-d``; element ``i`` is bit ``i % 8`` of byte ``i / 8``."""
     bits = split(blocks["qs"][..., None], 1).reshape(-1, 128).view(np.int8)
     return _scaled(blocks, np.int8(2) * bits - np.int8(1))
 
 
-def decode_q2_0(blocks: Blocks) -> Values:
+def unpack_q2_0(blocks: Blocks) -> Unpacked:
     """``d * (q - 1)``; the four fields of a byte are neighbours."""
     return _scaled(blocks, split(blocks["qs"][..., None], 2).reshape(-1, 64).view(np.int8) - np.int8(1))
 

@@ -16,19 +16,23 @@ class Unpacked:
     """Weights of (..., cols) elements as exact integers and scales, in the terms of docs/numerics.md.
 
     An element is worth ``scale * q + minimum``, or ``(scale * sub_scale) * q + minimum * sub_min`` where
-    the format scales sub-blocks of 16 by integers. An absent field (None) stands for the factor 1, an
+    the format scales sub-blocks of 16. An absent field (None) stands for the factor 1, an
     absent ``minimum`` for nothing to add.
 
     q
         int8 (..., cols): zero point subtracted (Q4_0, Q5_0, Q3_K, Q6_K), unsigned as stored (Q4_1, Q5_1,
-        Q2_K, Q4_K, Q5_K), the int8 of Q8_0, the codebook's value (IQ4_NL, IQ4_XS).
+        Q2_K, Q4_K, Q5_K), the int8 of Q8_0, the codebook's value with its sign (IQ2, IQ3, IQ4), eight times
+        the shifted one (IQ1), the doubled four-bit float (MXFP4, NVFP4), -1 … 2 (TQ1_0, TQ2_0, Q1_0, Q2_0).
     scale
-        float32 (..., cols / 32): ``d``; ``d * sc`` of Q4_K and Q5_K; ``d * ls`` of IQ4_XS.
+        float32 (..., cols / 32): ``d``; ``d * sc`` of Q4_K and Q5_K; ``d * ls`` of IQ4_XS; of the IQ formats
+        with ``sub_scale`` ``d / 8``, of the others ``d * (2s + 1)`` over 8 (IQ1_S, IQ2_XXS), 4 (IQ3_XXS) or 1
+        (IQ3_S); ``2 ** (e - 128)`` of MXFP4; 1 of NVFP4.
     minimum
         float32 (..., cols / 32) or None: ``m`` of Q4_1 and Q5_1; ``-(dmin * mn)`` of Q4_K and Q5_K;
         ``-dmin`` of Q2_K.
     sub_scale
-        int8 (..., cols / 16) or None: the integer scales of Q2_K, Q3_K and Q6_K.
+        (..., cols / 16) or None: int8, the integer scales of Q2_K, Q3_K and Q6_K, and ``2s + 1`` of IQ1_M,
+        IQ2_XS and IQ2_S; float32, half the UE4M3 of NVFP4.
     sub_min
         int8 (..., cols / 16) or None: the integer minimums of Q2_K.
     """
@@ -36,7 +40,7 @@ class Unpacked:
     q: NDArray[np.int8]
     scale: NDArray[np.float32]
     minimum: NDArray[np.float32] | None = None
-    sub_scale: NDArray[np.int8] | None = None
+    sub_scale: NDArray[np.int8] | NDArray[np.float32] | None = None
     sub_min: NDArray[np.int8] | None = None
 
     def weights(self) -> NDArray[np.float32]:
