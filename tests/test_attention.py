@@ -11,8 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from llamaq import _core
+from llamaq.arithmetic import round_to_cache
+from llamaq.cli import options
+from llamaq.errors import LlamaqError, ModelError
+from llamaq.formats import decode, encode
 from llamaq.graph import Graph, Plan
-from llamaq.kv_cache import CACHE_TYPES, CacheType, KVCache
+from llamaq.kv_cache import CACHE_TYPES, CacheType, KVCache, format_of
 from llamaq.models.rope import make_rope
 from llamaq.reference import Reference, attend
 from llamaq.step import Step
@@ -66,13 +70,15 @@ def test_windows_and_chunks(isa: str, limits: dict[str, int], monkeypatch: pytes
     kv_heads=st.integers(1, 3),
     group=st.integers(1, 13),
     head_dim=st.integers(1, 70),
+    blocks=st.integers(1, 3),
     window=st.sampled_from([0, 0, 3, 50]),
     rows=st.integers(1, 60),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_every_shape_of_heads(
-    cache_type: CacheType, kv_heads: int, group: int, head_dim: int, window: int, rows: int, seed: int
+    cache_type: CacheType, kv_heads: int, group: int, head_dim: int, blocks: int, window: int, rows: int, seed: int
 ) -> None:
+    head_dim = head_dim if cache_type in ("f16", "f32") else 32 * blocks
     with pytest.MonkeyPatch.context() as monkeypatch:
         plan, weights = attention_alone(
             seed, heads=kv_heads * group, kv_heads=kv_heads, head_dim=head_dim, window=window, rope=seed % 2 == 0
@@ -84,6 +90,66 @@ def test_every_shape_of_heads(
             engine = engine_of(plan, weights, isa, monkeypatch, max_rows=64)
             got = all_logits(engine, KVCache(plan, 64, cache_type), tokens, sizes)
             np.testing.assert_array_equal(got, want, err_msg=isa)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", ["q8_0", "q4_0"])
+def test_quantized_caches_over_spans(isa: str, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, weights = attention_alone(8, heads=4, kv_heads=2, head_dim=32)
+    tokens = tokens_of(8, 300)
+    want = Reference(plan, weights, cache_type=cache_type).forward(Step.of(tokens, wanted="all"))
+    assert np.isfinite(want).all()
+    for threads, sizes in ((1, [300]), (2, [200, 90] + [1] * 10), (5, [3, 254, 1, 17, 25])):
+        engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=300)
+        got = all_logits(engine, KVCache(plan, 300, cache_type), tokens, sizes)
+        np.testing.assert_array_equal(got, want, err_msg=f"{threads} threads, chunks {sizes}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_values_come_back_as_the_cache_keeps_them(
+    isa: str, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that sees itself alone gives its own value: ordinary ones, ties, and every kind of extreme."""
+    rng = np.random.default_rng(9)
+    x = (rng.normal(size=(VOCABULARY, 32)) * 10.0 ** rng.integers(-4, 4, (VOCABULARY, 1))).astype(np.float32)
+    x[0] = np.arange(32) * 8 + 0.5
+    x[0, 31] = 127 * 2  # a scale of 2: integers and halves
+    x[1] = np.where(np.arange(32) % 2, -7.0, 7.0)
+    x[2], x[3], x[4] = 0, -0.0, 1e-33
+    x[5] *= np.float32(1e-38)
+    x[6, 9], x[7, 31], x[8, 0] = np.inf, np.nan, -np.inf
+    x[9] = np.finfo(np.float32).max
+    x[10] = np.linspace(-1e7, 1e7, 32)
+    x[11] = np.linspace(-1e-5, 1e-5, 32)
+    weights = {
+        "embd.weight": x,
+        "zero.weight": np.zeros((32, 32), np.float32),
+        "same.weight": np.eye(32, dtype=np.float32),
+    }
+    g = Graph({name: w.shape for name, w in weights.items()})
+    q, k, v = g.linear(g.embed("embd"), "zero", "zero", "same")
+    a = g.attention(q, k, v, layer=0, heads=1, kv_heads=1, head_dim=32, scale=1.0, rope=None, window=1)
+    plan = g.plan(g.linear(g.select_rows(a), "same"))
+    engine = engine_of(plan, weights, isa, monkeypatch, max_rows=VOCABULARY)
+    cache = KVCache(plan, VOCABULARY, cache_type)
+    engine.forward(Step.of(np.arange(VOCABULARY)), cache, op_limit=3)
+    (attention,) = (op for op in plan.ops if op.kind == "attention")
+    got = engine.slot(attention.outs[0], VOCABULARY, 32)
+    want = round_to_cache(np.where(np.isfinite(x).all(1, keepdims=True), x, np.float32(np.nan)), cache_type)
+    np.testing.assert_array_equal(got, want)
+    ordinary = np.r_[0:5, 11:VOCABULARY]
+    fmt = format_of(cache_type)
+    np.testing.assert_array_equal(want[ordinary], decode(fmt, encode(fmt, x[ordinary])))
+
+
+def test_heads_must_fill_the_blocks_of_the_cache() -> None:
+    plan, _ = attention_alone(1, heads=2, kv_heads=1, head_dim=24)
+    with pytest.raises(ModelError, match=r"multiple of 32 dimensions, the model's have 24; use an f16 cache"):
+        KVCache(plan, 32, "q8_0")
+    with pytest.raises(LlamaqError, match="a cache is F32, F16, Q8_0 or Q4_0"):
+        _core.page_bytes(32, 12)
+    assert options.CACHE_TYPES == CACHE_TYPES
 
 
 def test_a_long_context_is_split_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:

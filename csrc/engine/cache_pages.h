@@ -1,5 +1,8 @@
 // Bytes of the pages of the key-value cache.
 #pragma once
+#include <string>
+
+#include "core/error.h"
 #include "core/format.h"
 #include "kernels/table.h"
 
@@ -7,6 +10,8 @@ namespace llamaq {
 
 // One page: 32 tokens of one KV head of one layer, K and V. Throws Error where heads do not fill blocks of the format.
 inline int64_t page_bytes(int head_dim, Format type) {
+  if (type != Format::F32 && type != Format::F16 && type != Format::Q8_0 && type != Format::Q4_0)
+    throw Error("a cache is F32, F16, Q8_0 or Q4_0, not format " + std::to_string(static_cast<int>(type)));
   return kPageTokens * (row_bytes(type, head_dim) + row_bytes(type, (head_dim + 15) / 16 * 16));
 }
 

@@ -62,7 +62,7 @@ struct CacheView {
   uint8_t* base;            // page 0 of this layer and head
   ptrdiff_t page_stride;    // bytes from a page to the next of the same layer and head
   const int32_t* pages;     // the sequence's page numbers
-  Format type;              // of the elements: F16 or F32
+  Format type;              // of the elements: F32, F16, Q8_0 or Q4_0
   int head_dim, value_dim;  // elements
 };
 

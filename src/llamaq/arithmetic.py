@@ -22,7 +22,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "rotation_table",
-    "round_to_float16",
+    "round_to_cache",
     "silu",
 ]
 
@@ -169,10 +169,27 @@ def quantize_rows(x: F32) -> tuple[NDArray[np.int32], F32]:
     return q.astype(np.int32), scale.astype(np.float32)
 
 
-def round_to_float16(x: F32) -> F32:
-    """``x`` rounded to binary16, ties to even, as float32."""
+def round_to_cache(x: F32, cache_type: str) -> F32:
+    """Keys or values (..., dim) as a cache of type "f32", "f16", "q8_0" or "q4_0" gives them back."""
     with np.errstate(all="ignore"):
-        return x.astype(np.float16).astype(np.float32)
+        if cache_type in ("q8_0", "q4_0"):
+            return _round_to_blocks(x.reshape(-1, QUANT_BLOCK), cache_type == "q8_0").reshape(x.shape)
+        return x.astype(np.float16 if cache_type == "f16" else np.float32).astype(np.float32)
+
+
+def _round_to_blocks(x: F32, eight_bits: bool) -> F32:
+    """Rows of 32 as GGUF's reference quantizes them to Q8_0 (or Q4_0); NaN where one of them is not finite."""
+    extreme = np.take_along_axis(x, np.abs(x).argmax(-1)[:, None], -1)  # the first of greatest magnitude, or a NaN
+    usable = np.isfinite(extreme) & (np.abs(extreme) >= np.float32(2.0**-100))
+    d = np.where(usable, np.abs(extreme) / np.float32(127) if eight_bits else extreme / np.float32(-8), np.float32(1))
+    scaled = np.where(usable, x, np.float32(0)) * (np.float32(1) / d)
+    if eight_bits:
+        whole = np.trunc(scaled)
+        q = whole + np.trunc(2 * (scaled - whole))  # halves away from zero
+    else:
+        q = np.minimum(np.trunc(scaled + np.float32(8.5)), np.float32(15)) - np.float32(8)
+    scale = np.where(usable, d, np.where(np.isfinite(extreme), np.float32(0), np.float32(np.nan)))
+    return np.asarray(q * scale.astype(np.float16).astype(np.float32))
 
 
 # Coefficients of fdlibm's __kernel_sin and __kernel_cos, and pi/2 in three parts (its __ieee754_rem_pio2).

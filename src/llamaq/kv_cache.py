@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.errors import ContextOverflowError, InsufficientMemoryError
+from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
 from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
 
 __all__ = ["CACHE_TYPES", "CacheType", "KVCache", "cache_bytes"]
 
-CacheType = Literal["f16", "f32"]
-CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32")
+CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
+CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
 
 
 def format_of(cache_type: CacheType) -> Format:
@@ -28,10 +28,19 @@ def format_of(cache_type: CacheType) -> Format:
 
 
 def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
-    """Bytes of the keys and values of ``n_ctx`` tokens, rounded up to whole pages."""
+    """Bytes of the keys and values of ``n_ctx`` tokens, rounded up to whole pages.
+
+    Raises ``ModelError`` for a type whose blocks the model's heads do not fill.
+    """
     pages = -(-n_ctx // _core.PAGE_TOKENS)
     layers, kv_heads, head_dim = plan.cache_shape
-    return pages * layers * kv_heads * _core.page_bytes(head_dim, format_of(cache_type).id)
+    fmt = format_of(cache_type)
+    if head_dim % fmt.block:
+        raise ModelError(
+            f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have {head_dim}; "
+            "use an f16 cache (--cache-type f16)"
+        )
+    return pages * layers * kv_heads * _core.page_bytes(head_dim, fmt.id)
 
 
 class KVCache:

@@ -20,7 +20,7 @@ from llamaq.arithmetic import (
     rms_norm,
     rotate,
     rotation_table,
-    round_to_float16,
+    round_to_cache,
     silu,
 )
 from llamaq.errors import ModelError
@@ -134,7 +134,7 @@ class Reference:
         self._matrices = {name: _matrix(weights[name]) for name in matrices}
         vectors = set(plan.weights()) - matrices - set(self._tables)
         self._vectors = {name: _decoded(weights[name]) for name in vectors}
-        self._round = round_to_float16 if cache_type == "f16" else np.copy
+        self._cache_type = cache_type
         self._cache: dict[tuple[int, int], tuple[F32, F32]] = {}
         self._lengths: dict[int, int] = {}
 
@@ -215,7 +215,7 @@ class Reference:
             rows = np.nonzero(step.sequences == sequence)[0]
             positions = step.positions[rows]
             kept = self._cache.get((a["layer"], sequence), (k[:0], v[:0]))
-            new = (self._round(k[rows]), self._round(v[rows]))
+            new = (round_to_cache(x[rows], self._cache_type) for x in (k, v))
             keys, values = (np.concatenate([x[: positions[0]], y]) for x, y in zip(kept, new, strict=True))
             self._cache[a["layer"], sequence] = keys, values
             out[rows] = attend(q[rows], keys, values, positions, a["scale"], window=a["window"], chunk=a["chunk"])

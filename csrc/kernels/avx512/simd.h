@@ -33,9 +33,9 @@ inline F32 where_greater(F32 x, F32 limit, F32 a, F32 b) { return where_less(lim
 inline I32 splat_i32(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I32 load_i32(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
 inline I32 load_u16x16(const uint8_t* p) { return {_mm512_cvtepu16_epi32(load_256(p))}; }
-inline I32 load_u8x16(const uint8_t* p) {
-  return {_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
-}
+inline __m128i load_128(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
+inline I32 load_i8x16(const uint8_t* p) { return {_mm512_cvtepi8_epi32(load_128(p))}; }
+inline I32 load_u8x16(const uint8_t* p) { return {_mm512_cvtepu8_epi32(load_128(p))}; }
 inline I32 operator+(I32 a, I32 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I32 operator-(I32 a, I32 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I32 operator*(I32 a, I32 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }

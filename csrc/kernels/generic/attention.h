@@ -9,14 +9,14 @@
 struct Product {
   const float* a;
   ptrdiff_t a_step;
-  const uint8_t* b;
+  const uint8_t* b;  // floats or halves
   ptrdiff_t b_step;  // elements
   int count, width;  // of k, and of columns in multiples of 16
   float* c;
   ptrdiff_t c_stride;
   bool fresh;            // C starts from zero
   const uint8_t* ahead;  // memory that will be read next
-  int64_t ahead_bytes;
+  int ahead_bytes;
 };
 
 struct LoadF32 {
@@ -29,7 +29,7 @@ struct LoadF16 {
 };
 
 template <class B, int Q, int V, int kQueryStride>
-inline const uint8_t* columns(const Product& p, int col, const uint8_t* ahead, int64_t ahead_step) {
+inline void columns(const Product& p, int col, const uint8_t* ahead, int ahead_step) {
   const float* a = p.a;
   const uint8_t* b = p.b + col * B::kBytes;
   F32 sum[Q][V];
@@ -46,16 +46,17 @@ inline const uint8_t* columns(const Product& p, int col, const uint8_t* ahead, i
   }
   for (int i = 0; i < Q; ++i)
     for (int v = 0; v < V; ++v) store(p.c + i * p.c_stride + col + 16 * v, sum[i][v]);
-  return ahead;
 }
 
 template <class B, int Q, int kQueryStride>
 inline void product(const Product& p) {
   constexpr int V = 2 * Q <= kAccumulators ? 2 : 1;
-  const int64_t ahead_step = p.ahead_bytes ? p.ahead_bytes / ((p.width + 16 * V - 1) / (16 * V) * p.count) : 0;
+  const int ahead_part = p.ahead_bytes ? p.ahead_bytes / ((p.width + 16 * V - 1) / (16 * V)) : 0;
+  const int ahead_step = p.ahead_bytes ? ahead_part / p.count : 0;
   const uint8_t* ahead = p.ahead;
   int col = 0;
-  for (; col + 16 * V <= p.width; col += 16 * V) ahead = columns<B, Q, V, kQueryStride>(p, col, ahead, ahead_step);
+  for (; col + 16 * V <= p.width; col += 16 * V, ahead += ahead_part)
+    columns<B, Q, V, kQueryStride>(p, col, ahead, ahead_step);
   if (V > 1 && col < p.width) columns<B, Q, 1, kQueryStride>(p, col, ahead, ahead_step);
 }
 
@@ -89,27 +90,30 @@ struct Tile {
   float* part;     // [queries] states of one span
   float* page;     // keys or values of one page as floats
   Range* seen;     // [queries] tokens that each sees of the span, counted from its start
-  bool halves;     // pages stay binary16: not worth a conversion for one block of queries
+  bool direct;     // pages are read as they are: one block of queries is not worth a conversion
 
   int block_at(int i) const {  // blocks of equal size, as near as may be
     const int left = queries - i, blocks = (left + kBlockQueries - 1) / kBlockQueries;
     return (left + blocks - 1) / blocks;
   }
-  int element_bytes() const { return halves ? 2 : 4; }
+  bool halves() const { return direct && format.block_bytes == 2; }
+  int element_bytes() const { return halves() ? 2 : 4; }
   template <int kQueryStride>
   void multiply(int n, const Product& p) const {
-    if (halves)
+    if (halves())
       product_of<LoadF16, kQueryStride>(n, p);
     else
       product_of<LoadF32, kQueryStride>(n, p);
   }
-  const uint8_t* floats(const float* (*unpack)(const uint8_t*, int, float*), const uint8_t* p, int dim) const {
-    return halves ? p : reinterpret_cast<const uint8_t*>(unpack(p, dim, page));
+  const uint8_t* keys(const uint8_t* p) const { return unpacked(format.keys, p, a.cache.head_dim); }
+  const uint8_t* values(const uint8_t* p) const { return unpacked(format.values, p, pad); }
+  const uint8_t* unpacked(const float* (*unpack)(const uint8_t*, int, float*), const uint8_t* p, int dim) const {
+    return direct ? p : reinterpret_cast<const uint8_t*>(unpack(p, dim, page));
   }
 };
 
 // Scores of the page whose tokens are `tokens` of the span.
-inline void score_page(const Tile& t, Range tokens, const uint8_t* keys, const uint8_t* ahead, int64_t ahead_bytes) {
+inline void score_page(const Tile& t, Range tokens, const uint8_t* keys, const uint8_t* ahead, int ahead_bytes) {
   for (int i = 0, n; i < t.queries; i += n) {
     n = t.block_at(i);
     Range wanted = overlap(t.seen[i], tokens);
@@ -129,26 +133,25 @@ inline void score_page(const Tile& t, Range tokens, const uint8_t* keys, const u
 
 // Adds the page's values times their weights. A token that a query does not see is left out, not multiplied by zero:
 // the queries of a block go together where all see, alone before and after.
-inline void add_values(const Tile& t, Range tokens, const uint8_t* values, const uint8_t* ahead, int64_t ahead_bytes) {
+inline void add_values(const Tile& t, Range tokens, const uint8_t* values, const uint8_t* ahead, int ahead_bytes) {
   for (int i = 0, n; i < t.queries; i += n) {
     n = t.block_at(i);
     Range common = tokens;
     for (int j = i; j < i + n; ++j) common = overlap(common, t.seen[j]);
-    const auto add = [&](int query, int count, Range r, int64_t bytes) {
+    const auto add = [&](int query, int count, Range r, int bytes) {
       if (r.begin >= r.end) return;
       t.multiply<kSpanTokens>(
           count,
           {t.weights + query * kSpanTokens + r.begin, 1, values + (r.begin - tokens.begin) * t.pad * t.element_bytes(),
            t.pad, r.end - r.begin, t.pad, t.part + query * t.state_size, t.state_size, false, ahead, bytes});
     };
-    const bool together = common.begin < common.end;
-    for (int j = i; j < i + n; ++j) {
+    const bool whole = common.begin == tokens.begin && common.end == tokens.end, together = common.begin < common.end;
+    for (int j = i; j < i + n && !whole; ++j) {
       const Range seen = overlap(t.seen[j], tokens);
       add(j, 1, together ? Range{seen.begin, common.begin} : seen, 0);
     }
-    if (!together) continue;
-    add(i, n, common, i == 0 ? ahead_bytes : 0);
-    for (int j = i; j < i + n; ++j) add(j, 1, {common.end, overlap(t.seen[j], tokens).end}, 0);
+    if (together) add(i, n, common, i == 0 ? ahead_bytes : 0);
+    for (int j = i; j < i + n && together && !whole; ++j) add(j, 1, {common.end, overlap(t.seen[j], tokens).end}, 0);
   }
 }
 
@@ -207,12 +210,11 @@ inline void attend_span(const Tile& t, int span) {
   }
   if (all.begin >= all.end) return;
   const int first_page = all.begin / kPageTokens * kPageTokens;
-  const int64_t key_bytes = t.format.bytes(c.head_dim), value_bytes = t.format.bytes(t.pad);
+  const int key_bytes = t.format.bytes(c.head_dim), value_bytes = t.format.bytes(t.pad);
   for (int p = first_page; p < all.end; p += kPageTokens) {
     const bool last = p + kPageTokens >= all.end;
     const uint8_t* ahead = last ? page_of(c, start + first_page) + key_bytes : page_of(c, start + p + kPageTokens);
-    score_page(t, {p, p + kPageTokens}, t.floats(t.format.keys, page_of(c, start + p), c.head_dim), ahead,
-               last ? value_bytes : key_bytes);
+    score_page(t, {p, p + kPageTokens}, t.keys(page_of(c, start + p)), ahead, last ? value_bytes : key_bytes);
   }
   for (int i = 0; i < t.queries; ++i) {
     float* state = t.part + i * t.state_size + t.pad;
@@ -224,8 +226,8 @@ inline void attend_span(const Tile& t, int span) {
     const bool last = p + kPageTokens >= all.end;
     const uint8_t* page = page_of(c, start + p);
     const uint8_t* ahead = start + p + kPageTokens <= newest ? page_of(c, start + p + kPageTokens) : page;
-    add_values(t, {p, p + kPageTokens}, t.floats(t.format.values, page + key_bytes, t.pad),
-               last ? ahead : ahead + key_bytes, last ? key_bytes : value_bytes);
+    add_values(t, {p, p + kPageTokens}, t.values(page + key_bytes), last ? ahead : ahead + key_bytes,
+               last ? key_bytes : value_bytes);
   }
 }
 
@@ -259,7 +261,7 @@ inline void attention(const AttentionArgs& a) {
                part,
                page,
                reinterpret_cast<Range*>(q + queries * dim),
-               a.cache.type == Format::F16 && queries <= kBlockQueries};
+               page_format(a.cache.type).block == 1 && queries <= kBlockQueries};
   for (int i = 0, n; i < queries; i += n) {
     n = t.block_at(i);
     for (int j = 0; j < n; ++j) {

@@ -35,6 +35,8 @@ struct PageF32 {
   }
 };
 
+#include "kernels/generic/cache_quantized.h"
+
 // How one type of cache reads and writes its pages.
 struct PageFormat {
   int block, block_bytes;  // elements share a block of bytes
@@ -43,7 +45,7 @@ struct PageFormat {
   void (*put_key)(uint8_t* page, int slot, const float* k, int dim);
   void (*put_value)(uint8_t* values, int slot, const float* v, int dim);
 
-  int64_t bytes(int dim) const { return int64_t{dim} * kPageTokens / block * block_bytes; }
+  int bytes(int dim) const { return dim * kPageTokens / block * block_bytes; }
 };
 
 template <class T>
@@ -52,7 +54,12 @@ constexpr PageFormat page_format_of(int block, int block_bytes) {
 }
 
 inline PageFormat page_format(Format type) {
-  return type == Format::F32 ? page_format_of<PageF32>(1, 4) : page_format_of<PageF16>(1, 2);
+  switch (type) {
+    case Format::F32: return page_format_of<PageF32>(1, 4);
+    case Format::Q8_0: return page_format_of<PageQuantized<BlockQ8_0>>(kBlock_Q8_0, kBytes_Q8_0);
+    case Format::Q4_0: return page_format_of<PageQuantized<BlockQ4_0>>(kBlock_Q4_0, kBytes_Q4_0);
+    default: return page_format_of<PageF16>(1, 2);
+  }
 }
 
 inline uint8_t* page_of(const CacheView& c, int token) { return c.base + c.pages[token / kPageTokens] * c.page_stride; }

@@ -67,13 +67,23 @@ inline void swiglu(const float* gate, const float* up, float* y, int64_t n) {
   }
 }
 
+// One head, with steps that the compiler knows, so that it can use vectors.
+template <bool kNeighbours>
+inline void rotate(float* __restrict x, int pairs, const float* __restrict cos, const float* __restrict sin) {
+  for (int i = 0; i < pairs; ++i) {
+    float& a = x[kNeighbours ? 2 * i : i];
+    float& b = x[kNeighbours ? 2 * i + 1 : i + pairs];
+    const float x0 = a, x1 = b;
+    a = __builtin_fmaf(x0, cos[i], -(x1 * sin[i]));
+    b = __builtin_fmaf(x0, sin[i], x1 * cos[i]);
+  }
+}
+
 inline void rope(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin) {
-  const int step = neighbours ? 2 : 1, other = neighbours ? 1 : pairs;
-  for (int head = 0; head < heads; ++head, x += head_dim)
-    for (int i = 0; i < pairs; ++i) {
-      float* a = x + step * i;
-      const float x0 = a[0], x1 = a[other];
-      a[0] = __builtin_fmaf(x0, cos[i], -(x1 * sin[i]));
-      a[other] = __builtin_fmaf(x0, sin[i], x1 * cos[i]);
-    }
+  for (int head = 0; head < heads; ++head, x += head_dim) {
+    if (neighbours)
+      rotate<true>(x, pairs, cos, sin);
+    else
+      rotate<false>(x, pairs, cos, sin);
+  }
 }

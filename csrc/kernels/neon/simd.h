@@ -46,11 +46,15 @@ inline I32 load_u16x16(const uint8_t* p) {
   QUADS r.v[i] = vreinterpretq_s32_u32(vmovl_u16(load_half(p + 8 * i)));
   return r;
 }
+inline I32 load_i8x16(const uint8_t* p) {
+  const int8x16_t b = vreinterpretq_s8_u8(vld1q_u8(p));
+  const int16x8_t lo = vmovl_s8(vget_low_s8(b)), hi = vmovl_high_s8(b);
+  return {{vmovl_s16(vget_low_s16(lo)), vmovl_high_s16(lo), vmovl_s16(vget_low_s16(hi)), vmovl_high_s16(hi)}};
+}
 inline I32 load_u8x16(const uint8_t* p) {
-  const uint8x16_t bytes = vld1q_u8(p);
-  const uint16x8_t lo = vmovl_u8(vget_low_u8(bytes)), hi = vmovl_high_u8(bytes);
-  return {{vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(lo))), vreinterpretq_s32_u32(vmovl_high_u16(lo)),
-           vreinterpretq_s32_u32(vmovl_u16(vget_low_u16(hi))), vreinterpretq_s32_u32(vmovl_high_u16(hi))}};
+  I32 r = load_i8x16(p);
+  QUADS r.v[i] = vandq_s32(r.v[i], vdupq_n_s32(255));
+  return r;
 }
 inline I32 operator+(I32 a, I32 b) { QUADS a.v[i] = vaddq_s32(a.v[i], b.v[i]); return a; }
 inline I32 operator-(I32 a, I32 b) { QUADS a.v[i] = vsubq_s32(a.v[i], b.v[i]); return a; }

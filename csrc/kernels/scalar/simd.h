@@ -29,6 +29,7 @@ inline F32 where_greater(F32 x, F32 limit, F32 a, F32 b) { return where_less(lim
 inline I32 splat_i32(int32_t x) { I32 r; LANES r.v[i] = x; return r; }
 inline I32 load_i32(const uint8_t* p) { I32 r; memcpy(r.v, p, 64); return r; }
 inline I32 load_u16x16(const uint8_t* p) { I32 r; LANES r.v[i] = load_u16(p + 2 * i); return r; }
+inline I32 load_i8x16(const uint8_t* p) { I32 r; LANES r.v[i] = static_cast<int8_t>(p[i]); return r; }
 inline I32 load_u8x16(const uint8_t* p) { I32 r; LANES r.v[i] = p[i]; return r; }
 inline I32 operator+(I32 a, I32 b) { LANES a.v[i] += b.v[i]; return a; }
 inline I32 operator-(I32 a, I32 b) { LANES a.v[i] -= b.v[i]; return a; }

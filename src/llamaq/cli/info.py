@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from llamaq.cli.options import Commands, Parser, add_model, add_no_pack, at_least, from_env, model_path
+from llamaq.cli.options import Commands, Parser, add_cache_type, add_model, add_no_pack, at_least, from_env, model_path
 from llamaq.cli.output import write
 
 __all__ = ["add_info"]
@@ -35,7 +35,7 @@ def add_info(commands: Commands) -> None:
         default=from_env("LLAMA_ARG_CTX_SIZE", "0"),
         help="tell memory for so many tokens; 0: the model's own context (default 0, env LLAMA_ARG_CTX_SIZE)",
     )
-    add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
+    add_cache_type(parser)
     add_no_pack(parser)
     add("--tensors", action="store_true", help="list every tensor")
     add("--json", action="store_true", help="print everything as JSON, arrays in full")

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
 
 __all__ = [
+    "CACHE_TYPES",
     "Commands",
     "Parser",
+    "add_cache_type",
     "add_model",
     "add_no_pack",
     "at_least",
@@ -19,6 +21,9 @@ __all__ = [
     "threads_default",
 ]
 
+
+CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
+"""Those of ``llamaq.kv_cache``, known without loading compiled code."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 
@@ -58,6 +63,13 @@ def add_model(group: argparse._ActionsContainer) -> None:
     group.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
+    )
+
+
+def add_cache_type(parser: Parser) -> None:
+    """Adds the option ``--cache-type``."""
+    parser.add_argument(
+        "--cache-type", choices=CACHE_TYPES, default="f16", help="numbers of the key-value cache (default f16)"
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from llamaq.cli.options import (
     Commands,
     Parser,
+    add_cache_type,
     add_model,
     add_no_pack,
     at_least,
@@ -182,7 +183,7 @@ def _add_machine_options(parser: Parser) -> None:
         default=from_env("LLAMA_ARG_UBATCH", "512"),
         help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
     )
-    add("--cache-type", choices=("f16", "f32"), default="f16", help="numbers of the key-value cache (default f16)")
+    add_cache_type(parser)
     add_no_pack(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
 
