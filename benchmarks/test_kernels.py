@@ -19,6 +19,8 @@ from llamaq import _core
 from llamaq.formats import format_by_name
 from llamaq.probe import probe
 
+pytestmark = pytest.mark.benchmark(timer=time.thread_time)  # other programs may run meanwhile
+
 
 @cache
 def int8_peak(level: str) -> float:
@@ -31,7 +33,6 @@ def int8_peak(level: str) -> float:
 def test_matmul(benchmark: Any, level: str, name: str, m: int) -> None:
     matmul = case(level, name, m)
     benchmark.group = f"{level}, M={m}"
-    benchmark._timer = time.thread_time  # other programs may run meanwhile
     benchmark.pedantic(matmul.run, rounds=5 if m > 16 else 25, warmup_rounds=1)
     seconds = benchmark.stats.stats.min
     ops = 2 * m * ROWS * COLS

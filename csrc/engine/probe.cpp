@@ -45,8 +45,8 @@ static double read_bandwidth(const KernelTable& kernels, ThreadTeam& team, int64
 }
 
 static double int8_peak(const KernelTable& kernels, ThreadTeam& team) {
-  uint8_t data[1024];
-  for (int i = 0; i < 1024; ++i) data[i] = static_cast<uint8_t>(i * 7 % 16);
+  uint8_t data[4096];
+  for (int i = 0; i < 4096; ++i) data[i] = static_cast<uint8_t>(i * 7 % 16);
   std::atomic<int32_t> kept{0};
   std::atomic<int64_t> ops{0};
   int64_t rounds = 16;
@@ -57,8 +57,8 @@ static double int8_peak(const KernelTable& kernels, ThreadTeam& team) {
   };
   constexpr double kChunkSeconds = 2e-4;
   while (rounds < 1 << 17 && best_seconds(team, 1, 1, chunk) < kChunkSeconds) rounds *= 2;
-  const int chunks = 64 * team.size();
-  return static_cast<double>(chunks * ops) / best_seconds(team, 8, chunks, chunk);
+  const int chunks = 16 * team.size();  // some milliseconds: one pass of many will be left alone by other programs
+  return static_cast<double>(chunks * ops) / best_seconds(team, 50, chunks, chunk);
 }
 
 MachineLimits probe(const KernelTable& kernels, ThreadTeam& team, int64_t bytes) {

@@ -72,10 +72,12 @@ def work_of(workload: Workload, plan: Plan, tensors: Mapping[str, Info], n_batch
         if op.kind != "embed":
             for name in op.tensors():
                 (head if selected else body).add(tensors[name])
-    token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS
+    windows = [op.attrs["window"] for op in plan.ops if op.kind == "attention"]
+    token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS / max(1, plan.cache_shape[0])
     nbytes, ops = 0.0, 0
     for start, rows, logits in workload.steps(n_batch):
-        nbytes += body.nbytes + (head.nbytes if logits else 0) + workload.n_parallel * (start + rows) * token_bytes
+        seen = sum(min(start + rows, window + rows - 1) if window else start + rows for window in windows)
+        nbytes += body.nbytes + (head.nbytes if logits else 0) + workload.n_parallel * seen * token_bytes
         ops += 2 * (body.int8 * rows * workload.n_parallel + head.int8 * logits)
     return Work(round(nbytes), ops)
 

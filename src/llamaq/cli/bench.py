@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.options import Commands, Parser, threads_default
@@ -73,7 +73,7 @@ def _settings(args: argparse.Namespace) -> list[Settings]:
             args.parser.error(f"-ctk and -ctv: expected one of {', '.join(CACHE_TYPES)}, got {kind!r}")
     threads = [n if n > 0 else default_threads().threads for n in args.threads or [int(threads_default())]]
     batches, steps = args.batch_size or [2048], args.ubatch_size or [512]
-    return [Settings(*each) for each in itertools.product(threads, batches, steps, keys)]
+    return [Settings(*each) for each in itertools.product(threads, batches, steps, keys, [args.pack])]
 
 
 def _records(
@@ -83,37 +83,44 @@ def _records(
     from llamaq.bench import seconds, work_of
     from llamaq.cli.bench_output import make_record
     from llamaq.engine import Engine
-    from llamaq.errors import InsufficientMemoryError
     from llamaq.memory import check_memory, memory_need
 
     status.show("measuring the machine")
     limits = _limits(settings.n_threads)
     rows = max(settings.rows, *(test.n_parallel for test in tests))
-    check_memory(
-        memory_need(model.plan, model.file.tensors, 0, cache_type=settings.cache_type, max_rows=rows,
-                    threads=settings.n_threads)
-    )  # fmt: skip
+    needs: dict[str, Any] = {"threads": settings.n_threads, "max_rows": rows, "pack": settings.pack}
+    check_memory(memory_need(model.plan, model.file.tensors, 0, cache_type=settings.cache_type, **needs))
     with Bar("loading", "B", binary=True) as progress:
         status.clear()
-        engine = Engine(model.plan, model.file, threads=settings.n_threads, max_rows=rows, progress=progress)
-    for number, test in enumerate(tests, 1):
-        runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
-        label = f"{model.path.name}: {test} ({number} of {len(tests)})"
-        began, samples, stopped = datetime.now(timezone.utc), [], False
-        try:
-            for sample in _enough(runs, args.repetitions):
-                samples.append(sample)
-                status.show(f"{label}, {len(samples)} runs, {test.tokens / sample:.1f} t/s")
-        except InsufficientMemoryError as error:
-            status.clear()
-            print(f"llamaq: left out: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            stopped = True
-        if samples:
-            work = work_of(test, model.plan, model.file.tensors, settings.rows, settings.cache_type)
-            yield make_record(model, settings, test, samples, began, limits, work)
-        if stopped:
-            raise KeyboardInterrupt
+        engine = Engine(model.plan, model.file, progress=progress, **needs)
+    with contextlib.closing(engine):
+        for number, test in enumerate(tests, 1):
+            status.show(label := f"{model.path.name}: {test} ({number} of {len(tests)})")
+            began = datetime.now(timezone.utc)
+            runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
+            samples, stopped = _samples(_enough(runs, args.repetitions), test, label, status)
+            if samples:
+                work = work_of(test, model.plan, model.file.tensors, settings.rows, settings.cache_type)
+                yield make_record(model, settings, test, samples, began, limits, work)
+            if stopped:
+                raise KeyboardInterrupt
+
+
+def _samples(runs: Iterator[float], test: Workload, label: str, status: Status) -> tuple[list[float], bool]:
+    """Seconds of the runs, none where the cache does not fit; and whether Ctrl-C ended them."""
+    from llamaq.errors import InsufficientMemoryError
+
+    samples: list[float] = []
+    try:
+        for sample in runs:
+            samples.append(sample)
+            status.show(f"{label}, {len(samples)} runs, {test.tokens / sample:.1f} t/s")
+    except InsufficientMemoryError as error:
+        status.clear()
+        print(f"llamaq: left out: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return samples, True
+    return samples, False
 
 
 def _enough(runs: Iterator[float], repetitions: int | None) -> Iterator[float]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from llamaq.cli.options import Parser, at_least
+from llamaq.cli.options import Parser, add_no_pack, at_least
 
 if TYPE_CHECKING:
     from llamaq.bench import Workload
@@ -42,8 +42,8 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("--list-devices",): _CPU_ONLY,
     ("-rpc", "--rpc"): "llamaq runs on this machine alone",
     ("-fa", "--flash-attn"): "llamaq has one kind of attention, which never stores all scores",
-    ("-mmp", "--mmap"): "llamaq always packs the weights",
-    ("-dio", "--direct-io"): "llamaq always maps the file",
+    ("-mmp", "--mmap"): "--no-pack leaves the weights in the file's mapping",
+    ("-dio", "--direct-io"): "llamaq reads files through their mapping",
     ("-embd", "--embeddings"): "llamaq makes no embeddings",
     ("-C", "--cpu-mask"): _PLACES,
     ("--cpu-strict",): _PLACES,
@@ -95,6 +95,7 @@ def add_options(parser: Parser) -> None:
     add("-r", "--repetitions", metavar="N", type=at_least(1), help=help)
     add("-o", "--output", choices=("md", "json", "jsonl", "csv"), default="md", help="form of the result (default md)")
     add("--no-warmup", action="store_true", help="do not run a little of each test before it")
+    add_no_pack(parser)
     for refused, why in _REFUSED.items():
         add(*refused, action=_Refused, nargs="?", metavar=why, help=argparse.SUPPRESS)
 

@@ -36,6 +36,7 @@ class Settings:
     n_batch: int
     n_ubatch: int
     cache_type: CacheType
+    pack: bool = True
 
     @property
     def rows(self) -> int:
@@ -109,6 +110,7 @@ def make_record(
         "n_threads": settings.n_threads,
         "type_k": settings.cache_type,
         "type_v": settings.cache_type,
+        "use_mmap": not settings.pack,
         "n_prompt": test.n_prompt,
         "n_gen": test.n_gen,
         "n_depth": test.n_depth,
