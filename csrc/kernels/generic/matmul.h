@@ -144,7 +144,7 @@ inline void matmul_quantized(const MatmulArgs& a) {
 
 // The same for GGUF rows.
 template <class W>
-inline void matmul_unpacked(const MatmulArgs& a) {
+inline void matmul_from_rows(const MatmulArgs& a) {
   const int64_t m = shared_rows<W, FromRows>(a);
   if (m < a.m) panel_row<W>(a, static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32), a.y + m * a.y_stride);
 }

@@ -66,9 +66,9 @@ def add_model(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_cache_type(parser: Parser) -> None:
-    """Adds the option ``--cache-type``."""
-    parser.add_argument(
+def add_cache_type(group: argparse._ActionsContainer) -> None:
+    """``--cache-type``: what the cache keeps of keys and values."""
+    group.add_argument(
         "--cache-type", choices=CACHE_TYPES, default="f16", help="numbers of the key-value cache (default f16)"
     )
 

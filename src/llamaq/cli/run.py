@@ -183,7 +183,7 @@ def _add_machine_options(parser: Parser) -> None:
         default=from_env("LLAMA_ARG_UBATCH", "512"),
         help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
     )
-    add_cache_type(parser)
+    add_cache_type(group)
     add_no_pack(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
 
