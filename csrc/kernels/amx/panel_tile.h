@@ -67,7 +67,7 @@ inline F32 sum_of(const TileSums& sums, int row) {
 
 template <int M>
 inline void add_sums(const Scaled& s, const TileSums* sums, const QuantBlock* x, F32* acc) {
-  each_row<M>([&](auto m) { acc[m] = fma(sum_of(sums[0], m), s.scale * splat(x[m].d), acc[m]); });
+  each_row<M>([&](auto m) { acc[m] = fma(sum_of(sums[0], m), block_scale(s.scale, x[m]), acc[m]); });
 }
 template <int M>
 inline void add_sums(const WithMinimum& s, const TileSums* sums, const QuantBlock* x, F32* acc) {
@@ -77,8 +77,8 @@ inline void add_sums(const WithMinimum& s, const TileSums* sums, const QuantBloc
 template <int M>
 inline void add_sums(const Halves& s, const TileSums* sums, const QuantBlock* x, F32* acc) {
   each_row<M>([&](auto m) {
-    const F32 sum = fma(s.half1, sum_of(sums[1], m), s.half0 * sum_of(sums[0], m));  // exact: below 2^24
-    acc[m] = fma(sum, s.scale * splat(x[m].d), acc[m]);
+    const F32 sum = fma(s.half1, sum_of(sums[1], m), s.half0 * sum_of(sums[0], m));  // as in forms.h
+    acc[m] = fma(sum, block_scale(s.scale, x[m]), acc[m]);
   });
 }
 template <int M>
@@ -90,25 +90,14 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
-// Formats that stay GGUF rows come to a panel with their zero point; no tiles for them.
-template <class W>
-constexpr bool kStaysRows = W::kLayout.words[0].count == 0;
-
-template <class W, int kRows>
-inline void panel_lanes(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* acc) {
-  for (; blocks > 0; --blocks, ++panel, x += width)
-    add_block<W, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
-}
-
 template <class W>
 constexpr int most_tile_rows() {
-  return kStaysRows<W> ? 4 : 16;
+  return 16;
 }
 
 // out[m] += row m of x times the panel; `width` lies between a block of a row and its next.
 template <class W, int kRows>
 inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* out) {
-  if constexpr (kStaysRows<W>) return panel_lanes<W, kRows>(panel, blocks, x, width, out);
   constexpr int kProducts = kParts<typename W::Form>;
   alignas(64) TileSums sums[2][kProducts];
   F32 acc[kRows];

@@ -22,11 +22,11 @@ namespace {
 #include "kernels/generic/level.h"
 
 // Tiles are configured for the time of a call; one for a single row uses none.
-template <class W>
-inline void matmul_tiles(const MatmulArgs& a) {
-  if (a.m < 2) return matmul_quantized<W>(a);
+template <class W, void (*kMatmul)(const MatmulArgs&)>
+inline void with_tiles(const MatmulArgs& a) {
+  if (a.m < 2) return kMatmul(a);
   configure_tiles(kShapes<kParts<typename W::Form>>);
-  matmul_quantized<W>(a);
+  kMatmul(a);
   release_tiles();
 }
 
@@ -34,8 +34,13 @@ constexpr KernelTable make_amx_table(uint32_t needs) {
   KernelTable t = make_table("amx", needs);
 #define X(format)                                                        \
   t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16"; \
-  t.matmul[static_cast<int>(Format::format)].run = matmul_tiles<format>;
+  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_quantized<format>>;
   LLAMAQ_QUANTIZED_LIST(X)
+#undef X
+#define X(format)                                                             \
+  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16_rows"; \
+  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_from_rows<format>>;
+  LLAMAQ_ROWS_LIST(X)
 #undef X
   t.int8_peak = tile_peak;
   return t;

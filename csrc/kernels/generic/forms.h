@@ -88,7 +88,7 @@ inline void add_block(const Words& words, const WithMinimum& s, const QuantBlock
 }
 
 // half0 * sum0 + half1 * sum1. All of it stays below 2^24, so binary32 holds every step exactly, and costs less than a
-// product of 32-bit integers.
+// product of 32-bit integers. (NVFP4's factors are fractions of four bits: its products are exact, their sum is rounded.)
 template <class W, int M, class Words>
 inline void add_halves(const Words& words, F32 scale, F32 half0, F32 half1, const QuantBlock* x, F32* acc) {
   F32 isum[M];

@@ -75,6 +75,13 @@ inline int64_t row_size_of(const MatmulArgs& a) {
   return a.cols / W::kLayout.block * W::kLayout.block_bytes;
 }
 
+// GGUF rows in a panel, weights above their zero point.
+template <class W>
+inline void unpack_rows(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
+  const int64_t row_size = row_size_of<W>(a), offset = block * 32 / W::kLayout.block * W::kLayout.block_bytes;
+  fill_panel_from_rows<W>(a.weights + row * row_size + offset, row_size, lanes_of(a, row), count, panel);
+}
+
 // Where a panel's weights come from: fill() unpacks `count` blocks of 32 of 16 weight rows, from `block` on.
 struct FromPacked {
   template <class W>
@@ -87,8 +94,9 @@ struct FromPacked {
 struct FromRows {
   template <class W>
   static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
-    const int64_t row_size = row_size_of<W>(a), offset = block * 32 / W::kLayout.block * W::kLayout.block_bytes;
-    fill_panel_from_rows<W>(a.weights + row * row_size + offset, row_size, lanes_of(a, row), count, panel);
+    unpack_rows<W>(a, row, block, count, panel);
+    for (; count > 0; --count, ++panel)  // nothing to do on most levels
+      for (uint8_t(&word)[64] : panel->words) store_u8(word, panel_word<W::kZero>(load_u8(word)));
   }
 };
 
@@ -118,9 +126,11 @@ inline void panel_row(const MatmulArgs& a, const QuantBlock* x, float* y) {
   for (int64_t row = a.begin; row < a.end; row += 16, y += 16) {
     F32 acc = splat(0);
     for (int block = 0; block < blocks; block += kBlocks) {
-      FromRows::fill<W>(a, row, block, kBlocks, panel);
-      for (int j = 0; j < kBlocks; ++j)
-        add_block<InPanel<W>, 1>(PanelWords{panel[j].words}, scales_of(panel[j]), x + block + j, &acc);
+      unpack_rows<W>(a, row, block, kBlocks, panel);
+      for (int j = 0; j < kBlocks; ++j) {
+        const auto words = [&](int i) { return load_u8(panel[j].words[i]); };
+        add_block<W, 1>(words, scales_of(panel[j]), x + block + j, &acc);
+      }
     }
     store_first(y, acc, lanes_of(a, row));
   }

@@ -41,7 +41,7 @@ inline void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel) {
   }
 }
 
-// The same for GGUF rows, `row_size` bytes apart.
+// The same for GGUF rows, `row_size` bytes apart. Weights stand above their zero point, on every level.
 template <class W>
 inline void fill_panel_from_rows(const uint8_t* w, ptrdiff_t row_size, int rows, int blocks, PanelOf<W>* panel) {
   constexpr int kBlock = W::kLayout.block, kBlocks = kBlock / 32;
