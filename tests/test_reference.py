@@ -231,7 +231,7 @@ def test_quantized_linear_follows_the_table(name: str) -> None:
     assert (np.abs(got - x64 @ w64.T) <= bound).all()
 
 
-@pytest.mark.parametrize("name", ["IQ2_XXS", "TQ1_0", "MXFP4", "F16"])
+@pytest.mark.parametrize("name", ["F32", "F16", "BF16"])
 def test_formats_without_integer_arithmetic_are_decoded(name: str) -> None:
     fmt = format_by_name(name)
     rng = np.random.default_rng(7)
