@@ -19,7 +19,7 @@ CSRC = ROOT / "csrc"
 TIERS = [
     {"errors", "step", "arithmetic", "topology"},
     {"formats"},
-    {"gguf", "tokenizer", "graph", "models", "kv_cache", "reference"},
+    {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "sampling", "probe", "bench"},
     {"generate"},
     {"llm"},
@@ -33,6 +33,7 @@ WITHOUT_COMPILER = [
     "formats",
     "gguf",
     "graph",
+    "imatrix",
     "models",
     "reference",
     "step",
