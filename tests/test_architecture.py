@@ -20,7 +20,7 @@ TIERS = [
     {"errors", "step", "arithmetic", "topology"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
-    {"engine", "memory", "sampling", "probe", "bench"},
+    {"engine", "memory", "sampling", "probe", "bench", "quantization"},
     {"generate"},
     {"llm"},
     {"cli"},
@@ -40,7 +40,7 @@ WITHOUT_COMPILER = [
     "tokenizer",
     "topology",
 ]
-USES_CORE = {"bench", "probe", "engine", "kv_cache", "llm", "sampling", "cli.report"}
+USES_CORE = {"bench", "probe", "engine", "kv_cache", "llm", "quantization.run", "sampling", "cli.report"}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

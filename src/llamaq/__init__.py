@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from llamaq.generate import Event
     from llamaq.gguf import GGUFFile
     from llamaq.llm import LLM, Completion, Usage
+    from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "Completion", "Event", "GGUFFile", "LlamaqError", "SamplingParams", "Usage", "__version__", "errors"]
+__all__ = [
+    "LLM",
+    "Completion",
+    "Event",
+    "GGUFFile",
+    "LlamaqError",
+    "SamplingParams",
+    "Usage",
+    "__version__",
+    "errors",
+    "quantize",
+]
 
 # Imported when they are first asked for, so that `import llamaq` costs next to nothing.
 _LAZY = {
@@ -30,6 +42,7 @@ _LAZY = {
     "Event": "llamaq.generate",
     "GGUFFile": "llamaq.gguf",
     "SamplingParams": "llamaq.sampling",
+    "quantize": "llamaq.quantization",
 }
 
 

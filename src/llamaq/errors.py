@@ -11,6 +11,7 @@ __all__ = [
     "InsufficientMemoryError",
     "LlamaqError",
     "ModelError",
+    "QuantizationError",
     "TokenizerError",
 ]
 
@@ -25,6 +26,10 @@ class GGUFError(LlamaqError):
 
 class ModelError(LlamaqError):
     """The file is sound, but it needs an architecture, a format or a tensor that llamaq cannot run."""
+
+
+class QuantizationError(LlamaqError):
+    """A tensor cannot be quantized as asked: weights that are no numbers, importance that does not fit it."""
 
 
 class TokenizerError(LlamaqError):

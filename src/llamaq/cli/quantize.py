@@ -1,0 +1,185 @@
+"""``llamaq quantize``: writes a model with fewer bits for each weight, with llama-quantize's arguments."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llamaq.cli.options import Commands, Parser
+from llamaq.cli.output import size, write
+from llamaq.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from llamaq.quantization import Plan
+
+__all__ = ["add_quantize"]
+
+_ABOUT = """\
+Writes a GGUF model with fewer bits for each weight. TYPE is a name (case does not matter) or a number:
+
+{types}
+  COPY copies the tensors. Q3_K, Q4_K and Q5_K are Q3_K_M, Q4_K_M and Q5_K_M; MXFP4 is MXFP4_MOE.
+
+OUT.gguf is ggml-model-TYPE.gguf beside IN.gguf where it is not given. Each tensor gets the format that llama.cpp
+gives it; the integers and scales are searched for, so that the squared error (weighted by --imatrix) is small.
+The file appears when it is complete; a run that is stopped leaves nothing."""
+
+
+def add_quantize(commands: Commands) -> None:
+    """Adds ``quantize`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "quantize",
+        help="write a model with fewer bits for each weight",
+        usage="llamaq quantize [options] IN.gguf [OUT.gguf] TYPE [NTHREADS]",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=quantize, parser=parser)
+    parser.format_help = lambda: _help(parser)  # type: ignore[method-assign]
+    add = parser.add_argument
+    add("words", nargs="*", help=argparse.SUPPRESS)
+    add("--imatrix", metavar="FILE", help="importance of the columns, from 'llamaq imatrix' or llama-imatrix")
+    add("--pure", action="store_true", help="every matrix in the type's own format, no mixture")
+    add(
+        "--tensor-type",
+        metavar="REGEX=TYPE",
+        action="append",
+        type=_pair,
+        default=[],
+        help="the format of tensors whose name has a match, such as attn_v=q8_0; can be repeated, the first match wins",
+    )
+    add("--output-tensor-type", metavar="TYPE", help="the format of output.weight")
+    add("--token-embedding-type", metavar="TYPE", help="the format of token_embd.weight")
+    add("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
+    add("--allow-requantize", action="store_true", help="take weights that are quantized already, at some loss")
+    add("--reference", action="store_true", help="no search: the bytes that the gguf package gives (Q4_0, Q8_0 ...)")
+    add("--dry-run", action="store_true", help="show formats and sizes, write nothing")
+    add("--keep-split", action="store_true", help="write as many parts as IN.gguf has")
+    add(
+        "--override-kv",
+        metavar="KEY=TYPE:VALUE",
+        action="append",
+        type=_override,
+        default=[],
+        help="replace metadata; TYPE is int, float, bool or str; can be repeated",
+    )
+
+
+def _help(parser: Parser) -> str:
+    from llamaq.quantization import FILE_TYPES
+
+    cells = [f"{type.number:3} {name:10}" for name, type in FILE_TYPES.items()]
+    lines = ["  " + "".join(cells[i : i + 7]).rstrip() for i in range(0, len(cells), 7)]
+    parser.description = _ABOUT.format(types="\n".join(lines))
+    return argparse.ArgumentParser.format_help(parser)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    pattern, separator, format = text.rpartition("=")
+    if not separator or not pattern:
+        raise argparse.ArgumentTypeError(f"expected REGEX=TYPE, got {text!r}")
+    return pattern, format
+
+
+def _override(text: str) -> tuple[str, int | float | bool | str]:
+    key, _, rest = text.partition("=")
+    kind, separator, value = rest.partition(":")
+    try:
+        if key and separator and kind in {"int", "float"}:
+            return key, int(value) if kind == "int" else float(value)
+        if key and separator and kind == "bool" and value in {"true", "false"}:
+            return key, value == "true"
+        if key and separator and kind == "str":
+            return key, value
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected KEY=int:1, KEY=float:0.5, KEY=bool:true or KEY=str:text, got {text!r}")
+
+
+def quantize(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    source, target, type, threads = _words(args)
+    from llamaq.gguf import GGUFFile
+    from llamaq.quantization import Options, load_importance, make_plan, run_plan
+
+    options = Options(
+        pure=args.pure,
+        leave_output_tensor=args.leave_output_tensor,
+        output_tensor_type=args.output_tensor_type,
+        token_embedding_type=args.token_embedding_type,
+        tensor_types=args.tensor_type,
+        allow_requantize=args.allow_requantize,
+        override_kv=dict(args.override_kv),
+    )
+    importance = load_importance(args.imatrix) if args.imatrix else None
+    start = time.monotonic()
+    with GGUFFile.open(source) as file:
+        plan = make_plan(file, type, options, importance)
+        write(_table(plan))
+        if args.dry_run:
+            write(_summary(plan))
+            return 0
+        with Bar("quantizing", "B", binary=True) as bar:
+            path = run_plan(
+                plan,
+                target or file.path.with_name(f"ggml-model-{plan.file_type.name if plan.file_type else 'COPY'}.gguf"),
+                importance=importance,
+                keep_split=args.keep_split,
+                reference=args.reference,
+                threads=threads,
+                progress=bar,
+            )
+        write(f"{_summary(plan)}{path}: written in {time.monotonic() - start:.1f} s\n")
+    return 0
+
+
+def _words(args: argparse.Namespace) -> tuple[str, Path | None, str, int | None]:
+    """IN [OUT] TYPE [NTHREADS]: the first word after IN that names a type is TYPE."""
+    from llamaq.quantization import COPY, file_type_by_name
+
+    def is_type(word: str) -> bool:
+        try:
+            return word.upper() == COPY or bool(file_type_by_name(word))
+        except ValueError:
+            return False
+
+    words: list[str] = args.words
+    if not 2 <= len(words) <= 4:
+        args.parser.error(f"expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got {len(words)} arguments")
+    at = 1 if is_type(words[1]) else 2
+    if len(words) <= at or len(words) > at + 2:
+        args.parser.error(f"expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got {' '.join(map(repr, words))}")
+    threads = words[at + 1] if len(words) > at + 1 else None
+    if threads is not None and not (threads.isdecimal() and int(threads)):
+        args.parser.error(f"expected a number of threads, got {threads!r}")
+    if not is_type(words[at]):
+        file_type_by_name(words[at])  # its error lists the names
+    return words[0], Path(words[1]) if at == 2 else None, words[at], None if threads is None else int(threads)
+
+
+def _table(plan: Plan) -> str:
+    """A line for each tensor: name, shape, formats and sizes; and why a format is not the one asked for."""
+    width = max((len(t.info.name) for t in plan.tensors), default=0)
+    shapes = [" x ".join(map(str, t.info.shape)) for t in plan.tensors]
+    shape_width = max(map(len, shapes), default=0)
+    lines = []
+    for index, (tensor, shape) in enumerate(zip(plan.tensors, shapes, strict=True), 1):
+        head = f"[{index:4}/{len(plan.tensors):4}] {tensor.info.name:{width}}  {shape:>{shape_width}}  "
+        line = f"{head}{tensor.info.format.name:>7}"
+        if not tensor.copied:
+            line += f" -> {tensor.format.name:7} {size(tensor.info.nbytes):>11} -> {size(tensor.nbytes):>11}"
+        if tensor.wanted is not None:
+            line += f"  (rows of {tensor.info.shape[-1]} are no blocks of {tensor.wanted.name})"
+        lines.append(line)
+    return "\n".join([*lines, ""])
+
+
+def _summary(plan: Plan) -> str:
+    before = 8 * plan.source_nbytes / max(1, plan.parameters)
+    fallbacks = sum(tensor.wanted is not None for tensor in plan.tensors)
+    note = f"{fallbacks} tensors needed another format than the one asked for\n" if fallbacks else ""
+    return (
+        f"{note}model size {size(plan.source_nbytes)} ({before:.2f} bits per weight) -> "
+        f"{size(plan.nbytes)} ({plan.bits_per_weight:.2f} bits per weight)\n"
+    )

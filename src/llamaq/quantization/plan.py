@@ -1,0 +1,211 @@
+"""What quantizing a file will do, known before a weight is read: each tensor's format, sizes, metadata."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.errors import QuantizationError
+from llamaq.formats import Format, can_decode, format_by_name
+from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, ValueType
+from llamaq.gguf.writer import Writable
+from llamaq.imatrix import read
+from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
+from llamaq.quantization.types import COPY, FileType, file_type_by_name
+
+__all__ = ["Importance", "Options", "Plan", "TensorPlan", "load_importance", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Mean squared activations, float32, by the tensor's name: of all columns, or of those of each stacked matrix.
+
+    ``metadata`` tells in the quantized file where they come from (llama.cpp's keys).
+    """
+
+    means: Mapping[str, NDArray[np.float32]]
+    metadata: Mapping[str, Writable] = field(default_factory=dict)
+
+
+def load_importance(path: str | os.PathLike[str]) -> Importance:
+    """Of a file that ``llamaq imatrix`` or llama-imatrix wrote. Raises GGUFError for any other."""
+    matrix = read(path)
+    means = {name: entry.means() for name, entry in matrix.entries.items()}
+    metadata: dict[str, Writable] = {
+        "quantize.imatrix.file": os.fspath(path),
+        "quantize.imatrix.entries_count": np.uint32(len(means)),
+        "quantize.imatrix.chunks_count": np.uint32(matrix.chunks),
+    }
+    if matrix.datasets:
+        metadata["quantize.imatrix.dataset"] = matrix.datasets[0]
+    return Importance(means, metadata)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to quantize; names as `llamaq.quantize` has them."""
+
+    pure: bool = False
+    leave_output_tensor: bool = False
+    output_tensor_type: str | None = None
+    token_embedding_type: str | None = None
+    tensor_types: Sequence[tuple[str, str]] = ()
+    allow_requantize: bool = False
+    override_kv: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TensorPlan:
+    """One tensor: what it is, the ``format`` it will have, and the one that its rows do not fit (else None)."""
+
+    info: TensorInfo
+    format: Format
+    wanted: Format | None = None
+
+    @property
+    def copied(self) -> bool:
+        """Whether its bytes stay as they are."""
+        return self.format == self.info.format
+
+    @property
+    def rows(self) -> int:
+        """Rows of all its matrices."""
+        return math.prod(self.info.shape[:-1])
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of a row in the new format."""
+        return self.format.row_bytes(self.info.shape[-1])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in the new format."""
+        return self.rows * self.row_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything but the weights. ``file_type`` None: the tensors are copied."""
+
+    file: GGUFFile
+    file_type: FileType | None
+    tensors: tuple[TensorPlan, ...]
+    metadata: Mapping[str, Writable]
+    types: Mapping[str, ValueType]
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all tensors afterwards."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def source_nbytes(self) -> int:
+        """Bytes of all tensors now."""
+        return sum(tensor.info.nbytes for tensor in self.tensors)
+
+    @cached_property
+    def parameters(self) -> int:
+        """Weights of all tensors."""
+        return sum(tensor.info.n_elements for tensor in self.tensors)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all tensors, afterwards."""
+        return 8 * self.nbytes / max(1, self.parameters)
+
+
+def make_plan(file: GGUFFile, type: str, options: Options | None = None, importance: Importance | None = None) -> Plan:
+    """The plan for an open file.
+
+    Raises ValueError for a type or a format that is unknown, QuantizationError for tensors that are quantized
+    already (without ``allow_requantize``) or that no decoder reads, and for importance that has other columns.
+    """
+    options = options or Options()
+    file_type = None if type.upper() == COPY else file_type_by_name(type)
+    metadata: dict[str, Writable] = {**file.metadata, **options.override_kv}
+    types = {key: value for key, value in file.metadata_types.items() if key not in options.override_kv}
+    for key in ("split.no", "split.count", "split.tensors.count"):
+        metadata.pop(key, None)
+    if file_type is None:
+        tensors = tuple(TensorPlan(info, info.format) for info in file.tensors.values())
+        return Plan(file, None, tensors, metadata, types)
+    metadata |= {"general.quantization_version": np.uint32(2), "general.file_type": np.uint32(file_type.number)}
+    if importance is not None:
+        metadata |= importance.metadata
+    types |= {"general.quantization_version": ValueType.UINT32, "general.file_type": ValueType.UINT32}
+    chosen = choose(
+        {name: info.shape for name, info in file.tensors.items()},
+        file_type,
+        _facts(metadata),
+        _type_options(options, importance),
+    )
+    tensors = tuple(
+        TensorPlan(info, info.format) if choice is None else TensorPlan(info, choice.format, choice.wanted)
+        for info, choice in zip(file.tensors.values(), chosen.values(), strict=True)
+    )
+    for tensor in tensors:
+        _check(file, tensor, options, importance)
+    return Plan(file, file_type, tensors, metadata, types)
+
+
+def _type_options(options: Options, importance: Importance | None) -> TypeOptions:
+    def known(name: str | None) -> Format | None:
+        return None if name is None else format_by_name(name)
+
+    patterns = []
+    for pattern, name in options.tensor_types:
+        try:
+            patterns.append((re.compile(pattern), format_by_name(name)))
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+    return TypeOptions(
+        pure=options.pure,
+        leave_output_tensor=options.leave_output_tensor,
+        has_imatrix=importance is not None,
+        output_tensor_type=known(options.output_tensor_type),
+        token_embedding_type=known(options.token_embedding_type),
+        tensor_types=patterns,
+    )
+
+
+def _facts(metadata: Mapping[str, object]) -> ModelFacts:
+    architecture = str(metadata.get("general.architecture", ""))
+
+    def number(key: str, default: int) -> int:
+        value = metadata.get(f"{architecture}.{key}", default)
+        if isinstance(value, GGUFArray):  # one for each layer
+            value = value[0] if len(value) else default
+        return value if isinstance(value, int) else default
+
+    heads = number("attention.head_count", 1)
+    kv_heads = number("attention.head_count_kv", heads)
+    groups = heads // kv_heads if kv_heads > 0 else 1
+    return ModelFacts(architecture, number("block_count", 0), groups, number("expert_count", 0))
+
+
+def _check(file: GGUFFile, tensor: TensorPlan, options: Options, importance: Importance | None) -> None:
+    info = tensor.info
+    if tensor.copied:
+        return
+    where = f"{file.path}: tensor {info.name!r}"
+    if not can_decode(info.format):
+        raise QuantizationError(f"{where}: {info.format.name} cannot be decoded; keep it with --tensor-type")
+    if info.format.block > 1 and not options.allow_requantize:
+        raise QuantizationError(
+            f"{where}: expected F32, F16 or BF16, got {info.format.name}, which was quantized before; quantize the "
+            "original file, or allow it (--allow-requantize) at some loss"
+        )
+    if importance is not None and (values := importance.means.get(info.name)) is not None:
+        stacked = info.shape[0] if len(info.shape) > 2 else 1
+        if values.size not in {info.shape[-1], stacked * info.shape[-1]}:
+            raise QuantizationError(
+                f"{where}: expected importance for {info.shape[-1]} columns of {stacked} matrices, got "
+                f"{values.shape}; the importance matrix belongs to another model"
+            )

@@ -1,0 +1,90 @@
+"""``llamaq quantize``: llama-quantize's arguments, what it prints, what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from command import Command
+from llamaq.gguf import GGUFFile
+
+
+@pytest.fixture
+def command(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(capsysbinary, monkeypatch)
+
+
+@pytest.fixture
+def model(shared: Callable[[str], Path]) -> Path:
+    return shared("models/stories260K-F32.gguf")
+
+
+def test_writes_a_file_and_says_what_it_did(command: Command, model: Path, tmp_path: Path) -> None:
+    done = command("quantize", "--leave-output-tensor", model, tmp_path / "out.gguf", "q4_k", 2)
+    text = done.out.decode()
+    assert (done.code, done.err) == (0, "")
+    assert "(rows of 64 are no blocks of Q4_K)" in text
+    assert "tensors needed another format than the one asked for" in text
+    assert "bits per weight) -> " in text
+    assert f"{tmp_path / 'out.gguf'}: written in " in text
+    with GGUFFile.open(tmp_path / "out.gguf") as file:
+        assert file.metadata["general.file_type"] == 15
+
+
+def test_a_dry_run_writes_nothing(command: Command, model: Path, tmp_path: Path) -> None:
+    done = command("quantize", "--dry-run", model, tmp_path / "out.gguf", "Q8_0")
+    assert done.code == 0
+    assert list(tmp_path.iterdir()) == []
+    real = command("quantize", model, tmp_path / "out.gguf", "Q8_0").out.decode()
+    assert real.startswith(done.out.decode())
+
+
+def test_options_reach_the_file(command: Command, model: Path, tmp_path: Path) -> None:
+    options = ["--pure", "--tensor-type", r"blk\.0\.=q8_0", "--token-embedding-type", "q5_1"]
+    done = command("quantize", *options, "--override-kv", "general.name=str:x", model, tmp_path / "o.gguf", "Q4_0")
+    assert (done.code, done.err) == (0, "")
+    with GGUFFile.open(tmp_path / "o.gguf") as file:
+        formats = {name: info.format.name for name, info in file.tensors.items()}
+        assert file.metadata["general.name"] == "x"
+    assert formats["blk.0.attn_q.weight"] == "Q8_0"
+    assert formats["blk.1.attn_q.weight"] == "Q4_0"
+    assert formats["token_embd.weight"] == "Q5_1"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        ([], 2, "expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got 0 arguments"),
+        (["MODEL"], 2, "got 1 arguments"),
+        (["MODEL", "Q4_0", "2", "3"], 2, "expected IN.gguf"),
+        (["MODEL", "Q4_0", "x"], 2, "expected a number of threads, got 'x'"),
+        (["MODEL", "out.gguf", "Q9"], 1, "unknown quantization type 'Q9'; expected one of F32"),
+        (["MODEL", "Q4_0", "--tensor-type", "q8_0"], 2, "expected REGEX=TYPE"),
+        (["MODEL", "Q4_0", "--tensor-type", "(=q8_0"], 1, "'(' is no regular expression"),
+        (["MODEL", "Q4_0", "--output-tensor-type", "x"], 1, "unknown format 'x'"),
+        (["MODEL", "Q4_0", "--override-kv", "a=int:x"], 2, "expected KEY=int:1"),
+        (["missing.gguf", "Q4_0"], 1, "no such file"),
+    ],
+)
+def test_refusals(
+    command: Command,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("quantize", *(model if word == "MODEL" else word for word in words))
+    assert done.code == code
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_help_lists_types(command: Command) -> None:
+    done = command("quantize", "--help")
+    assert done.code == 0
+    assert b"15 Q4_K_M" in done.out
