@@ -70,10 +70,7 @@ def quantize(
         allow_requantize=allow_requantize,
         override_kv=override_kv or {},
     )
-    if isinstance(imatrix, Mapping):
-        importance: Importance | None = Importance(imatrix)
-    else:
-        importance = None if imatrix is None else load_importance(imatrix)
+    importance = None if imatrix is None else _importance(imatrix)
     with GGUFFile.open(source) as file:
         plan = make_plan(file, type, options, importance)
         name = plan.file_type.name if plan.file_type else type.upper()
@@ -87,6 +84,10 @@ def quantize(
             threads=threads,
             progress=progress,
         )
+
+
+def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:
+    return Importance(imatrix) if isinstance(imatrix, Mapping) else load_importance(imatrix)
 
 
 def run_plan(
