@@ -23,6 +23,7 @@ TIERS = [
     {"engine", "memory", "sampling", "probe", "bench", "quantization"},
     {"generate"},
     {"llm"},
+    {"measure"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -263,8 +263,9 @@ class LLM:
         assert reason is not None
         return Completion("".join(parts), tuple(tokens), reason, self.usage, self.seed)
 
-    def logits(self, tokens: Sequence[int]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        """Logits after each of the tokens, float32 (tokens, vocabulary), read from an empty context.
+    def logits(self, tokens: Sequence[int], *, first: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary), read from an empty
+        context.
 
         Raises ``ContextOverflowError`` where they exceed the context.
         """
@@ -273,11 +274,12 @@ class LLM:
         ids = self.prompt_ids(tokens)
         self._ids = []
         size = self.engine.max_rows
-        chunks = [
-            self.engine.forward(Step.of(ids[i : i + size], start=i, wanted="all"), self.cache)
-            for i in range(0, len(ids), size)
-        ]
-        return np.concatenate(chunks)
+        parts = []
+        for i in range(0, len(ids), size):
+            step = Step.of(ids[i : i + size], start=i, wanted="all")
+            step.wanted[: max(0, first - i)] = False
+            parts.append(self.engine.forward(step, self.cache))
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _default_context(hparams: HParams, need: Callable[[int], MemoryNeed]) -> int:

@@ -14,6 +14,7 @@ from llamaq import __version__
 from llamaq.cli.bench import add_bench
 from llamaq.cli.info import add_info
 from llamaq.cli.options import Parser
+from llamaq.cli.perplexity import add_perplexity
 from llamaq.cli.quantize import add_quantize
 from llamaq.cli.run import INTERRUPTED, add_run
 from llamaq.cli.tokenize import add_tokenize
@@ -63,7 +64,7 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_run, add_info, add_tokenize, add_bench, add_quantize):
+    for add in (add_run, add_info, add_tokenize, add_bench, add_perplexity, add_quantize):
         add(commands)
     return parser
 

@@ -11,9 +11,11 @@ __all__ = [
     "CACHE_TYPES",
     "Commands",
     "Parser",
+    "add_batch",
     "add_cache_type",
     "add_model",
     "add_no_pack",
+    "add_threads",
     "at_least",
     "from_env",
     "model_path",
@@ -63,6 +65,31 @@ def add_model(group: argparse._ActionsContainer) -> None:
     group.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
+    )
+
+
+def add_threads(group: argparse._ActionsContainer) -> None:
+    """``--threads``; -1 chooses."""
+    group.add_argument(
+        "-t",
+        "--threads",
+        metavar="N",
+        type=at_least(-1),
+        default=threads_default(),
+        help="-1: one for each performance core that this process may use "
+        "(default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
+    )
+
+
+def add_batch(group: argparse._ActionsContainer) -> None:
+    """``--batch-size``: the rows of a step."""
+    group.add_argument(
+        "-b",
+        "--batch-size",
+        metavar="N",
+        type=at_least(1),
+        default=from_env("LLAMA_ARG_UBATCH", "512"),
+        help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
     )
 
 

@@ -9,7 +9,7 @@ import select
 import sys
 from pathlib import Path
 
-__all__ = ["prompt_text", "read_stdin", "unescaped"]
+__all__ = ["file_text", "prompt_text", "read_stdin", "unescaped"]
 
 _SILENCE = 1.0  # seconds that a pipe may stay silent where there is a prompt without it
 
@@ -27,11 +27,20 @@ def prompt_text(args: argparse.Namespace) -> str:
         args.parser.error("the prompt is given twice: use one of PROMPT, -p and -f")
     parts = [unescaped(text) if args.escape else text for text in given]
     if args.file is not None and args.file != "-":
-        parts.append(_text(Path(args.file).read_bytes()))
+        parts.append(file_text(args.file))
     if args.file == "-" or (not _stdin_is_terminal() and (not parts or _stdin_speaks())):
-        piped = _text(read_stdin())
+        piped = file_text("-")
         parts += [piped] if piped or not parts else []
     return "\n".join(parts)
+
+
+def file_text(name: str) -> str:
+    """What a file (``-``: stdin) holds, without the one newline that editors and ``echo`` put at the end.
+
+    Bytes that are not UTF-8 are surrogates (PEP 383). Raises ``OSError`` where the file cannot be read.
+    """
+    raw = read_stdin() if name == "-" else Path(name).read_bytes()
+    return re.sub(r"\r?\n\Z", "", raw.decode("utf-8", "surrogateescape"), count=1)
 
 
 def read_stdin() -> bytes:
@@ -52,11 +61,6 @@ def unescaped(text: str) -> str:
         return chr(code if code < 0x80 else 0xDC00 + code)
 
     return _ESCAPE.sub(character, text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-
-
-def _text(raw: bytes) -> str:
-    """Without the one newline that editors and ``echo`` put at the end."""
-    return re.sub(r"\r?\n\Z", "", raw.decode("utf-8", "surrogateescape"), count=1)
 
 
 def _stdin_is_terminal() -> bool:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 from llamaq.cli.options import (
     Commands,
     Parser,
+    add_batch,
     add_cache_type,
     add_model,
     add_no_pack,
+    add_threads,
     at_least,
     from_env,
     model_path,
     number,
-    threads_default,
 )
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
@@ -166,23 +167,8 @@ def _add_machine_options(parser: Parser) -> None:
         help="tokens of prompt and text together; 0: the model's own, or what memory allows "
         "(default 0, env LLAMA_ARG_CTX_SIZE)",
     )
-    add(
-        "-t",
-        "--threads",
-        metavar="N",
-        type=at_least(-1),
-        default=threads_default(),
-        help="-1: one for each performance core that this process may use "
-        "(default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
-    )
-    add(
-        "-b",
-        "--batch-size",
-        metavar="N",
-        type=at_least(1),
-        default=from_env("LLAMA_ARG_UBATCH", "512"),
-        help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
-    )
+    add_threads(group)
+    add_batch(group)
     add_cache_type(group)
     add_no_pack(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")

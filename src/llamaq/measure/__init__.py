@@ -1,0 +1,8 @@
+"""What a model file is worth: perplexity, divergence from another, which columns matter, how far weights are off."""
+
+from __future__ import annotations
+
+from .perplexity import Perplexity, perplexity
+from .text import chunks_of
+
+__all__ = ["Perplexity", "chunks_of", "perplexity"]
