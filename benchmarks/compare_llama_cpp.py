@@ -2,6 +2,7 @@
 
     python benchmarks/compare_llama_cpp.py speed FILE... --json OUT.json --picture OUT.svg
     python benchmarks/compare_llama_cpp.py logits FOLDER --text FILE --exact --json OUT.json
+    python benchmarks/compare_llama_cpp.py perplexity FILE... --text FILE --batch 512 --json OUT.json
 
 See README.md beside this file for what the results mean.
 """
@@ -14,10 +15,11 @@ import sys
 from pathlib import Path
 
 from compare_logits import run_logits
+from compare_perplexity import run_perplexity
 from compare_speed import run_speed
 from measure import add_options
 
-MODES = {"logits": run_logits, "speed": run_speed}
+MODES = {"logits": run_logits, "perplexity": run_perplexity, "speed": run_speed}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -33,7 +35,11 @@ def make_parser() -> argparse.ArgumentParser:
     logits.add_argument("--text", type=Path, required=True)
     logits.add_argument("--tokens", type=int, default=256)
     logits.add_argument("--exact", action="store_true", help="also compare both with F32 weights and activations")
-    for mode in (speed, logits):
+    perplexity = modes.add_parser("perplexity", help="the same text through both, perplexities compared")
+    perplexity.add_argument("files", type=Path, nargs="+")
+    perplexity.add_argument("--text", type=Path, required=True)
+    perplexity.add_argument("--chunks", type=int, help="of --batch tokens each (default: the whole text)")
+    for mode in (speed, logits, perplexity):
         add_options(mode)
         mode.add_argument("--json", type=Path, help="write the result there too")
     return parser

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .perplexity import Perplexity, perplexity
-from .text import chunks_of
+from .text import chunks_of, log_sums, scored_from
 
-__all__ = ["Perplexity", "chunks_of", "perplexity"]
+__all__ = ["Perplexity", "chunks_of", "log_sums", "perplexity", "scored_from"]
