@@ -136,6 +136,11 @@ static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py
   return out;
 }
 
+static py::tuple squares(const PyExecutor& self, int op) {
+  const Squares& found = self.executor.squares(op);
+  return py::make_tuple(found.rows, Array<double>(static_cast<py::ssize_t>(found.sums.size()), found.sums.data()));
+}
+
 static py::tuple probe_machine(ThreadTeam& team, int64_t bytes, const std::string& isa) {
   const KernelTable& kernels = kernel_table(isa.c_str());
   MachineLimits limits;
@@ -171,6 +176,9 @@ void bind_engine(py::module_& m) {
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("pages"), arg("cache"),
            arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1)
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
+      .def(
+          "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
+      .def("squares", &squares, arg("op"), "Rows, and sums of squares by column, that the op of that index has read.")
       .def_property_readonly("scratch_bytes", [](const PyExecutor& self) { return self.executor.scratch_bytes(); });
 }
 

@@ -77,13 +77,26 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
         int rows = step.rows;
         for (size_t i = 0; i < count; ++i) {
           float* final = i + 1 == plan_.ops.size() ? step.logits : nullptr;
+          Squares* squares = squares_.empty() ? nullptr : &squares_[i];
           if (std::holds_alternative<SelectRowsOp>(plan_.ops[i])) rows = step.n_selected;
-          std::visit([&](const auto& op) { run(op, Call{step, worker, rows, final}); }, plan_.ops[i]);
+          std::visit([&](const auto& op) { run(op, Call{step, worker, rows, final, squares}); }, plan_.ops[i]);
           worker.sync();
         }
       },
       interrupted);
   if (!whole) throw Cancelled();
+}
+
+void Executor::collect_squares(bool on) {
+  squares_.clear();
+  if (!on) return;
+  squares_.resize(plan_.ops.size());
+  for (size_t i = 0; i < plan_.ops.size(); ++i) {
+    int read = -1;
+    if (const auto* op = std::get_if<LinearOp>(&plan_.ops[i])) read = op->projections[0].weight;
+    if (const auto* op = std::get_if<GluLinearOp>(&plan_.ops[i])) read = op->gate.weight;
+    if (read >= 0) squares_[i].sums.assign(static_cast<size_t>(weight(read).cols), 0.0);
+  }
 }
 
 void Executor::rotations(const Step& step, Worker& worker) {

@@ -7,6 +7,7 @@
 #include "cpu/thread_team.h"
 #include "engine/buffer.h"
 #include "engine/plan.h"
+#include "engine/squares.h"
 #include "engine/weights.h"
 
 namespace llamaq {
@@ -24,6 +25,11 @@ class Executor {
   // not negative (then there are no logits). Throws Error for a step that does not fit the plan, Cancelled when
   // `interrupted` said so or the team was cancelled; the cache of earlier tokens is untouched then.
   void forward(const Step& step, const std::function<bool()>& interrupted = {}, int op_limit = -1);
+
+  // From now on (or no longer) every linear op adds up the squares of what it reads; sums begin at 0.
+  void collect_squares(bool on);
+  // Sums of the op of that index since collect_squares(true).
+  const Squares& squares(int op) const { return squares_.at(static_cast<size_t>(op)); }
 
   const Plan& plan() const { return plan_; }
   const float* slot(int index) const { return slots_.at(static_cast<size_t>(index)); }
@@ -47,8 +53,9 @@ class Executor {
   struct Call {  // one op of one forward, as one worker sees it
     const Step& step;
     Worker& worker;
-    int rows;      // all rows of the step, or the selected ones
-    float* final;  // the caller's logits where this is the last op, otherwise null
+    int rows;          // all rows of the step, or the selected ones
+    float* final;      // the caller's logits where this is the last op, otherwise null
+    Squares* squares;  // null where nothing is collected
   };
 
   void check_plan() const;
@@ -71,6 +78,7 @@ class Executor {
   void run(const SelectRowsOp& op, const Call& call);
 
   Input prepare(int in, int64_t width, const Norm& norm, bool quantized, const Call& call);
+  void add_squares(const float* x, int64_t width, const Call& call);
   void project(const Projection& p, const Input& input, const Call& call, int64_t begin, int64_t end, float* y,
                int64_t stride);
   int chunk_rows(int64_t total) const;
@@ -88,6 +96,7 @@ class Executor {
   std::vector<float*> slots_;  // max_rows x cols each
   Buffer arena_;
   std::vector<Scratch> scratch_;  // per worker
+  std::vector<Squares> squares_;  // per op where they are collected, otherwise empty
   float* shared_rows_ = nullptr;  // max_rows normed rows
   QuantBlock* shared_blocks_ = nullptr;
   std::vector<Tile> tiles_;  // of this step, longest first

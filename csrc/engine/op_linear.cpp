@@ -30,7 +30,25 @@ Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool 
       call.worker.sync();
     }
   }
-  return {norm.weight >= 0 ? normed : slot_data(in), blocks};
+  const Input input{norm.weight >= 0 ? normed : slot_data(in), blocks};
+  if (call.squares) add_squares(input.x, width, call);
+  return input;
+}
+
+// A column belongs to one worker, which takes the rows in order: the sums do not depend on the number of threads.
+void Executor::add_squares(const float* x, int64_t width, const Call& call) {
+  const int chunks = static_cast<int>((width + kSquareColumns - 1) / kSquareColumns);
+  for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
+    const int64_t begin = c * kSquareColumns, end = std::min(width, begin + kSquareColumns);
+    double* sums = call.squares->sums.data();
+    for (int i = 0; i < call.rows; ++i)
+      for (int64_t j = begin; j < end; ++j) {
+        const double value = x[i * width + j];
+        sums[j] += value * value;
+      }
+    if (c == 0) call.squares->rows += call.rows;
+  }
+  call.worker.sync();
 }
 
 // y[i][0 .. end-begin) = rows begin .. end of the weight times row i of the input, plus the bias.

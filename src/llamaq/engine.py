@@ -140,9 +140,7 @@ class Engine:
         continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
         Ctrl-C, ``CancelledError`` and ``ClosedError``; the cache then holds what it held before.
         """
-        executor = self._executor
-        if executor is None:
-            raise ClosedError("the model is closed; load it again")
+        executor = self._running()
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
         sequences, rows = np.unique(step.sequences, return_inverse=True)
@@ -170,6 +168,21 @@ class Engine:
     def slot(self, index: int, rows: int, cols: int) -> NDArray[np.float32]:
         """A copy of a slot after ``forward`` (with ``op_limit``: as the last op that ran left it)."""
         return np.asarray(self._executor.slot(index, rows, cols))
+
+    def collect_squares(self, on: bool = True) -> None:
+        """From the next forward pass on (or no longer), adds up the squares of what matrices are multiplied with."""
+        self._running().collect_squares(on)
+
+    def squares(self) -> dict[str, tuple[int, NDArray[np.float64]]]:
+        """By the matrix's name: rows that it was multiplied with since ``collect_squares()``, and the sums of their
+        squares by column, float64 (columns,). The same for any number of threads."""
+        ops = ((i, op) for i, op in enumerate(self.plan.ops) if op.kind in ("linear", "glu_linear"))
+        return {name: found for i, op in ops for found in [self._running().squares(i)] for name in op.weights}
+
+    def _running(self) -> Any:
+        if self._executor is None:
+            raise ClosedError("the model is closed; load it again")
+        return self._executor
 
     def _load(self, source: Tensors, pack: bool, progress: Progress) -> None:
         """Packs matrices, copies vectors, leaves embedding tables where they are."""

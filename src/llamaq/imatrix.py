@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from llamaq.errors import GGUFError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
 
-__all__ = ["Imatrix", "Importance", "load", "read", "save"]
+__all__ = ["Imatrix", "Importance", "load", "merged", "read", "save"]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _REMEDY = "make it again with llamaq imatrix, or download it again"
@@ -89,6 +89,30 @@ def save(path: str | os.PathLike[str], imatrix: Imatrix) -> None:
         "imatrix.chunk_size": imatrix.chunk_size,
     }
     write_gguf(path, metadata, tensors)
+
+
+def merged(parts: Sequence[Imatrix]) -> Imatrix:
+    """What one collection over all texts would have found.
+
+    Raises GGUFError where they disagree about a tensor's shape.
+    """
+    total = Imatrix()
+    for part in parts:
+        for name, entry in part.entries.items():
+            known = total.entries.get(name)
+            if known is None:
+                total.entries[name] = entry
+            elif known.sums.shape == entry.sums.shape:
+                total.entries[name] = Importance(known.sums + entry.sums, known.counts + entry.counts)
+            else:
+                raise GGUFError(
+                    f"entry {name!r}: expected {known.sums.shape} values in every importance matrix, "
+                    f"got {entry.sums.shape}; they come from different models"
+                )
+        total.datasets = tuple(dict.fromkeys((*total.datasets, *part.datasets)))
+        total.chunks += part.chunks
+        total.chunk_size = part.chunk_size
+    return total
 
 
 def _read_gguf(path: Path) -> Imatrix:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from .importance import collect_importance
 from .perplexity import Perplexity, perplexity
 from .text import chunks_of, log_sums, scored_from
 
-__all__ = ["Perplexity", "chunks_of", "log_sums", "perplexity", "scored_from"]
+__all__ = ["Perplexity", "chunks_of", "collect_importance", "log_sums", "perplexity", "scored_from"]

@@ -1,0 +1,16 @@
+// Sums of squares of what a matrix product reads, by column: what importance matrices are made of.
+#pragma once
+#include <stdint.h>
+
+#include <vector>
+
+namespace llamaq {
+
+constexpr int64_t kSquareColumns = 64;  // that a worker takes at once
+
+struct Squares {             // of one op
+  std::vector<double> sums;  // [columns]; empty where the op is no product
+  int64_t rows = 0;
+};
+
+}  // namespace llamaq
