@@ -37,7 +37,9 @@ inline auto start(const QuantBlock& a, int half) {
 }
 inline Sum dot(Sum s, U8 w, const int8_t* a) {
   const __m256i b = broadcast4(a);
-  return {_mm256_add_epi16(s.lo, _mm256_maddubs_epi16(w.lo, b)), _mm256_add_epi16(s.hi, _mm256_maddubs_epi16(w.hi, b))};
+  Sum r = {_mm256_add_epi16(s.lo, _mm256_maddubs_epi16(w.lo, b)), _mm256_add_epi16(s.hi, _mm256_maddubs_epi16(w.hi, b))};
+  asm("" : "+x"(r.lo), "+x"(r.hi));
+  return r;
 }
 inline I32 total(Sum s) {
   const __m256i ones = _mm256_set1_epi16(1);

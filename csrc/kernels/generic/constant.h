@@ -7,6 +7,11 @@ struct Constant {
 };
 
 template <class F>
+inline void four_times(const F& f) {
+  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
+}
+
+template <class F>
 inline void eight_times(const F& f) {
   f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
   f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());

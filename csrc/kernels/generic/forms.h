@@ -6,6 +6,13 @@
 
 constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
 
+// The lines of the kBytes that stand kPrefetch behind w, without a loop.
+template <int kBytes>
+inline void prefetch(const uint8_t* w) {
+  __builtin_prefetch(w + kPrefetch);
+  if constexpr (kBytes > 64) prefetch<kBytes - 64>(w + 64);
+}
+
 struct Scaled {  // acc += scale * d * sum
   F32 scale;
 };

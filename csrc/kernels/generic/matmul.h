@@ -31,8 +31,10 @@ inline void direct_row(const MatmulArgs& a, const QuantBlock* row_x, float* y) {
     const QuantBlock* x = row_x;
     F32 acc = splat(0);
     for (int64_t left = blocks; left > 0; --left, w += kBytes, x += kBlocks) {
-      for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
-      W::each(w, [&](int j, const auto& words, const auto& scales) { add_block<W, 1>(words, scales, x + j, &acc); });
+      W::each(w, [&](int j, const auto& words, const auto& scales) {
+        prefetch<kBytes / kBlocks>(w + j * (kBytes / kBlocks));
+        add_block<W, 1>(words, scales, x + j, &acc);
+      });
     }
     store_first(y, acc, lanes_of(a, row));
   }

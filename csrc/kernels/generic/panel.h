@@ -33,8 +33,8 @@ template <class W>
 inline void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
   for (; blocks > 0; blocks -= kBlocks, w += kBytes, panel += kBlocks) {
-    for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(w + kPrefetch + line);
     W::each(w, [&](int j, const auto& words, const auto& scales) {
+      prefetch<kBytes / kBlocks>(w + j * (kBytes / kBlocks));
       eight_times([&](auto i) { store_u8(panel[j].words[i], panel_word<W::kZero>(words(i))); });
       put_scales(panel[j].scales, scales);
     });
