@@ -41,7 +41,17 @@ WITHOUT_COMPILER = [
     "tokenizer",
     "topology",
 ]
-USES_CORE = {"bench", "probe", "engine", "kv_cache", "llm", "quantization.run", "sampling", "cli.report"}
+USES_CORE = {
+    "measure.weights",
+    "bench",
+    "probe",
+    "engine",
+    "kv_cache",
+    "llm",
+    "quantization.run",
+    "sampling",
+    "cli.report",
+}
 
 MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__"): path

@@ -3,6 +3,7 @@
 #include "engine/cache_pages.h"
 #include "engine/executor.h"
 #include "engine/probe.h"
+#include "engine/weight_error.h"
 #include "kernels/dispatch.h"
 
 namespace llamaq {
@@ -151,8 +152,28 @@ static py::tuple probe_machine(ThreadTeam& team, int64_t bytes, const std::strin
   return py::make_tuple(limits.read_bytes, limits.int8_ops);
 }
 
+static py::tuple compare_weights(ThreadTeam& team, int base_id, const Array<uint8_t>& base, int other_id,
+                                 const Array<uint8_t>& other) {
+  const auto count = [](int id, const Array<uint8_t>& data) {
+    const FormatInfo& info = *format_info(static_cast<int>(format_of(id)));
+    if (data.size() % info.block_bytes) throw Error("the data are not whole blocks");
+    return data.size() / info.block_bytes * info.block;
+  };
+  const int64_t n = count(base_id, base);
+  if (n != count(other_id, other)) throw Error("the data are not of one number of weights");
+  WeightError found;
+  {
+    py::gil_scoped_release unlocked;
+    found = weight_error(kernel_table(), team, format_of(base_id), base.data(), format_of(other_id), other.data(), n,
+                         signalled);
+  }
+  return py::make_tuple(found.base_squares, found.error_squares);
+}
+
 void bind_engine(py::module_& m) {
   using py::arg;
+  m.def("weight_error", &compare_weights, arg("team"), arg("base_format"), arg("base"), arg("other_format"),
+        arg("other"), "Sums of squares of the base's weights, and of what the other's differ by.");
   m.def("probe", &probe_machine, arg("team"), arg("bytes"), arg("isa") = "",
         "Bytes that all threads read and int8 operations that they do in a second, at best (engine/probe.h).");
   py::class_<ThreadTeam>(m, "ThreadTeam")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from llamaq.llm import LLM
 
-__all__ = ["add_text_options", "load", "text_chunks"]
+__all__ = ["add_text_options", "load", "text_chunks", "text_of"]
 
 
 def add_text_options(parser: Parser) -> None:
@@ -49,10 +49,15 @@ def load(path: str, args: argparse.Namespace) -> LLM:
         )  # fmt: skip
 
 
+def text_of(args: argparse.Namespace) -> str:
+    """The text that the arguments name."""
+    if args.file is None:
+        args.parser.error("no text is given: name a file with -f")
+    return file_text(args.file)
+
+
 def text_chunks(llm: LLM, args: argparse.Namespace) -> NDArray[np.int32]:
     """The text that the arguments name, as the chunks that the model is to read."""
     from llamaq.measure import chunks_of
 
-    if args.file is None:
-        args.parser.error("no text is given: name a file with -f")
-    return chunks_of(llm.tokenizer, file_text(args.file), args.ctx_size, args.chunks if args.chunks > 0 else None)
+    return chunks_of(llm.tokenizer, text_of(args), args.ctx_size, args.chunks if args.chunks > 0 else None)

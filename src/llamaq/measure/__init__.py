@@ -2,8 +2,28 @@
 
 from __future__ import annotations
 
+from .divergence import Divergence, divergence
 from .importance import collect_importance
 from .perplexity import Perplexity, perplexity
+from .picture import picture
+from .report import Report, compare, store_report
 from .text import chunks_of, log_sums, scored_from
+from .weights import WeightError, relative_error, weight_errors
 
-__all__ = ["Perplexity", "chunks_of", "collect_importance", "log_sums", "perplexity", "scored_from"]
+__all__ = [
+    "Divergence",
+    "Perplexity",
+    "Report",
+    "WeightError",
+    "chunks_of",
+    "collect_importance",
+    "compare",
+    "divergence",
+    "log_sums",
+    "perplexity",
+    "picture",
+    "relative_error",
+    "scored_from",
+    "store_report",
+    "weight_errors",
+]

@@ -1,0 +1,130 @@
+"""``llamaq compare``: what a quantized file lost."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamaq.cli.measuring import add_text_options, text_of
+from llamaq.cli.options import Commands, Parser
+from llamaq.cli.output import write
+from llamaq.cli.progress import Bar
+
+if TYPE_CHECKING:
+    from llamaq.measure import Report, WeightError
+
+__all__ = ["add_compare"]
+
+_ABOUT = """\
+Reads a text with two files of one model and tells how far OTHER's probabilities are from BASE's: perplexities, the
+Kullback-Leibler divergence (KLD, in nats), how often both put the same token first, how much the probability of the
+token that came has changed. The text is cut and scored as by 'llamaq perplexity'. Also, how far OTHER's weights are
+from BASE's. The number after +/- is the standard error."""
+
+
+def add_compare(commands: Commands) -> None:
+    """Adds ``compare`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "compare",
+        help="measure what a quantized file lost",
+        usage="llamaq compare BASE OTHER -f FILE [options]",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=compare, parser=parser)
+    add = parser.add_argument
+    add("base", metavar="BASE", help="the file to compare with, such as the F16 one")
+    add("other", metavar="OTHER", help="the file to be measured")
+    add("--picture", metavar="FILE", help="write an SVG: divergence by position, error of the weights by block")
+    add("--tensors", action="store_true", help="list the error of every tensor")
+    add("--json", action="store_true", help="print the result as JSON")
+    add_text_options(parser)
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    text = text_of(args)
+    from llamaq import measure
+
+    with contextlib.ExitStack() as stack:
+        bars = (("loading", "B", True), ("comparing", " tokens", False), ("weights", "", False))
+        loading, reading, weighing = (stack.enter_context(Bar(name, unit, binary=kb)) for name, unit, kb in bars)
+        found = measure.compare(
+            args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size,
+            limit=args.chunks if args.chunks > 0 else None, threads=max(args.threads, 0) or None,
+            n_batch=args.batch_size, cache_type=args.cache_type, pack=args.pack, pre=args.pre,
+            loading=loading, reading=reading, weighing=weighing,
+        )  # fmt: skip
+    if args.picture:
+        title = f"{Path(args.other).name} beside {Path(args.base).name}"
+        picture = measure.picture(title, found.divergence, found.weights)
+        Path(args.picture).write_text(picture, encoding="utf-8")
+    write(json.dumps(_as_json(found)) + "\n" if args.json else _as_text(found, every_tensor=args.tensors))
+    return 0
+
+
+def _as_text(found: Report, *, every_tensor: bool) -> str:
+    """For people, with llama-perplexity's names."""
+    value = found.summary()
+
+    def line(name: str, key: str, digits: int, *, error: bool = True, percent: bool = False) -> str:
+        factor, unit = (100, " %") if percent else (1, "")
+        spread = f" +/- {factor * value[f'{key}_error']:.{digits}f}{unit}" if error else ""
+        return f"{name:<25}{factor * value[key]:.{digits}f}{unit}{spread}"
+
+    lines = [
+        line("PPL(other)", "perplexity", 4),
+        line("PPL(base)", "base_perplexity", 4),
+        line("ln PPL(other)/PPL(base)", "log_perplexity_ratio", 5),
+        line("Mean KLD", "kl_mean", 6),
+        line("Median KLD", "kl_median", 6, error=False),
+        line("99.0 % KLD", "kl_99", 6, error=False),
+        line("99.9 % KLD", "kl_99_9", 6, error=False),
+        line("Maximum KLD", "kl_max", 6, error=False),
+        line("Same top token", "same_top", 3, percent=True),
+        line("RMS change of p", "rms_probability_change", 3, percent=True),
+        line("Error of the weights", "weight_error", 3, error=False, percent=True),
+    ]
+    base, count = found.divergence.base, found.divergence.kl.size
+    lines.append(f"{count} tokens scored, in {len(base.losses)} chunks of {base.n_ctx}")
+    lines += ["", *(_every(found) if every_tensor else _by_format(found))]
+    return "\n".join(lines) + "\n"
+
+
+def _by_format(found: Report) -> Iterator[str]:
+    from llamaq.measure import relative_error
+
+    groups: dict[str, list[WeightError]] = defaultdict(list)
+    for error in found.weights:
+        groups[error.format].append(error)
+    yield f"{'format':<10}{'matrices':>9}{'weights':>15}{'error':>10}"
+    for name, errors in sorted(groups.items(), key=lambda group: -sum(error.weights for error in group[1])):
+        weights = sum(error.weights for error in errors)
+        yield f"{name:<10}{len(errors):>9}{weights:>15}{100 * relative_error(errors):>8.3f} %"
+
+
+def _every(found: Report) -> Iterator[str]:
+    width = max((len(error.name) for error in found.weights), default=0)
+    for error in found.weights:
+        yield f"{error.name:<{width}}  {error.format:<8}{100 * error.relative:>8.3f} %"
+
+
+def _as_json(found: Report) -> dict[str, Any]:
+    numbers = {name: value if math.isfinite(value) else None for name, value in found.summary().items()}
+    base = found.divergence.base
+    return numbers | {
+        "base": found.base,
+        "text": found.text,
+        "n_ctx": base.n_ctx,
+        "chunks": len(base.losses),
+        "scored": base.losses.size,
+        "weights": [
+            {"name": e.name, "format": e.format, "weights": e.weights, "error": e.relative} for e in found.weights
+        ],
+    }
