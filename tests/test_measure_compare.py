@@ -160,3 +160,15 @@ def test_the_command(
     assert len(found["weights"]) == len(report.weights)
     assert "blk.0.attn_q.weight" in command(*argv, "--tensors").out.decode()
     assert command("compare", base, quantized).code == 2
+
+
+def test_quantize_keeps_a_report(command: Command, base: Path, text: bytes, tmp_path: Path) -> None:
+    path, out = tmp_path / "text.txt", tmp_path / "q.gguf"
+    path.write_bytes(text)
+    done = command("quantize", "--report", path, base, out, "Q4_0")
+    assert (done.code, done.err) == (0, "")
+    with GGUFFile.open(out) as file:
+        value = file.metadata["llamaq.report.kl_mean"]
+        assert isinstance(value, float)
+        assert f"Mean KLD                 {value:.5f}" in done.out.decode()
+        assert file.metadata["llamaq.report.text"] == "text.txt"

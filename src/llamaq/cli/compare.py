@@ -19,7 +19,7 @@ from llamaq.cli.progress import Bar
 if TYPE_CHECKING:
     from llamaq.measure import Report, WeightError
 
-__all__ = ["add_compare"]
+__all__ = ["add_compare", "add_report"]
 
 _ABOUT = """\
 Reads a text with two files of one model and tells how far OTHER's probabilities are from BASE's: perplexities, the
@@ -50,23 +50,36 @@ def add_compare(commands: Commands) -> None:
 def compare(args: argparse.Namespace) -> int:
     """Runs the command."""
     text = text_of(args)
+    found = _compared(
+        args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size,
+        limit=args.chunks if args.chunks > 0 else None, threads=max(args.threads, 0) or None,
+        n_batch=args.batch_size, cache_type=args.cache_type, pack=args.pack, pre=args.pre,
+    )  # fmt: skip
+    if args.picture:
+        title = f"{Path(args.other).name} beside {Path(args.base).name}"
+        from llamaq.measure import picture
+
+        Path(args.picture).write_text(picture(title, found.divergence, found.weights), encoding="utf-8")
+    write(json.dumps(_as_json(found)) + "\n" if args.json else _as_text(found, every_tensor=args.tensors))
+    return 0
+
+
+def add_report(base: str, other: Path, text: str, text_name: str) -> str:
+    """Keeps in ``other``'s metadata what it lost against ``base``; the same as text."""
+    from llamaq.measure import store_report
+
+    found = _compared(base, other, text, text_name=text_name)
+    store_report(other, found)
+    return "\n" + _as_text(found, every_tensor=False)
+
+
+def _compared(base: str, other: str | Path, text: str, **options: Any) -> Report:
     from llamaq import measure
 
     with contextlib.ExitStack() as stack:
         bars = (("loading", "B", True), ("comparing", " tokens", False), ("weights", "", False))
         loading, reading, weighing = (stack.enter_context(Bar(name, unit, binary=kb)) for name, unit, kb in bars)
-        found = measure.compare(
-            args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size,
-            limit=args.chunks if args.chunks > 0 else None, threads=max(args.threads, 0) or None,
-            n_batch=args.batch_size, cache_type=args.cache_type, pack=args.pack, pre=args.pre,
-            loading=loading, reading=reading, weighing=weighing,
-        )  # fmt: skip
-    if args.picture:
-        title = f"{Path(args.other).name} beside {Path(args.base).name}"
-        picture = measure.picture(title, found.divergence, found.weights)
-        Path(args.picture).write_text(picture, encoding="utf-8")
-    write(json.dumps(_as_json(found)) + "\n" if args.json else _as_text(found, every_tensor=args.tensors))
-    return 0
+        return measure.compare(base, other, text, loading=loading, reading=reading, weighing=weighing, **options)
 
 
 def _as_text(found: Report, *, every_tensor: bool) -> str:

@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaq.cli.compare import add_report
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
+from llamaq.cli.prompt import file_text
 
 if TYPE_CHECKING:
     from llamaq.quantization import Plan
@@ -54,6 +56,11 @@ def add_quantize(commands: Commands) -> None:
     add("--leave-output-tensor", action="store_true", help="keep output.weight as it is")
     add("--allow-requantize", action="store_true", help="take weights that are quantized already, at some loss")
     add("--reference", action="store_true", help="no search: the bytes that the gguf package gives (Q4_0, Q8_0 ...)")
+    add(
+        "--report",
+        metavar="FILE",
+        help="compare with IN.gguf over this text, and keep the result in OUT.gguf's metadata",
+    )
     add("--dry-run", action="store_true", help="show formats and sizes, write nothing")
     add("--keep-split", action="store_true", help="write as many parts as IN.gguf has")
     add(
@@ -113,6 +120,7 @@ def quantize(args: argparse.Namespace) -> int:
         override_kv=dict(args.override_kv),
     )
     importance = load_importance(args.imatrix) if args.imatrix else None
+    text = file_text(args.report) if args.report else None
     start = time.monotonic()
     with GGUFFile.open(source) as file:
         plan = make_plan(file, type, options, importance)
@@ -131,6 +139,8 @@ def quantize(args: argparse.Namespace) -> int:
                 progress=bar,
             )
         write(f"{_summary(plan)}{path}: written in {time.monotonic() - start:.1f} s\n")
+    if text is not None:
+        write(add_report(source, path, text, Path(args.report).name))
     return 0
 
 

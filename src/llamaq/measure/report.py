@@ -9,7 +9,7 @@ from typing import Any
 
 from llamaq.engine import Progress
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from llamaq.llm import LLM
+from llamaq.llm import LLM, plan_of
 from llamaq.measure.divergence import Divergence, divergence
 from llamaq.measure.text import chunks_of
 from llamaq.measure.weights import WeightError, relative_error, weight_errors
@@ -49,7 +49,7 @@ def compare(
     text: str | bytes,
     *,
     text_name: str = "",
-    n_ctx: int = 512,
+    n_ctx: int | None = None,
     limit: int | None = None,
     loading: Progress | None = None,
     reading: Progress | None = None,
@@ -58,9 +58,13 @@ def compare(
 ) -> Report:
     """Reads ``text`` (at most ``limit`` chunks of ``n_ctx`` tokens) with both files, and compares their weights.
 
+    ``n_ctx`` None is 512, or the model's context where that is shorter.
     ``options`` are those of ``LLM.load`` for both; the three callbacks get work done and in total. Raises what loading
     raises, ModelError for files that are not of one model, ValueError for a text shorter than a chunk.
     """
+    if n_ctx is None:
+        with GGUFFile.open(base) as file:
+            n_ctx = min(512, plan_of(file)[0].context_length)
     options = {"n_ctx": n_ctx, "n_batch": min(512, n_ctx)} | options
     with LLM.load(base, progress=loading, **options) as first, LLM.load(other, progress=loading, **options) as second:
         chunks = chunks_of(first.tokenizer, text, n_ctx, limit)
