@@ -1,9 +1,10 @@
-// The micro-kernel of AVX2: four rows of x times a panel, two registers of eight outputs a row.
+// The micro-kernel of AVX2 and AVX-VNNI: four rows of x times a panel, two registers of eight outputs a row.
 //
-// A word of 4 x 16 weights is two registers; each row broadcasts four activations, multiplies (vpmaddubsw) and adds
-// (vpaddw): five instructions for 64 products. The loop stands in assembly because gcc 12 reorders the sums of the
-// intrinsics until they no longer fit the registers, which costs a third of the speed. The eight 16-bit sums of a block
-// (avx2/sums_i16.h says why they fit) then go to int32 and, scaled, to the outputs, which wait in the first-level cache.
+// A word of 4 x 16 weights is two registers; each row broadcasts four activations, multiplies them with both and adds
+// the products to its sums (LLAMAQ_TILE_STEP: vpmaddubsw and vpaddw, or vpdpbusd alone): five instructions or three for
+// 64 products. The loop stands in assembly because gcc 12 reorders the sums of the intrinsics until they no longer fit
+// the registers, which costs a third of the speed. The sums of a block (AVX2 has 16-bit lanes; avx2/sums_i16.h says why
+// they fit) then go to float and, scaled, to the outputs, which wait in the first-level cache.
 
 template <class W>
 constexpr int most_tile_rows() {
@@ -16,9 +17,7 @@ struct TileSums {
 
 // clang-format off
 #define LLAMAQ_ROW(word, row, a, b)                                \
-  "vpbroadcastd 4*" #word "+64*" #row "(%[x]), %[t]\n"             \
-  "vpmaddubsw %[t], %[w0], %[t2]\n" "vpmaddubsw %[t], %[w1], %[t]\n" \
-  "vpaddw %[t2], %[" #a "], %[" #a "]\n" "vpaddw %[t], %[" #b "], %[" #b "]\n"
+  "vpbroadcastd 4*" #word "+64*" #row "(%[x]), %[t]\n" LLAMAQ_TILE_STEP(a, b)
 #define LLAMAQ_WORD(word)                                                                                  \
   "vmovdqa 64*" #word "(%[w]), %[w0]\n" "vmovdqa 64*" #word "+32(%[w]), %[w1]\n"                             \
   LLAMAQ_ROW(word, 0, a0, b0) LLAMAQ_ROW(word, 1, a1, b1) LLAMAQ_ROW(word, 2, a2, b2) LLAMAQ_ROW(word, 3, a3, b3)
@@ -43,8 +42,8 @@ inline void add_half(TileSums& s, const uint8_t (*words)[64], const QuantBlock* 
 
 template <int kZero>
 inline TileSums start_tile(const QuantBlock* x, int half) {
-  const __m256i r0 = start<kZero>(x[0], half).lo, r1 = start<kZero>(x[1], half).lo, r2 = start<kZero>(x[2], half).lo,
-                r3 = start<kZero>(x[3], half).lo;
+  const __m256i r0 = start<kZero>(x[0], half).v.lo, r1 = start<kZero>(x[1], half).v.lo,
+                r2 = start<kZero>(x[2], half).v.lo, r3 = start<kZero>(x[3], half).v.lo;
   return {r0, r1, r2, r3, r0, r1, r2, r3};
 }
 
@@ -59,7 +58,7 @@ inline TileSums whole_tile(const uint8_t (*words)[64], const QuantBlock* x) {
 // f(row, its sums)
 template <class F>
 inline void each_row(const TileSums& s, const F& f) {
-  f(0, Sum{s.a0, s.b0}), f(1, Sum{s.a1, s.b1}), f(2, Sum{s.a2, s.b2}), f(3, Sum{s.a3, s.b3});
+  f(0, Sum{{s.a0, s.b0}}), f(1, Sum{{s.a1, s.b1}}), f(2, Sum{{s.a2, s.b2}}), f(3, Sum{{s.a3, s.b3}});
 }
 
 template <class W>
@@ -71,7 +70,7 @@ inline void tile_block(const Panel<Scaled>& p, const QuantBlock* x, F32* acc) {
 
 template <class W>
 inline void tile_block(const Panel<WithMinimum>& p, const QuantBlock* x, F32* acc) {
-  constexpr int kZero = W::kLargest > 15 ? 16 : 0;
+  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;
   const WithMinimum scales = scales_of(p);
   each_row(whole_tile<kZero>(p.words, x), [&](int m, Sum s) {
     const I32 isum = kZero ? total(s) - splat_i32(x[m].zero16) : total(s);
@@ -111,8 +110,8 @@ template <class W, int kRows>
 __attribute__((noinline)) void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
                                           F32* acc) {
   for (; blocks > 0; --blocks, ++panel, x += width)
-    if constexpr (W::kZero == kSigned || W::kZero == kWideZero)
+    if constexpr (kNarrowSums && (W::kZero == kSigned || W::kZero == kWideZero))
       add_block<InPanel<W>, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
     else
-      tile_block<W>(*panel, x, acc);
+      tile_block<InPanel<W>>(*panel, x, acc);
 }

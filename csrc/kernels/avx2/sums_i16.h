@@ -9,8 +9,8 @@
 #include "kernels/generic/zero_point.h"
 
 struct Sum {
-  __m256i lo, hi;
-};
+  I32 v;
+};  // 16-bit lanes
 struct WideSum {
   I32 v;
 };
@@ -27,23 +27,24 @@ inline auto start(const QuantBlock& a, int half) {
   if constexpr (kZero == kWideZero) {
     return WideSum{splat_i32(zero_sum<kZero>(a, half))};
   } else if constexpr (kZero == 0) {
-    return Sum{_mm256_setzero_si256(), _mm256_setzero_si256()};
+    return Sum{splat_i32(0)};
   } else {
     const __m256i pairs = half == kWhole ? _mm256_add_epi16(broadcast_pair(a.pair[0]), broadcast_pair(a.pair[1]))
                                          : broadcast_pair(a.pair[half]);
     const __m256i zero = _mm256_mullo_epi16(pairs, _mm256_set1_epi16(-kZero));
-    return Sum{zero, zero};
+    return Sum{{zero, zero}};
   }
 }
 inline Sum dot(Sum s, U8 w, const int8_t* a) {
   const __m256i b = broadcast4(a);
-  Sum r = {_mm256_add_epi16(s.lo, _mm256_maddubs_epi16(w.lo, b)), _mm256_add_epi16(s.hi, _mm256_maddubs_epi16(w.hi, b))};
-  asm("" : "+x"(r.lo), "+x"(r.hi));
-  return r;
+  s.v.lo = _mm256_add_epi16(s.v.lo, _mm256_maddubs_epi16(w.lo, b));
+  s.v.hi = _mm256_add_epi16(s.v.hi, _mm256_maddubs_epi16(w.hi, b));
+  asm("" : "+x"(s.v.lo), "+x"(s.v.hi));  // gcc would add in a tree, whose leaves the registers do not hold
+  return s;
 }
 inline I32 total(Sum s) {
   const __m256i ones = _mm256_set1_epi16(1);
-  return {_mm256_madd_epi16(s.lo, ones), _mm256_madd_epi16(s.hi, ones)};
+  return {_mm256_madd_epi16(s.v.lo, ones), _mm256_madd_epi16(s.v.hi, ones)};
 }
 
 inline WideSum dot(WideSum s, U8 w, const int8_t* a) { return {dot4(s.v, w, a)}; }

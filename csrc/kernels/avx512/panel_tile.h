@@ -1,118 +1,124 @@
 // The micro-kernel of AVX-512 VNNI: up to sixteen rows of x times a panel, one register of sixteen outputs a row.
 //
-// A block's eight words stay in registers; each row adds its products to one integer sum with eight vpdpbusd, whose
-// activations are broadcast from memory by the instruction itself (assembly: gcc 12 loads them apart). Four rows run
-// interleaved, because a sum waits five cycles for its next product. Eleven instructions of the two 512-bit ports for
-// 16 x 32 products, eight of which multiply.
+// Each row adds its products to one integer sum with eight vpdpbusd, whose activations are broadcast from memory by the
+// instruction itself. A sum waits five cycles for its next product and the ports take ten meanwhile, so eight rows run
+// interleaved; four rows have two sums each. That is assembly: gcc 12 loads the activations apart. Eleven instructions
+// of the two 512-bit ports for 16 x 32 products, eight of which multiply.
 
 template <class W>
 constexpr int most_tile_rows() {
-  return PanelOf<W>::kScales < 3 ? 16 : 8;  // two sums a row leave registers for eight rows
+  return PanelOf<W>::kScales < 3 ? 16 : 8;
 }
 
-struct TileWords {
-  __m512i w0, w1, w2, w3, w4, w5, w6, w7;
-};
-inline TileWords words_of(const uint8_t (*p)[64]) {
-  return {_mm512_load_si512(p[0]), _mm512_load_si512(p[1]), _mm512_load_si512(p[2]), _mm512_load_si512(p[3]),
-          _mm512_load_si512(p[4]), _mm512_load_si512(p[5]), _mm512_load_si512(p[6]), _mm512_load_si512(p[7])};
-}
-
-struct FourSums {
-  __m512i s0, s1, s2, s3;
+struct EightSums {
+  __m512i s0, s1, s2, s3, s4, s5, s6, s7;
 };
 
 // clang-format off
-#define LLAMAQ_WORD(word, offset)                                                                       \
-  "vpdpbusd " #offset "(%[x])%{1to16%}, %[" #word "], %[s0]\n"                                            \
-  "vpdpbusd 64+" #offset "(%[x])%{1to16%}, %[" #word "], %[s1]\n"                                         \
-  "vpdpbusd 128+" #offset "(%[x])%{1to16%}, %[" #word "], %[s2]\n"                                        \
-  "vpdpbusd 192+" #offset "(%[x])%{1to16%}, %[" #word "], %[s3]\n"
+#define LLAMAQ_ROW(sum, offset) "vpdpbusd " #offset "(%[x])%{1to16%}, %[w], %[" #sum "]\n"
+#define LLAMAQ_EIGHT_ROWS(word)                                                                            \
+  "vmovdqa64 64*" #word "(%[words]), %[w]\n"                                                                \
+  LLAMAQ_ROW(s0, 4*word) LLAMAQ_ROW(s1, 4*word+64) LLAMAQ_ROW(s2, 4*word+128) LLAMAQ_ROW(s3, 4*word+192)     \
+  LLAMAQ_ROW(s4, 4*word+256) LLAMAQ_ROW(s5, 4*word+320) LLAMAQ_ROW(s6, 4*word+384) LLAMAQ_ROW(s7, 4*word+448)
+#define LLAMAQ_FOUR_ROWS(word)                                                                             \
+  "vmovdqa64 64*" #word "(%[words]), %[w]\n"                                                                \
+  LLAMAQ_ROW(s0, 4*word) LLAMAQ_ROW(s1, 4*word+64) LLAMAQ_ROW(s2, 4*word+128) LLAMAQ_ROW(s3, 4*word+192)     \
+  "vmovdqa64 64*" #word "+64(%[words]), %[w]\n"                                                             \
+  LLAMAQ_ROW(s4, 4*word+4) LLAMAQ_ROW(s5, 4*word+68) LLAMAQ_ROW(s6, 4*word+132) LLAMAQ_ROW(s7, 4*word+196)
+#define LLAMAQ_SUMS(s)                                                                                     \
+  [s0] "+v"(s.s0), [s1] "+v"(s.s1), [s2] "+v"(s.s2), [s3] "+v"(s.s3), [s4] "+v"(s.s4), [s5] "+v"(s.s5),      \
+  [s6] "+v"(s.s6), [s7] "+v"(s.s7)
 // clang-format on
 
-// s += half of a block's words times the activations q of four rows
-inline void add_half(FourSums& s, __m512i w0, __m512i w1, __m512i w2, __m512i w3, const int8_t* q) {
-  asm(LLAMAQ_WORD(w0, 0) LLAMAQ_WORD(w1, 4) LLAMAQ_WORD(w2, 8) LLAMAQ_WORD(w3, 12)
-      : [s0] "+v"(s.s0), [s1] "+v"(s.s1), [s2] "+v"(s.s2), [s3] "+v"(s.s3)
-      : [w0] "v"(w0), [w1] "v"(w1), [w2] "v"(w2), [w3] "v"(w3), [x] "r"(q),
-        "m"(*reinterpret_cast<const QuantBlock(*)[4]>(q)));
-}
-#undef LLAMAQ_WORD
-
-template <int kZero>
-inline FourSums start_four(const QuantBlock* x, int half) {
-  return {start<kZero>(x[0], half).v.v, start<kZero>(x[1], half).v.v, start<kZero>(x[2], half).v.v,
-          start<kZero>(x[3], half).v.v};
+// s += words 4 * half .. 4 * half + 3 times the activations of eight rows
+inline void add_half(EightSums& s, const uint8_t (*panel)[64], const QuantBlock* rows, int half) {
+  const uint8_t* words = panel[4 * half];
+  const int8_t* x = rows->q + 16 * half;
+  __m512i w;
+  asm(LLAMAQ_EIGHT_ROWS(0) LLAMAQ_EIGHT_ROWS(1) LLAMAQ_EIGHT_ROWS(2) LLAMAQ_EIGHT_ROWS(3)
+      : LLAMAQ_SUMS(s), [w] "=&v"(w)
+      : [words] "r"(words), [x] "r"(x), "m"(*reinterpret_cast<const uint8_t(*)[256]>(words)),
+        "m"(*reinterpret_cast<const QuantBlock(*)[8]>(rows)));
 }
 
-template <int kZero>
-inline FourSums whole_four(const TileWords& w, const QuantBlock* x) {
-  FourSums s = start_four<kZero>(x, kWhole);
-  add_half(s, w.w0, w.w1, w.w2, w.w3, x->q);
-  add_half(s, w.w4, w.w5, w.w6, w.w7, x->q + 16);
-  return s;
+// The same for four rows: words of odd number go to the sums s4 .. s7.
+inline void add_half_of_four(EightSums& s, const uint8_t (*panel)[64], const QuantBlock* rows, int half) {
+  const uint8_t* words = panel[4 * half];
+  const int8_t* x = rows->q + 16 * half;
+  __m512i w;
+  asm(LLAMAQ_FOUR_ROWS(0) LLAMAQ_FOUR_ROWS(2)
+      : LLAMAQ_SUMS(s), [w] "=&v"(w)
+      : [words] "r"(words), [x] "r"(x), "m"(*reinterpret_cast<const uint8_t(*)[256]>(words)),
+        "m"(*reinterpret_cast<const QuantBlock(*)[4]>(rows)));
+}
+#undef LLAMAQ_SUMS
+#undef LLAMAQ_FOUR_ROWS
+#undef LLAMAQ_EIGHT_ROWS
+#undef LLAMAQ_ROW
+
+// f(row, its sum) for kRows rows of x, 8 or 4, over a block or half of it
+template <int kZero, int kRows, class F>
+inline void each_row(const uint8_t (*words)[64], const QuantBlock* x, int half, const F& f) {
+  const auto from = [&](int m) { return start<kZero>(x[m], half).v.v; };
+  const bool first = half != 1, second = half != 0;
+  if constexpr (kRows == 8) {
+    EightSums s = {from(0), from(1), from(2), from(3), from(4), from(5), from(6), from(7)};
+    if (first) add_half(s, words, x, 0);
+    if (second) add_half(s, words, x, 1);
+    f(0, I32{s.s0}), f(1, I32{s.s1}), f(2, I32{s.s2}), f(3, I32{s.s3});
+    f(4, I32{s.s4}), f(5, I32{s.s5}), f(6, I32{s.s6}), f(7, I32{s.s7});
+  } else {
+    const __m512i zero = _mm512_setzero_si512();
+    EightSums s = {from(0), from(1), from(2), from(3), zero, zero, zero, zero};
+    if (first) add_half_of_four(s, words, x, 0);
+    if (second) add_half_of_four(s, words, x, 1);
+    f(0, I32{s.s0} + I32{s.s4}), f(1, I32{s.s1} + I32{s.s5}), f(2, I32{s.s2} + I32{s.s6}), f(3, I32{s.s3} + I32{s.s7});
+  }
 }
 
-template <int kZero>
-inline FourSums half_four(const TileWords& w, const QuantBlock* x, int half) {
-  FourSums s = start_four<kZero>(x, half);
-  if (half)
-    add_half(s, w.w4, w.w5, w.w6, w.w7, x->q + 16);
-  else
-    add_half(s, w.w0, w.w1, w.w2, w.w3, x->q);
-  return s;
+template <class W, int kRows>
+inline void tile_block(const uint8_t (*words)[64], const Scaled& p, const QuantBlock* x, F32* acc) {
+  each_row<W::kZero, kRows>(words, x, kWhole,
+                            [&](int m, I32 s) { acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), acc[m]); });
 }
 
-// f(row, its sum)
-template <class F>
-inline void each_row(const FourSums& s, const F& f) {
-  f(0, I32{s.s0}), f(1, I32{s.s1}), f(2, I32{s.s2}), f(3, I32{s.s3});
-}
-
-template <class W>
-inline void four_rows(const TileWords& w, const Scaled& p, const QuantBlock* x, F32* acc) {
-  each_row(whole_four<W::kZero>(w, x),
-           [&](int m, I32 s) { acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), acc[m]); });
-}
-
-template <class W>
-inline void four_rows(const TileWords& w, const WithMinimum& p, const QuantBlock* x, F32* acc) {
-  each_row(whole_four<0>(w, x), [&](int m, I32 s) {
+template <class W, int kRows>
+inline void tile_block(const uint8_t (*words)[64], const WithMinimum& p, const QuantBlock* x, F32* acc) {
+  each_row<0, kRows>(words, x, kWhole, [&](int m, I32 s) {
     const F32 with_minimum = fma(p.minimum, splat(x[m].d_sum), acc[m]);
     acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), with_minimum);
   });
 }
 
-template <class W>
-inline void four_halves(const TileWords& w, F32 scale, F32 half0, F32 half1, const QuantBlock* x, F32* acc) {
-  F32 isum[4];
-  each_row(half_four<W::kZero>(w, x, 0), [&](int m, I32 s) { isum[m] = half0 * to_f32(s); });
-  each_row(half_four<W::kZero>(w, x, 1),
-           [&](int m, I32 s) { acc[m] = fma(fma(half1, to_f32(s), isum[m]), block_scale(scale, x[m]), acc[m]); });
+template <class W, int kRows>
+inline void tile_halves(const uint8_t (*words)[64], F32 scale, F32 half0, F32 half1, const QuantBlock* x, F32* acc) {
+  F32 isum[kRows];
+  each_row<W::kZero, kRows>(words, x, 0, [&](int m, I32 s) { isum[m] = half0 * to_f32(s); });
+  each_row<W::kZero, kRows>(words, x, 1, [&](int m, I32 s) {
+    acc[m] = fma(fma(half1, to_f32(s), isum[m]), block_scale(scale, x[m]), acc[m]);
+  });
 }
 
-template <class W>
-inline void four_rows(const TileWords& w, const Halves& p, const QuantBlock* x, F32* acc) {
-  four_halves<W>(w, p.scale, p.half0, p.half1, x, acc);
+template <class W, int kRows>
+inline void tile_block(const uint8_t (*words)[64], const Halves& p, const QuantBlock* x, F32* acc) {
+  tile_halves<W, kRows>(words, p.scale, p.half0, p.half1, x, acc);
 }
 
-template <class W>
-inline void four_rows(const TileWords& w, const HalvesWithMinimum& p, const QuantBlock* x, F32* acc) {
-  add_minimums<4>(p, x, acc);
-  four_halves<W>(w, p.scale, p.half0, p.half1, x, acc);
+template <class W, int kRows>
+inline void tile_block(const uint8_t (*words)[64], const HalvesWithMinimum& p, const QuantBlock* x, F32* acc) {
+  add_minimums<kRows>(p, x, acc);
+  tile_halves<W, kRows>(words, p.scale, p.half0, p.half1, x, acc);
 }
 
 template <class W, int kRows>
 inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* acc) {
+  constexpr int kStep = kRows < 8 ? 4 : 8;
   F32 sums[kRows];
   for (int m = 0; m < kRows; ++m) sums[m] = acc[m];
   for (; blocks > 0; --blocks, ++panel, x += width) {
-    const TileWords w = words_of(panel->words);
     const auto scales = scales_of(*panel);
-    four_rows<InPanel<W>>(w, scales, x, sums);
-    if constexpr (kRows > 4) four_rows<InPanel<W>>(w, scales, x + 4, sums + 4);
-    if constexpr (kRows > 8) four_rows<InPanel<W>>(w, scales, x + 8, sums + 8);
-    if constexpr (kRows > 12) four_rows<InPanel<W>>(w, scales, x + 12, sums + 12);
+    tile_block<InPanel<W>, kStep>(panel->words, scales, x, sums);
+    if constexpr (kRows > 8) tile_block<InPanel<W>, kStep>(panel->words, scales, x + 8, sums + 8);
   }
   for (int m = 0; m < kRows; ++m) acc[m] = sums[m];
 }

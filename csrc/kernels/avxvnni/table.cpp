@@ -17,7 +17,7 @@ namespace {
 #include "kernels/generic/sums_u8.h"
 #include "kernels/generic/panel_words_u8.h"
 #include "kernels/generic/formats.h"
-#include "kernels/generic/panel_tile.h"
+#include "kernels/avx2/panel_tile.h"
 #include "kernels/generic/level.h"
 }  // namespace
 }  // namespace avxvnni
