@@ -145,7 +145,7 @@ def includes(path: Path) -> set[str]:
 
 KERNEL_INCLUDES = re.compile(
     r"stddef\.h|stdint\.h|string\.h|immintrin\.h|arm_neon\.h|core/format\.h|cpu/features\.h|iq_grids\.inc"
-    r"|kernels/table\.h|kernels/(generic|scalar|avx\w+|amx|neon\w*)/\w+\.h"
+    r"|kernels/(encode_)?table\.h|kernels/(generic|encode|scalar|avx\w+|amx|neon\w*)/\w+\.h"
 )
 
 
@@ -159,7 +159,9 @@ def test_kernels_know_neither_threads_nor_the_engine(path: Path) -> None:
         assert [name for name in includes(path) if not KERNEL_INCLUDES.fullmatch(name)] == []
 
 
-@pytest.mark.parametrize("path", cpp_files("core", "cpu", "engine"), ids=lambda path: str(path.relative_to(CSRC)))
+@pytest.mark.parametrize(
+    "path", cpp_files("core", "cpu", "engine", "quantize"), ids=lambda path: str(path.relative_to(CSRC))
+)
 def test_the_engine_knows_neither_python_nor_intrinsics(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"pybind11|Python\.h|PyErr_|\bpy::", text)

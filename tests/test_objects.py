@@ -29,6 +29,11 @@ def machine_of(level: str) -> str:
 
 LEVELS = re.findall(r"add_level\((\w+)", CMAKE)
 """Those of this machine, and those of 64-bit ARM, which Debian's cross-compiler can build too."""
+KERNELS = ROOT / "csrc" / "kernels"
+OBJECTS = [
+    (level, kind) for level in LEVELS for kind in ("table", "encode") if (KERNELS / level / f"{kind}.cpp").exists()
+]
+"""Level and source file: the kernels of the engine, and the searches of ``llamaq quantize``."""
 
 AVX512_REGISTERS = r"%zmm\d|%[xy]mm(1[6-9]|2\d|3[01])\b|%k[0-7]\b"
 BEYOND = {
@@ -69,8 +74,8 @@ def level_flags(level: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """The object file of a level, compiled as the build does it."""
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    """An object file of a level, compiled as the build does it."""
     folder = tmp_path_factory.mktemp("objects")
     grids = [ROOT / "tools" / "make_grids_header.py", ROOT / "src" / "llamaq" / "formats" / "grids.py"]
     subprocess.run([sys.executable, *grids, folder / "iq_grids.inc"], check=True)
@@ -78,8 +83,8 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     common += [f"-I{ROOT / 'csrc'}", f"-I{folder}"]
 
     @functools.cache
-    def compile_level(level: str) -> Path:
-        source, target = ROOT / "csrc" / "kernels" / level / "table.cpp", folder / f"{level}.o"
+    def compile_level(level: str, kind: str) -> Path:
+        source, target = KERNELS / level / f"{kind}.cpp", folder / f"{level}_{kind}.o"
         compiler = tool(level, "g++", "c++", "clang++")
         subprocess.run([compiler, *common, *level_flags(level), "-c", source, "-o", target], check=True)
         return target
@@ -87,20 +92,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return compile_level
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_an_object_exports_its_table_alone(compiled: Callable[[str], Path], level: str) -> None:
+@pytest.mark.parametrize(("level", "kind"), OBJECTS)
+def test_an_object_exports_its_table_alone(compiled: Callable[[str, str], Path], level: str, kind: str) -> None:
     """And it needs C functions alone, such as memcpy and fmaf: nothing of the C++ library, nothing of ours."""
-    path = compiled(level)
+    path = compiled(level, kind)
     listing = subprocess.check_output([tool(level, "nm"), path], text=True)
     symbols = re.findall(r"^\w* +([A-Za-z?]) (\S+)$", listing, re.MULTILINE)
-    assert [name for kind, name in symbols if kind.isupper() and kind not in "UWV"] == [f"llamaq_table_{level}"]
+    assert [name for kind, name in symbols if kind.isupper() and kind not in "UWV"] == [f"llamaq_{kind}_{level}"]
     assert [name for kind, name in symbols if kind in "WwVvu"] == []
     assert [name for kind, name in symbols if kind == "U" and name.startswith(("_Z", "llamaq"))] == []
 
 
-@pytest.mark.parametrize("level", LEVELS)
-def test_an_object_stays_within_its_level(compiled: Callable[[str], Path], level: str) -> None:
-    path = compiled(level)
+@pytest.mark.parametrize(("level", "kind"), OBJECTS)
+def test_an_object_stays_within_its_level(compiled: Callable[[str, str], Path], level: str, kind: str) -> None:
+    path = compiled(level, kind)
     listing = subprocess.check_output([tool(level, "objdump"), "--disassemble", "--no-show-raw-insn", path], text=True)
     assert len(listing) > 100_000
     assert re.findall(rf"^.*(?:{BEYOND[level]}).*$", listing, re.MULTILINE)[:5] == []

@@ -40,7 +40,7 @@ def matrix(rows: int, cols: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal((rows, cols)).astype(np.float32)
 
 
-@pytest.mark.parametrize("type", ["Q4_K_M", "Q6_K", "IQ4_XS", "Q8_0", "BF16", "MXFP4"])
+@pytest.mark.parametrize("type", ["Q4_K_M", "Q6_K", "IQ4_XS", "Q8_0", "BF16", "F16", "F32", "MXFP4"])
 def test_a_file_is_what_its_plan_said(model: Path, tmp_path: Path, type: str) -> None:
     path = llamaq.quantize(model, tmp_path / "out.gguf", type)
     with GGUFFile.open(model) as source, GGUFFile.open(path) as file:
@@ -109,15 +109,12 @@ def split_model(folder: Path) -> Path:
 
 @pytest.mark.parametrize("keep", [False, True])
 def test_split_models(tmp_path: Path, keep: bool) -> None:
-    path = llamaq.quantize(split_model(tmp_path), tmp_path / "q.gguf", "Q8_0", keep_split=keep)
+    path = llamaq.quantize(split_model(tmp_path), tmp_path / "q.gguf", "Q8_0", keep_split=keep, reference=True)
     with GGUFFile.open(path) as file:
         assert len(file.paths) == (2 if keep else 1)
         assert ("split.count" in file.metadata) is keep
         for number, name in enumerate(["a.weight", "b.weight"]):
-            np.testing.assert_array_equal(
-                file.data(name)[:, :2].view(np.float16),
-                encode(format_by_name("Q8_0"), matrix(2, 64, number))[:, :2].view(np.float16),
-            )
+            np.testing.assert_array_equal(file.data(name), encode(format_by_name("Q8_0"), matrix(2, 64, number)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

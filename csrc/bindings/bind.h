@@ -19,6 +19,7 @@ using Array = py::array_t<T, py::array::c_style>;  // a copy only where the call
 void bind_kernels(py::module_& m);
 void bind_engine(py::module_& m);
 void bind_sampling(py::module_& m);
+void bind_quantize(py::module_& m);
 
 inline Format format_of(int id) {
   if (!format_info(id)) throw Error("no decoder for GGUF type number " + std::to_string(id));

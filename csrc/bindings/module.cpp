@@ -28,4 +28,5 @@ PYBIND11_MODULE(_core, m) {
   llamaq::bind_kernels(m);
   llamaq::bind_engine(m);
   llamaq::bind_sampling(m);
+  llamaq::bind_quantize(m);
 }

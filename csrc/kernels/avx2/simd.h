@@ -25,6 +25,7 @@ inline F32 operator*(F32 a, F32 b) { return {_mm256_mul_ps(a.lo, b.lo), _mm256_m
 inline F32 operator/(F32 a, F32 b) { return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)}; }
 inline F32 max(F32 a, F32 b) { return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)}; }
+inline F32 min(F32 a, F32 b) { return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)}; }
 // x < limit ? a : b, and x > limit ? a : b (false where x is NaN)
 inline F32 where_less(F32 x, F32 limit, F32 a, F32 b) {
   return {_mm256_blendv_ps(b.lo, a.lo, _mm256_cmp_ps(x.lo, limit.lo, _CMP_LT_OQ)),
@@ -92,6 +93,16 @@ inline U8 move_field(U8 a, int from, int to, int mask) {
 inline U8 lookup(const int8_t* table16, U8 index) {
   const __m256i table = _mm256_broadcastsi128_si256(load_half(reinterpret_cast<const uint8_t*>(table16)));
   return {_mm256_shuffle_epi8(table, index.lo), _mm256_shuffle_epi8(table, index.hi)};
+}
+// table[index] for indices 0 .. 31; a gather would take several times as long
+inline __m256 lookup32_half(const float* table, __m256i index) {
+  const auto eight = [&](int i) { return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8 * i), index); };
+  const __m256 bit3 = _mm256_castsi256_ps(_mm256_slli_epi32(index, 28));
+  const __m256 bit4 = _mm256_castsi256_ps(_mm256_slli_epi32(index, 27));
+  return _mm256_blendv_ps(_mm256_blendv_ps(eight(0), eight(1), bit3), _mm256_blendv_ps(eight(2), eight(3), bit3), bit4);
+}
+inline F32 lookup32(const float* table, I32 index) {
+  return {lookup32_half(table, index.lo), lookup32_half(table, index.hi)};
 }
 
 inline __m256i broadcast4(const int8_t* a) {

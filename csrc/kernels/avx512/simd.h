@@ -24,6 +24,7 @@ inline F32 operator*(F32 a, F32 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F32 operator/(F32 a, F32 b) { return {_mm512_div_ps(a.v, b.v)}; }
 inline F32 fma(F32 a, F32 b, F32 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F32 max(F32 a, F32 b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline F32 min(F32 a, F32 b) { return {_mm512_min_ps(a.v, b.v)}; }
 // x < limit ? a : b, and x > limit ? a : b (false where x is NaN)
 inline F32 where_less(F32 x, F32 limit, F32 a, F32 b) {
   return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, limit.v, _CMP_LT_OQ), b.v, a.v)};
@@ -73,6 +74,10 @@ inline U8 move_field(U8 a, int from, int to, int mask) {
 inline U8 lookup(const int8_t* table16, U8 index) {
   const __m128i table = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table16));
   return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), index.v)};
+}
+// table[index] for indices 0 .. 31
+inline F32 lookup32(const float* table, I32 index) {
+  return {_mm512_permutex2var_ps(_mm512_loadu_ps(table), index.v, _mm512_loadu_ps(table + 16))};
 }
 
 inline __m512i broadcast4(const int8_t* a) {

@@ -32,6 +32,7 @@ inline F32 operator*(F32 a, F32 b) { QUADS a.v[i] = vmulq_f32(a.v[i], b.v[i]); r
 inline F32 operator/(F32 a, F32 b) { QUADS a.v[i] = vdivq_f32(a.v[i], b.v[i]); return a; }
 inline F32 fma(F32 a, F32 b, F32 c) { QUADS a.v[i] = vfmaq_f32(c.v[i], a.v[i], b.v[i]); return a; }
 inline F32 max(F32 a, F32 b) { QUADS a.v[i] = vmaxq_f32(a.v[i], b.v[i]); return a; }
+inline F32 min(F32 a, F32 b) { QUADS a.v[i] = vminq_f32(a.v[i], b.v[i]); return a; }
 // x < limit ? a : b, and x > limit ? a : b (false where x is NaN)
 inline F32 where_less(F32 x, F32 limit, F32 a, F32 b) {
   QUADS b.v[i] = vbslq_f32(vcltq_f32(x.v[i], limit.v[i]), a.v[i], b.v[i]);
@@ -101,6 +102,14 @@ inline U8 lookup(const int8_t* table16, U8 index) {
   const uint8x16_t table = vreinterpretq_u8_s8(vld1q_s8(table16));
   QUADS index.v[i] = vqtbl1q_u8(table, index.v[i]);
   return index;
+}
+// table[index] for indices 0 .. 31
+inline F32 lookup32(const float* table, I32 index) {
+  int32_t at[16];
+  float values[16];
+  QUADS vst1q_s32(at + 4 * i, index.v[i]);
+  for (int i = 0; i < 16; ++i) values[i] = table[at[i]];
+  return load(values);
 }
 
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]

@@ -22,6 +22,7 @@ inline F32 operator*(F32 a, F32 b) { LANES a.v[i] *= b.v[i]; return a; }
 inline F32 operator/(F32 a, F32 b) { LANES a.v[i] /= b.v[i]; return a; }
 inline F32 fma(F32 a, F32 b, F32 c) { LANES a.v[i] = __builtin_fmaf(a.v[i], b.v[i], c.v[i]); return a; }
 inline F32 max(F32 a, F32 b) { LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
+inline F32 min(F32 a, F32 b) { LANES a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
 // x < limit ? a : b, and x > limit ? a : b (false where x is NaN)
 inline F32 where_less(F32 x, F32 limit, F32 a, F32 b) { LANES b.v[i] = x.v[i] < limit.v[i] ? a.v[i] : b.v[i]; return b; }
 inline F32 where_greater(F32 x, F32 limit, F32 a, F32 b) { return where_less(limit, x, a, b); }
@@ -71,6 +72,9 @@ inline U8 move_field(U8 a, int from, int to, int mask) {
   return a;
 }
 inline U8 lookup(const int8_t* table16, U8 index) { BYTES index.v[i] = static_cast<uint8_t>(table16[index.v[i] & 15]); return index; }
+
+// table[index] for indices 0 .. 31
+inline F32 lookup32(const float* table, I32 index) { F32 r; LANES r.v[i] = table[index.v[i]]; return r; }
 
 // acc[lane] += w[4 lane .. 4 lane + 3] * a[0 .. 3]; weights 0 .. 127
 inline I32 dot4(I32 acc, U8 w, const int8_t* a) {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,9 +20,15 @@ from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.quantization.plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
 from llamaq.topology import default_threads
 
-__all__ = ["quantize", "run_plan"]
+__all__ = ["REFERENCE_FORMATS", "quantize", "run_plan"]
+
+REFERENCE_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
+"""Those that the gguf package can write."""
 
 _PIECE = 1 << 23  # weights of a piece: some dozen megabytes in memory at a time
+
+_AHEAD = 2  # pieces in work while one is written
+_LEAST_WEIGHT = 1e-8  # of the greatest
 
 Progress = Callable[[int, int], None]
 
@@ -150,6 +158,7 @@ class _Reader:
 
     def __init__(self, file: GGUFFile, stack: contextlib.ExitStack) -> None:
         self._file = file
+        self._lock = threading.Lock()  # a place to read at belongs to one reader
         self._handles = [stack.enter_context(path.open("rb", buffering=0)) for path in file.paths]
 
     def __call__(self, tensor: TensorPlan, first: int, rows: int) -> NDArray[np.uint8]:
@@ -158,12 +167,13 @@ class _Reader:
         data = np.empty((rows, row_bytes), np.uint8)
         path, handle, view = self._file.paths[info.shard], self._handles[info.shard], data.reshape(-1).data
         try:
-            handle.seek(info.offset + first * row_bytes)
-            while view.nbytes:
-                count = handle.readinto(view)
-                if not count:
-                    raise OSError(None, "the file has become shorter")
-                view = view[count:]
+            with self._lock:
+                handle.seek(info.offset + first * row_bytes)
+                while view.nbytes:
+                    count = handle.readinto(view)
+                    if not count:
+                        raise OSError(None, "the file has become shorter")
+                    view = view[count:]
         except OSError as error:
             raise GGUFError(
                 f"{path}: tensor {info.name!r}: cannot be read: {error.strerror}; check the disk, copy the file again"
@@ -171,24 +181,40 @@ class _Reader:
         return data if self._file.mapped else byteswap(info.format, data)
 
 
-@dataclass(frozen=True)
 class _Search:
     """Rows of one format as rows of another."""
 
-    reference: bool
-    threads: int
+    def __init__(self, reference: bool, threads: int) -> None:
+        from llamaq import _core
+
+        self._core, self._reference = _core, reference
+        self._team = _core.ThreadTeam(threads, False)
 
     def __call__(
         self, tensor: TensorPlan, first: int, data: NDArray[np.uint8], weights: NDArray[np.float32] | None
     ) -> NDArray[np.uint8]:
+        source, target, cols = tensor.info.format, tensor.format, tensor.info.shape[-1]
+        if self._reference and target.block > 1:
+            bad, result = self._encoded(tensor, data)
+        else:
+            result = np.empty((len(data), tensor.row_bytes), np.uint8)
+            bad = self._core.quantize(self._team, source.id, target.id, data, cols, weights, result)
+        if bad is not None:
+            raise QuantizationError(
+                f"tensor {tensor.info.name!r}, row {first + bad}: expected finite weights, got NaN, infinity or "
+                "more than 2 ** 50; the file is damaged or was converted wrongly: convert the model again"
+            )
+        return result
+
+    def _encoded(self, tensor: TensorPlan, data: NDArray[np.uint8]) -> tuple[int | None, NDArray[np.uint8]]:
+        if tensor.format.name not in REFERENCE_FORMATS:
+            raise QuantizationError(
+                f"tensor {tensor.info.name!r}: {tensor.format.name} has no reference encoding; expected one of "
+                f"{', '.join(REFERENCE_FORMATS)} for every matrix (--pure), or leave out --reference"
+            )
         values = decode(tensor.info.format, data)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=-1))
-        if bad.size:
-            raise QuantizationError(
-                f"tensor {tensor.info.name!r}, row {first + int(bad[0])}: expected finite weights, got NaN or "
-                "infinity; the file is damaged or was converted wrongly: convert the model again"
-            )
-        return encode(tensor.format, values)
+        return (int(bad[0]), data) if bad.size else (None, encode(tensor.format, values))
 
 
 @dataclass(frozen=True)
@@ -212,11 +238,13 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         self._read, self._search, self._importance, self._progress = read, search, importance, progress
         self._done, self._total = 0, plan.source_nbytes
         self._queue = iter([piece for tensor in plan.tensors for piece in _cut(tensor)])
-        self._pool = ThreadPoolExecutor(1, "llamaq-quantize")
-        self._ahead: Future[NDArray[np.uint8]] | None = None
+        # The search of one piece has all threads; the other worker reads the next piece, and waits for them.
+        self._pool = ThreadPoolExecutor(_AHEAD, "llamaq-quantize")
+        self._ahead: deque[Future[NDArray[np.uint8]]] = deque()
 
     def __enter__(self) -> _Stream:
-        self._start_next()
+        for _ in range(_AHEAD):
+            self._start_next()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -225,8 +253,7 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
     def pieces(self, tensor: TensorPlan) -> Iterator[NDArray[np.uint8]]:
         """The bytes of a tensor; tensors are asked for in their order."""
         for piece in _cut(tensor):
-            assert self._ahead is not None
-            data = self._ahead.result()
+            data = self._ahead.popleft().result()
             self._start_next()
             yield data
             self._done += piece.rows * tensor.info.format.row_bytes(tensor.info.shape[-1])
@@ -235,7 +262,8 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
 
     def _start_next(self) -> None:
         piece = next(self._queue, None)
-        self._ahead = None if piece is None else self._pool.submit(self._work, piece)
+        if piece is not None:
+            self._ahead.append(self._pool.submit(self._work, piece))
 
     def _work(self, piece: _Piece) -> NDArray[np.uint8]:
         tensor = piece.tensor
@@ -249,9 +277,10 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         values, info = self._importance.get(piece.tensor.info.name), piece.tensor.info
         if values is None:
             return None
-        matrices = np.ascontiguousarray(values, np.float32).reshape(-1, info.shape[-1])
-        row: NDArray[np.float32] = matrices[piece.first // info.shape[-2] if len(matrices) > 1 else 0]
-        return row
+        matrices = values.reshape(-1, info.shape[-1])
+        row = matrices[piece.first // info.shape[-2] if len(matrices) > 1 else 0].astype(np.float32)
+        # Only their ratios count. A column that was never used still decides where nothing else does.
+        return np.maximum(row / row.max(), np.float32(_LEAST_WEIGHT)) if row.max() > 0 else None
 
 
 def _cut(tensor: TensorPlan) -> Iterator[_Piece]:
