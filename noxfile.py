@@ -66,6 +66,13 @@ def tests(session: nox.Session) -> None:
     session.run(installed(session, "pytest"), *session.posargs, external=True)
 
 
+@nox.session(default=False)
+def transformers(session: nox.Session) -> None:
+    """Converted models beside transformers itself. Not for CI: torch brings gigabytes of libraries for GPUs."""
+    session.install(".[test,transformers]")
+    session.run("pytest", "tests/test_convert_transformers.py", *session.posargs)
+
+
 @nox.session(requires=["install"], venv_backend="none")
 def levels(session: nox.Session) -> None:
     """The tests of the extension, with each SIMD level of this machine forced in turn."""

@@ -23,7 +23,7 @@ TIERS = [
     {"engine", "memory", "sampling", "probe", "bench", "quantization"},
     {"generate"},
     {"llm"},
-    {"measure"},
+    {"measure", "convert"},
     {"cli"},
     {"__init__", "__main__"},
 ]

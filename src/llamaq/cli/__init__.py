@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from llamaq import __version__
 from llamaq.cli.bench import add_bench
 from llamaq.cli.compare import add_compare
+from llamaq.cli.convert import add_convert
 from llamaq.cli.imatrix import add_imatrix
 from llamaq.cli.info import add_info
 from llamaq.cli.options import Parser
@@ -66,7 +67,17 @@ def _parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (add_run, add_info, add_tokenize, add_bench, add_perplexity, add_compare, add_imatrix, add_quantize):
+    for add in (
+        add_run,
+        add_info,
+        add_tokenize,
+        add_bench,
+        add_perplexity,
+        add_compare,
+        add_imatrix,
+        add_quantize,
+        add_convert,
+    ):
         add(commands)
     return parser
 

@@ -1,0 +1,49 @@
+"""``llamaq convert``: a Hugging Face folder made into a GGUF file."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from llamaq.cli.options import Commands, Parser
+from llamaq.cli.output import size, write
+from llamaq.cli.progress import Bar
+
+__all__ = ["add_convert"]
+
+_ABOUT = """\
+Writes a GGUF file from a Hugging Face folder with config.json, safetensors files and tokenizer.model or
+tokenizer.json (or from one safetensors file beside them), of the classes LlamaForCausalLM and MistralForCausalLM.
+It needs the packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
+
+
+def add_convert(commands: Commands) -> None:
+    """Adds ``convert`` to the command line."""
+    parser: Parser = commands.add_parser(
+        "convert",
+        help="make a GGUF file from a Hugging Face folder",
+        usage="llamaq convert FOLDER OUT.gguf [options]",
+        description=_ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=convert, parser=parser)
+    add = parser.add_argument
+    add("source", metavar="FOLDER", help="the folder, or a safetensors file in it")
+    add("target", metavar="OUT.gguf", help="the file to write")
+    add(
+        "--outtype",
+        metavar="TYPE",
+        default="f16",
+        help="format of the matrices: f32, f16, bf16 or q8_0 (default f16); vectors are always f32",
+    )
+    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that tokenizer.json describes")
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Runs the command."""
+    from llamaq.convert import convert
+
+    with Bar("converting", " weights") as progress:
+        convert(args.source, args.target, args.outtype.lower(), pre=args.pre, progress=progress)
+    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n")
+    return 0

@@ -1,0 +1,7 @@
+"""Hugging Face checkpoints made into GGUF files."""
+
+from __future__ import annotations
+
+from .write import OUTTYPES, convert
+
+__all__ = ["OUTTYPES", "convert"]
