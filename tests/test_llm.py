@@ -86,6 +86,27 @@ def test_the_default_context_is_cut_to_the_memory_and_says_so(
     assert "256 tokens instead of the model's 512" in caplog.text
 
 
+def test_available_memory_is_the_tightest_limit(tmp_path: Path) -> None:
+    def put(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    assert memory.available_memory(tmp_path) is None
+    put("proc/meminfo", "MemTotal: 9000 kB\nMemAvailable: 8000 kB\n")
+    assert memory.available_memory(tmp_path) == 8000 * 1024
+    put("proc/self/cgroup", "0::/user/app\n")
+    put("sys/fs/cgroup/user/memory.max", "5000000\n")
+    put("sys/fs/cgroup/user/memory.current", "4000000\n")
+    put("sys/fs/cgroup/user/memory.stat", "anon 1000000\ninactive_file 500000\n")
+    put("sys/fs/cgroup/user/app/memory.max", "max\n")
+    assert memory.available_memory(tmp_path) == 1500000
+    put("proc/self/cgroup", "4:memory:/app\n")  # version 1
+    put("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "3000000\n")
+    put("sys/fs/cgroup/memory/app/memory.usage_in_bytes", "2999999\n")
+    assert memory.available_memory(tmp_path) == 1
+
+
 def test_available_memory_is_a_plausible_number() -> None:
     available = memory.available_memory()
     assert available is None or 2**20 < available < 2**50

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamaq import cgroup
 from llamaq.engine import Info, mapped_bytes, packed_bytes
 from llamaq.errors import InsufficientMemoryError
 from llamaq.graph import Plan
@@ -54,30 +55,37 @@ def memory_need(
     )
 
 
-def available_memory() -> int | None:
+def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes that this process may still take: the system's free and reclaimable memory, or less where a
     cgroup limits it; None where neither can be found out."""
-    limits = [n for n in (_system_available(), _cgroup_available()) if n is not None]
-    return min(limits, default=None)
+    limits = [_system_available(root), *(_group_available(group) for group in cgroup.groups("memory", root))]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
-def _system_available() -> int | None:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    return None
+def _system_available(root: Path) -> int | None:
+    kib = _field(root / "proc/meminfo", "MemAvailable:")
+    return None if kib is None else kib * 1024
 
 
-def _cgroup_available() -> int | None:
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
-        used = Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii")
-        return None if limit == "max" else max(0, int(limit) - int(used))
-    except (OSError, ValueError):
+def _group_available(group: Path) -> int | None:
+    """What a group's limit leaves; file pages that it has not used lately count as free, as in MemAvailable."""
+    limit, used = cgroup.number(group / "memory.max"), cgroup.number(group / "memory.current")
+    if limit is None:
+        limit, used = cgroup.number(group / "memory.limit_in_bytes"), cgroup.number(group / "memory.usage_in_bytes")
+    if limit is None or used is None:
         return None
+    stat = group / "memory.stat"
+    idle = _field(stat, "total_inactive_file") or _field(stat, "inactive_file") or 0
+    return max(0, int(limit - used) + idle)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number beside a name in a file of such lines."""
+    for line in (cgroup.text(path) or "").splitlines():
+        words = line.split()
+        if words[0] == name and words[1:] and words[1].isdecimal():
+            return int(words[1])
+    return None
 
 
 def check_memory(need: MemoryNeed) -> None:

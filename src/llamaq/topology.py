@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamaq import cgroup
+from llamaq.cgroup import number, text
+
 __all__ = ["Facts", "ThreadChoice", "choose", "default_threads", "gather"]
 
 # A core counts as a performance core from so much of the fastest one's figure on. Favoured cores of one kind differ
@@ -97,11 +100,11 @@ def gather(root: Path = Path("/")) -> Facts:
     frequency: dict[int, float] = {}
     for cpu in cpus:
         folder = sys_cpu / f"cpu{cpu}"
-        name = _text(folder / "topology/core_cpus_list") or _text(folder / "topology/thread_siblings_list")
+        name = text(folder / "topology/core_cpus_list") or text(folder / "topology/thread_siblings_list")
         if name is not None:
             core[cpu] = name
         for figures, file in ((capacity, "cpu_capacity"), (frequency, "cpufreq/cpuinfo_max_freq")):
-            if (figure := _number(folder / file)) is not None:
+            if (figure := number(folder / file)) is not None:
                 figures[cpu] = figure
     return Facts(cpus, allowed, _quota(root), core, _cpu_list(root / "sys/devices/cpu_core/cpus"), capacity, frequency)
 
@@ -120,50 +123,25 @@ def _sysctl(name: str) -> int | None:
 
 
 def _quota(root: Path) -> float | None:
-    """CPUs granted by the tightest of this process's cgroups and those around them, version 1 or 2."""
-    quotas = []
-    for line in (_text(root / "proc/self/cgroup") or "").splitlines():
-        _, controllers, path = ([*line.split(":", 2), "", ""])[:3]
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for mount in ("sys/fs/cgroup", "sys/fs/cgroup/cpu", "sys/fs/cgroup/cpu,cpuacct", "sys/fs/cgroup/unified"):
-            # A container may see its own group as the root of the mount, so the root is asked as well.
-            folder = root / mount / path.lstrip("/")
-            for group in (folder, *folder.parents):
-                if not group.is_relative_to(root / mount):
-                    break
-                quotas.append(_group_quota(group))
+    """CPUs granted by the tightest of this process's cgroups and those around them."""
+    quotas = (_group_quota(group) for group in cgroup.groups("cpu", root))
     return min((quota for quota in quotas if quota is not None), default=None)
 
 
 def _group_quota(group: Path) -> float | None:
-    text = _text(group / "cpu.max")  # "quota period" in microseconds, or "max period"
-    if text is None:
-        quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+    limit = text(group / "cpu.max")  # "quota period" in microseconds, or "max period"
+    if limit is None:
+        quota, period = number(group / "cpu.cfs_quota_us"), number(group / "cpu.cfs_period_us")
     else:
-        quota, period = (float(part) if part.isdecimal() else None for part in f"{text} max max".split()[:2])
+        quota, period = (float(part) if part.isdecimal() else None for part in f"{limit} max max".split()[:2])
     return quota / period if quota and period and quota > 0 and period > 0 else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
-def _number(path: Path) -> float | None:
-    try:
-        return float(_text(path) or "")
-    except ValueError:
-        return None
 
 
 def _cpu_list(path: Path) -> frozenset[int]:
     """CPUs of a list like "0-3,8"; none where the file is missing or says anything else."""
     cpus: set[int] = set()
     try:
-        for part in (_text(path) or "").split(","):
+        for part in (text(path) or "").split(","):
             first, _, last = part.partition("-")
             cpus.update(range(int(first), int(last or first) + 1))
     except ValueError:
