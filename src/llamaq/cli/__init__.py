@@ -20,6 +20,7 @@ from llamaq.cli.options import Parser
 from llamaq.cli.perplexity import add_perplexity
 from llamaq.cli.quantize import add_quantize
 from llamaq.cli.run import INTERRUPTED, add_run
+from llamaq.cli.split import add_merge, add_split
 from llamaq.cli.tokenize import add_tokenize
 from llamaq.errors import LlamaqError
 
@@ -77,6 +78,8 @@ def _parser() -> Parser:
         add_imatrix,
         add_quantize,
         add_convert,
+        add_split,
+        add_merge,
     ):
         add(commands)
     return parser

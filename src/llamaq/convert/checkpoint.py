@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -60,23 +60,21 @@ class Checkpoint:
             raise ModelError(f"{file}: expected a JSON object, got {type(found).__name__}; download it again")
         return found
 
-    def tensor(self, name: str) -> NDArray[np.float32]:
-        """A whole tensor."""
-        return np.concatenate(list(self.rows(name)))
-
-    def rows(self, name: str) -> Iterator[NDArray[np.float32]]:
-        """A tensor in pieces of some rows. Raises ModelError for values that are not finite."""
-        part = self._files[name].get_slice(name)
+    def spans(self, name: str, together: int = 1) -> list[range]:
+        """Rows to read at a time: multiples of ``together``, and some hundred thousand weights."""
         count, *rest = self.shapes[name]
-        step = max(1, _PIECE // int(np.prod(rest, dtype=np.int64)))
-        for i in range(0, count, step):
-            piece = np.asarray(part[i : min(i + step, count)]).astype(np.float32)
-            if not np.isfinite(piece).all():
-                raise ModelError(
-                    f"tensor {name!r}: expected finite weights, got infinite ones or NaN from row {i} on; "
-                    "download the file again"
-                )
-            yield piece
+        step = max(1, _PIECE // int(np.prod(rest, dtype=np.int64)) // together) * together
+        return [range(i, min(i + step, count)) for i in range(0, count, step)]
+
+    def read(self, name: str, rows: range) -> NDArray[np.float32]:
+        """Rows of a tensor. Raises ModelError for values that are not finite."""
+        found = np.asarray(self._files[name].get_slice(name)[rows.start : rows.stop]).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise ModelError(
+                f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {rows.start} to "
+                f"{rows.stop - 1}; download the file again"
+            )
+        return found
 
     def _paths(self, path: Path) -> list[Path]:
         if path.is_file():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +27,7 @@ Progress = Callable[[int, int], None]
 OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
 _F16_MOST = 65504.0
+_WORKERS = 4  # threads that read and encode while one writes
 
 
 def convert(
@@ -38,7 +42,7 @@ def convert(
 
     Matrices are written as ``outtype`` ("f32", "f16", "bf16", "q8_0"; rows that are no blocks of Q8_0 as F16),
     vectors as F32. ``pre`` names the pre-tokenizer where the tokenizer's rules are not recognized. ``progress`` gets
-    weights written and in total. Memory: one matrix of queries, otherwise some megabytes. Raises ModelError for what
+    weights written and in total. Memory: some megabytes. Raises ModelError for what
     llamaq could not run, TokenizerError for a vocabulary that it does not know, GGUFError where the disk refuses;
     ``target`` is then as it was.
     """
@@ -66,42 +70,53 @@ def convert(
         shapes[ROPE_FREQS] = divisors.shape
     build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())  # refuses what would not run
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre)
-    written = _Count(sum(int(np.prod(shape)) for shape in shapes.values()), progress)
-    tensors = [_tensor(checkpoint, name, new, outtype, keys, written) for name, new in names.items()]
-    if divisors is not None:
-        tensors.append(TensorData(ROPE_FREQS, format_by_name("F32"), divisors.shape, divisors))
-    write_gguf(target, keys, tensors)
+    with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
+        tensors = [_tensor(checkpoint, name, new, outtype, keys, pool) for name, new in names.items()]
+        if divisors is not None:
+            tensors.append(TensorData(ROPE_FREQS, format_by_name("F32"), divisors.shape, [divisors]))
+        write_gguf(target, keys, _counted(tensors, progress or (lambda done, total: None)))
 
 
-class _Count:
-    """Weights written so far."""
+def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
+    """The same tensors; ``progress`` is told of each piece that is written."""
+    done, total = 0, sum(math.prod(tensor.shape) for tensor in tensors)
 
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._done, self._total, self._progress = 0, total, progress
+    def pieces(tensor: TensorData) -> Iterator[Any]:
+        nonlocal done
+        for piece in cast("Iterator[NDArray[Any]]", tensor.data):
+            yield piece
+            done += piece.nbytes // tensor.format.block_bytes * tensor.format.block
+            progress(done, total)
 
-    def add(self, weights: int) -> None:
-        self._done += weights
-        if self._progress is not None:
-            self._progress(self._done, self._total)
+    return [tensor._replace(data=pieces(tensor)) for tensor in tensors]
 
 
 def _tensor(
-    checkpoint: Checkpoint, name: str, new: str, outtype: str, keys: dict[str, Any], written: _Count
+    checkpoint: Checkpoint, name: str, new: str, outtype: str, keys: Mapping[str, Any], pool: ThreadPoolExecutor
 ) -> TensorData:
     shape = checkpoint.shapes[name]
     format = _format(outtype, shape)
     heads = heads_to_turn(new, keys)
+    head_rows = shape[0] // heads if heads else 1
+
+    def encoded(span: range) -> NDArray[np.uint8]:
+        rows = checkpoint.read(name, span)
+        most = np.abs(rows).max()
+        if format.name == "F16" and most > _F16_MOST:
+            raise ModelError(
+                f"tensor {name!r}: expected values up to {_F16_MOST:.0f}, the most that F16 holds, got {most:.0f}; "
+                "choose --outtype bf16 or f32"
+            )
+        return encode(format, neighbours(rows, len(rows) // head_rows) if heads else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
-        whole = checkpoint.rows(name) if heads is None else iter([neighbours(checkpoint.tensor(name), heads)])
-        for rows in whole:
-            if format.name == "F16" and np.abs(rows).max() > _F16_MOST:
-                raise ModelError(
-                    f"tensor {name!r}: expected values up to {_F16_MOST:.0f}, the most that F16 holds, got "
-                    f"{np.abs(rows).max():.0f}; choose --outtype bf16 or f32"
-                )
-            yield encode(format, rows)
-            written.add(rows.size)
+        waiting: deque[Future[NDArray[np.uint8]]] = deque()
+        for span in checkpoint.spans(name, head_rows):
+            waiting.append(pool.submit(encoded, span))
+            if len(waiting) > 2 * _WORKERS:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
     return TensorData(new, format, shape, pieces())
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, can_decode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, ValueType
+from llamaq.gguf.split import SPLIT_KEYS
 from llamaq.gguf.writer import Writable
 from llamaq.imatrix import read
 from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
@@ -131,7 +132,7 @@ def make_plan(file: GGUFFile, type: str, options: Options | None = None, importa
     file_type = None if type.upper() == COPY else file_type_by_name(type)
     metadata: dict[str, Writable] = {**file.metadata, **options.override_kv}
     types = {key: value for key, value in file.metadata_types.items() if key not in options.override_kv}
-    for key in ("split.no", "split.count", "split.tensors.count"):
+    for key in SPLIT_KEYS:
         metadata.pop(key, None)
     if file_type is None:
         tensors = tuple(TensorPlan(info, info.format) for info in file.tensors.values())

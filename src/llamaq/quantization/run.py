@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from llamaq.errors import GGUFError, QuantizationError
 from llamaq.formats import byteswap, decode, encode
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.gguf.split import part_path, split_keys
 from llamaq.quantization.plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
 from llamaq.topology import default_threads
 
@@ -122,7 +123,7 @@ def run_plan(
         try:
             for index, (path, tensors) in enumerate(parts.items()):
                 metadata: Mapping[str, object] = plan.metadata if index == 0 else {}
-                split = _split_keys(index, len(parts), len(plan.tensors))
+                split = split_keys(index, len(parts), len(plan.tensors)) if len(parts) > 1 else {}
                 data = [TensorData(t.info.name, t.format, t.info.shape, stream.pieces(t)) for t in tensors]
                 write_gguf(path, {**metadata, **split}, data, types=plan.types)  # type: ignore[dict-item]
                 done.append(path)
@@ -138,19 +139,9 @@ def _parts(plan: Plan, target: Path, keep_split: bool) -> dict[Path, list[Tensor
     count = len(plan.file.paths)
     if not keep_split or count == 1:
         return {target: list(plan.tensors)}
-    stem = target.name.removesuffix(".gguf")
-    paths = [target.with_name(f"{stem}-{index + 1:05}-of-{count:05}.gguf") for index in range(count)]
+    prefix = target.with_name(target.name.removesuffix(".gguf"))
+    paths = [part_path(prefix, index, count) for index in range(count)]
     return {path: [t for t in plan.tensors if t.info.shard == index] for index, path in enumerate(paths)}
-
-
-def _split_keys(index: int, count: int, tensors: int) -> dict[str, np.generic]:
-    if count == 1:
-        return {}
-    return {
-        "split.no": np.uint16(index),
-        "split.count": np.uint16(count),
-        "split.tensors.count": np.int32(tensors),
-    }
 
 
 class _Reader:
