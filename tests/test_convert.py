@@ -156,6 +156,7 @@ def test_recorded_vocabularies(name: str, kind: str, shared: Callable[[str], Pat
         assert PRETOKENIZERS[keys["tokenizer.ggml.pre"]].patterns == PRETOKENIZERS[name].patterns
     else:
         assert keys["tokenizer.ggml.add_bos_token"]
+        assert keys["tokenizer.ggml.add_space_prefix"]
     tokenizer = load_tokenizer(keys)
     cases = shared(f"vocab/ggml-vocab-{name}.gguf.inp")
     texts = cases.read_bytes().decode().split("\n__ggml_vocab_test__\n")

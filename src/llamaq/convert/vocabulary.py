@@ -85,7 +85,13 @@ def _sentencepiece(checkpoint: Checkpoint) -> Tokens:
         raise ModelError(
             f"{checkpoint.folder / 'tokenizer.model'}: cannot be read: {error}; download it again"
         ) from None
-    tokens = Tokens(keys={"tokenizer.ggml.model": "llama", "tokenizer.ggml.pre": "default"})
+    tokens = Tokens(
+        keys={
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.pre": "default",
+            "tokenizer.ggml.add_space_prefix": "".join(model.EncodeAsPieces("a")).startswith("▁"),
+        }
+    )
     for id in range(model.vocab_size()):
         kind = TokenType.NORMAL
         for holds, type in (
