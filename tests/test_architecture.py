@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "step", "arithmetic", "topology"},
+    {"errors", "step", "arithmetic", "cgroup", "topology"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "sampling", "probe", "bench", "quantization"},
