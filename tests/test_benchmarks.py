@@ -46,6 +46,23 @@ def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:
     assert min(found["speeds"].values()) > 0
 
 
+def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    import compare_perplexity
+    from llamaq.llm import LLM
+    from llamaq.measure import chunks_of, perplexity
+
+    monkeypatch.setattr(compare_perplexity, "open_runtime", lambda name, *args: open_runtime("llamaq", *args))
+    from runtimes import open_runtime
+
+    path, text = shared("models/stories260K-Q8_0.gguf"), "Once upon a time there was a little girl. " * 20
+    args = argparse.Namespace(batch=32, chunks=3, threads=1, cache_type="f16", flash_attention="auto")
+    found, _ = compare_perplexity.compare_perplexity(path, text, args)
+    with LLM.load(path, n_ctx=32, threads=1) as llm:
+        expected = perplexity(llm, chunks_of(llm.tokenizer, text, 32, 3))
+    assert found["llamaq"] == found["llama.cpp"] == pytest.approx(expected.value, rel=1e-12)
+    assert (found["scored"], found["difference"]) == (expected.losses.size, 0)
+
+
 def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
     from compare_speed import shares
     from llamaq.probe import MachineLimits

@@ -110,5 +110,5 @@ def _pattern(part: Mapping[str, Any]) -> str | None:
         pattern = part["pattern"]
         return str(pattern["Regex"]) if "Regex" in pattern else re.escape(pattern["String"])
     if kind == "Punctuation":
-        return r"\p{P}"
+        return r"[\p{P}$+<=>\^`|~]" + ("+" if part.get("behavior") == "Contiguous" else "")
     raise ModelError(f"tokenizer.json: pre_tokenizer: expected steps that llamaq knows, got {kind!r}; give --pre NAME")
