@@ -40,7 +40,9 @@ def matrix(rows: int, cols: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).standard_normal((rows, cols)).astype(np.float32)
 
 
-@pytest.mark.parametrize("type", ["Q4_K_M", "Q6_K", "IQ4_XS", "Q8_0", "BF16", "F16", "F32", "MXFP4"])
+@pytest.mark.parametrize(
+    "type", ["Q4_K_M", "Q6_K", "IQ4_XS", "Q8_0", "BF16", "F16", "F32", "MXFP4", "IQ3_M", "IQ2_XXS", "IQ1_M"]
+)
 def test_a_file_is_what_its_plan_said(model: Path, tmp_path: Path, type: str) -> None:
     path = llamaq.quantize(model, tmp_path / "out.gguf", type)
     with GGUFFile.open(model) as source, GGUFFile.open(path) as file:

@@ -6,4 +6,7 @@
 #include "kernels/encode/affine.h"
 #include "kernels/encode/super_affine.h"
 #include "kernels/encode/super_scale.h"
+#include "kernels/encode/grid.h"
+#include "kernels/encode/grid_blocks.h"
+#include "kernels/encode/grid_formats.h"
 #include "kernels/encode/entries.h"
