@@ -37,7 +37,14 @@ def add_imatrix(commands: Commands) -> None:
     parser.set_defaults(command=imatrix, parser=parser)
     add_model(parser)
     add = parser.add_argument
-    add("-o", "--output-file", "--output", metavar="FILE", default="imatrix.gguf", help="(default imatrix.gguf)")
+    add(
+        "-o",
+        "--output-file",
+        "--output",
+        metavar="FILE",
+        default="imatrix.gguf",
+        help="the file to write (default imatrix.gguf)",
+    )
     add("--resume", action="store_true", help="go on with the output file of a run that was stopped")
     add(
         "--in-file",
