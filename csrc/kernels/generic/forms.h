@@ -6,11 +6,11 @@
 
 constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
 
-// The lines of the kBytes that stand kPrefetch behind w, without a loop.
+// Fetches the lines of kBytes, without a loop.
 template <int kBytes>
-inline void prefetch(const uint8_t* w) {
-  __builtin_prefetch(w + kPrefetch);
-  if constexpr (kBytes > 64) prefetch<kBytes - 64>(w + 64);
+inline void prefetch(const uint8_t* p) {
+  __builtin_prefetch(p);
+  if constexpr (kBytes > 64) prefetch<kBytes - 64>(p + 64);
 }
 
 struct Scaled {  // acc += scale * d * sum

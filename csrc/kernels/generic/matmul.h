@@ -32,7 +32,7 @@ inline void direct_row(const MatmulArgs& a, const QuantBlock* row_x, float* y) {
     F32 acc = splat(0);
     for (int64_t left = blocks; left > 0; --left, w += kBytes, x += kBlocks) {
       W::each(w, [&](int j, const auto& words, const auto& scales) {
-        prefetch<kBytes / kBlocks>(w + j * (kBytes / kBlocks));
+        prefetch<kBytes / kBlocks>(w + kPrefetch + j * (kBytes / kBlocks));
         add_block<W, 1>(words, scales, x + j, &acc);
       });
     }
@@ -40,24 +40,34 @@ inline void direct_row(const MatmulArgs& a, const QuantBlock* row_x, float* y) {
   }
 }
 
-// Adds a panel's blocks to the sums of one group of rows (or starts them); they wait in y meanwhile.
+// Adds a panel's blocks to the sums of one group of rows (or starts them); they wait in y meanwhile. Where the weights
+// of the next panel stand `ahead`, they are fetched along the way, or memory would rest while the tile multiplies.
 template <class W, int kRows>
 inline void tile_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
-                      int rows, bool first, float* y, int lanes) {
+                      int rows, bool first, float* y, int lanes, const uint8_t* ahead) {
+  constexpr int kBytes = packed_block_bytes<W>();
   F32 acc[kRows];
   for (int m = 0; m < kRows; ++m) acc[m] = first || m >= rows ? splat(0) : load_first(y + m * a.y_stride, lanes);
-  panel_tile<W, kRows>(panel, blocks, x, width, acc);
+  if (ahead) {
+    for (int block = 0; block < blocks; ++block) {
+      prefetch<fetched_by_tile<W>()>(ahead + block * kBytes);
+      panel_tile<W, kRows>(panel + block, 1, x + block * width, width, acc);
+    }
+  } else {
+    panel_tile<W, kRows>(panel, blocks, x, width, acc);
+  }
   for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
 template <class W>
 inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int rows,
-                       bool first, float* y, int lanes) {
+                       bool first, float* y, int lanes, const uint8_t* ahead) {
   constexpr int kMost = most_tile_rows<W>();
   const int width = group_width(rows);
   for (int m = 0; m < width;) {
     const auto tile = [&](auto size) {
-      tile_rows<W, size>(a, panel, blocks, x + m, width, rows - m, first, y + m * a.y_stride, lanes);
+      tile_rows<W, size>(a, panel, blocks, x + m, width, rows - m, first, y + m * a.y_stride, lanes,
+                         m ? nullptr : ahead);
       m += size;
     };
     if (kMost >= 16 && width - m >= 16)
@@ -87,18 +97,31 @@ inline void unpack_rows(const MatmulArgs& a, int64_t row, int block, int count, 
 // Where a panel's weights come from: fill() unpacks `count` blocks of 32 of 16 weight rows, from `block` on.
 struct FromPacked {
   template <class W>
-  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
+  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel, bool few) {
     const int64_t offset = block * 32 / W::kLayout.block * 16 * W::kLayout.block_bytes;
-    fill_panel<W>(a.weights + row * row_size_of<W>(a) + offset, count, panel);
+    const uint8_t* w = a.weights + row * row_size_of<W>(a) + offset;
+    constexpr int kBytes = packed_block_bytes<W>(), kByTile = fetched_by_tile<W>();
+    if (few)
+      fill_panel<W, kBytes - kByTile>(w, count, panel, count * kBytes + kByTile);
+    else
+      fill_panel<W, kBytes>(w, count, panel, kPrefetch);
+  }
+  template <class W>
+  static const uint8_t* ahead(const MatmulArgs& a, int64_t row, int block) {
+    return a.weights + row * row_size_of<W>(a) + block * packed_block_bytes<W>();
   }
 };
 
 struct FromRows {
   template <class W>
-  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel) {
+  static void fill(const MatmulArgs& a, int64_t row, int block, int count, PanelOf<W>* panel, bool) {
     unpack_rows<W>(a, row, block, count, panel);
     for (; count > 0; --count, ++panel)  // nothing to do on most levels
       for (uint8_t(&word)[64] : panel->words) store_u8(word, panel_word<W::kZero>(load_u8(word)));
+  }
+  template <class W>
+  static const uint8_t* ahead(const MatmulArgs&, int64_t, int) {
+    return nullptr;
   }
 };
 
@@ -106,15 +129,17 @@ struct FromRows {
 template <class W, class From>
 inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
   alignas(64) PanelOf<W> panel[kPanelBlocks];
-  const int blocks = static_cast<int>(a.cols / 32), most = last - first > kGroupRows ? kPanelBlocks : kShortPanel;
+  const bool few = last - first <= kGroupRows;
+  const int blocks = static_cast<int>(a.cols / 32), most = few ? kShortPanel : kPanelBlocks;
   for (int64_t row = a.begin; row < a.end; row += 16)
     for (int block = 0; block < blocks; block += most) {
       const int count = blocks - block < most ? blocks - block : most;
-      From::template fill<W>(a, row, block, count, panel);
+      From::template fill<W>(a, row, block, count, panel, few);
       for (int64_t m = first; m < last; m += kGroupRows) {
         const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
         const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * blocks + block * group_width(rows);
-        group_rows<W>(a, panel, count, x, rows, block == 0, a.y + m * a.y_stride + (row - a.begin), lanes_of(a, row));
+        group_rows<W>(a, panel, count, x, rows, block == 0, a.y + m * a.y_stride + (row - a.begin), lanes_of(a, row),
+                      few ? From::template ahead<W>(a, row, block + count) : nullptr);
       }
     }
 }
