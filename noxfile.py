@@ -92,8 +92,9 @@ def emulated(session: nox.Session) -> None:
     session.install(".[test]", "--config-settings=cmake.define.LLAMAQ_EMULATE=ON")
     here = isas(f"{session.bin}/python")
     session.run(
-        "python", "-m", "pytest", "-m", "not slow", "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py"
-    )
+        "python", "-m", "pytest", "-m", "not slow",
+        "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py", "tests/test_numerics.py",
+    )  # fmt: skip
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
 

@@ -16,7 +16,8 @@ from llamaq import _core, bench
 from llamaq.bench import Workload
 
 FIELDS = [
-    *("build_commit", "cpu_info", "backends", "level", "model_filename", "model_type", "model_size", "model_n_params"),
+    *("build_commit", "cpu_info", "backends", "level", "numerics", "model_filename"),
+    *("model_type", "model_size", "model_n_params"),
     *("n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "use_mmap", "n_prompt", "n_gen", "n_depth", "n_parallel"),
     *("test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "read_bandwidth_gbps", "percent_of_bandwidth"),
     *("int8_peak_gops", "percent_of_int8_peak", "samples_ns", "samples_ts"),

@@ -41,7 +41,7 @@ BEYOND = {
     "avx2": AVX512_REGISTERS + r"|vpdp",
     "avxvnni": AVX512_REGISTERS + r"|vpdp(?!busd)",
     "avx512": r"%tmm\d|\{vex\}|vpdp(?!busd)",
-    "amx": r"\{vex\}|vpdp(?!busd)|tdp(?!bssd)",
+    "amx": r"\{vex\}|vpdp(?!busd)|tdp(?!bssd|bf16ps)",
     "neon": r"\t[su]dot\t|mmla\t",
     "neon_dotprod": r"mmla\t|\tusdot\t",
     "neon_i8mm": r"\tz\d+\.|\tbf(?:dot|mmla|mlal|cvt)",

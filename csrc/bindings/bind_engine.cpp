@@ -88,7 +88,7 @@ struct PyExecutor {
 
 static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vector<int> slot_cols, const py::list& ropes,
                                                  const py::tuple& cache, const py::object& weights,
-                                                 const py::object& team, int max_rows) {
+                                                 const py::object& team, int max_rows, bool fast) {
   Plan plan;
   for (const py::handle op : ops) plan.ops.push_back(op_of(op.cast<py::tuple>()));
   plan.slot_cols = std::move(slot_cols);
@@ -100,7 +100,7 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
   plan.layers = cache[0].cast<int>(), plan.kv_heads = cache[1].cast<int>(), plan.head_dim = cache[2].cast<int>();
   return std::unique_ptr<PyExecutor>(new PyExecutor{
       weights, team,
-      Executor(std::move(plan), weights.cast<PyWeights&>().weights, team.cast<ThreadTeam&>(), max_rows)});
+      Executor(std::move(plan), weights.cast<PyWeights&>().weights, team.cast<ThreadTeam&>(), max_rows, fast)});
 }
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
@@ -193,7 +193,7 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
   py::class_<PyExecutor>(m, "Executor")
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("ropes"), arg("cache"), arg("weights"),
-           arg("team"), arg("max_rows"))
+           arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("pages"), arg("cache"),
            arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1)
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))

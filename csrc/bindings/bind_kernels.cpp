@@ -37,6 +37,12 @@ static std::vector<QuantBlock> quantize(const KernelTable& table, const float* x
   return blocks;
 }
 
+static std::vector<Bf16Block> round_to_bf16(const KernelTable& table, const float* x, int64_t rows, int64_t cols) {
+  std::vector<Bf16Block> blocks(static_cast<size_t>(bf16_blocks(rows, cols)));
+  for (int64_t i = 0; i < rows; ++i) round_into_group(table, x + i * cols, cols, i, rows, blocks.data());
+  return blocks;
+}
+
 static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
   if (x.ndim() != 2) throw Error("rows of activations are a matrix");
   const py::ssize_t rows = x.shape(0), n = x.shape(1) / 32;
@@ -58,7 +64,7 @@ static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
 
 // x (m, cols) times the transpose of GGUF rows `w` (rows, row bytes): packed and quantized once, run as often as wanted.
 struct Matmul {
-  Matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& input)
+  Matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& input, bool fast)
       : weights(kernel_table(isa.c_str())), x(input) {
     const Format format = format_of(id);
     if (w.ndim() != 2 || x.ndim() != 2) throw Error("matmul takes two matrices");
@@ -66,7 +72,11 @@ struct Matmul {
     ThreadTeam alone(1);
     weights.matrix(format, w.shape(0), x.shape(1), w.data());
     weights.pack(alone);
-    if (weight().kernel->quantized_input) blocks = quantize(weights.table(), x.data(), m(), x.shape(1), true);
+    if (fast && !weight().kernel->fast) throw Error("this level has no fast kernel for this format");
+    if (fast)
+      bf16 = round_to_bf16(weights.table(), x.data(), m(), x.shape(1));
+    else if (weight().kernel->quantized_input)
+      blocks = quantize(weights.table(), x.data(), m(), x.shape(1), true);
   }
 
   const Weight& weight() const { return weights.all()[0]; }
@@ -77,15 +87,17 @@ struct Matmul {
   void run(int64_t chunk, float* y, int64_t stride) const {
     if (chunk <= 0 || chunk % 16) throw Error("chunks are multiples of 16 rows");
     const void* from = blocks.empty() ? static_cast<const void*>(x.data()) : blocks.data();
+    const auto kernel = bf16.empty() ? weight().kernel->run : weight().kernel->fast;
     for (int64_t begin = 0; begin < rows(); begin += chunk)
-      weight().kernel->run({weight().data, from, static_cast<int>(m()), rows(), weight().cols, begin,
-                            std::min(rows(), begin + chunk), y + begin, static_cast<ptrdiff_t>(stride)});
+      kernel({weight().data, bf16.empty() ? from : bf16.data(), static_cast<int>(m()), rows(), weight().cols, begin,
+              std::min(rows(), begin + chunk), y + begin, static_cast<ptrdiff_t>(stride)});
   }
 
   Weights weights;
   Array<float> x;
   std::vector<QuantBlock> blocks;
-  std::vector<float> y;  // of the runs that are only timed
+  std::vector<Bf16Block> bf16;  // where the kernel is the fast one
+  std::vector<float> y;         // of the runs that are only timed
 };
 
 static void run_again(Matmul& self, int64_t chunk) {
@@ -95,8 +107,8 @@ static void run_again(Matmul& self, int64_t chunk) {
 
 // The outputs lie at odd addresses with guards between their rows; a kernel that touches a guard is an error.
 static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>& w, const Array<float>& x,
-                           int64_t chunk) {
-  const Matmul product(isa, id, w, x);
+                           int64_t chunk, bool fast) {
+  const Matmul product(isa, id, w, x, fast);
   const int64_t rows = product.rows(), m = product.m();
   constexpr int64_t kGuard = 17;
   constexpr float kUntouched = -1.25e30f;
@@ -145,6 +157,9 @@ void bind_kernels(py::module_& m) {
   m.def("isas", &isas, "SIMD levels that this build holds and this CPU runs, slowest first.");
   m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");
   m.def(
+      "has_fast", [](const std::string& isa) { return kernel_table(isa.c_str()).bf16_row != nullptr; }, arg("isa") = "",
+      "Whether a level has kernels of its own for numerics \"fast\".");
+  m.def(
       "features_of",
       [](uint32_t ecx1, uint32_t ebx7, uint32_t ecx7, uint32_t edx7, uint32_t eax7_1, uint64_t xcr0) {
         return features_of({ecx1, ebx7, ecx7, edx7, eax7_1, xcr0});
@@ -167,10 +182,10 @@ void bind_kernels(py::module_& m) {
   m.attr("PAGE_TOKENS") = kPageTokens;
   m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));
   m.def("quantize_rows", &quantize_rows, arg("isa"), arg("x"));
-  m.def("matmul", &matmul, arg("isa"), arg("format"), arg("w"), arg("x"), arg("chunk") = 64);
+  m.def("matmul", &matmul, arg("isa"), arg("format"), arg("w"), arg("x"), arg("chunk") = 64, arg("fast") = false);
   py::class_<Matmul>(m, "Matmul", "A matmul to be timed: packed weights, quantized activations.")
-      .def(py::init<const std::string&, int, const Array<uint8_t>&, const Array<float>&>(), arg("isa"), arg("format"),
-           arg("w"), arg("x"))
+      .def(py::init<const std::string&, int, const Array<uint8_t>&, const Array<float>&, bool>(), arg("isa"),
+           arg("format"), arg("w"), arg("x"), arg("fast") = false)
       .def("run", &run_again, arg("chunk") = 64);
   m.def("pack", &pack, arg("isa"), arg("format"), arg("w"), arg("cols"));
   m.def("rms_norm", &rms_norm, arg("isa"), arg("x"), arg("w"), arg("eps"));

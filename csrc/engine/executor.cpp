@@ -10,8 +10,13 @@
 
 namespace llamaq {
 
-Executor::Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows)
-    : plan_(std::move(plan)), weights_(weights), kernels_(weights.table()), team_(team), max_rows_(max_rows) {
+Executor::Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows, bool fast)
+    : plan_(std::move(plan)),
+      weights_(weights),
+      kernels_(weights.table()),
+      team_(team),
+      max_rows_(max_rows),
+      fast_(fast && kernels_.bf16_row) {
   if (max_rows < 1) throw Error("an executor needs room for at least one row, got " + std::to_string(max_rows));
   check_plan();
   allocate();
@@ -39,7 +44,9 @@ void Executor::allocate() {
   };
   std::vector<int64_t> slots, cos, sin, own;
   for (const int c : plan_.slot_cols) slots.push_back(reserve(int64_t{4} * max_rows_ * c));
-  const int64_t rows = reserve(4 * max_rows_ * widest), blocks = reserve(block_bytes(max_rows_ + 3));
+  const int64_t bf16_bytes = fast_ ? bf16_blocks(max_rows_, widest) * static_cast<int64_t>(sizeof(Bf16Block)) : 0;
+  const int64_t rows = reserve(4 * max_rows_ * widest);
+  const int64_t blocks = reserve(std::max(block_bytes(max_rows_ + 3), bf16_bytes));  // an op needs either
   for (size_t i = 0; i < plan_.ropes.size(); ++i) {
     cos.push_back(reserve(4 * max_rows_ * most_pairs));
     sin.push_back(reserve(4 * max_rows_ * most_pairs));
@@ -61,6 +68,7 @@ void Executor::allocate() {
   spans_ = floats(spans);
   shared_rows_ = floats(rows);
   shared_blocks_ = quants(blocks);
+  shared_bf16_ = reinterpret_cast<Bf16Block*>(arena_.data() + blocks);
   for (size_t i = 0; i < own.size(); i += 5)
     scratch_.push_back(
         {floats(own[i]), quants(own[i + 1]), floats(own[i + 2]), floats(own[i + 3]), arena_.data() + own[i + 4]});

@@ -13,13 +13,15 @@
 namespace llamaq {
 
 constexpr int kOwnRows = 4;     // up to so many rows every worker norms and quantizes for itself: no meeting needed
+constexpr int kFastRows = 16;   // with more rows, numerics "fast" multiplies as bfloat16
 constexpr int kChunkRows = 64;  // most weight rows that a worker takes at once
 constexpr int kSpanBytes = 1 << 17;  // for each worker: states of attention's spans before they are merged
 
 class Executor {
  public:
-  // Checks that the plan's slots and weights fit together. `weights` and `team` must outlive this object.
-  Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows);
+  // Checks that the plan's slots and weights fit together. `weights` and `team` must outlive this object. `fast` allows
+  // bfloat16 for many rows where the level has kernels for it (docs/numerics.md).
+  Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows, bool fast = false);
 
   // Computes step.logits and adds the step's tokens to the cache. Runs only the first `op_limit` ops where that is
   // not negative (then there are no logits). Throws Error for a step that does not fit the plan, Cancelled when
@@ -49,6 +51,7 @@ class Executor {
   struct Input {  // what the matmuls of one op read
     const float* x;
     const QuantBlock* blocks;
+    const Bf16Block* bf16;  // where not null, the one that is read
   };
   struct Call {  // one op of one forward, as one worker sees it
     const Step& step;
@@ -93,12 +96,14 @@ class Executor {
   const KernelTable& kernels_;
   ThreadTeam& team_;
   const int max_rows_;
+  const bool fast_;
   std::vector<float*> slots_;  // max_rows x cols each
   Buffer arena_;
   std::vector<Scratch> scratch_;  // per worker
   std::vector<Squares> squares_;  // per op where they are collected, otherwise empty
   float* shared_rows_ = nullptr;  // max_rows normed rows
   QuantBlock* shared_blocks_ = nullptr;
+  Bf16Block* shared_bf16_ = nullptr;
   std::vector<Tile> tiles_;  // of this step, longest first
   bool tiles_apart_ = true;  // no two tiles belong to one sequence
   int tile_rows_ = 1;        // most rows that a tile may have

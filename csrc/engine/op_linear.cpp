@@ -8,9 +8,9 @@
 namespace llamaq {
 
 // Norms and quantizes the rows that an op's matmuls read. A few rows are cheaper done by every worker for itself than
-// a meeting; many are shared out.
+// a meeting; many are shared out, and are rounded to bfloat16 instead where that is allowed.
 Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool quantized, const Call& call) {
-  const bool own = call.rows <= kOwnRows;
+  const bool own = call.rows <= kOwnRows, fast = fast_ && call.rows > kFastRows;
   Scratch& scratch = scratch_[static_cast<size_t>(call.worker.id())];
   float* normed = own ? scratch.rows : shared_rows_;
   QuantBlock* blocks = own ? scratch.blocks : shared_blocks_;
@@ -20,9 +20,12 @@ Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool 
       kernels_.rms_norm(x, vector(norm.weight), norm.eps, width, normed + i * width);
       x = normed + i * width;
     }
-    if (quantized) quantize_into_group(kernels_, x, width, i, call.rows, blocks);
+    if (fast)
+      round_into_group(kernels_, x, width, i, call.rows, shared_bf16_);
+    else if (quantized)
+      quantize_into_group(kernels_, x, width, i, call.rows, blocks);
   };
-  if (norm.weight >= 0 || quantized) {
+  if (norm.weight >= 0 || quantized || fast) {
     if (own) {
       for (int i = 0; i < call.rows; ++i) row(i);
     } else {
@@ -30,7 +33,7 @@ Executor::Input Executor::prepare(int in, int64_t width, const Norm& norm, bool 
       call.worker.sync();
     }
   }
-  const Input input{norm.weight >= 0 ? normed : slot_data(in), blocks};
+  const Input input{norm.weight >= 0 ? normed : slot_data(in), blocks, fast ? shared_bf16_ : nullptr};
   if (call.squares) add_squares(input.x, width, call);
   return input;
 }
@@ -57,11 +60,12 @@ void Executor::project(const Projection& p, const Input& input, const Call& call
   const Weight& w = weight(p.weight);
   const int rows = call.rows;
   const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
-  const MatmulArgs args{w.data, x, rows, w.rows, w.cols, begin, end, y, stride};
+  const MatmulArgs args{w.data, input.bf16 ? input.bf16 : x, rows, w.rows, w.cols, begin, end, y, stride};
+  const auto run = input.bf16 ? w.kernel->fast : w.kernel->run;
   if (w.packed || !w.kernel->pack)
-    w.kernel->run(args);
+    run(args);
   else
-    matmul_unpacked(w, args, scratch_[static_cast<size_t>(call.worker.id())].packed);
+    matmul_unpacked(w, run, args, scratch_[static_cast<size_t>(call.worker.id())].packed);
   if (p.bias < 0) return;
   const float* bias = vector(p.bias) + begin;
   for (int i = 0; i < rows; ++i) kernels_.add(y + i * stride, bias, y + i * stride, end - begin);

@@ -13,4 +13,9 @@ int64_t group_blocks(int64_t rows, int64_t cols);
 void quantize_into_group(const KernelTable& table, const float* x, int64_t cols, int64_t i, int64_t rows,
                          QuantBlock* blocks);
 
+// The same as bfloat16, for numerics "fast".
+int64_t bf16_blocks(int64_t rows, int64_t cols);
+void round_into_group(const KernelTable& table, const float* x, int64_t cols, int64_t i, int64_t rows,
+                      Bf16Block* blocks);
+
 }  // namespace llamaq

@@ -7,8 +7,8 @@ namespace llamaq {
 // Bytes of scratch that matmul_unpacked() takes for this weight; 0 where it is not needed.
 int64_t unpacked_scratch(const KernelTable& table, const Weight& w);
 
-// What w.kernel->run(args) would give, were the weight packed. Each group of 16 rows is packed into `scratch` right
+// What run(args), one of w.kernel's functions, would give, were the weight packed. Each group of 16 rows is packed into `scratch` right
 // before its kernel reads it, so the arithmetic is the same.
-void matmul_unpacked(const Weight& w, const MatmulArgs& args, uint8_t* scratch);
+void matmul_unpacked(const Weight& w, void (*run)(const MatmulArgs&), const MatmulArgs& args, uint8_t* scratch);
 
 }  // namespace llamaq

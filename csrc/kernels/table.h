@@ -28,6 +28,12 @@ static inline int group_width(int64_t rows) {
   return rows >= kGroupRows ? kGroupRows : static_cast<int>(rows < 2 ? rows : (rows + 3) / 4 * 4);
 }
 
+// 32 activations as bfloat16, for numerics "fast". Rows stand in groups as those above, but each group is filled up to
+// 16 rows, and each row to whole blocks, with zeros.
+struct alignas(64) Bf16Block {
+  uint16_t x[32];
+};
+
 struct PackArgs {
   const uint8_t* src;  // GGUF rows
   uint8_t* dst;        // packed_bytes(rows, cols) bytes
@@ -37,7 +43,7 @@ struct PackArgs {
 
 struct MatmulArgs {
   const uint8_t* weights;  // all rows, packed (or GGUF rows where pack is null)
-  const void* x;           // m rows: groups of QuantBlocks, or rows of cols floats
+  const void* x;           // m rows: groups of QuantBlocks or of Bf16Blocks, or rows of cols floats
   int m;
   int64_t rows, cols;  // of the weights
   int64_t begin, end;  // weight rows of this call; begin is a multiple of 16
@@ -52,6 +58,7 @@ struct MatmulKernel {
   int64_t (*packed_bytes)(int64_t rows, int64_t cols);
   void (*pack)(const PackArgs&);  // null: GGUF rows are used as they are
   void (*run)(const MatmulArgs&);
+  void (*fast)(const MatmulArgs&) = nullptr;  // the same for Bf16Blocks, rounded otherwise; null: the level has none
 };
 
 constexpr int kPageTokens = 32;
@@ -112,6 +119,7 @@ struct KernelTable {
   MatmulKernel matmul[kFormatSlots];                                                    // by GGUF type number
   void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);                  // by GGUF type number
   void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out, int64_t stride);  // a block every `stride`
+  void (*bf16_row)(const float* x, int64_t cols, Bf16Block* out);                       // null: no kernel is fast
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*scale)(float* x, float factor, int64_t n);

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +18,27 @@ from llamaq.models import Rope
 from llamaq.step import Step
 from llamaq.topology import default_threads
 
-__all__ = ["Engine", "Tensors", "mapped_bytes", "packed_bytes"]
+__all__ = ["Engine", "Numerics", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]
+
+logger = logging.getLogger("llamaq")
+
+Numerics: TypeAlias = Literal["exact", "fast"]
+"""The same bits everywhere, or bfloat16 products for prompts where the CPU has tiles for them (docs/numerics.md)."""
 
 Progress = Callable[[int, int], None]
+
+
+def numerics_here(wanted: Numerics) -> Numerics:
+    """What the SIMD level in use makes of ``wanted``: where it has no tiles, "fast" is "exact", which the log says.
+
+    Raises ``ValueError`` for another word.
+    """
+    if wanted not in ("exact", "fast"):
+        raise ValueError(f"numerics must be 'exact' or 'fast', got {wanted!r}")
+    if wanted == "fast" and not _core.has_fast():
+        logger.info("numerics 'fast' is the same as 'exact' on the SIMD level %s; it needs AMX", _core.chosen_isa())
+        return "exact"
+    return wanted
 
 
 class Info(Protocol):
@@ -78,7 +97,8 @@ class Engine:
     """A plan with its weights, ready to run on ``threads`` threads, in steps of up to ``max_rows`` rows.
 
     Without ``pack`` matrices stay in the source and each forward packs what it reads of them: slower, the same
-    bits, no memory but the system's cache of the file. Sources that give copies are packed always. ``progress``
+    bits, no memory but the system's cache of the file. Sources that give copies are packed always. ``numerics``
+    "fast" trades bits for speed where the level can (docs/numerics.md). ``progress``
     is called with the bytes loaded so far and in total. The tensors' source must stay valid while the engine
     lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
     that cannot be decoded.
@@ -92,9 +112,12 @@ class Engine:
         threads: int,
         max_rows: int = 512,
         pack: bool = True,
+        numerics: Numerics = "exact",
         progress: Progress | None = None,
     ) -> None:
         self.plan = plan
+        self.numerics = numerics_here(numerics)
+        """What runs, which may be "exact" where "fast" was asked for."""
         self.max_rows = max_rows
         self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
         self._weights: Any = _core.Weights()
@@ -108,6 +131,7 @@ class Engine:
             self._weights,
             self._team,
             max_rows,
+            self.numerics == "fast",
         )
 
     def close(self) -> None:

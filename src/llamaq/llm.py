@@ -12,7 +12,7 @@ from types import TracebackType
 
 import numpy as np
 
-from llamaq.engine import Engine, Progress
+from llamaq.engine import Engine, Numerics, Progress
 from llamaq.errors import ClosedError, ContextOverflowError, ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.generate import Event, FinishReason, common_prefix, events, read_prompt
@@ -91,6 +91,7 @@ class LLM:
         n_batch: int = 512,
         cache_type: CacheType = "f16",
         pack: bool = True,
+        numerics: Numerics = "exact",
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
@@ -99,7 +100,9 @@ class LLM:
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
         not allow it; ``threads`` None takes one for each physical performance core that this process may use;
         ``n_batch`` is the number of prompt tokens read at once; without ``pack`` the weights stay in the file's
-        mapping, which is slower but takes no second copy; ``pre`` overrides the file's pre-tokenizer.
+        mapping, which is slower but takes no second copy; ``numerics`` "fast" reads prompts with bfloat16 products
+        where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides
+        the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for
         files that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
         """
@@ -129,7 +132,9 @@ class LLM:
                     n_ctx, hparams.context_length,
                 )  # fmt: skip
             cache = KVCache(plan, n_ctx, cache_type)
-            engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, progress=progress)
+            engine = Engine(
+                plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics, progress=progress
+            )
         except (ModelError, TokenizerError) as error:
             file.close()
             error.args = (f"{path}: {error}",)

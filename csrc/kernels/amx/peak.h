@@ -1,5 +1,4 @@
 // The peak of the tiles: full tiles, four sums that do not wait for one another.
-constexpr TileShapes kFullTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 
 inline int64_t tile_peak(int64_t rounds, const uint8_t* data, int32_t* sum) {
   using Memory = uint8_t[1024];

@@ -20,6 +20,8 @@ namespace {
 #include "kernels/amx/panel_tile.h"
 #include "kernels/amx/peak.h"
 #include "kernels/generic/level.h"
+#include "kernels/amx/bf16_panel.h"
+#include "kernels/amx/bf16_matmul.h"
 
 // Tiles are configured for the time of a call; one for a single row uses none.
 template <class W, void (*kMatmul)(const MatmulArgs&)>
@@ -32,16 +34,22 @@ inline void with_tiles(const MatmulArgs& a) {
 
 constexpr KernelTable make_amx_table(uint32_t needs) {
   KernelTable t = make_table("amx", needs);
-#define X(format)                                                        \
-  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16"; \
-  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_quantized<format>>;
+#define X(format)                                                                                \
+  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16";                         \
+  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_quantized<format>>; \
+  t.matmul[static_cast<int>(Format::format)].fast = matmul_bf16<fill_bf16_from_packed<format>>;
   LLAMAQ_QUANTIZED_LIST(X)
 #undef X
-#define X(format)                                                             \
-  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16_rows"; \
-  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_from_rows<format>>;
+#define X(format)                                                                                \
+  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16_rows";                    \
+  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_from_rows<format>>; \
+  t.matmul[static_cast<int>(Format::format)].fast = matmul_bf16<fill_bf16_from_rows<format>>;
   LLAMAQ_ROWS_LIST(X)
 #undef X
+  t.matmul[static_cast<int>(Format::F32)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF32>>;
+  t.matmul[static_cast<int>(Format::F16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF16>>;
+  t.matmul[static_cast<int>(Format::BF16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsBF16>>;
+  t.bf16_row = bf16_row;
   t.int8_peak = tile_peak;
   return t;
 }

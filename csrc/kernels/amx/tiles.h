@@ -9,6 +9,8 @@ struct alignas(64) TileShapes {
   uint8_t rows[16];
 };
 using TileSums = int32_t[16][16];  // of up to 16 rows of x and 16 weight rows
+using FloatSums = float[16][16];
+constexpr TileShapes kFullTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 static_assert(sizeof(TileShapes) == 64, "ldtilecfg reads 64 bytes");
 
 #if !defined(LLAMAQ_EMULATE)
@@ -25,14 +27,19 @@ template <int kTile, class Memory>
 inline void load_tile(const int8_t* rows, int64_t stride, const Memory& memory) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(rows), "r"(stride), "i"(kTile), "m"(memory));
 }
-template <int kTile>
-inline void store_tile(TileSums& sums) {
+template <int kTile, class Sums>
+inline void store_tile(Sums& sums) {
   asm volatile("tilestored %%tmm%c3, (%1,%2,1)" : "=m"(sums) : "r"(&sums), "r"(int64_t{64}), "i"(kTile));
 }
 // sums[m][n] += products of signed bytes 4k .. 4k+3 of a's row m and of word n in b's row k, over all k
 template <int kSums, int kA, int kB>
 inline void add_tile_product() {
   asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
+}
+// The same for floats and pairs of bfloat16 in place of four bytes.
+template <int kSums, int kA, int kB>
+inline void add_bf16_product() {
+  asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
 
 #else  // For tests: the same operations on arrays, as strict about shapes as the CPU.
@@ -63,17 +70,21 @@ inline void load_tile(const int8_t* rows, int64_t stride, const Memory&) {
   for (int i = 0; i < tile_shapes.rows[kTile]; ++i)
     memcpy(software_tile(kTile).rows[i], rows + i * stride, tile_shapes.row_bytes[kTile]);
 }
-template <int kTile>
-inline void store_tile(TileSums& sums) {
+template <int kTile, class Sums>
+inline void store_tile(Sums& sums) {
   for (int i = 0; i < tile_shapes.rows[kTile]; ++i)
     memcpy(sums[i], software_tile(kTile).rows[i], tile_shapes.row_bytes[kTile]);
+}
+inline void check_product(int sums, int a, int b) {
+  const TileShapes& s = tile_shapes;
+  const bool fits = s.rows[sums] == s.rows[a] && s.row_bytes[sums] == s.row_bytes[b];
+  if (!fits || s.row_bytes[a] != 4 * s.rows[b]) __builtin_trap();
 }
 template <int kSums, int kA, int kB>
 inline void add_tile_product() {
   const TileShapes& s = tile_shapes;
   SoftwareTile &sums = software_tile(kSums), &a = software_tile(kA), &b = software_tile(kB);
-  const bool fits = s.rows[kSums] == s.rows[kA] && s.row_bytes[kSums] == s.row_bytes[kB];
-  if (!fits || s.row_bytes[kA] != 4 * s.rows[kB]) __builtin_trap();
+  check_product(kSums, kA, kB);
   for (int m = 0; m < s.rows[kSums]; ++m)
     for (int n = 0; n < s.row_bytes[kSums]; n += 4) {
       int32_t sum;
@@ -81,6 +92,31 @@ inline void add_tile_product() {
       for (int k = 0; k < s.row_bytes[kA]; ++k) sum += a.rows[m][k] * b.rows[k / 4][n + k % 4];
       memcpy(sums.rows[m] + n, &sum, 4);
     }
+}
+// In the order of the instruction: first and second members of the pairs have a chain of fma each, and subnormal numbers
+// count as zero.
+template <int kSums, int kA, int kB>
+inline void add_bf16_product() {
+  const TileShapes& s = tile_shapes;
+  SoftwareTile &sums = software_tile(kSums), &a = software_tile(kA), &b = software_tile(kB);
+  check_product(kSums, kA, kB);
+  const unsigned state = _mm_getcsr();
+  _mm_setcsr(state | 0x8040);
+  for (int m = 0; m < s.rows[kSums]; ++m) {
+    __m512 chains[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+    for (int k = 0; k < s.rows[kB]; ++k) {
+      uint32_t x;
+      memcpy(&x, a.rows[m] + 4 * k, 4);
+      const __m512i w = _mm512_loadu_si512(b.rows[k]), high = _mm512_set1_epi32(-65536);
+      const __m512i x2 = _mm512_set1_epi32(static_cast<int>(x));
+      const auto floats = [](__m512i bits) { return _mm512_castsi512_ps(bits); };
+      chains[0] = _mm512_fmadd_ps(floats(_mm512_slli_epi32(x2, 16)), floats(_mm512_slli_epi32(w, 16)), chains[0]);
+      chains[1] = _mm512_fmadd_ps(floats(_mm512_and_si512(x2, high)), floats(_mm512_and_si512(w, high)), chains[1]);
+    }
+    float* row = reinterpret_cast<float*>(sums.rows[m]);
+    _mm512_storeu_ps(row, _mm512_add_ps(_mm512_loadu_ps(row), _mm512_add_ps(chains[0], chains[1])));
+  }
+  _mm_setcsr(state);
 }
 
 #endif

@@ -73,7 +73,7 @@ def _settings(args: argparse.Namespace) -> list[Settings]:
             args.parser.error(f"-ctk and -ctv: expected one of {', '.join(CACHE_TYPES)}, got {kind!r}")
     threads = [n if n > 0 else default_threads().threads for n in args.threads or [int(threads_default())]]
     batches, steps = args.batch_size or [2048], args.ubatch_size or [512]
-    return [Settings(*each) for each in itertools.product(threads, batches, steps, keys, [args.pack])]
+    return [Settings(*each) for each in itertools.product(threads, batches, steps, keys, [args.pack], [args.numerics])]
 
 
 def _records(
@@ -92,7 +92,7 @@ def _records(
     check_memory(memory_need(model.plan, model.file.tensors, 0, cache_type=settings.cache_type, **needs))
     with Bar("loading", "B", binary=True) as progress:
         status.clear()
-        engine = Engine(model.plan, model.file, progress=progress, **needs)
+        engine = Engine(model.plan, model.file, progress=progress, numerics=settings.numerics, **needs)
     with contextlib.closing(engine):
         for number, test in enumerate(tests, 1):
             status.show(label := f"{model.path.name}: {test} ({number} of {len(tests)})")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from llamaq.cli.options import Parser, add_no_pack, at_least
+from llamaq.cli.options import Parser, add_no_pack, add_numerics, at_least
 
 if TYPE_CHECKING:
     from llamaq.bench import Workload
@@ -96,6 +96,7 @@ def add_options(parser: Parser) -> None:
     add("-o", "--output", choices=("md", "json", "jsonl", "csv"), default="md", help="form of the result (default md)")
     add("--no-warmup", action="store_true", help="do not run a little of each test before it")
     add_no_pack(parser)
+    add_numerics(parser)
     for refused, why in _REFUSED.items():
         add(*refused, action=_Refused, nargs="?", metavar=why, help=argparse.SUPPRESS)
 

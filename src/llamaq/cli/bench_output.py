@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from llamaq import __version__
 from llamaq.bench import Work, Workload
 from llamaq.cli.output import size, write
+from llamaq.engine import Numerics, numerics_here
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Plan
 from llamaq.kv_cache import CacheType
@@ -37,6 +38,7 @@ class Settings:
     n_ubatch: int
     cache_type: CacheType
     pack: bool = True
+    numerics: Numerics = "exact"
 
     @property
     def rows(self) -> int:
@@ -101,6 +103,7 @@ def make_record(
         "cpu_info": cpu_name(),
         "backends": "CPU",
         "level": limits.level,
+        "numerics": numerics_here(settings.numerics),
         "model_filename": str(model.path),
         "model_type": model.kind,
         "model_size": model.nbytes,
@@ -198,7 +201,7 @@ class Markdown(Output):
         widest = max(len(model.kind) for model in models)
         self._columns = {"model": -widest, "size": 10, "params": 9, "backend": -7, "threads": 7}
         usual = Settings(0, 2048, 512, "f16")
-        for name, width in (("n_batch", 7), ("n_ubatch", 8), ("cache_type", -10)):
+        for name, width in (("n_batch", 7), ("n_ubatch", 8), ("cache_type", -10), ("numerics", -8)):
             if {getattr(each, name) for each in settings} != {getattr(usual, name)}:
                 self._columns[name] = width
         self._columns |= {"test": -19, "t/s": 17, "% bandwidth": 11, "% int8 peak": 11}

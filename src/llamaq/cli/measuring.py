@@ -5,7 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from llamaq.cli.options import Parser, add_batch, add_cache_type, add_no_pack, add_threads, at_least, from_env
+from llamaq.cli.options import (
+    Parser,
+    add_batch,
+    add_cache_type,
+    add_no_pack,
+    add_numerics,
+    add_threads,
+    at_least,
+    from_env,
+)
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import file_text
 
@@ -35,6 +44,7 @@ def add_text_options(parser: Parser) -> None:
     add_batch(parser)
     add_cache_type(parser)
     add_no_pack(parser)
+    add_numerics(parser)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
 
 
@@ -45,7 +55,7 @@ def load(path: str, args: argparse.Namespace) -> LLM:
     with Bar("loading", "B", binary=True) as progress:
         return LLM.load(
             path, n_ctx=args.ctx_size, threads=max(args.threads, 0) or None, n_batch=args.batch_size,
-            cache_type=args.cache_type, pack=args.pack, pre=args.pre, progress=progress,
+            cache_type=args.cache_type, pack=args.pack, numerics=args.numerics, pre=args.pre, progress=progress,
         )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ __all__ = [
     "add_cache_type",
     "add_model",
     "add_no_pack",
+    "add_numerics",
     "add_threads",
     "at_least",
     "from_env",
@@ -108,6 +109,17 @@ def add_no_pack(group: argparse._ActionsContainer) -> None:
         dest="pack",
         action="store_false",
         help="leave the weights in the file's mapping: loads at once and takes no second copy, but runs slower",
+    )
+
+
+def add_numerics(group: argparse._ActionsContainer) -> None:
+    """``--numerics``: exact bits, or fast prompts."""
+    group.add_argument(
+        "--numerics",
+        choices=("exact", "fast"),
+        default="exact",
+        help="exact: the same bits on every CPU; fast: prompts by bfloat16 products on CPUs with AMX, with a small "
+        "error, and as exact elsewhere (default exact)",
     )
 
 

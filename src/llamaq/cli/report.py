@@ -37,7 +37,8 @@ class FormatUse:
 class Report:
     """What is known of a file. ``problem`` says why it cannot be run; ``memory`` is then None.
 
-    ``levels`` are the SIMD levels of this machine and ``level`` the one in use; sizes are bytes.
+    ``levels`` are the SIMD levels of this machine and ``level`` the one in use, ``numerics`` what that one
+    offers; sizes are bytes.
     """
 
     file: GGUFFile
@@ -49,6 +50,7 @@ class Report:
     available: int | None
     cache_type: CacheType
     threads: ThreadChoice
+    numerics: tuple[str, ...] = ()
 
     @property
     def file_bytes(self) -> int:
@@ -78,7 +80,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = T
     level = _core.chosen_isa()
     return Report(
         file, _formats(file, level), tuple(_core.isas()), level, problem, memory, available, cache_type,
-        default_threads(),
+        default_threads(), ("exact", "fast") if _core.has_fast() else ("exact",),
     )  # fmt: skip
 
 
@@ -131,6 +133,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "memory_available": report.available,
         "simd_levels": list(report.levels),
         "simd_level": report.level,
+        "numerics": list(report.numerics),
         "threads": asdict(report.threads),
         "formats": [asdict(use) for use in report.formats],
         "metadata": {key: _plain(value) for key, value in file.metadata.items()},
@@ -202,6 +205,7 @@ def _tensor_table(file: GGUFFile) -> list[str]:
 
 def _needs(report: Report) -> list[str]:
     levels = f"SIMD levels of this CPU: {', '.join(report.levels)}; {report.level} is in use"
+    levels += f" (numerics: {', '.join(report.numerics)})"
     threads = f"threads: {report.threads.threads} ({report.threads.reason})"
     memory = report.memory
     if memory is None:

@@ -14,6 +14,7 @@ from llamaq.cli.options import (
     add_cache_type,
     add_model,
     add_no_pack,
+    add_numerics,
     add_threads,
     at_least,
     from_env,
@@ -171,6 +172,7 @@ def _add_machine_options(parser: Parser) -> None:
     add_batch(group)
     add_cache_type(group)
     add_no_pack(group)
+    add_numerics(group)
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
 
 
@@ -190,7 +192,7 @@ def run(args: argparse.Namespace) -> int:
     with Bar("loading", "B", binary=True) as progress:
         llm = LLM.load(
             path, n_ctx=args.ctx_size or None, threads=max(args.threads, 0) or None, n_batch=args.batch_size,
-            cache_type=args.cache_type, pack=args.pack, pre=args.pre, progress=progress,
+            cache_type=args.cache_type, pack=args.pack, numerics=args.numerics, pre=args.pre, progress=progress,
         )  # fmt: skip
     with llm:
         load_seconds = time.perf_counter() - began
@@ -234,7 +236,7 @@ def _summary(llm: LLM, load_seconds: float, reason: FinishReason | None) -> None
         "context": f"{min(used, llm.n_ctx)} of {llm.n_ctx} tokens used",
         "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
         f"scratch {size(memory.scratch)} at most; {size(memory.mapped)} mapped",
-        "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}",
+        "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",
         "seed": str(llm.seed),
     }
     for name, value in rows.items():
