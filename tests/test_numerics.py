@@ -1,4 +1,4 @@
-"""numerics="fast": close to exact by a known bound, the same on any number of threads, exact where there are no tiles."""
+"""numerics="fast": close to exact by a known bound, equal on any number of threads, exact where there are no tiles."""
 
 from __future__ import annotations
 

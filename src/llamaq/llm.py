@@ -97,14 +97,13 @@ class LLM:
     ) -> LLM:
         """Loads a GGUF file.
 
-        ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does
-        not allow it; ``threads`` None takes one for each physical performance core that this process may use;
-        ``n_batch`` is the number of prompt tokens read at once; without ``pack`` the weights stay in the file's
-        mapping, which is slower but takes no second copy; ``numerics`` "fast" reads prompts with bfloat16 products
-        where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides
-        the file's pre-tokenizer.
-        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for
-        files that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
+        ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
+        it; ``threads`` None takes one for each physical performance core that this process may use; ``n_batch`` is the
+        number of prompt tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
+        but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
+        (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides the file's pre-tokenizer.
+        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
+        that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
         """
         if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
             raise ValueError(f"n_ctx ({n_ctx}), threads ({threads}) and n_batch ({n_batch}) must be positive")
@@ -132,9 +131,8 @@ class LLM:
                     n_ctx, hparams.context_length,
                 )  # fmt: skip
             cache = KVCache(plan, n_ctx, cache_type)
-            engine = Engine(
-                plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics, progress=progress
-            )
+            engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
+                            progress=progress)  # fmt: skip
         except (ModelError, TokenizerError) as error:
             file.close()
             error.args = (f"{path}: {error}",)
