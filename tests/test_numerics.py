@@ -14,12 +14,15 @@ from numpy.typing import NDArray
 
 from command import Command
 from llamaq import LLM, _core, formats
+from llamaq.arithmetic import round_to_cache
 from llamaq.engine import Engine
 from llamaq.errors import LlamaqError
 from llamaq.formats import format_by_name
-from llamaq.kv_cache import KVCache
+from llamaq.graph import Graph
+from llamaq.kv_cache import CacheType, KVCache
 from llamaq.step import Step
-from test_engine import Source
+from test_attention import attention_alone, tokens_of
+from test_engine import Source, all_logits, engine_of
 from test_kernels import FLOATS, ISAS, QUANTIZED, activations, random_rows
 from tiny_llama import pack, plan_of, tiny_llama
 
@@ -119,6 +122,66 @@ def test_engine_rounds_prompts_alone_and_on_any_number_of_threads(name: str, mon
         assert nmse(fast, exact) < 1e-3
         for threads in (1, 3):
             np.testing.assert_array_equal(logits(prompt, threads=threads), fast)
+
+
+@pytest.mark.parametrize(
+    ("heads", "kv_heads", "head_dim", "window", "cache_type"),
+    [
+        (4, 2, 8, 0, "f16"),
+        (6, 1, 24, 300, "f32"),
+        (2, 2, 70, 100, "f16"),
+        (8, 2, 64, 0, "q8_0"),
+        (4, 1, 32, 40, "q4_0"),
+    ],
+)
+def test_attention_against_numpy(
+    heads: int, kv_heads: int, head_dim: int, window: int, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Queries, keys and values are bfloat16 already, so exponentials alone are rounded, by up to 2^-8 of themselves."""
+    rng = np.random.default_rng(head_dim)
+    q_cols, kv_cols, count = heads * head_dim, kv_heads * head_dim, 560
+    x = to_bf16(rng.normal(size=(60, q_cols + 2 * kv_cols)).astype(np.float32) * 3)
+    each = np.split(np.eye(x.shape[1], dtype=np.float32), [q_cols, q_cols + kv_cols])
+    weights = {"embd.weight": x, "out.weight": np.ones((4, q_cols), np.float32)}
+    weights |= {f"{name}.weight": part for name, part in zip("qkv", each, strict=True)}
+    g = Graph({name: w.shape for name, w in weights.items()})
+    q, k, v = g.linear(g.embed("embd"), "q", "k", "v")
+    a = g.attention(q, k, v, layer=0, heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=0.125, rope=None,
+                    window=window)  # fmt: skip
+    plan = g.plan(g.linear(g.select_rows(a), "out"))
+    tokens = tokens_of(1, count)
+    rows = x[tokens].reshape(count, -1, head_dim)
+    queries = rows[:, :heads].astype(np.float64)
+    keys, values = (to_bf16(round_to_cache(part, cache_type)) for part in np.split(rows[:, heads:], 2, axis=1))
+    behind = np.arange(count)[:, None] - np.arange(count)
+    hidden = (behind < 0) | (behind >= (window or count))
+    for isa in FAST:
+        found = []
+        for threads in (1, 2, 5):
+            engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=count, numerics="fast")
+            engine.forward(Step.of(tokens), KVCache(plan, count, cache_type), op_limit=3)
+            found.append(engine.slot(plan.ops[2].outs[0], count, q_cols).reshape(count, heads, head_dim))
+            np.testing.assert_array_equal(found[-1], found[0])
+        for head in range(heads):
+            kv = head // (heads // kv_heads)
+            scores = np.where(hidden, -np.inf, 0.125 * queries[:, head] @ keys[:, kv].astype(np.float64).T)
+            p = np.exp(scores - scores.max(1, keepdims=True))
+            p /= p.sum(1, keepdims=True)
+            off = abs(found[0][:, head] - p @ values[:, kv])
+            assert (off <= (2.0**-8 + 2.0**-13) * (p @ abs(values[:, kv]))).all()
+
+
+def test_what_a_row_must_not_see_cannot_touch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages begin full of NaN."""
+    plan, weights = attention_alone(5, heads=6, kv_heads=2, head_dim=32, window=20)
+    tokens = tokens_of(5, 50)
+    for isa in FAST:
+        engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50, numerics="fast")
+        clean, spoiled = KVCache(plan, 64), KVCache(plan, 64)
+        spoiled.data[:] = 0xFF
+        want = all_logits(engine, clean, tokens, [31, 19])
+        assert np.isfinite(want).all()
+        np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
 
 
 def nmse(got: Matrix, want: Matrix) -> float:

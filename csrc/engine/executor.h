@@ -71,7 +71,8 @@ class Executor {
   CacheView cache_view(const Step& step, int layer, int head, int sequence) const;
   AttentionArgs attention_args(const AttentionOp& op, const Call& call, const Tile& tile, int head) const;
   void put(const AttentionOp& op, const Call& call, const Tile& tile, int head);
-  void attend_in_spans(const AttentionOp& op, const Call& call, int spans, int slots, int64_t states);
+  using Attend = void (*)(const AttentionArgs&);
+  void attend_in_spans(const AttentionOp& op, const Call& call, Attend attend, int spans, int slots, int64_t states);
 
   void run(const EmbedOp& op, const Call& call);
   void run(const RmsNormOp& op, const Call& call);

@@ -115,15 +115,17 @@ void Executor::run(const AttentionOp& op, const Call& call) {
     for (int c; (c = call.worker.next_chunk(tasks)) >= 0;) put(op, call, tile(c), c % op.kv_heads);
     call.worker.sync();
   }
-  if (split) return attend_in_spans(op, call, spans, slots, states);
+  const auto attend = fast_ && call.rows > kFastRows ? kernels_.fast_attention : kernels_.attention;
+  if (split) return attend_in_spans(op, call, attend, spans, slots, states);
   for (int c; (c = call.worker.next_chunk(tasks)) >= 0;) {
     if (apart) put(op, call, tile(c), c % op.kv_heads);
-    kernels_.attention(attention_args(op, call, tile(c), c % op.kv_heads));
+    attend(attention_args(op, call, tile(c), c % op.kv_heads));
   }
 }
 
 // Each task has `slots` states in a row; the first holds what is merged so far once there is such a thing.
-void Executor::attend_in_spans(const AttentionOp& op, const Call& call, int spans, int slots, int64_t states) {
+void Executor::attend_in_spans(const AttentionOp& op, const Call& call, Attend attend, int spans, int slots,
+                               int64_t states) {
   const int tasks = static_cast<int>(tiles_.size()) * op.kv_heads;
   const auto args = [&](int task) {
     return attention_args(op, call, tiles_[static_cast<size_t>(task / op.kv_heads)], task % op.kv_heads);
@@ -136,7 +138,7 @@ void Executor::attend_in_spans(const AttentionOp& op, const Call& call, int span
       a.first_span += first + c % count;
       a.end_span = std::min(a.end_span, a.first_span + 1);
       a.states = spans_ + (int64_t{c / count} * slots + merged + c % count) * states;
-      kernels_.attention(a);
+      attend(a);
     }
     call.worker.sync();
     const bool last = first + count >= spans;

@@ -128,6 +128,7 @@ struct KernelTable {
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
   void (*store_kv)(const StoreArgs&);
   void (*attention)(const AttentionArgs&);
+  void (*fast_attention)(const AttentionArgs&);  // the same, rounded otherwise; null where bf16_row is
   void (*merge_attention)(const MergeArgs&);
   int64_t (*attention_scratch)(int queries, int head_dim, int value_dim);  // floats
   int64_t (*attention_states)(int queries, int value_dim);                 // floats

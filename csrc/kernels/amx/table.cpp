@@ -22,6 +22,7 @@ namespace {
 #include "kernels/generic/level.h"
 #include "kernels/amx/bf16_panel.h"
 #include "kernels/amx/bf16_matmul.h"
+#include "kernels/amx/bf16_attention.h"
 
 // Tiles are configured for the time of a call; one for a single row uses none.
 template <class W, void (*kMatmul)(const MatmulArgs&)>
@@ -50,6 +51,8 @@ constexpr KernelTable make_amx_table(uint32_t needs) {
   t.matmul[static_cast<int>(Format::F16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF16>>;
   t.matmul[static_cast<int>(Format::BF16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsBF16>>;
   t.bf16_row = bf16_row;
+  t.fast_attention = fast_attention;
+  t.attention_scratch = fast_attention_scratch;
   t.int8_peak = tile_peak;
   return t;
 }

@@ -88,6 +88,7 @@ struct Tile {
   float* q;        // of each block [head_dim][its queries]
   float* weights;  // [queries][256]
   float* part;     // [queries] states of one span
+  float* own;      // [queries] states of all spans, where the caller wants none
   float* page;     // keys or values of one page as floats
   Range* seen;     // [queries] tokens that each sees of the span, counted from its start
   bool direct;     // pages are read as they are: one block of queries is not worth a conversion
@@ -194,8 +195,8 @@ inline void merge_state(float* run, const float* part, int pad) {
   for (int j = 0; j < pad; j += 16) store(run + j, fma(load(part + j), splat(add), load(run + j) * splat(keep)));
 }
 
-inline void attend_span(const Tile& t, int span) {
-  const CacheView& c = t.a.cache;
+// Sets what each query sees of a span, and empties its state; returns what they see together.
+inline Range see_span(const Tile& t, int span) {
   const int start = span * kSpanTokens;
   Range all = {kSpanTokens, 0};
   for (int i = 0; i < t.queries; ++i) {
@@ -208,6 +209,21 @@ inline void attend_span(const Tile& t, int span) {
     if (seen.begin >= seen.end) continue;
     all = {seen.begin < all.begin ? seen.begin : all.begin, seen.end > all.end ? seen.end : all.end};
   }
+  return all;
+}
+
+inline void weigh_span(const Tile& t) {
+  for (int i = 0; i < t.queries; ++i) {
+    float* state = t.part + i * t.state_size + t.pad;
+    if (t.seen[i].begin < t.seen[i].end)
+      exponentials(t.weights + i * kSpanTokens, t.seen[i], t.a.scale, state, state + 1);
+  }
+}
+
+inline void attend_span(const Tile& t, int span) {
+  const CacheView& c = t.a.cache;
+  const int start = span * kSpanTokens;
+  const Range all = see_span(t, span);
   if (all.begin >= all.end) return;
   const int first_page = all.begin / kPageTokens * kPageTokens;
   const int key_bytes = t.format.bytes(c.head_dim), value_bytes = t.format.bytes(t.pad);
@@ -216,11 +232,7 @@ inline void attend_span(const Tile& t, int span) {
     const uint8_t* ahead = last ? page_of(c, start + first_page) + key_bytes : page_of(c, start + p + kPageTokens);
     score_page(t, {p, p + kPageTokens}, t.keys(page_of(c, start + p)), ahead, last ? value_bytes : key_bytes);
   }
-  for (int i = 0; i < t.queries; ++i) {
-    float* state = t.part + i * t.state_size + t.pad;
-    if (t.seen[i].begin < t.seen[i].end)
-      exponentials(t.weights + i * kSpanTokens, t.seen[i], t.a.scale, state, state + 1);
-  }
+  weigh_span(t);
   const int newest = t.a.positions[t.a.rows - 1];
   for (int p = first_page; p < all.end; p += kPageTokens) {
     const bool last = p + kPageTokens >= all.end;
@@ -246,36 +258,48 @@ inline int64_t attention_scratch(int queries, int head_dim, int value_dim) {
   return int64_t{queries} * (head_dim + kSpanTokens + 2 * state_floats(pad) + 2) + wide * kPageTokens + 64;
 }
 
-inline void attention(const AttentionArgs& a) {
+inline Tile tile_of(const AttentionArgs& a) {
   const int queries = a.rows * a.heads, dim = a.cache.head_dim, pad = pad16(a.cache.value_dim);
   const int state_size = state_floats(pad);
   float *page = a.scratch, *weights = page + (dim > pad ? dim : pad) * kPageTokens;
   float *part = weights + queries * kSpanTokens, *own = part + queries * state_size, *q = own + queries * state_size;
-  const Tile t{a,
-               page_format(a.cache.type),
-               queries,
-               pad,
-               state_size,
-               q,
-               weights,
-               part,
-               page,
-               reinterpret_cast<Range*>(q + queries * dim),
-               page_format(a.cache.type).block == 1 && queries <= kBlockQueries};
-  for (int i = 0, n; i < queries; i += n) {
+  return {a,
+          page_format(a.cache.type),
+          queries,
+          pad,
+          state_size,
+          q,
+          weights,
+          part,
+          own,
+          page,
+          reinterpret_cast<Range*>(q + queries * dim),
+          page_format(a.cache.type).block == 1 && queries <= kBlockQueries};
+}
+
+template <class AttendSpan>
+inline void each_span(const Tile& t, const AttendSpan& attend) {
+  const AttentionArgs& a = t.a;
+  float* states = a.states ? a.states : t.own;
+  for (int i = 0; i < t.queries; ++i) states[i * t.state_size + t.pad + 1] = -1;
+  for (int span = a.first_span; span < a.end_span; ++span) {
+    attend(span);
+    for (int i = 0; i < t.queries; ++i) merge_state(states + i * t.state_size, t.part + i * t.state_size, t.pad);
+  }
+  if (!a.states) write_outputs(states, a.rows, a.heads, a.cache.value_dim, a.out, a.out_stride);
+}
+
+inline void attention(const AttentionArgs& a) {
+  const Tile t = tile_of(a);
+  const int dim = a.cache.head_dim;
+  for (int i = 0, n; i < t.queries; i += n) {
     n = t.block_at(i);
     for (int j = 0; j < n; ++j) {
       const float* x = a.q + (i + j) / a.heads * a.q_stride + (i + j) % a.heads * dim;
-      for (int k = 0; k < dim; ++k) q[i * dim + k * n + j] = x[k];
+      for (int k = 0; k < dim; ++k) t.q[i * dim + k * n + j] = x[k];
     }
   }
-  float* states = a.states ? a.states : own;
-  for (int i = 0; i < queries; ++i) states[i * state_size + pad + 1] = -1;
-  for (int span = a.first_span; span < a.end_span; ++span) {
-    attend_span(t, span);
-    for (int i = 0; i < queries; ++i) merge_state(states + i * state_size, part + i * state_size, pad);
-  }
-  if (!a.states) write_outputs(states, a.rows, a.heads, a.cache.value_dim, a.out, a.out_stride);
+  each_span(t, [&](int span) { attend_span(t, span); });
 }
 
 inline int64_t attention_states(int queries, int value_dim) {
