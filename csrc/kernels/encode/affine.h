@@ -79,12 +79,15 @@ inline AffineFit best_affine(const Batch& b, int first, int n, const Given& g) {
     best.minimum = where_less(error, least, fit.minimum, best.minimum);
     least = min(error, least);
   };
-  for (int i = 0; i < kTries.count; ++i) {
+  for (int i = 0; i < kTries.count + (b.weighted ? 3 : 0); ++i) {
     const float levels = kTop + kTries.first + static_cast<float>(i) * kTries.step;
     const F32 inverse = unit * splat(levels);
     attempt(inverse, negative(low) * inverse);
+    // Spread over more levels than there are, the range loses its upper end; where elements differ in weight, the lower
+    // one may be the better one to lose.
+    if (b.weighted && levels > kTop) attempt(inverse, splat(kTop) - high * inverse);
   }
-  for (int i = 0; i < kTries.refits; ++i) {
+  for (int i = 0; i < kTries.refits + (b.weighted ? 2 : 0); ++i) {
     const F32 inverse = ratio(splat(1), best.scale);
     attempt(inverse, best.minimum * inverse);
   }

@@ -97,7 +97,7 @@ inline Scales search_scales(Batch& b, int turns) {
 struct Encode_Q3_K {
   static constexpr int kElements = kBlock_Q3_K, kBytes = kBytes_Q3_K;
   static constexpr ScaleCode kCode = {-32, 31};
-  static constexpr Tries kTries = {3.0f, 0.2f, 10, 0.8f, 1};
+  static constexpr Tries kTries = {3.1f, 0.25f, 8, 0.8f, 1};
   static void encode(Batch& b, const Blocks& out) {
     const Scales s = search_scales<Integers<-4, 3>, 16, 16, kCode, kTries>(b, 2);
     I32 sc[16];
