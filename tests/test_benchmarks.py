@@ -8,7 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+
+import llamaq
+from llamaq.formats import format_by_name
+from llamaq.gguf import TensorData, write_gguf
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -83,3 +88,15 @@ def test_quick_kernels_are_cases() -> None:
     assert {name for name, _ in QUICK} <= set(FORMATS)
     case(levels()[-1], "Q4_0", 3).run()
     assert weight_bytes("Q8_0") == 1024 * 4096 * 34 // 32
+
+
+def test_errors_of_quantized_rows_are_relative(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    from compare_quantize import METADATA, relative_error, rows_of
+
+    rows = rows_of(shared("models/babyllama-tok361-pad256-F32.gguf"))
+    assert {kind for kind, _ in rows.values()} == {"trained", "gauss", "student-t 3"}
+    tensors = [TensorData(name, format_by_name("F32"), x.shape, x) for name, (_, x) in rows.items()]
+    write_gguf(tmp_path / "rows.gguf", METADATA, tensors)
+    path = llamaq.quantize(tmp_path / "rows.gguf", tmp_path / "out.gguf", "Q8_0")
+    errors = [relative_error(path, "Q8_0", name, x, np.ones(x.shape[1])) for name, (_, x) in rows.items()]
+    assert 0 < min(errors) < max(errors) < 2e-4
