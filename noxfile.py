@@ -56,8 +56,9 @@ def werror(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def install(session: nox.Session) -> None:
-    """llamaq and its test requirements, for the sessions that run tests of it."""
-    session.install(".[test]")
+    """llamaq and its test requirements, for the sessions that run tests of it; from a wheel of LLAMAQ_WHEELS if any."""
+    wheels = sorted(Path(os.environ.get("LLAMAQ_WHEELS", "no-wheels")).glob("llamaq-*.whl"))
+    session.install(f"{wheels[0]}[test]" if wheels else ".[test]")
 
 
 @nox.session(requires=["install"], venv_backend="none")
