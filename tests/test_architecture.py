@@ -20,10 +20,10 @@ TIERS = [
     {"errors", "step", "arithmetic", "cgroup", "topology"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
-    {"engine", "memory", "sampling", "probe", "bench", "quantization"},
+    {"engine", "memory", "sampling", "probe", "bench"},
     {"generate"},
     {"llm"},
-    {"measure", "convert"},
+    {"measure", "convert", "quantization"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -48,7 +48,7 @@ USES_CORE = {
     "engine",
     "kv_cache",
     "llm",
-    "quantization.run",
+    "quantization.search",
     "sampling",
     "cli.report",
 }

@@ -84,7 +84,7 @@ class LLM:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | GGUFFile,
         *,
         n_ctx: int | None = None,
         threads: int | None = None,
@@ -95,7 +95,7 @@ class LLM:
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
-        """Loads a GGUF file.
+        """Loads a GGUF file; one that is open already is the model's from then on.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
         it; ``threads`` None takes one for each physical performance core that this process may use; ``n_batch`` is the
@@ -107,7 +107,7 @@ class LLM:
         """
         if min(n_ctx or 0, threads or 0, n_batch - 1) < 0:
             raise ValueError(f"n_ctx ({n_ctx}), threads ({threads}) and n_batch ({n_batch}) must be positive")
-        file = GGUFFile.open(path)
+        file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
         pack = pack or not file.mapped
         try:
             hparams, plan = plan_of(file)
@@ -135,7 +135,7 @@ class LLM:
                             progress=progress)  # fmt: skip
         except (ModelError, TokenizerError) as error:
             file.close()
-            error.args = (f"{path}: {error}",)
+            error.args = (f"{file.path}: {error}",)
             raise
         except BaseException:
             file.close()

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaq.cli.budget import add_budget_options, budget_of, fit_table, fitted
 from llamaq.cli.compare import add_report
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import size, write
@@ -34,7 +35,8 @@ def add_quantize(commands: Commands) -> None:
     parser: Parser = commands.add_parser(
         "quantize",
         help="write a model with fewer bits for each weight",
-        usage="llamaq quantize [options] IN.gguf [OUT.gguf] TYPE [NTHREADS]",
+        usage="llamaq quantize [options] IN.gguf [OUT.gguf] TYPE [NTHREADS]\n"
+        "       llamaq quantize [options] --target-size SIZE IN.gguf [OUT.gguf]",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(command=quantize, parser=parser)
@@ -71,6 +73,7 @@ def add_quantize(commands: Commands) -> None:
         default=[],
         help="replace metadata; TYPE is int, float, bool or str; can be repeated",
     )
+    add_budget_options(parser)
 
 
 def _help(parser: Parser) -> str:
@@ -106,9 +109,11 @@ def _override(text: str) -> tuple[str, int | float | bool | str]:
 
 def quantize(args: argparse.Namespace) -> int:
     """Runs the command."""
-    source, target, type, threads = _words(args)
     from llamaq.gguf import GGUFFile
-    from llamaq.quantization import Options, load_importance, make_plan, run_plan
+    from llamaq.quantization import Options, default_path, load_importance, make_plan, run_plan
+
+    budget = budget_of(args)
+    source, target, type, threads = _words(args) if budget is None else _words_of_budget(args)
 
     options = Options(
         pure=args.pure,
@@ -123,15 +128,19 @@ def quantize(args: argparse.Namespace) -> int:
     text = file_text(args.report) if args.report else None
     start = time.monotonic()
     with GGUFFile.open(source) as file:
-        plan = make_plan(file, type, options, importance)
-        write(_table(plan))
+        if budget is None:
+            plan, summary = make_plan(file, type, options, importance), ""
+        else:
+            found = fitted(file, budget, options, importance, args.keep_split, threads)
+            plan, summary = found.plan, fit_table(found, args.keep_split)
+        write(_table(plan) + summary)
         if args.dry_run:
             write(_summary(plan))
             return 0
         with Bar("quantizing", "B", binary=True) as bar:
             path = run_plan(
                 plan,
-                target or file.path.with_name(f"ggml-model-{plan.file_type.name if plan.file_type else 'COPY'}.gguf"),
+                target or default_path(plan, fitted=budget is not None),
                 importance=importance,
                 keep_split=args.keep_split,
                 reference=args.reference,
@@ -146,26 +155,38 @@ def quantize(args: argparse.Namespace) -> int:
 
 def _words(args: argparse.Namespace) -> tuple[str, Path | None, str, int | None]:
     """IN [OUT] TYPE [NTHREADS]: the first word after IN that names a type is TYPE."""
-    from llamaq.quantization import COPY, file_type_by_name
-
-    def is_type(word: str) -> bool:
-        try:
-            return word.upper() == COPY or bool(file_type_by_name(word))
-        except ValueError:
-            return False
+    from llamaq.quantization import file_type_by_name
 
     words: list[str] = args.words
     if not 2 <= len(words) <= 4:
         args.parser.error(f"expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got {len(words)} arguments")
-    at = 1 if is_type(words[1]) else 2
+    at = 1 if _is_type(words[1]) else 2
     if len(words) <= at or len(words) > at + 2:
         args.parser.error(f"expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got {' '.join(map(repr, words))}")
     threads = words[at + 1] if len(words) > at + 1 else None
     if threads is not None and not (threads.isdecimal() and int(threads)):
         args.parser.error(f"expected a number of threads, got {threads!r}")
-    if not is_type(words[at]):
+    if not _is_type(words[at]):
         file_type_by_name(words[at])  # its error lists the names
     return words[0], Path(words[1]) if at == 2 else None, words[at], None if threads is None else int(threads)
+
+
+def _is_type(word: str) -> bool:
+    from llamaq.quantization import COPY, file_type_by_name
+
+    try:
+        return word.upper() == COPY or bool(file_type_by_name(word))
+    except ValueError:
+        return False
+
+
+def _words_of_budget(args: argparse.Namespace) -> tuple[str, Path | None, str, int | None]:
+    """IN [OUT] [NTHREADS]."""
+    words: list[str] = args.words
+    threads = words.pop() if len(words) > 1 and words[-1].isdecimal() and int(words[-1]) else None
+    if not 1 <= len(words) <= 2 or _is_type(words[-1]):
+        args.parser.error(f"expected IN.gguf [OUT.gguf] [NTHREADS] with a budget, got {' '.join(map(repr, words))}")
+    return words[0], Path(words[1]) if len(words) > 1 else None, "", None if threads is None else int(threads)
 
 
 def _table(plan: Plan) -> str:

@@ -19,7 +19,7 @@ from llamaq.gguf.atomic import atomic_file
 from llamaq.gguf.parse import DEFAULT_ALIGNMENT, MAGIC, parse
 from llamaq.gguf.types import Scalar, TensorInfo, ValueType, align_up
 
-__all__ = ["Buffer", "TensorData", "Writable", "write_gguf"]
+__all__ = ["Buffer", "TensorData", "Writable", "gguf_size", "write_gguf"]
 
 Buffer = bytes | bytearray | memoryview | NDArray[Any]
 Writable = Scalar | bytes | np.generic | GGUFArray | NDArray[Any] | Sequence[Scalar | bytes]
@@ -64,6 +64,13 @@ def write_gguf(
             file.write(bytes(place.offset - file.tell()))
             _stream(file, target, tensor, place.nbytes)
         file.write(bytes(size - file.tell()))  # ggml reads the last tensor with its padding
+
+
+def gguf_size(
+    metadata: Mapping[str, Writable], tensors: Iterable[TensorData], *, types: Mapping[str, ValueType] | None = None
+) -> int:
+    """Bytes of the file that `write_gguf` would write; raises as it does. The tensors' data is not looked at."""
+    return _layout("new file", metadata, list(tensors), types or {})[2]
 
 
 def _layout(

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from .budget import Budget, Fit, fit
 from .plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
-from .run import quantize, run_plan
+from .run import default_path, quantize, run_plan
 from .types import COPY, FILE_TYPES, FileType, file_type_by_name
 
 __all__ = [
     "COPY",
     "FILE_TYPES",
+    "Budget",
     "FileType",
+    "Fit",
     "Importance",
     "Options",
     "Plan",
     "TensorPlan",
+    "default_path",
     "file_type_by_name",
+    "fit",
     "load_importance",
     "make_plan",
     "quantize",

@@ -15,7 +15,7 @@ from llamaq.errors import QuantizationError
 from llamaq.formats import Format, format_by_name
 from llamaq.quantization.types import FileType
 
-__all__ = ["Choice", "ModelFacts", "TypeOptions", "allows_quantization", "choose", "sort_key"]
+__all__ = ["Choice", "ModelFacts", "TypeOptions", "allows_quantization", "choose", "kind_of", "layer_of", "sort_key"]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ _KINDS = (
 )
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
+    """What a tensor is for: attn_q, ffn_down, output ..., or "other"."""
     if name == "output.weight":
         return "output"
     if name in {"token_embd.weight", "per_layer_token_embd.weight"}:
@@ -99,14 +100,15 @@ def _kind(name: str) -> str:
     return next((kind for part, kind in _KINDS if part in name), "other")
 
 
-def _layer(name: str) -> int | None:
+def layer_of(name: str) -> int | None:
+    """The number of its block, if it is in one."""
     match = re.match(r"blk\.(\d+)\.", name)
     return int(match[1]) if match else None
 
 
 def sort_key(name: str) -> tuple[int, str]:
     """The order in which llama.cpp counts tensors: by layer, then by name."""
-    layer = _layer(name)
+    layer = layer_of(name)
     return (-1 if layer is None else layer, name)
 
 
@@ -162,14 +164,14 @@ class _Rules:
     seen: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
-        kinds = Counter(map(_kind, self.tensors))
+        kinds = Counter(map(kind_of, self.tensors))
         self.tied = not kinds["output"]
         self.n_attn_v = kinds["attn_v"] + kinds["attn_qkv"] + kinds["attn_kv_b"]
         self.falcon = self.facts.architecture == "falcon"
         self.eight = self.facts.n_expert == 8
 
     def choice(self, name: str, shape: Sequence[int]) -> Choice:
-        kind, options, default = _kind(name), self.options, self.type.format
+        kind, options, default = kind_of(name), self.options, self.type.format
         if options.token_embedding_type and kind == "token_embd":
             return _fitting(options.token_embedding_type, shape[-1])
         if options.output_tensor_type and kind == "output":
@@ -296,7 +298,7 @@ class _Rules:
 
     def _counted_layer(self, kind: str, name: str) -> int:
         """The number of tensors of this kind before; with experts, the layer that the name tells."""
-        index, layer = self._count(kind), _layer(name)
+        index, layer = self._count(kind), layer_of(name)
         if self.facts.n_expert <= 1:
             return index
         if layer is None or layer >= self.facts.n_layer:

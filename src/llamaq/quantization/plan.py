@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, can_decode, format_by_name
-from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, ValueType
-from llamaq.gguf.split import SPLIT_KEYS
-from llamaq.gguf.writer import Writable
+from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
+from llamaq.gguf.split import SPLIT_KEYS, split_keys
+from llamaq.gguf.writer import Writable, gguf_size
 from llamaq.imatrix import read
 from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
 from llamaq.quantization.types import COPY, FileType, file_type_by_name
@@ -120,6 +120,27 @@ class Plan:
     def bits_per_weight(self) -> float:
         """Of all tensors, afterwards."""
         return 8 * self.nbytes / max(1, self.parameters)
+
+    def parts(self, keep_split: bool) -> list[tuple[dict[str, Writable], list[TensorPlan]]]:
+        """Metadata and tensors of each file to write."""
+        count = len(self.file.paths)
+        if not keep_split or count == 1:
+            return [(dict(self.metadata), list(self.tensors))]
+        return [
+            (
+                {**(self.metadata if index == 0 else {}), **split_keys(index, count, len(self.tensors))},
+                [tensor for tensor in self.tensors if tensor.info.shard == index],
+            )
+            for index in range(count)
+        ]
+
+    def file_nbytes(self, keep_split: bool = False) -> int:
+        """Bytes of all files to write, with their metadata."""
+        size = 0
+        for metadata, tensors in self.parts(keep_split):
+            data = [TensorData(t.info.name, t.format, t.info.shape, b"") for t in tensors]
+            size += gguf_size(metadata, data, types=self.types)
+        return size
 
 
 def make_plan(file: GGUFFile, type: str, options: Options | None = None, importance: Importance | None = None) -> Plan:

@@ -14,22 +14,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.errors import GGUFError, QuantizationError
-from llamaq.formats import byteswap, decode, encode
+from llamaq.errors import GGUFError
+from llamaq.formats import byteswap
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from llamaq.gguf.split import part_path, split_keys
+from llamaq.gguf.split import part_path
+from llamaq.quantization.budget import Budget, fit
 from llamaq.quantization.plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
-from llamaq.topology import default_threads
+from llamaq.quantization.search import Search, column_weights
+from llamaq.quantization.types import COPY
 
-__all__ = ["REFERENCE_FORMATS", "quantize", "run_plan"]
-
-REFERENCE_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
-"""Those that the gguf package can write."""
+__all__ = ["default_path", "quantize", "run_plan"]
 
 _PIECE = 1 << 23  # weights of a piece: some dozen megabytes in memory at a time
 
 _AHEAD = 2  # pieces in work while one is written
-_LEAST_WEIGHT = 1e-8  # of the greatest
 
 Progress = Callable[[int, int], None]
 
@@ -37,9 +35,13 @@ Progress = Callable[[int, int], None]
 def quantize(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None = None,
-    type: str = "Q4_K_M",
+    type: str | None = None,
     *,
     imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]] | None = None,
+    target_size: int | str | None = None,
+    target_bpw: float | None = None,
+    max_kl: float | None = None,
+    text: str | bytes | None = None,
     pure: bool = False,
     tensor_types: Sequence[tuple[str, str]] | Mapping[str, str] = (),
     output_tensor_type: str | None = None,
@@ -52,12 +54,15 @@ def quantize(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes ``source`` quantized to ``type`` and returns the path (of the first part).
+    """Writes ``source`` quantized to ``type``, or to fit a budget, and returns the path (of the first part).
 
-    ``type`` is a name, an alias or a number that llama.cpp knows (``llamaq.quantization.FILE_TYPES``), or "COPY";
-    each tensor gets the format that llama.cpp chooses. ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside
-    the source. ``imatrix`` is a file of ``llamaq imatrix`` or llama.cpp, or mean squared activations by tensor
-    name (float32, columns or experts x columns): the squared error that is made small is weighted by them.
+    ``type`` is a name, an alias or a number that llama.cpp knows (``llamaq.quantization.FILE_TYPES``; by default
+    Q4_K_M), or "COPY"; each tensor gets the format that llama.cpp chooses. Instead of it, one of ``target_size`` (bytes
+    of the file, or "4.5GiB"), ``target_bpw`` (bits per weight) and ``max_kl`` (mean divergence over ``text``, nats)
+    chooses formats with the least divergence or size; ``text`` tells how much each group of tensors counts.
+    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source. ``imatrix`` is a file of ``llamaq imatrix``
+    or llama.cpp, or mean squared activations by tensor name (float32, columns or experts x columns): the squared error
+    that is made small is weighted by them.
 
     ``pure`` gives every matrix the type's own format; ``tensor_types`` pairs of a regular expression and a format
     (the first match wins), ``output_tensor_type`` and ``token_embedding_type`` choose for some;
@@ -70,29 +75,26 @@ def quantize(
     weights that are infinite or no numbers and whatever else cannot be quantized, ValueError for unknown types.
     """
     pairs = tuple(tensor_types.items()) if isinstance(tensor_types, Mapping) else tuple(tensor_types)
-    options = Options(
-        pure=pure,
-        leave_output_tensor=leave_output_tensor,
-        output_tensor_type=output_tensor_type,
-        token_embedding_type=token_embedding_type,
-        tensor_types=pairs,
-        allow_requantize=allow_requantize,
-        override_kv=override_kv or {},
-    )
+    options = Options(pure, leave_output_tensor, output_tensor_type, token_embedding_type, pairs, allow_requantize,
+                      override_kv or {})  # fmt: skip
+    budget = Budget.of(target_size, target_bpw, max_kl, text)
     importance = None if imatrix is None else _importance(imatrix)
     with GGUFFile.open(source) as file:
-        plan = make_plan(file, type, options, importance)
-        name = plan.file_type.name if plan.file_type else type.upper()
-        path = Path(target) if target is not None else file.path.with_name(f"ggml-model-{name}.gguf")
-        return run_plan(
-            plan,
-            path,
-            importance=importance,
-            keep_split=keep_split,
-            reference=reference,
-            threads=threads,
-            progress=progress,
-        )
+        if budget is None:
+            plan = make_plan(file, type or "Q4_K_M", options, importance)
+        elif type is None and not reference:
+            plan = fit(file, budget, options, importance, keep_split=keep_split, threads=threads).plan
+        else:
+            raise ValueError("expected a budget or a type, or the reference encoding of a type; got both")
+        return run_plan(plan, Path(target) if target is not None else default_path(plan, fitted=budget is not None),
+                        importance=importance, keep_split=keep_split, reference=reference, threads=threads,
+                        progress=progress)  # fmt: skip
+
+
+def default_path(plan: Plan, *, fitted: bool = False) -> Path:
+    """Beside the source; with the bits per weight where a budget chose the formats."""
+    name = plan.file_type.name if plan.file_type else COPY
+    return plan.file.path.with_name(f"ggml-model-{f'{plan.bits_per_weight:.2f}bpw' if fitted else name}.gguf")
 
 
 def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:
@@ -110,38 +112,33 @@ def run_plan(
     progress: Progress | None = None,
 ) -> Path:
     """Does what the plan says; arguments, result and errors as for `quantize`."""
-    parts = _parts(plan, target, keep_split)
+    parts = plan.parts(keep_split)
+    paths = _paths(target, len(parts))
     sources = {path.resolve() for path in plan.file.paths}
-    for path in parts:
+    for path in paths:
         if path.resolve() in sources:
             raise GGUFError(f"{path}: is the file that is read; give the new file another name")
     with contextlib.ExitStack() as stack:
         read = _Reader(plan.file, stack)
-        search = _Search(reference, threads or default_threads().threads)
+        search = Search(threads, reference=reference)
         stream = stack.enter_context(_Stream(plan, read, search, importance.means if importance else {}, progress))
         done: list[Path] = []
         try:
-            for index, (path, tensors) in enumerate(parts.items()):
-                metadata: Mapping[str, object] = plan.metadata if index == 0 else {}
-                split = split_keys(index, len(parts), len(plan.tensors)) if len(parts) > 1 else {}
+            for path, (metadata, tensors) in zip(paths, parts, strict=True):
                 data = [TensorData(t.info.name, t.format, t.info.shape, stream.pieces(t)) for t in tensors]
-                write_gguf(path, {**metadata, **split}, data, types=plan.types)  # type: ignore[dict-item]
+                write_gguf(path, metadata, data, types=plan.types)
                 done.append(path)
         except BaseException:
             for path in done:
                 path.unlink(missing_ok=True)
             raise
-    return next(iter(parts))
+    return paths[0]
 
 
-def _parts(plan: Plan, target: Path, keep_split: bool) -> dict[Path, list[TensorPlan]]:
-    """The files to write, and the tensors of each."""
-    count = len(plan.file.paths)
-    if not keep_split or count == 1:
-        return {target: list(plan.tensors)}
+def _paths(target: Path, count: int) -> list[Path]:
+    """The files to write."""
     prefix = target.with_name(target.name.removesuffix(".gguf"))
-    paths = [part_path(prefix, index, count) for index in range(count)]
-    return {path: [t for t in plan.tensors if t.info.shard == index] for index, path in enumerate(paths)}
+    return [part_path(prefix, index, count) for index in range(count)] if count > 1 else [target]
 
 
 class _Reader:
@@ -172,42 +169,6 @@ class _Reader:
         return data if self._file.mapped else byteswap(info.format, data)
 
 
-class _Search:
-    """Rows of one format as rows of another."""
-
-    def __init__(self, reference: bool, threads: int) -> None:
-        from llamaq import _core
-
-        self._core, self._reference = _core, reference
-        self._team = _core.ThreadTeam(threads, False)
-
-    def __call__(
-        self, tensor: TensorPlan, first: int, data: NDArray[np.uint8], weights: NDArray[np.float32] | None
-    ) -> NDArray[np.uint8]:
-        source, target, cols = tensor.info.format, tensor.format, tensor.info.shape[-1]
-        if self._reference and target.block > 1:
-            bad, result = self._encoded(tensor, data)
-        else:
-            result = np.empty((len(data), tensor.row_bytes), np.uint8)
-            bad = self._core.quantize(self._team, source.id, target.id, data, cols, weights, result)
-        if bad is not None:
-            raise QuantizationError(
-                f"tensor {tensor.info.name!r}, row {first + bad}: expected finite weights, got NaN, infinity or "
-                "more than 2 ** 50; the file is damaged or was converted wrongly: convert the model again"
-            )
-        return result
-
-    def _encoded(self, tensor: TensorPlan, data: NDArray[np.uint8]) -> tuple[int | None, NDArray[np.uint8]]:
-        if tensor.format.name not in REFERENCE_FORMATS:
-            raise QuantizationError(
-                f"tensor {tensor.info.name!r}: {tensor.format.name} has no reference encoding; expected one of "
-                f"{', '.join(REFERENCE_FORMATS)} for every matrix (--pure), or leave out --reference"
-            )
-        values = decode(tensor.info.format, data)
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=-1))
-        return (int(bad[0]), data) if bad.size else (None, encode(tensor.format, values))
-
-
 @dataclass(frozen=True)
 class _Piece:
     tensor: TensorPlan
@@ -222,7 +183,7 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         self,
         plan: Plan,
         read: _Reader,
-        search: _Search,
+        search: Search,
         importance: Mapping[str, NDArray[np.float32]],
         progress: Progress | None,
     ) -> None:
@@ -261,17 +222,8 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         data = self._read(tensor, piece.first, piece.rows)
         if tensor.copied:
             return data
-        return self._search(tensor, piece.first, data, self._weights(piece))
-
-    def _weights(self, piece: _Piece) -> NDArray[np.float32] | None:
-        """The importance of the columns of these rows."""
-        values, info = self._importance.get(piece.tensor.info.name), piece.tensor.info
-        if values is None:
-            return None
-        matrices = values.reshape(-1, info.shape[-1])
-        row = matrices[piece.first // info.shape[-2] if len(matrices) > 1 else 0].astype(np.float32)
-        # Only their ratios count. A column that was never used still decides where nothing else does.
-        return np.maximum(row / row.max(), np.float32(_LEAST_WEIGHT)) if row.max() > 0 else None
+        weights = column_weights(self._importance, tensor.info, piece.first)
+        return self._search(tensor, piece.first, data, weights)
 
 
 def _cut(tensor: TensorPlan) -> Iterator[_Piece]:
