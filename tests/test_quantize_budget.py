@@ -38,7 +38,7 @@ def model(shared: Callable[[str], Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def text(shared: Callable[[str], Path]) -> str:
-    return shared("text/tinystories-valid-excerpt.txt").read_text()[:3000]
+    return shared("text/tinystories-valid-excerpt.txt").read_text()[:1500]
 
 
 @pytest.mark.parametrize("name", ["babyllama-tok361-pad256-F32", "stories260K-F16", "stories260K-BF16"])
@@ -66,9 +66,9 @@ def test_bits_per_weight(model: Path, tmp_path: Path, bits: float) -> None:
 
 def test_the_loss_falls_with_the_size(model: Path) -> None:
     with GGUFFile.open(model) as file:
-        found = [fit(file, Budget(bits_per_weight=bits)).predicted for bits in np.arange(3, 9, 0.25)]
+        found = [fit(file, Budget(bits_per_weight=bits)).predicted for bits in np.arange(3, 9, 0.5)]
     assert found == sorted(found, reverse=True)
-    assert len(set(found)) > 15
+    assert len(set(found)) > 8
 
 
 @st.composite

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SENSITIVITY", "Budget", "Fit", "fit", "parse_size"]
 
-DEFAULT_SENSITIVITY = {"attn_q+k": 1.0, "attn_v": 1.0, "attn_output": 1.0, "ffn_up+gate": 1.0, "ffn_down": 1.0}
-"""How much the relative squared error of a matrix counts where no text tells, by kind; 1 for others."""
+DEFAULT_SENSITIVITY = {"attn_q+k": 0.15, "attn_v": 0.35, "attn_output": 0.15, "ffn_up+gate": 0.3, "ffn_down": 0.15}
+DEFAULT_SENSITIVITY |= {"token_embd": 0.3, "output": 4.0, "other": 0.3}
+"""Divergence (nats) for the relative squared error of a matrix where no text tells, by kind: about what two small
+models have. Embeddings that are the output too count as it."""
 
 _ROUNDS = 6  # choices that are measured to find one of a divergence
 _NEAR = 0.95  # of the divergence allowed: near enough
@@ -131,8 +133,7 @@ def fit(
             weighing(count, len(free))
     choices = _Choices(base, tuple(free), tuple(ladders), keep_split)
     if budget.text is None:
-        defaults = {ladder.group: DEFAULT_SENSITIVITY.get(ladder.group.split()[0], 1.0) for ladder in ladders}
-        return choices.of_size(budget, defaults)
+        return choices.of_size(budget, _defaults(file, ladders))
     from llamaq.quantization.sensitivity import Meter, sensitivities
 
     meter = Meter(file, budget.text, search, means, threads)
@@ -141,6 +142,13 @@ def fit(
         return choices.of_divergence(budget.max_kl, found, meter)
     best = choices.of_size(budget, found)
     return replace(best, measured=meter.kl(best.plan.tensors))
+
+
+def _defaults(file: GGUFFile, ladders: Sequence[Ladder]) -> dict[str, float]:
+    kinds = DEFAULT_SENSITIVITY
+    if "output.weight" not in file.tensors:
+        kinds = {**kinds, "token_embd": kinds["output"]}
+    return {ladder.group: kinds[ladder.group.split()[0]] for ladder in ladders}
 
 
 @dataclass(frozen=True)
