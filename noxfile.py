@@ -95,6 +95,7 @@ def emulated(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", "-m", "not slow",
         "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py", "tests/test_numerics.py",
+        "tests/test_quantize_search.py",
     )  # fmt: skip
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
@@ -146,7 +147,7 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     }
     # Of the longest test, which is about bits and not about memory, one case.
     chosen = ["-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
-    chosen += ["tests/test_engine.py"]
+    chosen += ["tests/test_engine.py", "tests/test_quantize_search.py"]
     if sanitizer != "thread":
         chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
     session.run("python", "-m", "pytest", *chosen, env=env)
