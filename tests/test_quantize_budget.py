@@ -16,6 +16,7 @@ from command import Command
 from llamaq.errors import QuantizationError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorInfo
+from llamaq.gguf.split import split_gguf
 from llamaq.measure import compare, weight_errors
 from llamaq.quantization import Budget, Options, fit, make_plan
 from llamaq.quantization import ladder as ladders_of
@@ -134,21 +135,21 @@ def test_the_text_tells_what_counts(model: Path, text: str, tmp_path: Path) -> N
     mixture = llamaq.quantize(model, tmp_path / "mixture.gguf", "Q4_K_M")
     size = mixture.stat().st_size
     with GGUFFile.open(model) as file:
-        found = fit(file, Budget(nbytes=size, text=text))
+        found = fit(file, Budget(nbytes=size, text=text), threads=1)
     assert found.measured is not None
-    chosen = llamaq.quantize(model, tmp_path / "chosen.gguf", target_size=size, text=text)
+    chosen = llamaq.quantize(model, tmp_path / "chosen.gguf", target_size=size, text=text, threads=1)
     assert chosen.stat().st_size <= size
-    divergence = [compare(model, path, text).summary()["kl_mean"] for path in (chosen, mixture)]
+    divergence = [compare(model, path, text, threads=1).summary()["kl_mean"] for path in (chosen, mixture)]
     assert divergence[0] < divergence[1]
 
 
 @pytest.mark.parametrize("bound", [0.05, 0.004])
 def test_a_divergence_is_kept(model: Path, text: str, tmp_path: Path, bound: float) -> None:
     with GGUFFile.open(model) as file:
-        found = fit(file, Budget(max_kl=bound, text=text))
-    path = llamaq.quantize(model, tmp_path / "out.gguf", max_kl=bound, text=text)
+        found = fit(file, Budget(max_kl=bound, text=text), threads=1)
+    path = llamaq.quantize(model, tmp_path / "out.gguf", max_kl=bound, text=text, threads=1)
     assert path.stat().st_size == found.plan.file_nbytes()
-    assert found.measured == pytest.approx(compare(model, path, text).summary()["kl_mean"], rel=1e-6)
+    assert found.measured == pytest.approx(compare(model, path, text, threads=1).summary()["kl_mean"], rel=1e-6)
     assert 0.7 * bound < found.measured <= bound
 
 
@@ -198,7 +199,7 @@ def test_a_divergence_that_cannot_be_kept(model: Path, text: str) -> None:
         GGUFFile.open(model) as file,
         pytest.raises(QuantizationError, match=r"no choice has a mean divergence of at most 0\.001; the best of \d"),
     ):
-        fit(file, Budget(max_kl=0.001, text=text), Options(tensor_types=[("ffn", "Q2_K")]))
+        fit(file, Budget(max_kl=0.001, text=text), Options(tensor_types=[("ffn", "Q2_K")]), threads=1)
 
 
 def test_the_command_prints_the_choice(command: Command, model: Path, tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_the_command_names_a_file_by_its_bits(
     source = tmp_path / "in.gguf"
     source.write_bytes(model.read_bytes())
     story = shared("text/tinystories-valid-excerpt.txt")
-    done = command("quantize", "--max-kl", "0.05", "--text", story, source)
+    done = command("quantize", "--max-kl", "0.05", "--text", story, source, 1)
     assert (done.code, done.err) == (0, "")
     assert "mean KLD predicted 0.0" in done.out.decode()
     (path,) = tmp_path.glob("ggml-model-*bpw.gguf")
@@ -231,3 +232,19 @@ def test_the_command_takes_no_type_with_a_budget(command: Command, model: Path, 
     done = command("quantize", "--target-bpw", 4, *(model if word == "MODEL" else word for word in words))
     assert done.code == 2
     assert "expected IN.gguf [OUT.gguf] [NTHREADS] with a budget" in done.err
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_the_size_is_that_of_all_parts(model: Path, tmp_path: Path, keep: bool) -> None:
+    first = split_gguf(model, tmp_path / "in", max_tensors=20)[0]
+    (tmp_path / "out").mkdir()
+    llamaq.quantize(first, tmp_path / "out" / "q.gguf", target_size=2_000_000, keep_split=keep)
+    sizes = [path.stat().st_size for path in (tmp_path / "out").iterdir()]
+    assert len(sizes) == (3 if keep else 1)
+    assert 1_980_000 < sum(sizes) <= 2_000_000
+
+
+def test_threads_do_not_change_the_choice(model: Path, text: str) -> None:
+    with GGUFFile.open(model) as file:
+        one, two = (fit(file, Budget(bits_per_weight=4.6, text=text), threads=threads) for threads in (1, 2))
+    assert (one.chosen, one.sensitivity, one.measured) == (two.chosen, two.sensitivity, two.measured)
