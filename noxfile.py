@@ -20,6 +20,8 @@ LEVELS = ["scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_dotprod", 
 """Every SIMD level that llamaq has anywhere."""
 EMULATED = ["avxvnni", "amx"]
 """Those that a build with LLAMAQ_EMULATE runs on any CPU with AVX-512 VNNI."""
+ALL_CORES = ["-n", "auto"]
+"""Options of pytest-xdist, for the long sessions."""
 
 
 @nox.session
@@ -64,7 +66,7 @@ def install(session: nox.Session) -> None:
 @nox.session(requires=["install"], venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite; arguments after ``--`` go to pytest."""
-    session.run(installed(session, "pytest"), *session.posargs, external=True)
+    session.run(installed(session, "pytest"), *ALL_CORES, *session.posargs, external=True)
 
 
 @nox.session(default=False)
@@ -82,7 +84,7 @@ def levels(session: nox.Session) -> None:
     for level in here:
         session.log(f"LLAMAQ_ISA={level}")
         env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
-        session.run(python, "-m", "pytest", "-m", "not slow", *extension_tests(), env=env, external=True)
+        session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *extension_tests(), env=env, external=True)
     session.log(f"levels tested: {', '.join(here)}")
     session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
 
@@ -93,7 +95,7 @@ def emulated(session: nox.Session) -> None:
     session.install(".[test]", "--config-settings=cmake.define.LLAMAQ_EMULATE=ON")
     here = isas(f"{session.bin}/python")
     session.run(
-        "python", "-m", "pytest", "-m", "not slow",
+        "python", "-m", "pytest", *ALL_CORES, "-m", "not slow",
         "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py", "tests/test_numerics.py",
         "tests/test_quantize_search.py",
     )  # fmt: skip
@@ -150,7 +152,7 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     chosen += ["tests/test_engine.py", "tests/test_quantize_search.py"]
     if sanitizer != "thread":
         chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
-    session.run("python", "-m", "pytest", *chosen, env=env)
+    session.run("python", "-m", "pytest", *ALL_CORES, *chosen, env=env)
 
 
 def isas(python: str) -> list[str]:
