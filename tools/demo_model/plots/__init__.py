@@ -1,0 +1,13 @@
+"""Plots of stories: a wish or a mishap, what is tried, how it ends."""
+
+from __future__ import annotations
+
+from .courage import COURAGE
+from .finding import FINDING
+from .learning import LEARNING
+from .plot import Plot
+from .together import TOGETHER
+
+PLOTS: tuple[Plot, ...] = (*FINDING, *LEARNING, *COURAGE, *TOGETHER)
+
+__all__ = ["PLOTS", "Plot"]
