@@ -76,6 +76,13 @@ def transformers(session: nox.Session) -> None:
     session.run("pytest", "tests/test_convert_transformers.py", *session.posargs)
 
 
+@nox.session(name="demo-model", default=False)
+def demo_model(session: nox.Session) -> None:
+    """The corpus and the training of the demo model at a tiny setting. Not for CI, for torch's sake."""
+    session.install(".[test]", *GROUPS["demo-model"])
+    session.run("pytest", "tests/test_demo_model.py", "tests/test_demo_model_training.py", *session.posargs)
+
+
 @nox.session(requires=["install"], venv_backend="none")
 def levels(session: nox.Session) -> None:
     """The tests of the extension, with each SIMD level of this machine forced in turn."""
