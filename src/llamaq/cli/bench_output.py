@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import statistics
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,7 +133,7 @@ def make_record(
     }
 
 
-class Output:
+class Output(ABC):
     """Writes records as they come; a context manager, whose end is written whatever happens."""
 
     def __init__(self, models: Sequence[Model], settings: Sequence[Settings]) -> None:
@@ -153,9 +154,9 @@ class Output:
         write(self.text(record, first=self._count == 0))
         self._count += 1
 
+    @abstractmethod
     def text(self, record: Record, *, first: bool) -> str:
         """The record as text."""
-        raise NotImplementedError
 
     def end(self) -> str:
         """What follows the last record."""
