@@ -2,8 +2,8 @@
 
 #include "kernels/generic/iq_grids.h"
 
-// kFirst, kStep, kTries: the places among the levels where the greatest element is put; nearest: the nearest
-// level; kUnit: d in units of the scale of the grid's numbers.
+// A codebook: its points and levels; kFirst, kStep, kTries: the places among the levels where the greatest element is
+// put; nearest: the nearest level; kUnit: d in units of the scale of the grid's numbers.
 struct Odd16 {  // 2 s + 1 with s of four bits, levels that signs are applied to
   static constexpr int kTopScale = 15, kTurns = 2;
   static constexpr bool kShifted = false, kFreeShift = false;
@@ -89,15 +89,21 @@ inline I32 scale_pair(const GridSearch<G>& g, int i) {
 
 inline I32 low_byte(I32 a) { return a & splat_i32(255); }
 
+// Takes the signs off, finds the points that are nearest to the magnitudes, and puts d in front.
+template <bool kEven, class Search>
+inline void search_magnitudes(Batch& b, Signs& signs, Search& g, const Blocks& out) {
+  take_signs<kEven>(b, signs);
+  g.search(b);
+  out.half(0, g.d());
+}
+
 struct Encode_IQ2_XXS {
   using Grid = Grid_IQ2_XXS;
   static constexpr int kElements = kBlock_IQ2_XXS, kBytes = kBytes_IQ2_XXS;
   static void encode(Batch& b, const Runs<Grid>& runs, const Blocks& out) {
     Signs signs;
-    take_signs<true>(b, signs);
     GridSearch<Grid> g(runs);
-    g.search(b);
-    out.half(0, g.d());
+    search_magnitudes<true>(b, signs, g, out);
     for (int j = 0; j < 8; ++j) {
       out.bytes_of(2 + 8 * j, 4, [&](int i) { return g.code(4 * j + i); });
       const I32 word = signs_and_scale(signs, g, j);
@@ -111,10 +117,8 @@ struct Encode_IQ2_XS {
   static constexpr int kElements = kBlock_IQ2_XS, kBytes = kBytes_IQ2_XS;
   static void encode(Batch& b, const Runs<Grid>& runs, const Blocks& out) {
     Signs signs;
-    take_signs<true>(b, signs);
     GridSearch<Grid> g(runs);
-    g.search(b);
-    out.half(0, g.d());
+    search_magnitudes<true>(b, signs, g, out);
     for (int v = 0; v < 32; v += 2) {
       const auto packed = [&](int i) { return g.code(i) | shift_left(signs.bits[i] & splat_i32(127), 9); };
       const I32 word = packed(v) | shift_left(packed(v + 1), 16);
@@ -129,10 +133,8 @@ struct Encode_IQ2_S {
   static constexpr int kElements = kBlock_IQ2_S, kBytes = kBytes_IQ2_S;
   static void encode(Batch& b, const Runs<Grid>& runs, const Blocks& out) {
     Signs signs;
-    take_signs<false>(b, signs);
     GridSearch<Grid> g(runs);
-    g.search(b);
-    out.half(0, g.d());
+    search_magnitudes<false>(b, signs, g, out);
     out.bytes_of(2, 32, [&](int i) { return low_byte(g.code(i)); });
     out.bytes_of(34, 32, [&](int i) { return signs.bits[i]; });
     out.bytes_of(66, 8, [&](int i) {
@@ -148,10 +150,8 @@ struct Encode_IQ3_XXS {
   static constexpr int kElements = kBlock_IQ3_XXS, kBytes = kBytes_IQ3_XXS;
   static void encode(Batch& b, const Runs<Grid>& runs, const Blocks& out) {
     Signs signs;
-    take_signs<true>(b, signs);
     GridSearch<Grid> g(runs);
-    g.search(b);
-    out.half(0, g.d());
+    search_magnitudes<true>(b, signs, g, out);
     out.bytes_of(2, 64, [&](int i) { return g.code(i); });
     for (int j = 0; j < 8; ++j) {
       const I32 word = signs_and_scale(signs, g, j);
@@ -165,10 +165,8 @@ struct Encode_IQ3_S {
   static constexpr int kElements = kBlock_IQ3_S, kBytes = kBytes_IQ3_S;
   static void encode(Batch& b, const Runs<Grid>& runs, const Blocks& out) {
     Signs signs;
-    take_signs<false>(b, signs);
     GridSearch<Grid> g(runs);
-    g.search(b);
-    out.half(0, g.d());
+    search_magnitudes<false>(b, signs, g, out);
     out.bytes_of(2, 64, [&](int i) { return low_byte(g.code(i)); });
     out.bytes_of(66, 8, [&](int i) {
       I32 byte = splat_i32(0);
