@@ -121,7 +121,7 @@ def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
 
     if rng.random() < 0.15:
         say(*rng.choice(GREETINGS))
-    for _ in range(rng.choice([1, 1, 1, 2, 2, 3])):
+    for _ in range(rng.choice([1, 1, 1, 1, 1, 2])):
         draw = rng.random()
         if draw < 0.55:
             question, made = story_request(rng)

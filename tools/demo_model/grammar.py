@@ -1,7 +1,8 @@
 """Text from templates.
 
 ``[one|two|]`` is a choice (nested at will, and it may be empty), ``{x}`` a value, ``{x.they}`` a form of a value, and
-``a_`` before a word is "a" or "an". ``{X}`` and ``{x.They}`` begin with a capital letter, as sentences do anyway.
+``a_`` before a word, and ``a`` before a value, is "a" or "an". ``{X}`` and ``{x.They}`` begin with a capital letter,
+as sentences do anyway.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 ARTICLE = re.compile(r"\b([Aa])_ (\w+)")
 START = re.compile(r'(^|[.!?] |\n)("?)(?!llamaq)([a-z])')  # a command stays as it is typed
 SAID = re.compile(r'(" said \{[hf]\})\.')
+BEFORE_SLOT = re.compile(r"\b([Aa]) (?=\{)")
 VOWEL_SOUND = re.compile(r"(?!uni|use|usu|one|eu)[aeiou]|hour|honest", re.IGNORECASE)
 
 
@@ -50,7 +52,8 @@ class Character:
         return forms[which]
 
 
-Values = Mapping[str, "str | Character"]
+Values = Mapping[str, "str | tuple[str, ...] | Character"]
+"""A tuple is a pool: one of it is drawn afresh at each use."""
 
 
 def expand(template: str, rng: random.Random) -> str:
@@ -70,18 +73,19 @@ def fill(template: str, values: Values, rng: random.Random) -> str:
     def value(found: re.Match[str]) -> str:
         name, form = found.groups()
         known = values[name.lower()]
+        known = rng.choice(known) if isinstance(known, tuple) else known
         text = known if isinstance(known, str) else known.form((form or "name").lower(), rng)
         return text[0].upper() + text[1:] if (form or name)[0].isupper() else text
 
-    template = expand(SAID.sub(r"\1[||||| quietly| softly| after a moment| in a low voice].", template), rng)
+    template = expand(SAID.sub(r"\1[||||||||||| quietly| softly| after a moment| in a low voice].", template), rng)
     while SLOT.search(template):
-        template = expand(SLOT.sub(value, template), rng)
+        template = expand(SLOT.sub(value, BEFORE_SLOT.sub(r"\1_ ", template)), rng)
     return template
 
 
 def polish(text: str) -> str:
     """Articles, capital letters at the beginnings of sentences, single spaces."""
-    text = re.sub(r" +", " ", text).strip()
+    text = re.sub(r" +([.,!?:])", r"\1", re.sub(r" +", " ", text)).strip()
     text = re.sub(r'([?!.]),"', r'\1"', text)  # a question or a call needs no comma at the end of speech
     text = ARTICLE.sub(lambda m: f"{m[1]}{'n' if VOWEL_SOUND.match(m[2]) else ''} {m[2]}", text)
     text = re.sub(r'\."(?= (said|asked)\b)', ',"', text)

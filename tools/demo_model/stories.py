@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from . import words
 from .grammar import Character, expand, fill, paragraphs, polish, render
 from .plots import PLOTS, Plot
+from .scenes import AMBIENT, EVENINGS, HABITS, MEANWHILE, POOLS, SCENES, WHENS
 
 OPENINGS = paragraphs("""
     [Once upon a time|Long ago|Once|Once upon a time], there was a_ {h.trait} {h.kind} named {h}. {h.They} lived
@@ -16,54 +17,18 @@ OPENINGS = paragraphs("""
     [Once upon a time|Long ago|Many years ago], a_ {h.kind} named {h} lived {h.home}. {h.They} was
     [rather|very|quite] {h.trait}[|, and everybody knew it].
 
-    {h} was a_ {h.trait} [|little |]{h.kind} who lived {h.home}. [{habit}|]
+    {h} was a_ {h.trait} [|little |]{h.kind} who lived {h.home}. [{habit}||]
 
     {H.Home} lived a_ {h.kind} [named|called] {h}. [{h.They} was a_ {h.trait} {h.kind}.|{habit}|Everybody called
     {h.them} {h.Trait} {h}.]
 
-    This is the story of {h}, a_ {h.trait} {h.kind} who lived {h.home}. [{habit}|]
+    This is the story of {h}, a_ {h.trait} {h.kind} who lived {h.home}. [{habit}||]
 
-    [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}|]
+    [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}||]
 """)
-HABITS = paragraphs("""
-    From {h.their} window {h.they} could see {sight} and {sight2}.
-
-    From {h.their} door {h.they} could see {sight}, and when the air was clear, {sight2}.
-
-    On the wall hung a picture of {sight}.
-
-    {h.Their} favourite colour was {colour}, and {h.their} favourite food was {food}.
-
-    The neighbours were a_ {kind} and a_ {trait} {kind2}.
-
-    [On Sundays|In the evenings|On rainy days], {h.they} [played cards|drank tea|sang songs] with a_ {trait} {kind}.
-
-    {h.They} was [good at {art}|famous for {art}|proud of {art}], but [bad at|hopeless at|no good at] {art2}.
-
-    [Every morning|Each day], {h.they} [drank a cup of tea|sang a song|swept the floor|looked at the clouds|counted
-    the birds] [before breakfast|and then went for a walk|before doing anything else].
-
-    {h.They} liked nothing better than {food} [and long walks|and good stories|and rainy days|and starry nights].
-
-    {h.They} knew every [stone|tree|path] for miles around.
-
-    {h.They} collected [feathers|stones|bottle caps|old spoons|leaves|jokes] and had a name for every one of them.
-
-    {h.They} could [sleep until noon|laugh very loudly|sing quite well|stand on {h.their} head], but {h.they} could
-    not [cook|whistle|keep a secret].
-""")
-CLOSINGS = (
-    "",
-    "",
-    "",
-    "",
-    "That night {h.they} dreamed of {sight} and {sight2}.",
-    "That night {h.they} dreamed of {sight} and {sight2}.",
-    "The end.",
-    "And that is the end of the story.",
-    "And that is how it was.",
-)
-ALL_KINDS = [kind for kinds in words.KINDS.values() for kind in kinds]
+CLOSINGS = (*[""] * 16, *EVENINGS, "The end.", "And that is the end of the story.", "And that is how it was.")
+AMBIENCE = 0.4
+"""Share of the middle paragraphs (but those that end with speech) to which a sentence about the background is added."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +90,12 @@ def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
     place = wanted.place or rng.choice(list(words.PLACES))
     noun = wanted.noun or rng.choice(words.THINGS)
     thing = f"{rng.choice(rng.choice([words.COLOURS, words.LOOKS]))} {noun}"
-    values: dict[str, str | Character] = {
+    values: dict[str, str | tuple[str, ...] | Character] = POOLS | {
         "h": hero, "f": friend, "noun": noun, "thing": thing, "place": place, "at": words.PLACES[place],
         "food": rng.choice(words.FOODS), "habit": rng.choice(HABITS), "colour": rng.choice(words.COLOURS[:12]),
-        "trait": rng.choice(words.TRAITS),
     }  # fmt: skip
-    for name, known in (("sight", words.SIGHTS), ("kind", ALL_KINDS), ("art", words.ARTS)):
-        values[name], values[f"{name}2"] = (one.replace("_", " ") for one in rng.sample(known, 2))
+    values["art"], values["art2"] = rng.sample(words.ARTS, 2)
+    values |= drawn(plot, {hero.kind, friend.kind, noun}, rng)
     values |= {name: text if name == "when" else expand(text, rng) for name, text in rng.choice(plot.cases).items()}
     text = ""
     while not all(word in text for word in (wanted.noun, wanted.place, hero.kind, friend.kind) if word):
@@ -139,10 +103,26 @@ def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
     return Story(text, hero, friend, noun, thing, place, plot, polish(f"About {fill(plot.about, values, rng)}")[6:])
 
 
-def told(plot: Plot, values: dict[str, str | Character], rng: random.Random) -> str:
-    """The paragraphs of a story, no two of which name the same time."""
-    parts = [rng.choice(OPENINGS), *paragraphs(plot.text), rng.choice(CLOSINGS)]
-    times = rng.sample(words.TIMES, len(parts))
-    return "\n\n".join(
-        render(part, {"when": when} | values, rng) for part, when in zip(parts, times, strict=True) if part
-    )
+def drawn(plot: Plot, taken: set[str], rng: random.Random) -> dict[str, str]:
+    """What is drawn once for a story; of dicts none whose ``kind`` or ``noun`` is in the story already."""
+    values = {name: expand(rng.choice(pool), rng) for name, pool in plot.fixed.items()}
+    values["music1"] = rng.choice(POOLS["music"])
+    for name, pool, count in (*plot.picks, ("scene", SCENES, 3), ("ambient", AMBIENT, 3)):
+        free = [one for one in pool if isinstance(one, str) or not taken.intersection(one.values())]
+        for number, one in enumerate(rng.sample(free, count), 1):
+            parts = {name: one} if isinstance(one, str) else one
+            values |= {f"{key}{number}": expand(text, rng) for key, text in parts.items()}
+    return values
+
+
+def told(plot: Plot, values: dict[str, str | tuple[str, ...] | Character], rng: random.Random) -> str:
+    """The paragraphs of a story."""
+    middle = paragraphs(plot.text)
+    parts = []
+    for part in (rng.choice(OPENINGS), *middle, rng.choice(CLOSINGS)):
+        when = rng.choice(WHENS) + rng.choice(["", "", ", " + rng.choice(MEANWHILE)])
+        text = render(part, {"when": when} | values, rng)
+        if part in middle[:-1] and text.endswith(".") and not plot.picks and rng.random() < AMBIENCE:
+            text += " " + render(rng.choice(AMBIENT), values, rng)
+        parts.append(text)
+    return "\n\n".join(part for part in parts if part)

@@ -6,8 +6,9 @@ from .courage import COURAGE
 from .finding import FINDING
 from .learning import LEARNING
 from .plot import Plot
+from .quests import QUESTS
 from .together import TOGETHER
 
-PLOTS: tuple[Plot, ...] = (*FINDING, *LEARNING, *COURAGE, *TOGETHER)
+PLOTS: tuple[Plot, ...] = (*FINDING, *LEARNING, *COURAGE, *TOGETHER, *QUESTS)
 
 __all__ = ["PLOTS", "Plot"]

@@ -76,23 +76,23 @@ SLIP = Plot(
     "slip",
     "telling the truth",
     """
-    {When}, {h} was playing with a ball in the [house|kitchen|room] of {f.intro}, although {f} had said, "[Please do not
-    play in here|Better play outside]." There was a crash, and {broken}. {h.Ref} [stood quite still|held {h.their}
+    {When}, {h} was playing with a ball in the [house|kitchen|room] of {f.intro}, although {f} had said, "[Please do
+    not play in here|Better play outside]." There was a crash, and {broken}. {h.Ref} [stood quite still|held {h.their}
     breath|looked around]. Nobody had seen it.
 
-    {h.They} [hid the pieces behind a curtain|pushed the pieces under a chair|put the ball away] and ran home. When {f}
-    came by, {f.they} asked, "[Do you know what happened?|Did you see who did it?]" "[It was the wind|Maybe it was the
-    cat|I know nothing about it]," said {h}. {f.Ref} [nodded|said nothing more], but [{h.ref} felt a stone in {h.their}
-    stomach|suddenly even the {food} did not taste good|{h.they} could not look at {f}].
+    {h.They} [hid the pieces behind a curtain|pushed the pieces under a chair|put the ball away] and ran home. When
+    {f} came by, {f.they} asked, "[Do you know what happened?|Did you see who did it?]" "[It was the wind|Maybe it was
+    the cat|I know nothing about it]," said {h}. {f.Ref} [nodded|said nothing more], but [{h.ref} felt a stone in
+    {h.their} stomach|suddenly even the {food} did not taste good|{h.they} could not look at {f}].
 
-    [That night {h.they} could not sleep.|All night long {h.ref} turned from one side to the other.] [The lie seemed to
-    grow bigger and bigger.|{h.They} kept thinking of the pieces.] In the morning {h.they} [went to|knocked at the door
-    of] {f}. "[I have to tell you something|I did not tell you the truth]," said {h} in a small voice. "It was me. [I am
-    so sorry.|I was ashamed. I am sorry.]"
+    [That night {h.they} could not sleep.|All night long {h.ref} turned from one side to the other.] [The lie seemed
+    to grow bigger and bigger.|{h.They} kept thinking of the pieces.||] In the morning {h.they} [went to|knocked at
+    the door of] {f}. "[I have to tell you something|I did not tell you the truth]," said {h} in a small voice. "It
+    was me. [I am so sorry.|I was ashamed. I am sorry.]"
 
-    {f.Ref} [looked at {h.them} for a long time|was silent for a moment|took a deep breath]. "[I am sad about it|It was
-    very dear to me]," {f.they} said, "but [I am glad that you told me|it was brave to tell me|a friend who tells the
-    truth is worth more]." {mend} And [the stone in {h.their} stomach was gone|{h.ref} felt as light as a
+    {f.Ref} [looked at {h.them} for a long time|was silent for a moment|took a deep breath]. "[I am sad about it|It
+    was very dear to me]," {f.they} said, "but [I am glad that you told me|it was brave to tell me|a friend who tells
+    the truth is worth more]." {mend} And [the stone in {h.their} stomach was gone|{h.ref} felt as light as a
     feather|{h.they} slept like a log that night].
     """,
     (
@@ -121,13 +121,13 @@ STUCK = Plot(
     "a {f.kind} who needs help",
     """
     {When}, {h} was on the way home with a_ {thing} when {h.they} heard somebody shout. "[Help! Help!|Is anybody
-    there?|Please, help me!]" It was {f.intro}, who {trap}. [{h.Ref} ran to {f.them} at once.|{h} dropped everything and
-    came running.]
+    there?|Please, help me!]" It was {f.intro}, who {trap}. [{h.Ref} ran to {f.them} at once.|{h} dropped everything
+    and came running.||]
 
     "[Do not move|Keep calm|Hold on], I will get you out," said {h}. First {h.they} {try}, but [that was no use|it did
     not work|that only made it worse]. [{f} began to cry.|"I shall be stuck here for ever," said {f}.|It was getting
-    dark.] "[Let me think|There must be a way]," said {h}. {h.Ref} looked around, and then at the {thing} in the grass.
-    "[I have it!|I know what to do!]"
+    dark.|||] "[Let me think|There must be a way]," said {h}. {h.Ref} looked around, and then at the {thing} in the
+    grass. "[I have it!|I know what to do!]"
 
     {rescue} [It took a long time, but|Slowly, very slowly,|With one last pull] {f} was free! {f.They} [stretched
     {f.their} legs|fell into {h.their} arms|did not know what to say]. "[You saved me|I will never forget this]," said

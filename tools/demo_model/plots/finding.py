@@ -8,23 +8,23 @@ LOST = Plot(
     "lost",
     "a lost {noun}",
     """
-    {h.They} had a_ {thing} [that {h.they} loved more than anything|and took it everywhere|that had once belonged to
+    {h} had a_ {thing} [that {h.they} loved more than anything|and took it everywhere|that had once belonged to
     {h.their} grandmother]. {When}, {h.ref} [looked for|reached for|wanted to play with] the {noun}, but it was gone.
     ["Oh no!" cried {h}. "Where is my {noun}?"|{h.They} looked under the bed and behind the door, but there was no
     {noun}.|{h.They} felt tears in {h.their} eyes.]
 
     {h.Ref} went to see {h.their} friend {f} the {f.kind}. ["Have you seen my {noun}?" asked {h}.|"I have lost my
-    {noun}," said {h}.|"Please help me find my {noun}," said {h}.] "[When did you see it last?|Where were you
+    {noun}," said {h}.|"Please help me find my {noun}," said {h}.|||] "[When did you see it last?|Where were you
     yesterday?|Let us think. Where did you have it last?]" said {f}. {h.They} thought [hard|for a while|for a long
     time]. "[I think I had it|I played with it|I remember now! I was] {at}," {h.they} said.
 
-    [So they went there together|They set off at once|So off they went, side by side]. [They searched high and low.|They
-    looked behind every stone.|{f.Ref} looked on the left and {h.ref} looked on the right.] [At last|After a while|Just
-    when they wanted to give up], {f.ref} {clue}. {There}
+    [So they went there together|They set off at once|So off they went, side by side]. [They searched high and
+    low.|They looked behind every stone.|{f.Ref} looked on the left and {h.ref} looked on the right.|||] [At
+    last|After a while|Just when they wanted to give up], {f.ref} {clue}. {There}
 
-    "[Thank you|You are the best friend in the world|I could never have found it alone]," said {h} [and hugged {f}|with
-    a big smile|happily]. [That evening|On the way home], {h.they} [let {f} have a turn with the {noun}|shared some
-    {food} with {f}|tied a ribbon to the {noun}, so that it would never be lost again].
+    "[Thank you|You are the best friend in the world|I could never have found it alone]," said {h} [and hugged
+    {f}|with a big smile|happily]. [That evening|On the way home], {h.they} [let {f} have a turn with the
+    {noun}|shared some {food} with {f}|tied a ribbon to the {noun}, so that it would never be lost again].
     """,
     (
         {
@@ -110,7 +110,7 @@ RIDDLE = Plot(
     got dark, the two of them took a lantern and [crept outside|went out on tiptoe].
 
     [There was the {noise} again!|Soon there it was again.|They did not have to wait for long.] [They held on to each
-    other.|{f.Ref} began to tremble.|{h.Ref} swallowed hard.] Step by step they went on, until they {found}.
+    other.|{f.Ref} began to tremble.|{h.Ref} swallowed hard.|||] Step by step they went on, until they {found}.
 
     [They looked at each other and began to laugh.|{h} laughed out loud.|Now they both had to laugh.] "[And I was so
     afraid|So that was our monster]!" said {f}. {after} [Then they went home and slept until noon.|After that, {h.ref}
@@ -159,19 +159,19 @@ TREASURE = Plot(
     "treasure",
     "a treasure map",
     """
-    {When}, {h} found an old piece of paper [inside a_ {thing}|in an empty bottle|between two stones]. It was a map! [A
-    red cross was drawn on it.|A dotted line led to a red cross.] "[A treasure!|Maybe there is gold!|Somebody has hidden
-    something,]" {h.they} [cried|whispered|said]. {h.They} ran to {f.intro}, and {f.they} [was just as excited|could
-    hardly believe it].
+    {When}, {h} found an old piece of paper [inside a_ {thing}|in an empty bottle|between two stones]. It was a map!
+    [A red cross was drawn on it.|A dotted line led to a red cross.||] "[A treasure!|Maybe there is gold!|Somebody has
+    hidden something,]" {h.they} [cried|whispered|said]. {h.They} ran to {f.intro}, and {f.they} [was just as
+    excited|could hardly believe it].
 
-    [They packed some {food} and a rope|With a lamp and some {food}, they set off]. [First|At first] the map led them to
-    the {place}. Then [they had to cross a stream|they had to climb over a wall|the path went through thick bushes].
-    {f.Ref} [got stuck|slipped], but {h.ref} [pulled {f.them} up|gave {f.them} a hand]. "[We are a good team|Two are
-    better than one]," said {f}.
+    [They packed some {food} and a rope|With a lamp and some {food}, they set off]. [First|At first] the map led them
+    to the {place}. Then [they had to cross a stream|they had to climb over a wall|the path went through thick
+    bushes]. {f.Ref} [got stuck|slipped], but {h.ref} [pulled {f.them} up|gave {f.them} a hand]. "[We are a good
+    team|Two are better than one]," said {f}.
 
-    [At last they stood in front of|Finally they came to] a [crooked tree|big grey stone|heap of leaves]. "[Here it must
-    be!|This is the place!]" [cried|said] {h}. They dug and dug, until [they hit something hard|there was a clonk]. It
-    was [an old chest|a rusty box|a big clay pot]. Inside there was {prize}.
+    [At last they stood in front of|Finally they came to] a [crooked tree|big grey stone|heap of leaves]. "[Here it
+    must be!|This is the place!]" [cried|said] {h}. They dug and dug, until [they hit something hard|there was a
+    clonk]. It was [an old chest|a rusty box|a big clay pot]. Inside there was {prize}.
 
     [There was a note, too. It said:|On the lid somebody had written:] "[The best treasure is a friend to share it
     with.|For whoever is brave enough to look.|Share it, and it will last longer.]" {end} [It was the best day of the

@@ -9,16 +9,17 @@ SKILL = Plot(
     "learning to {do}",
     """
     More than anything, {h} wanted to learn to {do}. [Everybody else could do it already.|{h.They} dreamed of it every
-    night.|{h.They} had wanted it for as long as {h.they} could remember.] {When}, {h.they} tried it for the first time.
-    {fail} ["I will never learn it," {h.they} sighed.|"It is too hard," said {h} sadly.|{h.They} felt very silly.]
+    night.|{h.They} had wanted it for as long as {h.they} could remember.|||] {When}, {h.they} tried it for the first
+    time. {fail} ["I will never learn it," {h.they} sighed.|"It is too hard," said {h} sadly.|{h.They} felt very
+    silly.]
 
     {f.Intro} had seen it all. "[Do not give up|Nobody can do it the first time|I needed a whole year to learn it],"
-    said {f}. "{advice}" [{h.Ref} was not so sure, but {h.they} tried again.|"Do you think so?" asked {h}. "I know it,"
-    said {f}.|So {h.ref} took a deep breath and began again.]
+    said {f}. "{advice}" [{h.Ref} was not so sure, but {h.they} tried again.|"Do you think so?" asked {h}. "I know
+    it," said {f}.|So {h.ref} took a deep breath and began again.]
 
     [Every day|Day after day|Each morning], the two of them practised {at}. [On the first day it was no better at
-    all.|Sometimes it went well, and sometimes it did not.|{h.Ref} fell, laughed, and tried again.] [But little by
-    little it got better.|But after a week, something had changed.|But {h.ref} did not give up.]
+    all.|Sometimes it went well, and sometimes it did not.|{h.Ref} fell, laughed, and tried again.|||] [But little by
+    little it got better.|But after a week, something had changed.|But {h.ref} did not give up.|||]
 
     [And then it happened!|Then, one day, it worked!|And one morning it worked!] {success} "[I can do it!|Look at
     me!|Did you see that?]" {h.they} shouted. {f.Ref} [clapped and cheered|danced with joy|was so proud]. "[I always
@@ -91,15 +92,16 @@ BUILDING = Plot(
     "building a {built}",
     """
     {When}, {h} had an idea. "I am going to build a {built}!" {h.they} [said|told everybody]. [Some laughed.|"That is
-    much too hard for you," said the neighbours.|{h.Their} head was full of plans.] {h.They} began at once, with [nails
-    and boards|a hammer, some wood and a lot of hope|whatever {h.they} could find {at}].
+    much too hard for you," said the neighbours.|{h.Their} head was full of plans.|||] {h.They} began at once, with
+    [nails and boards|a hammer, some wood and a lot of hope|whatever {h.they} could find {at}].
 
-    [After a few hours it looked quite good.|It was hard work.] But then {trouble}. ["All that work for nothing!" cried
-    {h}.|{h.Ref} sat down and [hid {h.their} face|did not know what to do].|{h.Ref} kicked a stone and was very angry.]
+    [After a few hours it looked quite good.|It was hard work.] But then {trouble}. ["All that work for nothing!"
+    cried {h}.|{h.Ref} sat down and [hid {h.their} face|did not know what to do].|{h.Ref} kicked a stone and was very
+    angry.]
 
-    Just then {f.intro} came by. "[What a pity|I see that you need help|That looks like a good plan]," said {f}. "[May I
-    help?|Shall we do it together?|I know a trick.]" [{h.Ref} had wanted to do it alone|{h.Ref} did not like to ask for
-    help], but now {h.they} [nodded|was glad]. {fix}.
+    Just then {f.intro} came by. "[What a pity|I see that you need help|That looks like a good plan]," said {f}. "[May
+    I help?|Shall we do it together?|I know a trick.]" [{h.Ref} had wanted to do it alone|{h.Ref} did not like to ask
+    for help], but now {h.they} [nodded|was glad]. {fix}.
 
     [Before the sun went down|Two days later|When the moon came up], the {built} was finished. {use} "[We did it|It is
     even better than I dreamed]!" said {h}. "[It is our {built} now|Alone I would have given up]." And [everybody who
@@ -155,7 +157,7 @@ SEED = Plot(
     later, there was still nothing to see.]
 
     [The next day|On the second day], there was nothing, and the day after that there was nothing again. {h.Ref} [sang
-    to it|read to it|shouted "Grow!" at it|told it jokes]. [It did not help.|The earth stayed bare.] "[I think it is
+    to it|read to it|shouted "Grow!" at it|told it jokes]. [It did not help.|The earth stayed bare.||] "[I think it is
     broken|Maybe it does not like me|It must be asleep]," {h.they} said to {f}. "[Seeds work in secret|It is busy where
     you cannot see it|Good things take time]," said {f}. "[Just wait|Do not dig it up]."
 

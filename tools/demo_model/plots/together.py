@@ -8,13 +8,13 @@ QUARREL = Plot(
     "quarrel",
     "two friends who quarrel about a_ {noun}",
     """
-    {h.Their} best friend was {f.intro}. [They did everything together.|They had never quarrelled before.] {When}, the
+    {h.Their} best friend was {f.intro}. [They did everything together.|They had never quarrelled before.||] {When}, the
     two of them found a_ {thing} {at}. "[It is mine!|I saw it first!]" said {h}. "[No, it is mine|No, I did]!" said {f}.
     Both of them pulled, and {broke}.
 
     "[That is your fault!|Now look what you have done!|You broke it!]" they shouted, both at the same time. {h.Ref} went
     home and slammed the door. {f.Ref} went home, too. [The next day was long and boring.|It was very quiet without a
-    friend.|Even the {food} did not taste good alone.] "[I do not even need a_ {noun},|What is a_ {noun} good for
+    friend.|Even the {food} did not taste good alone.|||] "[I do not even need a_ {noun},|What is a_ {noun} good for
     without {f}?]" thought {h}.
 
     [In the evening|After three days], {h.ref} took [a deep breath|some glue and string] and went to see {f}. Halfway,
@@ -23,7 +23,7 @@ QUARREL = Plot(
 
     {mend} "[Who shall keep it?|And whose is it now?]" asked {f}. "[It is ours|You have it today, and I have it
     tomorrow]," said {h}. [And that is how they did it from then on.|They shook on it, and they never quarrelled about
-    it again.|And the {noun} was more fun with two.]
+    it again.|And the {noun} was more fun with two.|||]
     """,
     (
         {"broke": "it broke in two", "mend": "They glued the two halves together and painted a star over the crack."},
@@ -48,7 +48,7 @@ GIFT = Plot(
 
     {try} [But it went wrong:|But oh dear:] {wrong}. {h.Ref} [looked at the mess and sighed|sat down on the floor|wanted
     to cry]. "[Now I have nothing at all,|What shall I do?|What a day!]" {h.they} said. [Tomorrow was the birthday.|It
-    was already getting dark.]
+    was already getting dark.||]
 
     {h.They} thought about {f} and all the things that they had done together. Then {h.they} had an idea. {h.They}
     [worked until midnight|lit a candle and set to work|did not sleep until it was done]. {made}
@@ -107,7 +107,7 @@ RACE = Plot(
 
     They were the very last, but [everybody clapped|the crowd cheered as loudly as it could]. {prize} "[You have won
     after all|To me you are the winner]," said {f}. [The next year they trained together.|And from that day on, they
-    were friends.|And they both ate some {food}.]
+    were friends.|And they both ate some {food}.|||]
     """,
     (
         {
@@ -130,22 +130,22 @@ WISH = Plot(
     "a wish",
     """
     {When}, {h} [helped {giver} out of a puddle|pulled a thorn from the foot of {giver}|shared some {food} with
-    {giver}]. "You have a good heart," said {who}. "[I will grant you one wish|You may wish for one thing]. Think well!"
-    {h.Ref} did not think for long. "{wish}" [{h.they} cried|said {h}]. And it came true.
+    {giver}]. "You have a good heart," said {who}. "[I will grant you one wish|You may wish for one thing]. Think
+    well!" {h.Ref} did not think for long. "{wish}" [{h.they} cried|said {h}]. And it came true.
 
     [At first it was wonderful.|What fun that was, for a day!|In the beginning {h.they} was very happy.] But {trouble}
     [Soon {h.ref} was sorry.|That was no fun any more.|"I did not think of that," said {h.ref}.] {h.They} went to
     {f.intro} and told {f.them} everything. "[Go and ask {who} to take it back|Say that you are sorry]," said {f}. "[I
     will come with you|We will go together]."
 
-    They [looked for {who} all day|searched until evening], and found {who} {at}. "[Please take it back|I want to be as
-    I was before]," said {h}. [{who} smiled.|"Most of them come back," said {who}.] "[Wishes are tricky|A wish is like a
-    seed: look well what you plant]. [And what do you want now?|Is there something else?]" "[Nothing|Only that {f} stays
-    my friend]," said {h}. "[That you have already|For that you need no magic]."
+    They [looked for {who} all day|searched until evening], and found {who} {at}. "[Please take it back|I want to be
+    as I was before]," said {h}. [{who} smiled.|"Most of them come back," said {who}.||] "[Wishes are tricky|A wish is
+    like a seed: look well what you plant]. [And what do you want now?|Is there something else?]" "[Nothing|Only that
+    {f} stays my friend]," said {h}. "[That you have already|For that you need no magic]."
 
     [So everything was as before, and it was good.|And when {h.they} woke up the next day, everything was as it had
-    been.] {h.Ref} [had some {food} with {f}|played with {f} {at}] and thought, "[I have all that I need|This is better
-    than any wish]."
+    been.] {h.Ref} [had some {food} with {f}|played with {f} {at}] and thought, "[I have all that I need|This is
+    better than any wish]."
     """,
     (
         {
