@@ -76,6 +76,20 @@ def test_a_story_is_about_what_was_wanted() -> None:
         assert made.friend.kind == "owl"
 
 
+def test_what_is_drawn_for_a_story_is_kept() -> None:
+    """The gift of the first meeting helps in the end, and nobody else is of the hero's kind."""
+    from demo_model.plots import QUESTS
+    from demo_model.stories import Wanted, story
+
+    gifts = next(plot for plot in QUESTS if plot.name == "gifts")
+    for seed in range(50):
+        made = story(random.Random(seed), Wanted("fox", plot=gifts))
+        given = re.search(r"Take this ([a-z ]+),", made.text)
+        assert given and f"remembered the {given[1]}" in made.text
+        askers = re.search(r"told \w+ about the ([a-z ]+) and the ([a-z ]+), and they", made.text)
+        assert askers and len({"fox", made.friend.kind, askers[1], askers[2]}) == 4
+
+
 def test_hero_and_friend_are_told_apart() -> None:
     from demo_model.stories import Wanted, story
 
@@ -130,7 +144,7 @@ def test_what_is_held_out_is_not_recited() -> None:
     found = statistics(2000, held_out=200)
     assert found["share new documents"] > 0.9
     assert found["share new sentences"] > 0.3
-    assert found["share new sentences, names aside"] > 0.15
+    assert found["share new sentences, names aside"] > 0.35
     assert found["distinct words"] > 3000
 
 

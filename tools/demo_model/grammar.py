@@ -21,6 +21,7 @@ INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 ARTICLE = re.compile(r"\b([Aa])_ (\w+)")
 START = re.compile(r'(^|[.!?] |\n)("?)(?!llamaq)([a-z])')  # a command stays as it is typed
+HOW = r"\1[||||||||| quietly| softly| after a moment|{gesture}|{gesture}|{gesture}|{gesture}]."
 SAID = re.compile(r'(" said \{[hf]\})\.')
 BEFORE_SLOT = re.compile(r"\b([Aa]) (?=\{)")
 VOWEL_SOUND = re.compile(r"(?!uni|use|usu|one|eu)[aeiou]|hour|honest", re.IGNORECASE)
@@ -77,7 +78,10 @@ def fill(template: str, values: Values, rng: random.Random) -> str:
         text = known if isinstance(known, str) else known.form((form or "name").lower(), rng)
         return text[0].upper() + text[1:] if (form or name)[0].isupper() else text
 
-    template = expand(SAID.sub(r"\1[||||||||||| quietly| softly| after a moment| in a low voice].", template), rng)
+    template = expand(
+        SAID.sub(HOW, template),
+        rng,
+    )
     while SLOT.search(template):
         template = expand(SLOT.sub(value, BEFORE_SLOT.sub(r"\1_ ", template)), rng)
     return template

@@ -59,6 +59,15 @@ SKETCHES = listed("""
     made of {foods}, a {animal} who could play the {music}, a {trinket} that could talk, a sky full of {pocket}, a
     giant with a {trinket}, {sights}, a {animal} on a bicycle, an island of {foods}, a {traits} {animal}
 """)
+# What somebody does who says something.
+GESTURES = (
+    " and looked at {sights}, where {somebody} was {doing}", ", while {somebody} {places} was {doing}",
+    " and pointed at {somebody} with a {trinket}", " and thought of {foods} and {dream}",
+    " and sat down beside a {looks} {trinket}", " and took some {pocket} out of a {colours} {container}",
+    " and nearly stumbled over a {looks} {trinket}", " and felt as {feeling}", ", while {sounds}",
+    " and put down a {colours} {container} full of {pocket}",
+)  # fmt: skip
+CONTAINERS = listed("bag, box, jar, basket, tin, pouch, sack, bottle, bowl")
 POOLS: dict[str, tuple[str, ...]] = {
     "weather": tuple(WEATHERS),
     "smells": tuple(SMELLS),
@@ -68,6 +77,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "pocket": tuple(POCKET),
     "feeling": tuple(FEELINGS),
     "hiding": tuple(HIDING),
+    "container": tuple(CONTAINERS),
     "dream": tuple(SKETCHES),
     "foods": tuple(words.FOODS),
     "places": tuple(words.PLACES.values()),
@@ -81,6 +91,10 @@ POOLS: dict[str, tuple[str, ...]] = {
     "somebody": ("a {animal}", "a {traits} {animal}", "an old {animal}", "a {town}", "a {traits} {town}"),
     "town": tuple(kind.replace("_", " ") for kind in words.KINDS["town"]),
     "meanwhile": tuple(MEANWHILE),
+    "gesture": tuple(GESTURES),
+    "wearing": ("", "", " in a {colours} {dress}", " in a {looks} {dress} [and|with] a {colours} {dress2}"),
+    "dress": tuple(listed("coat, shawl, apron, jacket, cloak, waistcoat, shirt, pullover")),
+    "dress2": tuple(listed("hat, cap, scarf, bow tie, belt, ribbon, button, flower, feather")),
 }
 
 # Something in the background: it fits between any two paragraphs.
@@ -99,7 +113,7 @@ AMBIENT = paragraphs("""
 
     {Somebody} walked by with a {looks} {trinket} and a bag of {pocket}.
 
-    [In the distance|Far off], there was {sights}, and {sounds}.
+    [In the distance|Far off], one could see {sights}, and {sounds}.
 
     {Somebody} went past, {doing2}.
 

@@ -7,27 +7,27 @@ from dataclasses import dataclass
 
 from . import words
 from .grammar import Character, expand, fill, paragraphs, polish, render
-from .plots import PLOTS, Plot
+from .plots import PLOTS, QUESTS, Plot
 from .scenes import AMBIENT, EVENINGS, HABITS, MEANWHILE, POOLS, SCENES, WHENS
 
 OPENINGS = paragraphs("""
-    [Once upon a time|Long ago|Once|Once upon a time], there was a_ {h.trait} {h.kind} named {h}. {h.They} lived
-    {h.home}[|, together with {h.their} [two brothers|grandmother|three sisters|parents]|, all by {h.self}].
+    [Once upon a time|Long ago|Once|Once upon a time], there was a_ {h.trait} {h.kind}{wearing} named {h}. {h.They}
+    lived {h.home}[|, together with {h.their} [two brothers|grandmother|three sisters|parents]|, all by {h.self}].
 
     [Once upon a time|Long ago|Many years ago], a_ {h.kind} named {h} lived {h.home}. {h.They} was
     [rather|very|quite] {h.trait}[|, and everybody knew it].
 
-    {h} was a_ {h.trait} [|little |]{h.kind} who lived {h.home}. [{habit}||]
+    {h} was a_ {h.trait} [|little |]{h.kind}{wearing} who lived {h.home}. [{habit}||]
 
-    {H.Home} lived a_ {h.kind} [named|called] {h}. [{h.They} was a_ {h.trait} {h.kind}.|{habit}|Everybody called
-    {h.them} {h.Trait} {h}.]
+    {H.Home} lived a_ {h.kind} [named|called] {h}. [{h.They} was a_ {h.trait} {h.kind}{wearing}.|{habit}|Everybody
+    called {h.them} {h.Trait} {h}.]
 
-    This is the story of {h}, a_ {h.trait} {h.kind} who lived {h.home}. [{habit}||]
+    This is the story of {h}, a_ {h.trait} {h.kind}{wearing} who lived {h.home}. [{habit}||]
 
     [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}||]
 """)
-CLOSINGS = (*[""] * 16, *EVENINGS, "The end.", "And that is the end of the story.", "And that is how it was.")
-AMBIENCE = 0.4
+CLOSINGS = (*[""] * 20, *EVENINGS, *EVENINGS, "The end.", "And that is how it was.")
+AMBIENCE = 0.3
 """Share of the middle paragraphs (but those that end with speech) to which a sentence about the background is added."""
 
 
@@ -80,7 +80,7 @@ def new_name(rng: random.Random, pronoun: str) -> str:
 
 def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
     """Makes one story."""
-    plot = wanted.plot or rng.choice([p for p in PLOTS if not wanted.noun or p.asks_for("thing")])
+    plot = wanted.plot or rng.choice([p for p in (*PLOTS, *QUESTS) if not wanted.noun or p.asks_for("thing")])
     hero = character(rng, wanted.kind, wanted.name)
     friend = character(rng, wanted.friend)
     tries = 0

@@ -11,4 +11,4 @@ from .together import TOGETHER
 
 PLOTS: tuple[Plot, ...] = (*FINDING, *LEARNING, *COURAGE, *TOGETHER, *QUESTS)
 
-__all__ = ["PLOTS", "Plot"]
+__all__ = ["PLOTS", "QUESTS", "Plot"]

@@ -30,10 +30,11 @@ TRADES = Plot(
     {When}, {h} took {h.their} {thing} to the market. {h.They} wanted to trade it for something better. {scene1}
 
     The first to stop was {who1}. "[What a fine {noun}|That is just the {noun} I need]! I will give you {ware1} for
-    it," said {the1}. {h.Ref} [agreed|shook hands|nodded]. [{scene2}|]
+    it," said {the1}, and {h.ref} [agreed|shook hands|nodded]. [{scene2}|]
 
     Then came {who2}. "I would give {ware2} for {wname1}," said {the2}. "[Done|All right|Here you are]!" said {h}.
-    [Before long|A bit later|At noon], {who3} wanted {wname2} and offered {ware3}. And so it went.
+    [Before long|A bit later|At noon], {who3} wanted {wname2} and offered {ware3} [and a bit of {foods}|and some
+    {pocket}|].
 
     On the way home {h.they} met {f.intro}, who looked sad. "[I need {ware3}|I have lost {ware3}|I have looked for
     {ware3} everywhere], and nobody has one," said {f}. {h} [did not think twice|laughed]. "[Take mine|You can have
@@ -50,8 +51,8 @@ SOUP = Plot(
     {When}, {h} was hungry, but in the kitchen there was nothing but {ingr1}. "[That will be a thin soup|From that
     alone one cannot make soup]," {h.they} said[ and put the pot on the fire|]. {ambient1}
 
-    Then somebody knocked. It was {f.intro}. "[What are you cooking?|What smells so good?]" {f.they} asked. "[A soup
-    of {ingr1}|Soup, but it needs something more]," said {h}. "[I have some {ingr2}|There is {ingr2} in my
+    Then {f.intro} knocked at the door[, {doing2}|]. "[What are you cooking?|What smells so good?]" {f.they} asked.
+    "[A soup of {ingr1}|Soup, but it needs something more]," said {h}. "[I have some {ingr2}|There is {ingr2} in my
     garden|Wait, I will fetch {ingr2}]!" said {f}. Soon {who1} came with {ingr3}, and {who2} brought {ingr4} [in a
     {looks} bucket|in a big bag|on a cart|].
 
@@ -151,8 +152,8 @@ MYSTERY = Plot(
     {ambient1}
 
     {h.They} asked {who1}, but {the1} had been {places} all night, {doing2}. {h.They} asked {who2}, but {the2} [only
-    laughed|knew nothing]. Then {h.they} came to {who3}. {The3} had {stain1} on one foot, and on the floor lay
-    {crumb1}.
+    laughed|knew nothing] and went on {doing}. Then {h.they} came to {who3}. {The3} had {stain1} on one foot, and on
+    the floor lay {crumb1}.
 
     "[It was you|You have the {noun}]!" said {h}. "[I only wanted to borrow it|I wanted to make a surprise of it],"
     said {the3}, "{excuse}." And there was the {noun}, [safe and sound|as good as new]. {f.Ref} [laughed|was not
@@ -174,14 +175,14 @@ CONTEST = Plot(
     {When}, a contest was held {at}: who could show the most wonderful thing? The prize was {ware1}.
     [{scene1}|{ambient1}]
 
-    First came {who1} and {show1}. Everybody {clap}. Then came {who2} and {show2}. "[Wonderful|How clever]!" cried
-    {somebody}. {F.intro} {show3}. Now it was the turn of {h}. {h.They} had [only|nothing but] a {thing}. [{h.Their}
-    knees shook.|Somebody laughed.|It became very quiet.]
+    First came {who1} and {show1}, and everybody {clap}. Then came {who2} and {show2}. "[Wonderful|How clever]!"
+    cried {somebody}. {F.intro} {show3}. Now it was the turn of {h}. {h.They} had [only|nothing but] a {thing}.
+    [{h.Their} knees shook.|Somebody laughed.|It became very quiet.]
 
     {h} held up the {noun} and {told}. [When {h.they} was done, nobody said a word.|At first nobody moved.] Then
     [everybody clapped|{f} began to clap, and then all of them]. "[The prize goes to|The winner is] {h}," said the
     judge, "because {verdict}." And what did {h} do with {wname1}? {h.They} [gave it to {f}|shared it with
-    {f}|carried it home].
+    {f}|carried it home and put {pocket} in it|put it beside a {looks} {trinket}].
     """,
     picks=(("", pools.ASKERS, 2), ("show", pools.SHOWS, 3), ("", pools.WARES, 1)),
     fixed={
@@ -201,9 +202,9 @@ MACHINE = Plot(
     {When}, {h} had an idea: "[I will build|I want to build|What I need is] {gadget1}!" {h.They} took {part1},
     {part2} and {part3} from the shed. All day long, {h.they} [hammered|sawed and glued|worked], while {sounds}.
 
-    [In the evening|At last] it was done. {h} pulled the lever. {fail} [{h.Ref} sighed.|"Oh no," said {h}.] "[What
+    [In the evening|At last], while {sounds}, {h} pulled the lever. {fail} [{h.Ref} sighed.|"Oh no," said {h}.] "[What
     is that?|What are you doing there?]" asked {f.intro}, who had come with some {food}. "{gname1}, but it does not
-    work," said {h}. [{scene1}|]
+    work," said {h}. [{ambient1}|]
 
     {f} walked around it once. "[I see it|I know it]," {f.they} said. "{Pname2} [is|sits] upside down, and there is
     something missing." {f.Ref} ran home and came back with {part4}. They turned {pname2} around and put {pname4} on
@@ -235,7 +236,7 @@ MAP = Plot(
     {doing}]. They came to {mark2} and turned. {ambient1}
 
     Beneath {mark3} they dug and dug. [{f.Ref} wanted to give up.|"Are you sure?" asked {f}.] Then there was a
-    clank: a chest! In it lay no gold, but {ware1}, {ware2} and a note: "{note}"
+    clank: a chest! In it lay {ware1} and {ware2} among {pocket}, and a note: "{note}"
 
     "[That is better than gold|What a treasure]!" said {h}. {h.They} took {wname1}, and {f} took {wname2}. [Then
     they put some {food} into the chest, for the next one to find.|Then they hid the map under the {noun} again.|]
@@ -263,7 +264,7 @@ QUESTION = Plot(
 
     [In the evening|Tired out], {h} came to {f.intro} {at}. "[{the1} says {sight1}, {the2} says {food1}, and {the3}
     says a {thing}|One says {sight1}, and one says {food1}]," said {h}. "[Who is right?|What do you say?]" {f.Ref}
-    [thought for a while|moved over]. "[Sit down|Come here] and look," said {f}. From there one could see {sights},
+    [thought for a while|moved over]. "[Sit down|Come here] and look." From there one could see {sights},
     and {sounds}.
 
     "[Beautiful|How beautiful]," said {h}. "[Yes|Just so], and do you know why?" said {f}. "[Because there are two
@@ -281,7 +282,7 @@ FRIENDLY_WALK = Plot(
     {f}. "[Gladly|With pleasure|Come along]," said {h}, "[if you carry {wname1}|and tell me a story]." So {f}
     carried {wname1}. {ambient1}
 
-    They {did1}. They {did2}. [{h} found a {looks} {trinket}, and {f} found some {pocket}.|{f} told a story about
+    They {did1}, {did2} and {did3}. [{h} found a {looks} {trinket}, and {f} found some {pocket}.|{f} told a story about
     {dream}.] When {f} grew tired, they sat down and ate {food}. "[I was going nowhere|I only wanted to walk]," said
     {h}, "and now I have a {noun}, {ware1} and a friend."
     """,
@@ -293,10 +294,9 @@ FRIENDLY_WALK = Plot(
                 "counted {pocket}",
                 "jumped over a brook", "sang a song about {dream}", "talked about {foods} and {arts}",
                 "watched {somebody} who was {doing}", "guessed what smelled of {smells}",
-                "made a boat from a {colours} leaf",
-                "listened, for {sounds}", "threw stones into the water",
+                "made a boat from a {colours} leaf", "threw stones into the water",
             ),
-            2,
+            3,
         ),
         ("", pools.WARES, 1),
     ),
