@@ -49,7 +49,12 @@ USES_CORE = {
     "kv_cache",
     "llm",
     "quantization.search",
-    "sampling",
+    "sampling.chain",
+    "sampling.dry",
+    "sampling.penalties",
+    "sampling.sampler",
+    "sampling.selectors",
+    "sampling.temperature",
     "cli.report",
 }
 
@@ -160,7 +165,7 @@ def test_kernels_know_neither_threads_nor_the_engine(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", cpp_files("core", "cpu", "engine", "quantize"), ids=lambda path: str(path.relative_to(CSRC))
+    "path", cpp_files("core", "cpu", "engine", "quantize", "sampling"), ids=lambda path: str(path.relative_to(CSRC))
 )
 def test_the_engine_knows_neither_python_nor_intrinsics(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

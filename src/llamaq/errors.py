@@ -12,6 +12,7 @@ __all__ = [
     "LlamaqError",
     "ModelError",
     "QuantizationError",
+    "SamplingError",
     "TokenizerError",
 ]
 
@@ -30,6 +31,10 @@ class ModelError(LlamaqError):
 
 class QuantizationError(LlamaqError):
     """A tensor cannot be quantized as asked: weights that are no numbers, importance that does not fit it."""
+
+
+class SamplingError(LlamaqError):
+    """No token is left to choose from: settings, logit processors or a structure forbid all of them."""
 
 
 class TokenizerError(LlamaqError):

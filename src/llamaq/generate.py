@@ -115,18 +115,18 @@ def events(
         text = stops.push(decoder.flush()) + stops.flush()
         return Event(text, token, "stop" if stops.hit else reason)
 
-    history = list(ids)
+    sampler.feed(ids)
     made = 0
     if max_tokens == 0:
         yield ending("length")
         return
     while True:
-        token = sampler.sample(logits, history)
+        token = sampler.sample(logits)
         if token in tokenizer.eog_ids:
             yield ending("stop", token)
             return
         made += 1
-        history.append(token)
+        sampler.accept(token)
         text = stops.push(decoder.push(token))
         if stops.hit:
             yield Event(text, token, "stop")

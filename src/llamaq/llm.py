@@ -219,7 +219,7 @@ class LLM:
         if max_tokens is not None and max_tokens < 0:
             raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
         ids = self.prompt_ids(prompt)
-        return self._stream(ids, max_tokens, Sampler(sampling or SamplingParams()), stop, progress)
+        return self._stream(ids, max_tokens, Sampler(sampling or SamplingParams(), self.tokenizer), stop, progress)
 
     def _stream(
         self,

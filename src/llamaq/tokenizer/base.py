@@ -89,7 +89,14 @@ class Tokenizer(ABC):
         """All tokens that end generation: of a text, of a turn, of a message."""
         return self.special.eog_ids
 
-    def encode(self, text: str | bytes, *, add_special: bool = True, parse_special: bool = False) -> list[int]:
+    def encode(
+        self,
+        text: str | bytes,
+        *,
+        add_special: bool = True,
+        parse_special: bool = False,
+        continuation: bool = False,
+    ) -> list[int]:
         """Token ids of a text.
 
         Args:
@@ -99,9 +106,10 @@ class Tokenizer(ABC):
             add_special: adds the tokens that the model expects around a text, e.g. BOS.
             parse_special: takes control tokens spelled out in the text, e.g. ``<|im_start|>``, for themselves.
                 Leave it off for text from strangers. User-defined tokens are always recognized.
+            continuation: the text goes on another, so neither BOS nor a space is put before it.
         """
-        ids = list(self._prefix) if add_special else []
-        after_special = True
+        ids = list(self._prefix) if add_special and not continuation else []
+        after_special = not continuation
         for fragment in self._added.split(self._as_text(text), parse_special):
             if isinstance(fragment, int):
                 ids.append(fragment)

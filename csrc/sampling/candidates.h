@@ -1,0 +1,58 @@
+// The tokens that may come next, in ascending order of their ids, and what samplers do with them. Sums run in an order
+// of their own, so every CPU comes to the same bits. A logit of -infinity is a token without a chance.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include <vector>
+
+namespace llamaq {
+
+class Candidates {
+ public:
+  // All tokens of a vocabulary. Returns the greatest logit, or NaN where one of them is.
+  float load(const float* logits, int64_t n);
+
+  int64_t size() const { return static_cast<int64_t>(logits_.size()); }
+  int32_t id(int64_t i) const { return all_ ? static_cast<int32_t>(i) : ids_[i]; }
+  const std::vector<float>& logits() const { return logits_; }
+  int64_t find(int32_t id) const;  // position of a token; -1: it is no candidate
+
+  void set(int64_t position, float logit);
+  void scale(double temperature);                      // divides every logit
+  void keep_bits(const uint8_t* bits, int64_t bytes);  // tokens whose bit is set, the lowest of a byte first
+
+  // Cuts: each leaves at least one token, and `least` where there are as many.
+  void top_k(int64_t k);
+  void top_p(double p, int64_t least);    // the most likely, until their share reaches p
+  void typical(double p, int64_t least);  // those of nearly average surprise, until their share exceeds p
+  void min_p(double p, int64_t least);    // those at least p times as likely as the first
+  void top_n_sigma(double n);             // those at most n standard deviations of the logits below the greatest
+  void exclude_top(double threshold, int64_t least);  // of those that reach the threshold only the least likely (XTC)
+  void surprise_up_to(double bits);                   // those of at most so many bits of surprise
+
+  float top();                                  // the greatest logit
+  double total();                               // sum of exp(logit - top)
+  const std::vector<float>& weights();          // exp(logit - top)
+  double entropy();                             // of the distribution, in nats
+  std::vector<int32_t> most_likely(int64_t k);  // positions, the most likely first
+  int64_t pick(double u);                       // position of the token at the share u, 0 <= u < 1, of the total
+
+ private:
+  template <class Keep>
+  void filter(Keep keep);
+  void keep_mass(const std::vector<float>& scores, double mass, int64_t least);
+  void changed() { known_top_ = weighed_ = false; }
+  void weigh();
+
+  bool all_ = true;  // ids are positions
+  std::vector<int32_t> ids_;
+  std::vector<float> logits_;
+  bool known_top_ = false, weighed_ = false;  // whether what follows belongs to the logits
+  float top_ = 0;
+  double total_ = 0;
+  std::vector<float> weights_;
+  std::vector<double> block_sums_;
+};
+
+}  // namespace llamaq
