@@ -85,9 +85,11 @@ def test_what_is_drawn_for_a_story_is_kept() -> None:
     for seed in range(50):
         made = story(random.Random(seed), Wanted("fox", plot=gifts))
         given = re.search(r"Take this ([a-z ]+),", made.text)
-        assert given and f"remembered the {given[1]}" in made.text
+        assert given
+        assert f"remembered the {given[1]}" in made.text
         askers = re.search(r"told \w+ about the ([a-z ]+) and the ([a-z ]+), and they", made.text)
-        assert askers and len({"fox", made.friend.kind, askers[1], askers[2]}) == 4
+        assert askers
+        assert len({"fox", made.friend.kind, askers[1], askers[2]}) == 4
 
 
 def test_hero_and_friend_are_told_apart() -> None:
