@@ -1,4 +1,6 @@
 // Thread team, weights and executor.
+#include <atomic>
+
 #include "bindings/bind.h"
 #include "engine/cache_pages.h"
 #include "engine/executor.h"
@@ -81,6 +83,11 @@ static Op op_of(const py::tuple& t) {
   throw Error("the executor has no op '" + kind + "'");
 }
 
+// Asks one forward pass to stop; set by any thread, before it begins or while it runs.
+struct StopFlag {
+  std::atomic<bool> set{false};
+};
+
 struct PyExecutor {
   py::object weights, team;  // kept alive
   Executor executor;
@@ -105,7 +112,8 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
                     const Array<int32_t>& sequences, const Array<int32_t>& pages, Array<uint8_t> cache, int type,
-                    const Array<int32_t>& selected, py::array_t<float> logits, int op_limit) {
+                    const Array<int32_t>& selected, py::array_t<float> logits, int op_limit, const StopFlag* stop,
+                    const py::list& captures) {
   const Plan& plan = self.executor.plan();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || pages.ndim() != 2)
     throw Error("tokens, positions and sequences need one length, pages two dimensions");
@@ -124,8 +132,19 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   if (!(logits.flags() & py::array::c_style) || logits.size() != vocabulary * step.n_selected)
     throw Error("logits need room for " + std::to_string(step.n_selected) + " x " + std::to_string(vocabulary));
   step.logits = logits.mutable_data();
+  for (const py::handle item : captures) {
+    const auto c = item.cast<py::tuple>();
+    auto out = c[2].cast<py::array_t<float>>();
+    if (!(out.flags() & py::array::c_style) || out.ndim() != 2 || out.shape(0) != tokens.size())
+      throw Error("a capture needs room for " + std::to_string(tokens.size()) + " rows");
+    step.captures.push_back({c[0].cast<int>(), c[1].cast<int>(), static_cast<int>(out.shape(1)), out.mutable_data()});
+  }
   py::gil_scoped_release unlocked;
-  self.executor.forward(step, signalled, op_limit);
+  // With a flag nobody asks Python for signals, which would wait for the interpreter in the middle of the pass.
+  if (stop)
+    self.executor.forward(step, [stop] { return stop->set.load(std::memory_order_relaxed); }, op_limit);
+  else
+    self.executor.forward(step, signalled, op_limit);
 }
 
 static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py::ssize_t cols) {
@@ -180,6 +199,9 @@ void bind_engine(py::module_& m) {
       .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
       .def_property_readonly("size", &ThreadTeam::size)
       .def("cancel", &ThreadTeam::cancel, "Stops the forward pass that runs, from any thread.");
+  py::class_<StopFlag>(m, "StopFlag")
+      .def(py::init<>())
+      .def("set", [](StopFlag& self, bool on) { self.set.store(on, std::memory_order_relaxed); }, arg("on") = true);
   py::class_<PyWeights>(m, "Weights")
       .def(py::init<>())
       .def("matrix", &matrix, arg("format"), arg("rows"), arg("cols"), arg("data"), arg("mapped") = false)
@@ -195,7 +217,8 @@ void bind_engine(py::module_& m) {
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("ropes"), arg("cache"), arg("weights"),
            arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("pages"), arg("cache"),
-           arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1)
+           arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1, arg("stop") = nullptr,
+           arg("captures") = py::list())
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))

@@ -22,7 +22,7 @@ static void translate(std::exception_ptr pointer) {
 
 }  // namespace llamaq
 
-PYBIND11_MODULE(_core, m) {
+PYBIND11_MODULE(_core, m, llamaq::py::mod_gil_not_used()) {
   m.doc() = "The compiled part of llamaq: kernels, thread team, executor.";
   llamaq::py::register_exception_translator(llamaq::translate);
   llamaq::bind_kernels(m);

@@ -120,6 +120,11 @@ void Executor::check(const Step& s) const {
   require(s.n_selected >= 0 && s.n_selected <= max_rows_, "more rows selected than a step holds");
   for (int i = 0; i < s.n_selected; ++i)
     require(s.selected[i] >= 0 && s.selected[i] < s.rows, "a selected row is not in the step");
+  for (const Capture& c : s.captures)
+    require(c.op >= 0 && c.op < static_cast<int>(plan_.ops.size()) && c.slot >= 0 &&
+                c.slot < static_cast<int>(plan_.slot_cols.size()) &&
+                c.cols <= plan_.slot_cols[static_cast<size_t>(c.slot)],
+            "a capture names an op or a slot that the plan does not have");
 }
 
 }  // namespace llamaq

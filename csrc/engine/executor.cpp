@@ -75,6 +75,7 @@ void Executor::allocate() {
 }
 
 void Executor::forward(const Step& step, const std::function<bool()>& interrupted, int op_limit) {
+  const std::lock_guard<std::mutex> one_at_a_time(forward_mutex_);
   check(step);
   lay_tiles(step);
   const size_t count = op_limit < 0 ? plan_.ops.size() : std::min(plan_.ops.size(), static_cast<size_t>(op_limit));
@@ -87,12 +88,23 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
           float* final = i + 1 == plan_.ops.size() ? step.logits : nullptr;
           Squares* squares = squares_.empty() ? nullptr : &squares_[i];
           if (std::holds_alternative<SelectRowsOp>(plan_.ops[i])) rows = step.n_selected;
-          std::visit([&](const auto& op) { run(op, Call{step, worker, rows, final, squares}); }, plan_.ops[i]);
+          const Call call{step, worker, rows, final, squares};
+          std::visit([&](const auto& op) { run(op, call); }, plan_.ops[i]);
           worker.sync();
+          capture(i, call);
         }
       },
       interrupted);
   if (!whole) throw Cancelled();
+}
+
+void Executor::capture(size_t op, const Call& call) {
+  for (const Capture& c : call.step.captures) {
+    if (static_cast<size_t>(c.op) != op) continue;
+    for (int row; (row = call.worker.next_chunk(call.rows)) >= 0;)
+      std::copy_n(slot_data(c.slot) + int64_t{row} * c.cols, c.cols, c.out + int64_t{row} * c.cols);
+    call.worker.sync();
+  }
 }
 
 void Executor::collect_squares(bool on) {

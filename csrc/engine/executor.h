@@ -2,6 +2,7 @@
 #pragma once
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "cpu/thread_team.h"
@@ -25,7 +26,8 @@ class Executor {
 
   // Computes step.logits and adds the step's tokens to the cache. Runs only the first `op_limit` ops where that is
   // not negative (then there are no logits). Throws Error for a step that does not fit the plan, Cancelled when
-  // `interrupted` said so or the team was cancelled; the cache of earlier tokens is untouched then.
+  // `interrupted` said so or the team was cancelled; the cache of earlier tokens is untouched then. Threads that call it
+  // together wait for each other.
   void forward(const Step& step, const std::function<bool()>& interrupted = {}, int op_limit = -1);
 
   // From now on (or no longer) every linear op adds up the squares of what it reads; sums begin at 0.
@@ -65,6 +67,7 @@ class Executor {
   void check(const Step& step) const;
   void allocate();
   void rotations(const Step& step, Worker& worker);
+  void capture(size_t op, const Call& call);
 
   int size_tiles();
   void lay_tiles(const Step& step);
@@ -92,6 +95,7 @@ class Executor {
   float* slot_data(int index) const { return slots_[static_cast<size_t>(index)]; }
   int cols(int slot) const { return plan_.slot_cols[static_cast<size_t>(slot)]; }
 
+  std::mutex forward_mutex_;
   const Plan plan_;
   const Weights& weights_;
   const KernelTable& kernels_;

@@ -66,6 +66,12 @@ struct Plan {
   int layers = 0, kv_heads = 0, head_dim = 0;  // of the cache
 };
 
+// A copy of a slot's rows as they are once that op has run: [rows of the op][cols].
+struct Capture {
+  int op, slot, cols;
+  float* out;
+};
+
 // What one forward works on. Everything belongs to the caller.
 struct Step {
   int rows = 0;
@@ -80,6 +86,7 @@ struct Step {
   int n_pages = 0;
   Format cache_type = Format::F16;
   float* logits = nullptr;  // [n_selected][vocabulary]
+  std::vector<Capture> captures;
 };
 
 }  // namespace llamaq

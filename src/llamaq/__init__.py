@@ -16,9 +16,10 @@ from llamaq.errors import LlamaqError
 if TYPE_CHECKING:
     from llamaq.generate import Event
     from llamaq.gguf import GGUFFile
-    from llamaq.llm import LLM, Completion, Usage
+    from llamaq.llm import LLM
     from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
+    from llamaq.stream import Completion, Stream, Usage
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "GGUFFile",
     "LlamaqError",
     "SamplingParams",
+    "Stream",
     "Usage",
     "__version__",
     "errors",
@@ -37,8 +39,9 @@ __all__ = [
 # Imported when they are first asked for, so that `import llamaq` costs next to nothing.
 _LAZY = {
     "LLM": "llamaq.llm",
-    "Completion": "llamaq.llm",
-    "Usage": "llamaq.llm",
+    "Completion": "llamaq.stream",
+    "Stream": "llamaq.stream",
+    "Usage": "llamaq.stream",
     "Event": "llamaq.generate",
     "GGUFFile": "llamaq.gguf",
     "SamplingParams": "llamaq.sampling",

@@ -18,7 +18,7 @@ from llamaq.models import Rope
 from llamaq.step import Step
 from llamaq.topology import default_threads
 
-__all__ = ["Engine", "Numerics", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]
+__all__ = ["Captures", "Engine", "Numerics", "StopFlag", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]
 
 logger = logging.getLogger("llamaq")
 
@@ -26,6 +26,12 @@ Numerics: TypeAlias = Literal["exact", "fast"]
 """The same bits everywhere, or bfloat16 products for prompts where the CPU has tiles for them (docs/numerics.md)."""
 
 Progress = Callable[[int, int], None]
+
+Captures = Mapping[tuple[int, int], NDArray[np.float32]]
+"""Arrays (rows, cols) that get a copy of a step's rows: by the number of an op, and the slot to look at after it."""
+
+StopFlag = _core.StopFlag
+"""``set()`` it from any thread to end one forward pass; until ``set(False)`` it ends the next ones too."""
 
 
 def numerics_here(wanted: Numerics) -> Numerics:
@@ -157,9 +163,18 @@ class Engine:
         """From another thread: the forward pass that runs ends with ``CancelledError``."""
         self._team.cancel()
 
-    def forward(self, step: Step, cache: KVCache, *, op_limit: int = -1) -> NDArray[np.float32]:
+    def forward(
+        self,
+        step: Step,
+        cache: KVCache,
+        *,
+        op_limit: int = -1,
+        stop: StopFlag | None = None,
+        captures: Captures | None = None,
+    ) -> NDArray[np.float32]:
         """Logits of the wanted rows, float32 (wanted, vocabulary); the step's tokens go to the cache.
 
+        With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does. ``captures`` are filled on the way.
         Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
         continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
         Ctrl-C, ``CancelledError`` and ``ClosedError``; the cache then holds what it held before.
@@ -184,6 +199,7 @@ class Engine:
         executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), cache.table(sequences.tolist()),
             cache.data, format_of(cache.cache_type).id, selected, logits, op_limit,
+            stop, [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
         for sequence, end in ends.items():
             cache.commit(sequence, end)

@@ -1,23 +1,21 @@
-"""The loop from a prompt to tokens and text: chunks of the prompt, then one token at a time."""
+"""From logits to the events of an answer: sampling, text, stop strings, reasons to end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine import Engine
-from llamaq.kv_cache import KVCache
+from llamaq.prefix import common_prefix
 from llamaq.sampling import Sampler
-from llamaq.step import Step
 from llamaq.tokenizer import Tokenizer
 
-__all__ = ["Event", "FinishReason", "StopStrings", "common_prefix", "events", "read_prompt"]
+__all__ = ["Answer", "Event", "FinishReason", "StopStrings", "common_prefix"]
 
-FinishReason = Literal["stop", "length", "context"]
+FinishReason = Literal["stop", "length", "context", "cancelled"]
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,16 @@ class Event:
 
     ``token`` is the token behind it (None in the last event where only held text is let go).
     ``finish_reason`` is set in the last event: "stop" (an end token or a stop string), "length" (the wanted
-    number of tokens) or "context" (no room is left).
+    number of tokens), "context" (no room is left) or "cancelled" (by ``cancel`` or a timeout).
+    Where ``SamplingParams.logprobs`` is set, ``logprob`` is the token's log-probability before any sampler, and
+    ``top_logprobs`` has the most likely tokens and theirs.
     """
 
     text: str
     token: int | None
     finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
 
 
 class StopStrings:
@@ -67,73 +69,56 @@ class StopStrings:
         return next((n for n in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:n])), 0)
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences share at their beginning."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+class Answer:
+    """What follows a prompt: ``take`` the logits after the latest token, read the new ``tokens``, and so on until an
+    event has a finish reason.
 
-
-def read_prompt(
-    engine: Engine,
-    cache: KVCache,
-    ids: Sequence[int],
-    start: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> NDArray[np.float32]:
-    """Puts ``ids[start:]`` into sequence 0 of the cache, in chunks; logits after the last, (vocabulary,).
-
-    ``progress`` is called with the tokens read so far and in total.
+    ``tokens`` are those of the answer so far, without an end token.
     """
-    logits = np.empty((0, 0), np.float32)
-    for first in range(start, len(ids), engine.max_rows):
-        chunk = ids[first : first + engine.max_rows]
-        last = first + len(chunk) == len(ids)
-        logits = engine.forward(Step.of(chunk, start=first, wanted="last" if last else "none"), cache)
-        if progress is not None:
-            progress(first + len(chunk), len(ids))
-    last_row: NDArray[np.float32] = logits[0]
-    return last_row
 
+    def __init__(
+        self, tokenizer: Tokenizer, sampler: Sampler, prompt: Sequence[int], *, max_tokens: int | None,
+        stop: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self.tokens: list[int] = []
+        self.sampler = sampler
+        self.sampler.feed(prompt)
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
+        self._decoder = tokenizer.stream(continuation=any(tokenizer.token_bytes(id) for id in prompt))
+        self._stops = StopStrings(stop)
 
-def events(
-    engine: Engine,
-    cache: KVCache,
-    tokenizer: Tokenizer,
-    ids: list[int],
-    logits: NDArray[np.float32],
-    sampler: Sampler,
-    *,
-    max_tokens: int | None,
-    stop: Sequence[str] = (),
-) -> Iterator[Event]:
-    """Samples from ``logits`` on until something ends the text. Each token that was read is appended to ``ids``,
-    which so always says what the cache holds."""
-    # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
-    decoder = tokenizer.stream(continuation=any(tokenizer.token_bytes(id) for id in ids))
-    stops = StopStrings(stop)
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end the answer and are no part of it."""
+        return self._tokenizer.eog_ids
 
-    def ending(reason: FinishReason, token: int | None = None) -> Event:
-        text = stops.push(decoder.flush()) + stops.flush()
-        return Event(text, token, "stop" if stops.hit else reason)
+    def take(self, logits: NDArray[np.float32], room: int | None = None) -> list[Event]:
+        """Samples from ``logits`` (vocabulary,). ``room`` is how many more tokens can be read (None: no matter)."""
+        if self._max_tokens == 0:
+            return [self.end("length")]
+        events: list[Event] = []
+        tokens = [self.sampler.sample(logits)]
+        for i, token in enumerate(tokens):  # which grows by those that a structure forces
+            logprob, top = self.sampler.logprob(token), tuple(self.sampler.top_logprobs())
+            if token in self.end_ids:
+                return [*events, replace(self.end("stop", token), logprob=logprob, top_logprobs=top)]
+            self.tokens.append(token)
+            self.sampler.accept(token)
+            text = self._stops.push(self._decoder.push(token))
+            if self._stops.hit:
+                return [*events, Event(text, token, "stop", logprob, top)]
+            events.append(Event(text, token, None, logprob, top))
+            if len(self.tokens) == self._max_tokens:
+                return [*events, self.end("length")]
+            if room is not None and room <= i:
+                return [*events, self.end("context")]
+            if i == 0 and self.sampler.params.logprobs is None:
+                tokens += self.sampler.forced()
+        return events
 
-    sampler.feed(ids)
-    made = 0
-    if max_tokens == 0:
-        yield ending("length")
-        return
-    while True:
-        token = sampler.sample(logits)
-        if token in tokenizer.eog_ids:
-            yield ending("stop", token)
-            return
-        made += 1
-        sampler.accept(token)
-        text = stops.push(decoder.push(token))
-        if stops.hit:
-            yield Event(text, token, "stop")
-            return
-        yield Event(text, token)
-        if made == max_tokens or len(ids) >= cache.n_ctx:
-            yield ending("length" if made == max_tokens else "context")
-            return
-        logits = engine.forward(Step.of([token], start=len(ids)), cache)[0]
-        ids.append(token)
+    def end(self, reason: FinishReason, token: int | None = None) -> Event:
+        """The last event: text that was held back, and the reason."""
+        text = self._stops.push(self._decoder.flush()) + self._stops.flush()
+        return Event(text, token, "stop" if self._stops.hit else reason)

@@ -1,11 +1,12 @@
 """The paged key-value cache: pages of a fixed number of tokens, and a table of pages for each sequence.
 
-Python owns the memory and the bookkeeping; the kernels read and write the pages that a step names.
+Pages are counted, so that sequences with the same beginning share them; the first write into a shared page goes to
+a copy. Python owns the memory and the bookkeeping; the kernels read and write the pages that a step names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,10 +17,11 @@ from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelEr
 from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
 
-__all__ = ["CACHE_TYPES", "CacheType", "KVCache", "cache_bytes"]
+__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "cache_bytes"]
 
 CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
 CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
+PAGE_TOKENS = _core.PAGE_TOKENS
 
 
 def format_of(cache_type: CacheType) -> Format:
@@ -32,7 +34,7 @@ def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
 
     Raises ``ModelError`` for a type whose blocks the model's heads do not fill.
     """
-    pages = -(-n_ctx // _core.PAGE_TOKENS)
+    pages = -(-n_ctx // PAGE_TOKENS)
     layers, kv_heads, head_dim = plan.cache_shape
     fmt = format_of(cache_type)
     if head_dim % fmt.block:
@@ -46,13 +48,15 @@ def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
 class KVCache:
     """Room for ``n_ctx`` tokens, shared by any number of sequences.
 
-    Memory is reserved at once and taken from the system as it is first written. Raises
-    ``InsufficientMemoryError`` where the system does not even grant the reservation.
+    Memory is reserved at once and taken from the system as it is first written. One thread at a time may use a cache.
+    ``evict``, where it is set, is asked for a number of pages when there are no free ones (it calls ``release``).
+    Raises ``InsufficientMemoryError`` where the system does not even grant the reservation.
     """
 
     def __init__(self, plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> None:
         self.n_ctx = n_ctx
         self.cache_type: CacheType = cache_type
+        self.evict: Callable[[int], None] = lambda pages: None
         size = cache_bytes(plan, n_ctx, cache_type)
         try:
             self.data: NDArray[np.uint8] = np.zeros(size, np.uint8)
@@ -61,7 +65,10 @@ class KVCache:
                 f"the cache of {n_ctx} tokens needs {size} bytes, which the system refuses; ask for a shorter context",
                 needed=size, available=0,
             ) from None  # fmt: skip
-        self._free = list(range(-(-n_ctx // _core.PAGE_TOKENS) - 1, -1, -1))
+        n_pages = -(-n_ctx // PAGE_TOKENS)
+        self._layers = plan.cache_shape[0]
+        self._users = [0] * n_pages  # of each page
+        self._free = list(range(n_pages - 1, -1, -1))
         self._pages: dict[int, list[int]] = {}
         self._lengths: dict[int, int] = {}
 
@@ -74,46 +81,99 @@ class KVCache:
         """Tokens of the sequence that the cache holds."""
         return self._lengths.get(sequence, 0)
 
+    def pages(self, sequence: int) -> list[int]:
+        """The sequence's pages in order."""
+        return list(self._pages.get(sequence, ()))
+
+    def users(self, page: int) -> int:
+        """How many sequences and others hold the page."""
+        return self._users[page]
+
     @property
     def free_tokens(self) -> int:
         """Tokens for which there are unused pages."""
-        return len(self._free) * _core.PAGE_TOKENS
+        return len(self._free) * PAGE_TOKENS
+
+    def by_page(self) -> NDArray[np.uint8]:
+        """The memory as (layers, pages, bytes), a view."""
+        return self.data.reshape(self._layers, len(self._users), -1)
 
     def reserve(self, sequence: int, length: int) -> None:
-        """Gives the sequence pages for ``length`` tokens; all or nothing.
+        """Gives the sequence pages for ``length`` tokens, all or nothing; what it is going to write is its own then.
 
         Raises ``ContextOverflowError`` where the cache is full.
         """
         pages = self._pages.setdefault(sequence, [])
-        wanted = -(-length // _core.PAGE_TOKENS) - len(pages)
+        start = self.length(sequence)
+        at = start // PAGE_TOKENS
+        shared = start < length and at < len(pages) and self._users[pages[at]] > 1
+        wanted = max(0, -(-length // PAGE_TOKENS) - len(pages)) + shared
         if wanted > len(self._free):
-            available = len(pages) * _core.PAGE_TOKENS + self.free_tokens
+            self.evict(wanted - len(self._free))
+        if wanted > len(self._free):
+            available = len(pages) * PAGE_TOKENS + self.free_tokens
             raise ContextOverflowError(
                 f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
                 "raise the context size (-c) or shorten the text",
                 needed=length, available=available,
             )  # fmt: skip
-        for _ in range(wanted):
-            pages.append(self._free.pop())
+        if shared:
+            own, memory = self.take(), self.by_page()
+            memory[:, own] = memory[:, pages[at]]
+            self.replace(sequence, at, own)
+            self.release(own)
+        pages.extend(self.take() for _ in range(-(-length // PAGE_TOKENS) - len(pages)))
 
     def commit(self, sequence: int, length: int) -> None:
         """Says that a forward has written the sequence up to ``length`` tokens."""
         self._lengths[sequence] = length
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Forgets the tokens from ``length`` on and frees their pages."""
+        """Forgets the tokens from ``length`` on and lets go of their pages."""
         if length >= self.length(sequence):
             return
         pages = self._pages[sequence]
-        keep = -(-length // _core.PAGE_TOKENS)
-        self._free.extend(reversed(pages[keep:]))
+        keep = -(-length // PAGE_TOKENS)
+        for page in reversed(pages[keep:]):
+            self.release(page)
         del pages[keep:]
         self._lengths[sequence] = length
 
     def drop(self, sequence: int) -> None:
         """Forgets the sequence."""
-        self._free.extend(reversed(self._pages.pop(sequence, [])))
+        for page in reversed(self._pages.pop(sequence, [])):
+            self.release(page)
         self._lengths.pop(sequence, None)
+
+    def adopt(self, sequence: int, pages: Sequence[int], length: int) -> None:
+        """Makes a new sequence of ``length`` tokens from pages that others hold; nothing is copied."""
+        self.drop(sequence)
+        for page in pages:
+            self.hold(page)
+        self._pages[sequence] = list(pages)
+        self._lengths[sequence] = length
+
+    def replace(self, sequence: int, index: int, page: int) -> None:
+        """Puts another page, with the same keys and values, in the place of one of the sequence's."""
+        self.hold(page)
+        self.release(self._pages[sequence][index])
+        self._pages[sequence][index] = page
+
+    def take(self) -> int:
+        """A free page, held once."""
+        page = self._free.pop()
+        self._users[page] = 1
+        return page
+
+    def hold(self, page: int) -> None:
+        """One more user of a page that is in use."""
+        self._users[page] += 1
+
+    def release(self, page: int) -> None:
+        """One user less; without any the page is free."""
+        self._users[page] -= 1
+        if self._users[page] == 0:
+            self._free.append(page)
 
     def table(self, sequences: Sequence[int]) -> NDArray[np.int32]:
         """Page numbers of these sequences, int32 (sequences, most pages), padded with -1."""

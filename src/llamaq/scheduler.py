@@ -1,0 +1,311 @@
+"""One loop for all that a model reads: rows of many requests in each step, single tokens first, then prompts.
+
+A thread runs the loop while there is something to run, and ends when there is not. Requests come from any thread.
+Whatever company a request has, its logits have the same bits (docs/numerics.md).
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.engine import Engine, StopFlag
+from llamaq.errors import CancelledError, ClosedError, ContextOverflowError
+from llamaq.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.prefix import Node, PrefixTree, common_prefix
+from llamaq.step import Step
+
+__all__ = ["Capture", "Request", "Scheduler"]
+
+F32: TypeAlias = NDArray[np.float32]
+Capture: TypeAlias = tuple[int, int, int]
+"""Number of an op of the plan, the slot to look at after it, and the columns of the value there."""
+
+_FEW = 16  # rows; requests that want no more than so many go first
+_PROMPT_ROWS = 128  # of prompts in a step that others wait for with their next token
+
+
+class Request(ABC):
+    """Tokens to read, and what becomes of their logits. The scheduler's lock guards everything in it.
+
+    ``ids`` may grow until ``done``; ``read`` of them are in the cache, ``cached`` were there at the beginning.
+    Logits are wanted of token number ``first_wanted`` and all after it. With ``share`` the beginning may come from the
+    cache, and stays there for others.
+    """
+
+    def __init__(self, ids: list[int], first_wanted: int, *, share: bool = True) -> None:
+        self.ids = ids
+        self.prompt_tokens = len(ids)
+        self.why = "it has not begun yet"
+        """Why so much of the prompt, and no more, came from the cache."""
+        self.expected = 0
+        """Tokens that were in the cache when their owner last looked."""
+        self.first_wanted = first_wanted
+        self.share = share
+        self.captures: tuple[Capture, ...] = ()
+        self.max_rows: int | None = None
+        """Most rows of this request in a step."""
+        self.read = 0
+        self.cached: int | None = None
+        self.done = False
+        self.sequence: int | None = None
+        self.node: Node | None = None
+        """Of the last full page that the tree of prefixes has of this request."""
+
+    @abstractmethod
+    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Gets what a step gave: ``logits`` (n, vocabulary) of the last n of the tokens ``first`` to ``read``, and
+        ``captured`` arrays (read - first, cols). May add to ``ids``, or say ``done``."""
+
+    @abstractmethod
+    def end(self, error: BaseException | None) -> None:
+        """Ends the request early, with an error or (None) because someone cancelled it."""
+
+    def shift(self) -> None:
+        """Makes ``ids`` shorter once they are more than a context; they are read anew then."""
+        raise NotImplementedError
+
+    @property
+    def paused(self) -> bool:
+        """Whether the next step should be taken without it."""
+        return False
+
+    @property
+    def pending(self) -> int:
+        return len(self.ids) - self.read
+
+
+class Scheduler:
+    """Runs requests on an engine and a cache; ``lock`` guards all state but the running step's."""
+
+    def __init__(self, engine: Engine, cache: KVCache, n_ctx: int) -> None:
+        self.n_ctx = n_ctx
+        self.closed = False
+        self.lock = threading.RLock()
+        self.prefixes = PrefixTree(cache)
+        self._engine = engine
+        self._cache = cache
+        self._stop = StopFlag()
+        self._requests: list[Request] = []
+        self._running: list[Request] = []  # those of the step that runs now
+        self._thread: threading.Thread | None = None
+        self._next_sequence = 0
+
+    def submit(self, *requests: Request) -> None:
+        """Begins requests, in their order. Raises ``ClosedError``."""
+        with self.lock:
+            if self.closed:
+                raise ClosedError("the model is closed; load it again")
+            self._requests.extend(requests)
+            self.wake()
+
+    def cancel(self, request: Request) -> None:
+        """Ends a request; a step that nobody else waits for is stopped."""
+        with self.lock:
+            if not request.done:
+                self._end(request, None)
+                if all(r.done for r in self._running):
+                    self._stop.set()
+                self.wake()
+
+    def cancel_all(self) -> None:
+        """Ends all requests."""
+        with self.lock:
+            for request in list(self._requests):
+                self.cancel(request)
+
+    def wake(self) -> None:
+        """Sees to it that the loop runs."""
+        with self.lock:
+            if self._thread is None and self._requests:
+                self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler")
+                self._thread.start()
+
+    def close(self) -> None:
+        """Ends all requests with ``ClosedError`` and waits for the loop to end."""
+        with self.lock:
+            self.closed = True
+            for request in self._requests:
+                if not request.done:
+                    self._end(request, ClosedError("the model is closed; load it again"))
+            self._stop.set()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def _end(self, request: Request, error: BaseException | None) -> None:
+        request.done = True
+        request.end(error)
+
+    def _loop(self) -> None:
+        while True:
+            with self.lock:
+                try:
+                    rows = self._choose()
+                except BaseException as error:  # nobody must wait for what never comes
+                    self._fail(self._requests, error)
+                    self._requests.clear()
+                    rows = {}
+                if not rows and any(r.done for r in self._requests):
+                    continue
+                if not rows:
+                    self._thread = None
+                    return
+                self._running = list(rows)
+                self._stop.set(False)
+            try:
+                logits, captured = self._step(rows)
+            except CancelledError:
+                continue
+            except BaseException as error:
+                self._fail(rows, error)
+                continue
+            finally:
+                self._running = []
+            with self.lock:
+                self._share_out(rows, logits, captured)
+
+    def _fail(self, requests: Mapping[Request, int] | list[Request], error: BaseException) -> None:
+        with self.lock:
+            for request in requests:
+                if not request.done:
+                    self._end(request, error)
+
+    def _choose(self) -> dict[Request, int]:
+        """How many rows of which requests come next; room in the cache is theirs already."""
+        for request in [r for r in self._requests if r.done]:
+            self._release(request, partial=True)
+            self._requests.remove(request)
+        chosen: dict[Request, int] = {}
+        rows, prompts = self._engine.max_rows, self._engine.max_rows
+        ready = [r for r in self._requests if not r.paused]
+        for request in sorted(ready, key=lambda r: r.pending > _FEW or r.sequence is None):
+            if request.sequence is None:
+                if self._is_being_read(request):
+                    continue
+                if not self._begin(request):
+                    break  # no room: those behind it wait too
+            if request.done:
+                continue
+            few = request.pending <= _FEW
+            limit = rows if few else min(rows, prompts)
+            count = min(request.pending, limit, request.max_rows or limit)
+            if count > 0 and self._has_room(request, request.read + count, chosen):
+                chosen[request] = count
+                rows -= count
+                prompts = min(prompts, _PROMPT_ROWS) if few else prompts - count
+        return chosen
+
+    def _is_being_read(self, request: Request) -> bool:
+        """Whether another request is just reading pages that this one can have from it."""
+        others = [r for r in self._requests if r.sequence is not None and r.share and r.read < r.prompt_tokens]
+        if not others or not request.share:
+            return False
+        _, known = self.prefixes.find(request.ids, touch=False)
+        return any(common_prefix(r.ids, request.ids) >= max(known + PAGE_TOKENS, r.read + 1) for r in others)
+
+    def _begin(self, request: Request) -> bool:
+        """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens."""
+        self._next_sequence += 1
+        sequence = self._next_sequence
+        pages, known = self.prefixes.find(request.ids) if request.share else ([], 0)
+        request.read = min(known, request.first_wanted)
+        self._cache.adopt(sequence, pages[: -(-request.read // PAGE_TOKENS)], request.read)
+        request.node = self.prefixes.root
+        try:
+            self._cache.reserve(sequence, len(request.ids))
+        except ContextOverflowError as error:
+            self._cache.drop(sequence)
+            if any(r.sequence is not None for r in self._requests):
+                return False
+            self._end(request, error)
+            return True
+        request.sequence = sequence
+        if request.cached is None:
+            request.cached = request.read
+            request.why = _why(request, known)
+        return True
+
+    def _has_room(self, request: Request, length: int, chosen: dict[Request, int]) -> bool:
+        """Reserves the room; where there is none, requests that came later give way and are read again later."""
+        assert request.sequence is not None
+        while True:
+            try:
+                self._cache.reserve(request.sequence, length)
+                return True
+            except ContextOverflowError as error:
+                last = next(r for r in reversed(self._requests) if r.sequence is not None)
+                if last is request and sum(r.sequence is not None for r in self._requests) == 1:
+                    self._end(request, error)
+                    return False
+                chosen.pop(last, None)
+                self._release(last)
+                if last is request:
+                    return False
+
+    def _release(self, request: Request, *, partial: bool = False) -> None:
+        """Takes a request's sequence away; the tree keeps what it has read."""
+        if request.sequence is None:
+            return
+        self._remember(request, partial=partial)
+        self._cache.drop(request.sequence)
+        request.sequence, request.node, request.read = None, None, 0
+
+    def _remember(self, request: Request, *, partial: bool = False) -> None:
+        """Lets the tree know the pages that are full, and where ``partial`` the last one too."""
+        if not request.share or request.sequence is None or request.node is None:
+            return
+        if partial or request.read // PAGE_TOKENS > request.node.depth:
+            ids = request.ids[: request.read]
+            request.node = self.prefixes.insert(request.sequence, ids, request.node, partial=partial)
+
+    def _step(self, rows: Mapping[Request, int]) -> tuple[F32, dict[Capture, F32]]:
+        parts = []
+        for request, count in rows.items():
+            assert request.sequence is not None
+            start, end = request.read, request.read + count
+            part = Step.of(request.ids[start:end], sequence=request.sequence, start=start, wanted="none")
+            part.wanted[max(0, request.first_wanted - start) :] = True
+            parts.append(part)
+        step = parts[0] if len(parts) == 1 else Step.join(parts)
+        wanted = {capture for request in rows for capture in request.captures}
+        captured = {c: np.empty((len(step), c[2]), np.float32) for c in wanted}
+        places = {(op, slot): array for (op, slot, _), array in captured.items()}
+        return self._engine.forward(step, self._cache, stop=self._stop, captures=places), captured
+
+    def _share_out(self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]) -> None:
+        row = given = 0
+        for request, count in rows.items():
+            first, request.read = request.read, request.read + count
+            n = max(0, request.read - max(first, request.first_wanted))
+            if not request.done:
+                self._remember(request, partial=first < request.prompt_tokens <= request.read)
+                own = {c: captured[c][row : row + count] for c in request.captures}
+                try:
+                    request.receive(first, logits[given : given + n], own)
+                    if not request.done and len(request.ids) > self.n_ctx:
+                        self._release(request)
+                        request.shift()
+                except BaseException as error:
+                    self._end(request, error)
+            row, given = row + count, given + n
+
+
+def _why(request: Request, known: int) -> str:
+    """The sentence behind ``Session.why``."""
+    total = request.prompt_tokens
+    if not request.share:
+        return f"none of the {total} tokens came from the cache: the request reads everything itself"
+    if known < request.expected:
+        gone = f"what was read of it before, up to token {request.expected}, had to make room for other texts"
+        return f"{request.read} of the {total} tokens were in the cache; {gone}"
+    if known == 0:
+        return f"none of the {total} tokens were in the cache: no text in it begins with the same token"
+    if request.read < known or known == total:
+        return f"{request.read} of the {total} tokens were in the cache; the others are read for their logits"
+    return f"{known} of the {total} tokens were in the cache; no text in it goes on with the same token after them"

@@ -1,0 +1,294 @@
+"""An answer as it comes: events that a thread or a coroutine waits for, and the whole of them as one result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from typing import Literal
+
+from llamaq.errors import ClosedError, ContextOverflowError
+from llamaq.generate import Answer, Event, FinishReason
+from llamaq.scheduler import F32, Capture, Request, Scheduler
+
+__all__ = ["Completion", "Generation", "Overflow", "Progress", "Stream", "Usage", "fitted"]
+
+Overflow = Literal["error", "truncate_left", "shift"]
+"""What to do with more tokens than the context has room for (docs/sessions.md)."""
+
+Progress = Callable[[int, int], None]
+
+_AHEAD = 2  # events that may wait for whoever reads them
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of tokens, and seconds since the request was made.
+
+    ``cached_tokens`` of the prompt were in the cache already; ``dropped_tokens`` were left out of the context, as
+    ``overflow`` asked for.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prompt_seconds: float
+    completion_seconds: float
+    dropped_tokens: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.prompt_seconds + self.completion_seconds
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+
+
+def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:
+    """A prompt that fits the context, and how many tokens were dropped after the first ``keep`` to make it so.
+
+    Where it must be cut, it leaves room for ``max_tokens`` of answer, though at most for half the context. Raises
+    ``ContextOverflowError`` where ``overflow`` says "error", or where ``keep`` leaves no room.
+    """
+    if overflow not in ("error", "truncate_left", "shift"):
+        raise ValueError(f"overflow must be 'error', 'truncate_left' or 'shift', got {overflow!r}")
+    if len(ids) <= n_ctx:
+        return ids, 0
+    half = n_ctx // 2
+    size = n_ctx - (half if max_tokens is None else min(max_tokens, half))
+    if overflow == "error" or keep >= size:
+        kept = f", of which {keep} are to be kept" if overflow != "error" else ""
+        raise ContextOverflowError(
+            f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise the context (-c)",
+            needed=len(ids), available=n_ctx,
+        )  # fmt: skip
+    dropped = len(ids) - size
+    return ids[:keep] + ids[keep + dropped :], dropped
+
+
+class Generation(Request):
+    """A request that goes on with what it samples. Its events lie in ``queue``, errors among them."""
+
+    def __init__(
+        self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
+        progress: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(ids, len(ids) - 1)
+        self._n_ctx = n_ctx
+        self.answer = answer
+        self.queue: SimpleQueue[Event | tuple[int, int] | BaseException] = SimpleQueue()
+        self.notify: Callable[[], None] | None = None
+        self.run_ahead = False
+        self.dropped = dropped
+        self._shift, self._keep = shift, keep
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._prompt_at = self._latest = 0.0
+
+    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        if self._progress and not self.answer.tokens:
+            self._put((self.read, len(self.ids)))
+        if not len(logits):
+            return
+        self._latest = time.perf_counter()
+        self._prompt_at = self._prompt_at or self._latest
+        made = len(self.answer.tokens)
+        events = self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
+        self._latest = time.perf_counter()
+        self.ids += self.answer.tokens[made:]
+        self.first_wanted = len(self.ids) - 1
+        self.done = events[-1].finish_reason is not None
+        for event in events:
+            self._put(event)
+
+    def end(self, error: BaseException | None) -> None:
+        self._put(self.answer.end("cancelled") if error is None else error)
+
+    def shift(self) -> None:
+        """Drops the older half of what follows the first ``keep`` tokens."""
+        count = (len(self.ids) - self._keep) // 2
+        del self.ids[self._keep : self._keep + count]
+        self.dropped += count
+        self.first_wanted = len(self.ids) - 1
+
+    @property
+    def paused(self) -> bool:
+        return not self.run_ahead and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
+
+    @property
+    def usage(self) -> Usage:
+        read = self._prompt_at or time.perf_counter()
+        return Usage(
+            self.prompt_tokens, self.cached or 0, len(self.answer.tokens), read - self._began,
+            max(0.0, self._latest - read), self.dropped,
+        )  # fmt: skip
+
+    def _put(self, item: Event | tuple[int, int] | BaseException) -> None:
+        self.queue.put(item)
+        if self.notify is not None:
+            self.notify()
+
+
+class Stream(Iterator[Event], AsyncIterator[Event]):
+    """The events of an answer, for ``for`` or ``async for``; the last one has the finish reason.
+
+    The model runs a few tokens ahead of who reads the events. ``cancel`` from any thread ends the answer with the
+    finish reason "cancelled", and so do the timeout and the end of the stream's life.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, request: Generation, *, progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        self._scheduler = scheduler
+        self._request = request
+        self._progress = progress
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._seen = 0
+        self._ended = False
+        scheduler.submit(request)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Event:
+        """Raises what went wrong with the answer; ``KeyboardInterrupt`` ends it."""
+        if self._ended:
+            raise StopIteration
+        try:
+            while True:
+                event = self._event(self._wait())
+                if event is not None:
+                    return event
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def __anext__(self) -> Event:
+        """As ``__next__``; a cancelled task ends the answer."""
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            while True:
+                event = self._event(await self._await())
+                if event is not None:
+                    return event
+        except BaseException:
+            self.cancel()
+            raise
+
+    def __del__(self) -> None:
+        if hasattr(self, "_ended"):
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Ends the answer. What was there already still comes, then the last event."""
+        if not self._request.done:
+            self._scheduler.cancel(self._request)
+
+    def result(self) -> Completion:
+        """Waits for the rest of the answer: the whole of what has not been read from the stream yet."""
+        self._request.run_ahead = True
+        return self._completion(list(self))
+
+    async def aresult(self) -> Completion:
+        """``result`` for coroutines."""
+        self._request.run_ahead = True
+        return self._completion([event async for event in self])
+
+    @property
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        return self._request.usage
+
+    @property
+    def seed(self) -> int:
+        """The seed in use."""
+        return self._request.answer.sampler.seed
+
+    @property
+    def why(self) -> str:
+        """Why so much of the prompt, and no more, came from the cache."""
+        return self._request.why
+
+    @property
+    def tokens(self) -> list[int]:
+        """Prompt and answer as far as events have been read, without what was dropped."""
+        with self._scheduler.lock:
+            unseen = len(self._request.answer.tokens) - self._seen
+            return self._request.ids[: len(self._request.ids) - unseen]
+
+    def _completion(self, events: list[Event]) -> Completion:
+        ends = self._request.answer.end_ids
+        tokens = tuple(e.token for e in events if e.token is not None and e.token not in ends)
+        reason = events[-1].finish_reason if events else None
+        if reason is None:
+            raise ValueError("the stream has been read to its end already; there is nothing to wait for")
+        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed)
+
+    def _event(self, item: Event | tuple[int, int] | BaseException) -> Event | None:
+        if isinstance(item, tuple):
+            if self._progress is not None:
+                self._progress(*item)
+            return None
+        if isinstance(item, BaseException):
+            self._ended = True
+            raise item
+        self._ended = item.finish_reason is not None
+        self._seen += item.token is not None and item.token not in self._request.answer.end_ids
+        return item
+
+    def _left(self) -> float | None:
+        """Seconds until the deadline; once it has come, the answer is cancelled."""
+        if self._scheduler.closed:
+            raise ClosedError("the model is closed; load it again")
+        if self._deadline is None or self._request.done:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self.cancel()
+        return max(left, 0.0)
+
+    def _wait(self) -> Event | tuple[int, int] | BaseException:
+        while True:
+            left = self._left()
+            with suppress(Empty):
+                return self._request.queue.get_nowait()
+            self._scheduler.wake()
+            with suppress(Empty):
+                return self._request.queue.get(timeout=left)
+
+    async def _await(self) -> Event | tuple[int, int] | BaseException:
+        import asyncio
+
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ready.set)
+
+        self._request.notify = notify
+        try:
+            while True:
+                left = self._left()
+                with suppress(Empty):
+                    return self._request.queue.get_nowait()
+                self._scheduler.wake()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ready.wait(), left)
+                ready.clear()
+        finally:
+            self._request.notify = None

@@ -1,0 +1,273 @@
+"""Many requests on one model: the same bits alone and in company, fair room in the cache, cancelling, timeouts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llamaq import LLM, SamplingParams
+from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError, TokenizerError
+from llamaq.stream import Completion, Stream
+
+GREEDY = SamplingParams(temperature=0)
+PROMPTS = ["Once upon a time", "Lily saw a big", "", "Tom and his dog went to the park. Tom", "One day, a"]
+
+
+@pytest.fixture(scope="module")
+def path(shared: Callable[[str], Path]) -> Path:
+    return shared("models/stories260K-Q8_0.gguf")
+
+
+@pytest.fixture
+def llm(path: Path) -> Iterator[LLM]:
+    with LLM.load(path, threads=2, n_ctx=256, n_cache=2048) as llm:
+        yield llm
+
+
+def alone(path: Path, prompts: list[str], **settings: Any) -> list[tuple[int, ...]]:
+    """The answers of a model that does one thing at a time."""
+    with LLM.load(path, threads=1, n_ctx=256) as llm:
+        return [llm.generate(p, max_tokens=40, sampling=SamplingParams(seed=7), **settings).tokens for p in prompts]
+
+
+def test_streams_side_by_side_say_what_each_says_alone(llm: LLM, path: Path) -> None:
+    streams = [llm.stream(p, max_tokens=40, sampling=SamplingParams(seed=7)) for p in PROMPTS]
+    assert [s.result().tokens for s in streams] == alone(path, PROMPTS)
+
+
+def test_threads_side_by_side_say_what_each_says_alone(llm: LLM, path: Path) -> None:
+    prompts = PROMPTS * 4
+    got: dict[int, tuple[int, ...]] = {}
+
+    def work(i: int) -> None:
+        got[i] = llm.generate(prompts[i], max_tokens=40, sampling=SamplingParams(seed=7)).tokens
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(prompts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [got[i] for i in range(len(prompts))] == alone(path, prompts)
+
+
+def test_logits_are_the_same_in_company(llm: LLM, path: Path) -> None:
+    ids = llm.prompt_ids("Once upon a time there was a little girl who had a red ball and a dog.")
+    want = llm.logits(ids)
+    streams = [llm.stream(p, max_tokens=200) for p in PROMPTS]
+    for stream in streams:
+        next(stream)
+    results = [threading.Thread(target=stream.result) for stream in streams]
+    for thread in results:
+        thread.start()
+    for _ in range(5):
+        np.testing.assert_array_equal(llm.logits(ids), want)
+    for thread in results:
+        thread.join()
+
+
+def test_a_step_has_rows_of_many_requests(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    forward = llm.engine.forward
+
+    def watched(step: Any, *args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(set(step.sequences.tolist())))
+        return forward(step, *args, **kwargs)
+
+    monkeypatch.setattr(llm.engine, "forward", watched)
+    with llm.scheduler.lock:
+        streams = [llm.stream(p, max_tokens=30, sampling=SamplingParams(seed=1)) for p in PROMPTS]
+        for stream in streams:
+            stream._request.run_ahead = True
+    for stream in streams:
+        stream.result()
+    assert max(sizes) == len(PROMPTS)
+    assert len(sizes) < 40
+
+
+def test_equal_prompts_at_once_are_read_once(llm: LLM) -> None:
+    prompt = llm.prompt_ids("Once upon a time there was a little girl who had a red ball and a dog. " * 3)
+    with llm.scheduler.lock:
+        streams = [llm.stream(prompt, max_tokens=5) for _ in range(4)]
+    done = [stream.result() for stream in streams]
+    assert done[0].usage.cached_tokens == 0
+    assert [d.usage.cached_tokens for d in done[1:]] == [len(prompt) - 1] * 3
+    assert "were in the cache" in streams[1].why
+
+
+def test_requests_that_find_no_room_wait_and_give_way(path: Path) -> None:
+    """Eight texts of 200 tokens in a cache of 256: they are put off and read anew, and say what each says alone."""
+    prompts = [p + " the" for p in [*PROMPTS, "A", "B", "C"]]
+    with LLM.load(path, threads=1, n_ctx=256) as llm:
+        want = [llm.generate(p, max_tokens=200, sampling=SamplingParams(seed=3)).tokens for p in prompts]
+    with LLM.load(path, threads=1, n_ctx=256) as llm:
+        with llm.scheduler.lock:
+            streams = [llm.stream(p, max_tokens=200, sampling=SamplingParams(seed=3)) for p in prompts]
+        assert [stream.result().tokens for stream in streams] == want
+
+
+def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(path: Path) -> None:
+    with LLM.load(path, threads=1, n_ctx=64) as llm:
+        first = llm.generate("Once upon a time", sampling=GREEDY)
+        again = llm.generate("Once upon a time", sampling=GREEDY)
+        other = llm.generate("Lily", sampling=GREEDY)
+        third = llm.generate("Once upon a time", sampling=GREEDY)
+    assert first.finish_reason == other.finish_reason == "context"
+    assert first.tokens == again.tokens == third.tokens
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+
+
+def test_cancel_from_another_thread(llm: LLM) -> None:
+    stream = llm.stream("Once upon a time")
+    next(stream)
+    threading.Timer(0.01, stream.cancel).start()
+    events = list(stream)
+    assert events[-1].finish_reason in ("cancelled", "context", "stop")
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
+def test_cancel_stops_the_step_that_runs(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt's step that would never end, but for the flag."""
+    began = threading.Event()
+
+    def endless(step: Any, cache: Any, *, stop: Any, **kwargs: Any) -> Any:
+        began.set()
+        while not flags:
+            time.sleep(0.001)
+        raise CancelledError("stopped")
+
+    flags: list[bool] = []
+    real = llm.engine.forward
+
+    class Flag:
+        def set(self, on: bool = True) -> None:
+            flags[:] = [True] if on else []
+
+    monkeypatch.setattr(llm.scheduler, "_stop", Flag())
+    monkeypatch.setattr(llm.engine, "forward", endless)
+    stream = llm.stream("Once upon a time")
+    began.wait()
+    stream.cancel()
+    assert [event.finish_reason for event in stream] == ["cancelled"]
+    monkeypatch.setattr(llm.engine, "forward", lambda step, cache, **kwargs: real(step, cache))
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
+def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM, path: Path) -> None:
+    assert llm.generate("Once", timeout=0).finish_reason == "cancelled"
+    done = llm.generate("Once", timeout=0.002, sampling=GREEDY)
+    assert done.finish_reason in ("cancelled", "context")
+    whole = llm.generate("Once", sampling=GREEDY)
+    assert whole.tokens[: len(done.tokens)] == done.tokens
+    assert whole.text.startswith(done.text)
+
+
+def test_a_stream_that_nobody_holds_ends(llm: LLM) -> None:
+    stream = llm.stream("Once upon a time")
+    next(stream)
+    del stream
+    llm.generate("x", max_tokens=1)
+    assert llm.scheduler._requests == [] or all(r.done for r in llm.scheduler._requests)
+
+
+def test_what_goes_wrong_in_a_step_reaches_who_waits(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = llm.engine.forward
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise LlamaqError("a step went wrong")
+
+    monkeypatch.setattr(llm.engine, "forward", broken)
+    with pytest.raises(LlamaqError, match="a step went wrong"):
+        llm.generate("Once")
+    with pytest.raises(LlamaqError, match="a step went wrong"):
+        llm.logits([1, 2])
+    monkeypatch.setattr(llm.engine, "forward", real)
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
+def test_close_ends_what_runs(path: Path) -> None:
+    llm = LLM.load(path, threads=2)
+    caught: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while True:
+                llm.generate("Once upon a time", sampling=SamplingParams(seed=1))
+        except ClosedError as error:
+            caught.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.05)
+    llm.close()
+    for thread in threads:
+        thread.join()
+    assert len(caught) == 3
+
+
+def test_ids_outside_the_vocabulary_touch_nobody(llm: LLM) -> None:
+    for ids in ([1, 100_000], [-1]):
+        with pytest.raises(TokenizerError, match="token ids are 0 to 511"):
+            llm.stream(ids)
+
+
+def test_events_for_a_coroutine(llm: LLM) -> None:
+    async def read(stream: Stream) -> Completion:
+        return await stream.aresult()
+
+    async def both() -> list[Completion]:
+        streams = [llm.stream(p, max_tokens=20, sampling=GREEDY) for p in PROMPTS]
+        return list(await asyncio.gather(*map(read, streams)))
+
+    want = [llm.generate(p, max_tokens=20, sampling=GREEDY).tokens for p in PROMPTS]
+    assert [done.tokens for done in asyncio.run(both())] == want
+
+
+def test_a_cancelled_task_and_a_timeout_end_an_answer(llm: LLM) -> None:
+    async def run() -> None:
+        stream = llm.stream("Once", timeout=0)
+        assert [event.finish_reason async for event in stream] == ["cancelled"]
+        stream = llm.stream("Once upon a time")
+        task = asyncio.ensure_future(stream.aresult())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert stream._request.done
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("overflow", ["truncate_left", "shift"])
+def test_a_prompt_is_cut_where_the_caller_asks_for_it(path: Path, overflow: Any) -> None:
+    prompt = [1, *range(300, 400)]
+    with LLM.load(path, threads=1, n_ctx=64) as llm:
+        done = llm.generate(prompt, max_tokens=10, sampling=GREEDY, overflow=overflow)
+        assert done.usage.dropped_tokens == 101 - 54
+        assert done.tokens == llm.generate([1, *prompt[-53:]], max_tokens=10, sampling=GREEDY).tokens
+        kept = llm.generate(prompt, max_tokens=10, sampling=GREEDY, overflow=overflow, keep=8)
+        assert kept.tokens == llm.generate([*prompt[:8], *prompt[-46:]], max_tokens=10, sampling=GREEDY).tokens
+        with pytest.raises(ContextOverflowError, match="101 tokens, of which 54 are to be kept, the context 64"):
+            llm.generate(prompt, max_tokens=10, overflow=overflow, keep=54)
+        with pytest.raises(ValueError, match="overflow"):
+            llm.generate(prompt, overflow="never")  # type: ignore[arg-type]
+
+
+def test_a_shifted_context_goes_on_as_if_the_rest_were_the_prompt(path: Path) -> None:
+    with LLM.load(path, threads=1, n_ctx=64) as llm:
+        stream = llm.stream("Once upon a time", max_tokens=100, sampling=GREEDY, overflow="shift", keep=3)
+        done = stream.result()
+        assert len(done.tokens) == 100
+        prompt = llm.prompt_ids("Once upon a time")
+        text = [*prompt, *done.tokens[: 65 - len(prompt)]]  # the 65th does not fit
+        text = text[:3] + text[3 + (65 - 3) // 2 :]
+        rest = llm.generate(text, max_tokens=10, sampling=GREEDY).tokens
+        assert done.tokens[65 - len(prompt) :][:10] == rest
+        assert done.usage.dropped_tokens == 5 + 100 - len(stream.tokens)
