@@ -21,7 +21,7 @@ TIERS = [
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "sampling", "probe", "bench", "prefix"},
-    {"generate", "scheduler", "reading", "stream"},
+    {"generate", "scheduler", "reading", "stream", "chat"},
     {"llm"},
     {"measure", "convert", "quantization"},
     {"cli"},
@@ -30,6 +30,7 @@ TIERS = [
 """Lowest first. A part imports parts of its own tier or below."""
 WITHOUT_COMPILER = [
     "arithmetic",
+    "chat",
     "errors",
     "formats",
     "gguf",

@@ -14,6 +14,7 @@ from llamaq import errors
 from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
+    from llamaq.chat import ChatCompletion, ChatEvent, ChatMessage, ChatStream, ToolCall
     from llamaq.generate import Event
     from llamaq.gguf import GGUFFile
     from llamaq.llm import LLM
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "LLM",
+    "ChatCompletion",
+    "ChatEvent",
+    "ChatMessage",
+    "ChatStream",
     "Completion",
     "Event",
     "GGUFFile",
     "LlamaqError",
     "SamplingParams",
     "Stream",
+    "ToolCall",
     "Usage",
     "__version__",
     "errors",
@@ -39,12 +45,17 @@ __all__ = [
 # Imported when they are first asked for, so that `import llamaq` costs next to nothing.
 _LAZY = {
     "LLM": "llamaq.llm",
+    "ChatCompletion": "llamaq.chat",
+    "ChatEvent": "llamaq.chat",
+    "ChatMessage": "llamaq.chat",
+    "ChatStream": "llamaq.chat",
     "Completion": "llamaq.stream",
     "Stream": "llamaq.stream",
     "Usage": "llamaq.stream",
     "Event": "llamaq.generate",
     "GGUFFile": "llamaq.gguf",
     "SamplingParams": "llamaq.sampling",
+    "ToolCall": "llamaq.chat",
     "quantize": "llamaq.quantization",
 }
 

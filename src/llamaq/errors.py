@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "CancelledError",
+    "ChatTemplateError",
     "ClosedError",
     "ContextOverflowError",
     "GGUFError",
@@ -39,6 +40,10 @@ class SamplingError(LlamaqError):
 
 class TokenizerError(LlamaqError):
     """The file's tokenizer is unknown or inconsistent, or an id lies outside the vocabulary."""
+
+
+class ChatTemplateError(LlamaqError):
+    """A model has no chat template, none was chosen, or it cannot render these messages."""
 
 
 class ContextOverflowError(LlamaqError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -78,7 +78,7 @@ class Answer:
 
     def __init__(
         self, tokenizer: Tokenizer, sampler: Sampler, prompt: Sequence[int], *, max_tokens: int | None,
-        stop: Sequence[str] = (),
+        stop: Sequence[str] = (), special: bool | Container[int] = False,
     ) -> None:  # fmt: skip
         self.tokens: list[int] = []
         self.sampler = sampler
@@ -86,7 +86,8 @@ class Answer:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
-        self._decoder = tokenizer.stream(continuation=any(tokenizer.token_bytes(id) for id in prompt))
+        continuation = any(tokenizer.token_bytes(id) for id in prompt)
+        self._decoder = tokenizer.stream(special=special, continuation=continuation)
         self._stops = StopStrings(stop)
 
     @property

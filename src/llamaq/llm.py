@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -25,6 +26,9 @@ from llamaq.scheduler import Scheduler
 from llamaq.stream import Completion, Generation, Overflow, Stream, Usage, fitted
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from llamaq.topology import default_threads
+
+if TYPE_CHECKING:
+    from llamaq.chat import ChatCompletion, ChatMessage, ChatStream
 
 __all__ = ["LLM", "Completion", "Stream", "Usage", "plan_of"]
 
@@ -191,6 +195,7 @@ class LLM:
         max_tokens: int | None = None,
         sampling: SamplingParams | None = None,
         stop: Sequence[str] = (),
+        special: bool | Container[int] = False,
         overflow: Overflow = "error",
         keep: int = 0,
         timeout: float | None = None,
@@ -198,12 +203,13 @@ class LLM:
     ) -> Stream:
         """The answer piece by piece, for ``for`` or ``async for``; the last event has the finish reason.
 
-        ``max_tokens`` None means until an end token, a stop string or the end of the context. ``overflow`` says what
-        becomes of tokens that the context has no room for: "error" raises ``ContextOverflowError`` for such a prompt,
-        "truncate_left" drops its oldest tokens, after the first ``keep``, and "shift" does so while the answer grows,
-        too; ``usage.dropped_tokens`` counts them. After ``timeout`` seconds the answer ends as "cancelled".
-        ``progress`` gets the prompt tokens read and in total. What the cache holds of the prompt already is not read
-        again. Raises what ``prompt_ids`` raises, ``ValueError`` and ``ClosedError``.
+        ``max_tokens`` None means until an end token, a stop string or the end of the context. ``special`` shows
+        control tokens in the text: all, or these. ``overflow`` says what becomes of tokens that the context has no room
+        for: "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after
+        the first ``keep``, and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
+        After ``timeout`` seconds the answer ends as "cancelled". ``progress`` gets the prompt tokens read and in
+        total. What the cache holds of the prompt already is not read again. Raises what ``prompt_ids`` raises,
+        ``ValueError`` and ``ClosedError``.
         """
         if max_tokens is not None and max_tokens < 0:
             raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
@@ -211,7 +217,7 @@ class LLM:
         keep = max(keep, ids[0] == self.tokenizer.bos_id)
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
         sampler = Sampler(sampling or SamplingParams(), self.tokenizer)
-        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop)
+        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None,
@@ -234,6 +240,47 @@ class LLM:
         stream = self.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, overflow=overflow,
                              keep=keep, timeout=timeout)  # fmt: skip
         return stream.result()
+
+    @overload
+    def chat(
+        self, messages: Sequence[ChatMessage | Mapping[str, Any]], *, stream: Literal[False] = False, **options: Any
+    ) -> ChatCompletion: ...
+
+    @overload
+    def chat(
+        self, messages: Sequence[ChatMessage | Mapping[str, Any]], *, stream: Literal[True], **options: Any
+    ) -> ChatStream: ...
+
+    def chat(
+        self,
+        messages: Sequence[ChatMessage | Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        tool_format: str | None = None,
+        stop: Sequence[str] = (),
+        stream: bool = False,
+        **options: Any,
+    ) -> ChatCompletion | ChatStream:
+        """The model's answer to a conversation; with ``stream`` its events as they come.
+
+        ``messages`` are ``ChatMessage`` or dicts in OpenAI's shape, ``tools`` definitions in that shape. The prompt
+        comes from the file's chat template, or from ``template``: a name of the file's or of
+        ``llamaq.chat.NAMED_TEMPLATES``, or a template's text; ``template_kwargs`` are further variables of it, such
+        as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the template does not
+        tell. ``options`` are those of ``stream``. Raises ``ChatTemplateError``, ``ValueError`` for messages and tools
+        that are none, and what ``stream`` raises.
+        """
+        from llamaq.chat import ChatStream, chat_request
+
+        request = chat_request(
+            self.metadata, self.tokenizer, messages, tools=tools, template=template, template_kwargs=template_kwargs,
+            tool_format=tool_format,
+        )  # fmt: skip
+        text = self.stream(request.ids, stop=(*request.stop, *stop), special=request.shown, **options)
+        answer = ChatStream(request, text)
+        return answer if stream else answer.result()
 
     def logits(self, tokens: Sequence[int], *, first: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
         """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary), read from an empty

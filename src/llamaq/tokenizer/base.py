@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -145,8 +145,9 @@ class Tokenizer(ABC):
         read = self._reader(special, continuation).read
         return b"".join(read(id) for id in ids)
 
-    def stream(self, *, special: bool = False, continuation: bool = False) -> StreamDecoder:
-        """A decoder for ids that come one at a time; the arguments are those of `decode`."""
+    def stream(self, *, special: bool | Container[int] = False, continuation: bool = False) -> StreamDecoder:
+        """A decoder for ids that come one at a time; the arguments are those of `decode`, but ``special`` may also be
+        the control tokens that are shown."""
         return StreamDecoder(self._reader(special, continuation))
 
     def token_text(self, id: int) -> str:
@@ -174,15 +175,14 @@ class Tokenizer(ABC):
     def _spell(self, token: bytes) -> bytes:
         """The bytes that a normal token stands for."""
 
-    def _reader(self, special: bool, continuation: bool) -> PieceReader:
+    def _reader(self, special: bool | Container[int], continuation: bool) -> PieceReader:
+        def piece(id: int) -> bytes:
+            return self.token_bytes(id, special=special if isinstance(special, bool) else id in special)
+
         def opens(id: int) -> bool:
             return self._types[id] != TokenType.CONTROL
 
-        return PieceReader(
-            lambda id: self.token_bytes(id, special=special),
-            opens,
-            self.add_space_prefix and not continuation,
-        )
+        return PieceReader(piece, opens, self.add_space_prefix and not continuation)
 
     def _piece(self, id: int) -> bytes:
         """What a token stands for; nothing for unused tokens and those of no known type."""

@@ -1,0 +1,86 @@
+"""From the events of a text to those of a chat: reasoning, answer and tool calls told apart, and put together again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llamaq.chat.messages import ChatEvent, ChatFinishReason, ChatMessage, ToolCall, ToolCallDelta
+from llamaq.chat.reasoning import ReasoningSplitter
+
+if TYPE_CHECKING:
+    from llamaq.chat.tools import ToolReader
+    from llamaq.generate import Event
+
+__all__ = ["AnswerReader"]
+
+
+class AnswerReader:
+    """Reads the events of an answer; ``message`` is what they amount to so far.
+
+    ``prompt`` is the rendered conversation, ``tools`` the reader of calls where the model was given tools.
+    """
+
+    def __init__(self, prompt: str, tools: ToolReader | None = None) -> None:
+        self._splitter = ReasoningSplitter(prompt)
+        self._tools = tools
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: list[tuple[str, str, list[str]]] = []
+
+    def read(self, event: Event) -> list[ChatEvent]:
+        """One chat event at least; the last of an answer has the finish reason."""
+        pieces = self._pieces(event.text, last=event.finish_reason is not None) or [ChatEvent()]
+        for piece in pieces:
+            self._keep(piece)
+        reason: ChatFinishReason | None = event.finish_reason
+        if reason == "stop" and self._calls:
+            reason = "tool_calls"
+        pieces[0] = replace(
+            pieces[0],
+            token=event.token,
+            logprob=getattr(event, "logprob", None),
+            top_logprobs=getattr(event, "top_logprobs", None),
+        )
+        pieces[-1] = replace(pieces[-1], finish_reason=reason)
+        return pieces
+
+    @property
+    def message(self) -> ChatMessage:
+        """The assistant's message. A call whose arguments are no JSON object, such as one that was cut off, is text."""
+        calls: list[ToolCall] = []
+        text = "".join(self._text)
+        for id, name, parts in self._calls:
+            arguments = _arguments("".join(parts))
+            if arguments is None:
+                text += name + "".join(parts)
+            else:
+                calls.append(ToolCall(id, name, arguments))
+        return ChatMessage("assistant", text, "".join(self._reasoning), tuple(calls))
+
+    def _pieces(self, text: str, *, last: bool) -> list[ChatEvent]:
+        parts = [self._splitter.push(text), *([self._splitter.flush()] if last else [])]
+        reasoning, answer = "".join(part[0] for part in parts), "".join(part[1] for part in parts)
+        found = [ChatEvent(reasoning=reasoning)] if reasoning else []
+        if self._tools is None:
+            return [*found, ChatEvent(text=answer)] if answer else found
+        for piece in [*self._tools.push(answer), *(self._tools.flush() if last else [])]:
+            found.append(ChatEvent(tool_call=piece) if isinstance(piece, ToolCallDelta) else ChatEvent(text=piece))
+        return found
+
+    def _keep(self, event: ChatEvent) -> None:
+        self._text.append(event.text)
+        self._reasoning.append(event.reasoning)
+        if (delta := event.tool_call) is not None:
+            if delta.id is not None:
+                self._calls.append((delta.id, delta.name or "", []))
+            self._calls[-1][2].append(delta.arguments)
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None

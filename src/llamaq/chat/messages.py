@@ -1,0 +1,148 @@
+"""Messages, tool calls and answers as typed values, and the plain dicts that templates read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from llamaq.stream import Usage
+
+__all__ = [
+    "ChatCompletion",
+    "ChatEvent",
+    "ChatFinishReason",
+    "ChatMessage",
+    "ToolCall",
+    "ToolCallDelta",
+    "message_dicts",
+]
+
+ChatFinishReason = Literal["stop", "length", "context", "cancelled", "tool_calls"]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the model asks for; send its result as a message of role "tool" with ``tool_call_id`` its ``id``."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """In OpenAI's shape, but with the arguments as an object."""
+        return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
+
+
+@dataclass(frozen=True)
+class ChatMessage:
+    """A turn of a conversation. ``reasoning`` is what the model wrote for itself before its answer."""
+
+    role: str
+    content: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """In OpenAI's shape, with ``reasoning_content``; tool arguments are objects, as templates expect them."""
+        found: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.reasoning:
+            found["reasoning_content"] = self.reasoning
+        if self.tool_calls:
+            found["tool_calls"] = [call.to_dict() for call in self.tool_calls]
+        optional = {"tool_call_id": self.tool_call_id, "name": self.name}
+        return found | {key: value for key, value in optional.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class ToolCallDelta:
+    """A piece of a tool call: the first of each has ``id`` and ``name``; ``arguments`` joined are JSON."""
+
+    index: int
+    arguments: str = ""
+    id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class ChatEvent:
+    """A piece of an answer: of its ``text``, of the ``reasoning`` before it, or of a tool call.
+
+    ``token`` and the log-probabilities are those of the token behind it (None where one token gave several pieces, or
+    held text is let go). ``finish_reason`` is set in the last event.
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    tool_call: ToolCallDelta | None = None
+    token: int | None = None
+    logprob: float | None = None
+    top_logprobs: Any = None
+    finish_reason: ChatFinishReason | None = None
+
+
+@dataclass(frozen=True)
+class ChatCompletion:
+    """A whole answer; ``message`` can be appended to the conversation as it is."""
+
+    message: ChatMessage
+    finish_reason: ChatFinishReason
+    usage: Usage
+    seed: int
+
+    @property
+    def text(self) -> str:
+        return self.message.content
+
+
+def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What templates read: contents as text, tool arguments as objects.
+
+    Raises ``ValueError`` for a message without a role, content that is no text, arguments that are no JSON.
+    """
+    if isinstance(messages, str | bytes | Mapping):
+        raise ValueError('messages must be a list, such as [{"role": "user", "content": "Hello"}]')
+    return [_message_dict(message, f"message {number}") for number, message in enumerate(messages)]
+
+
+def _message_dict(message: ChatMessage | Mapping[str, Any], where: str) -> dict[str, Any]:
+    if isinstance(message, ChatMessage):
+        return message.to_dict()
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise ValueError(f'{where}: expected a dict with a "role" and "content", got {message!r:.100}')
+    found = dict(message)
+    found["content"] = _text(message.get("content"), where)
+    if calls := found.pop("tool_calls", None):
+        found["tool_calls"] = [_call_dict(call, where) for call in calls]
+    return found
+
+
+def _text(content: Any, where: str) -> str:
+    """The text of a content, which may be a list of parts ``{"type": "text", "text": ...}``."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    texts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else [None]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{where}: the content must be text, or a list of text parts, got {content!r:.100}")
+    return "".join(texts)  # type: ignore[arg-type]
+
+
+def _call_dict(call: Any, where: str) -> dict[str, Any]:
+    if isinstance(call, ToolCall):
+        return call.to_dict()
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        raise ValueError(f'{where}: a tool call needs a "function" with a "name" and "arguments", got {call!r:.100}')
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments or "{}")
+        except ValueError as error:
+            raise ValueError(f"{where}: the arguments of {function['name']} are no JSON: {error}") from None
+    return {**call, "function": {**function, "arguments": arguments}}

@@ -1,0 +1,81 @@
+"""A conversation made ready for a model: its template, the prompt's tokens, and how to read the answer."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llamaq.chat.answer import AnswerReader
+from llamaq.chat.messages import ChatMessage, message_dicts
+from llamaq.chat.reasoning import REASONING_MARKS
+from llamaq.chat.templates import ChatTemplate, choose_template
+from llamaq.chat.tools import ToolReader, format_of
+from llamaq.errors import ChatTemplateError
+from llamaq.tokenizer import Tokenizer
+
+__all__ = ["ChatRequest", "chat_request"]
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for, ``stop``
+    the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls."""
+
+    prompt: str
+    ids: list[int]
+    stop: tuple[str, ...]
+    shown: frozenset[int]
+    tools: tuple[Mapping[str, Any], ...]
+    tool_reader: type[ToolReader] | None
+
+    def reader(self) -> AnswerReader:
+        """Reads an answer to this request."""
+        return AnswerReader(self.prompt, self.tool_reader(self.tools) if self.tool_reader else None)
+
+
+def chat_request(
+    metadata: Mapping[str, Any],
+    tokenizer: Tokenizer,
+    messages: Sequence[ChatMessage | Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+    template: str | None = None,
+    template_kwargs: Mapping[str, Any] | None = None,
+    tool_format: str | None = None,
+) -> ChatRequest:
+    """Renders and tokenizes; arguments and errors as in ``LLM.chat``."""
+    tools = tuple(tools or ())
+    if not all(isinstance(tool, Mapping) and isinstance(tool.get("function", tool).get("name"), str) for tool in tools):
+        raise ValueError('each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}')
+    chosen = choose_template(metadata, template, tools=bool(tools))
+    reader = format_of(chosen.source, tool_format) if tools else None
+    dicts = message_dicts(messages)
+    variables = {"bos_token": _text(tokenizer, tokenizer.bos_id), "eos_token": _text(tokenizer, tokenizer.eos_id)}
+    prompt = _rendered(chosen, dicts, tools, {**variables, **(template_kwargs or {})})
+    marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
+    shown = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
+    return ChatRequest(prompt, _ids(tokenizer, prompt), chosen.stop, shown, tools, reader)
+
+
+def _rendered(
+    template: ChatTemplate, messages: list[dict[str, Any]], tools: tuple[Any, ...], variables: dict[str, Any]
+) -> str:
+    if any("tool_calls" in message for message in messages) and not template.arguments_are_objects:
+        for function in [call["function"] for message in messages for call in message.get("tool_calls", ())]:
+            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
+    return template.render(messages, tools=list(tools) or None, **variables)
+
+
+def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """Templates write BOS themselves, or leave it to the tokenizer: one is enough."""
+    ids = tokenizer.encode(prompt, add_special=False, parse_special=True)
+    if not ids:
+        raise ChatTemplateError("the chat template renders nothing for these messages")
+    begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
+    return ids if ids[:1] == begin else begin + ids
+
+
+def _text(tokenizer: Tokenizer, id: int | None) -> str:
+    return "" if id is None else tokenizer.token_text(id)

@@ -1,0 +1,79 @@
+"""The answer of a chat as it comes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING
+
+from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+
+if TYPE_CHECKING:
+    from llamaq.chat.request import ChatRequest
+    from llamaq.stream import Stream, Usage
+
+__all__ = ["ChatStream"]
+
+
+class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
+    """The events of an answer to ``request``, for ``for`` or ``async for``; the last one has the finish reason.
+
+    ``message`` is the answer so far, and ``text`` the stream of the text behind it.
+    """
+
+    def __init__(self, request: ChatRequest, text: Stream) -> None:
+        self.request = request
+        self.text = text
+        self._reader = request.reader()
+        self._ready: deque[ChatEvent] = deque()
+        self._reason: ChatFinishReason | None = None
+
+    def __iter__(self) -> ChatStream:
+        return self
+
+    def __aiter__(self) -> ChatStream:
+        return self
+
+    def __next__(self) -> ChatEvent:
+        while not self._ready:
+            self._ready += self._reader.read(next(self.text))
+        return self._next()
+
+    async def __anext__(self) -> ChatEvent:
+        while not self._ready:
+            self._ready += self._reader.read(await anext(self.text))
+        return self._next()
+
+    @property
+    def message(self) -> ChatMessage:
+        return self._reader.message
+
+    @property
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        return self.text.usage
+
+    def cancel(self) -> None:
+        """Ends the answer, from any thread. What was there already still comes, then the last event."""
+        self.text.cancel()
+
+    def result(self) -> ChatCompletion:
+        """Waits for the rest, and gives the whole answer."""
+        for _ in self:
+            pass
+        return self._completion()
+
+    async def aresult(self) -> ChatCompletion:
+        """``result`` for coroutines."""
+        async for _ in self:
+            pass
+        return self._completion()
+
+    def _next(self) -> ChatEvent:
+        event = self._ready.popleft()
+        self._reason = event.finish_reason
+        return event
+
+    def _completion(self) -> ChatCompletion:
+        assert self._reason is not None
+        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed)

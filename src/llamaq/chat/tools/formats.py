@@ -1,0 +1,265 @@
+"""How models write tool calls, one reader for each way."""
+
+from __future__ import annotations
+
+import ast
+import json
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import regex
+
+from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.errors import ChatTemplateError
+
+__all__ = ["TOOL_FORMATS", "format_of"]
+
+_PYTHON = ("python", "ipython", "code_interpreter", "code")
+"""Names of the function that gets code which a model writes without JSON."""
+
+
+class TaggedCalls(ToolReader):
+    """Hermes, Qwen and functionary 3.1: calls between tags, as JSON or with a tag for each parameter.
+
+    ``<tool_call>{"name": "f", "arguments": {...}}</tool_call>``, ``<function=f>{...}</function>``,
+    ``<tool_call><function=f><parameter=x>1</parameter></function></tool_call>``.
+    """
+
+    marks = ("<tool_call>", "</tool_call>", "<|python_tag|>")
+
+    def parse(self) -> Waiting:
+        while True:
+            _, mark = yield from self.until("<tool_call>", "<function=", "<|python_tag|>", show=self.show)
+            if mark is None:
+                return
+            if mark == "<tool_call>":
+                yield from self._tagged()
+            elif mark == "<function=":
+                yield from self._function()
+            else:
+                code, _ = yield from self.until("<|eom_id|>")
+                _python(self, code)
+            if not (yield from self.skip()):
+                return
+
+    def _tagged(self) -> Waiting:
+        yield from self.skip()
+        if (yield from self.expect("<function=")):
+            yield from self._function()
+        elif self.text.startswith("{"):
+            yield from self.json_call()
+        else:
+            self.show("<tool_call>")
+            return
+        yield from self.skip()
+        yield from self.expect("</tool_call>")
+
+    def _function(self) -> Waiting:
+        name, _ = yield from self.until(">")
+        self.begin_call(name)
+        yield from self.skip()
+        if self.text.startswith("{"):
+            yield from self.json_value(self.add_arguments)
+        else:
+            yield from self._parameters(self.parameters.get(name, {}))
+        yield from self.skip()
+        yield from self.expect("</function>")
+
+    def _parameters(self, types: Mapping[str, Any]) -> Waiting:
+        before = "{"
+        while (yield from self.expect("<parameter=")):
+            key, _ = yield from self.until(">")
+            value, end = yield from self.until("</parameter>", "</function>")
+            value = _typed(value.removeprefix("\n").removesuffix("\n"), types.get(key))
+            self.add_arguments(f"{before}{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+            before = ", "
+            if end != "</parameter>" or not (yield from self.skip()):
+                break
+        self.add_arguments("{}" if before == "{" else "}")
+
+
+class Llama3Calls(ToolReader):
+    """Llama 3.x: an answer that is ``{"name": "f", "parameters": {...}}``, or one after ``<|python_tag|>``."""
+
+    marks = ("<|python_tag|>",)
+    _call = regex.compile(r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]*)"')
+
+    def parse(self) -> Waiting:
+        tagged = False
+        while (yield from self.skip(" \t\r\n;")):
+            if (yield from self.expect("<|python_tag|>")):
+                tagged = True
+            elif (yield from self._is_call()):
+                yield from self.json_call()
+            else:
+                break
+        if tagged:
+            code, _ = yield from self.until("<|eom_id|>")
+            _python(self, code)
+        else:
+            _, mark = yield from self.until("<|python_tag|>", show=self.show)
+            if mark is not None:
+                self.text = mark + self.text
+                yield from self.parse()
+
+    def _is_call(self) -> Waiting:
+        while True:
+            found = self._call.match(self.text, partial=True)
+            if found is None:
+                return False
+            if not found.partial:
+                return found[1] in self.parameters
+            if not (yield from self.more()):
+                return False
+
+
+class MistralCalls(ToolReader):
+    """Mistral: ``[TOOL_CALLS][{"name": "f", "arguments": {...}}]``, or ``[TOOL_CALLS]f[ARGS]{...}`` for each call."""
+
+    marks = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]")
+
+    def parse(self) -> Waiting:
+        while True:
+            _, mark = yield from self.until("[TOOL_CALLS]", show=self.show)
+            if mark is None or not (yield from self.skip()):
+                return
+            if self.text.startswith("["):
+                yield from self._list()
+            elif self.text.startswith("{"):
+                yield from self.json_call()
+            else:
+                yield from self._named()
+
+    def _list(self) -> Waiting:
+        self.take(1)
+        while (yield from self.skip(", \t\r\n")) and self.text.startswith("{"):
+            if not (yield from self.json_call()):
+                return
+        yield from self.expect("]")
+
+    def _named(self) -> Waiting:
+        while not any(mark in self.text for mark in ("[ARGS]", "{")) and (yield from self.more()):
+            pass
+        end = min((at for mark in ("[ARGS]", "[CALL_ID]", "{") if (at := self.text.find(mark)) >= 0), default=None)
+        if end is None:
+            return
+        self.begin_call(self.take(end).strip())
+        if (yield from self.expect("[CALL_ID]")):
+            yield from self.until("[ARGS]")
+        else:
+            yield from self.expect("[ARGS]")
+        yield from self.skip()
+        yield from self.json_value(self.add_arguments)
+
+    def new_id(self) -> str:
+        """Mistral's templates insist on nine letters and digits."""
+        return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+
+
+class RecipientCalls(ToolReader):
+    """functionary 3.2: every part begins with its recipient, ``all`` or a function; ``>>>`` separates parts."""
+
+    def parse(self) -> Waiting:
+        yield from self.expect(">>>")
+        while True:
+            name, mark = yield from self.until("\n")
+            if mark is None:
+                self.show(name)
+                return
+            if name.strip() == "all":
+                _, mark = yield from self.until(">>>", show=self.show)
+            elif name.strip() in self.parameters:
+                mark = yield from self._call(name.strip())
+            else:
+                self.show(f"{name}\n")
+                _, mark = yield from self.until(">>>", show=self.show)
+            if mark is None:
+                return
+
+    def _call(self, name: str) -> Waiting:
+        self.begin_call(name)
+        yield from self.skip()
+        if self.text.startswith("{"):
+            yield from self.json_value(self.add_arguments)
+            _, mark = yield from self.until(">>>")
+        else:
+            code, mark = yield from self.until(">>>")
+            self.add_arguments(json.dumps({"code": code.rstrip()}, ensure_ascii=False))
+        return mark
+
+
+TOOL_FORMATS: dict[str, type[ToolReader]] = {
+    "llama3": Llama3Calls,
+    "hermes": TaggedCalls,
+    "qwen": TaggedCalls,
+    "mistral": MistralCalls,
+    "functionary-v3.1": TaggedCalls,
+    "functionary-v3.2": RecipientCalls,
+}
+"""By the name that the user can give."""
+
+
+def format_of(template: str, choice: str | None = None) -> type[ToolReader]:
+    """The reader for the calls that a template tells the model to write.
+
+    Raises ``ChatTemplateError`` for a template without tools, and for calls in a format that is not known.
+    """
+    if choice is not None:
+        if choice not in TOOL_FORMATS:
+            raise ChatTemplateError(f"there is no tool format {choice!r}; there are {', '.join(TOOL_FORMATS)}")
+        return TOOL_FORMATS[choice]
+    if "tools" not in template:
+        raise ChatTemplateError("the chat template has no place for tools; choose another one, or leave the tools out")
+    for name, marks, others in (
+        ("mistral", ("[TOOL_CALLS]",), ()),
+        ("functionary-v3.2", (">>>all",), ()),
+        ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),
+        ("functionary-v3.1", ("<function=",), ()),
+        ("llama3", ("ipython", '"parameters"'), ()),
+    ):
+        if all(mark in template for mark in marks) and not any(mark in template for mark in others):
+            return TOOL_FORMATS[name]
+    raise ChatTemplateError(
+        "the chat template's tool calls are in a format that llamaq does not read; "
+        f"tool_format= takes one of {', '.join(TOOL_FORMATS)}"
+    )
+
+
+def _typed(text: str, schema: Any) -> Any:
+    """A parameter's value: text where the tool's schema says so, else JSON if it is some."""
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if kind == "string":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _python(reader: ToolReader, code: str) -> None:
+    """A call written as Python, ``f.call(x="...")``, or code for the function that runs some."""
+    if not code.strip():
+        return
+    found = _python_call(code.strip(), reader.parameters)
+    if found is None and (name := next((name for name in _PYTHON if name in reader.parameters), None)):
+        found = name, {"code": code.strip()}
+    if found is None:
+        reader.show(code)
+        return
+    reader.begin_call(found[0])
+    reader.add_arguments(json.dumps(found[1], ensure_ascii=False))
+
+
+def _python_call(code: str, names: Sequence[str] | Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    try:
+        call = ast.parse(code, mode="eval").body
+        if not isinstance(call, ast.Call) or call.args:
+            return None
+        name = ast.unparse(call.func).removesuffix(".call")
+        arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+        json.dumps(arguments)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        return None
+    return (name, arguments) if name in names else None

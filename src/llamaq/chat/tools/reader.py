@@ -1,0 +1,202 @@
+"""The frame in which tool calls are read as a model writes them: parsers that wait for text where they need it.
+
+A parser is a generator. It looks at ``self.text``, takes what it has understood, and yields where it needs more; so
+each format is written as one would write it for a whole text.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from llamaq.chat.messages import ToolCallDelta
+from llamaq.chat.reasoning import overlap
+
+__all__ = ["Piece", "ToolReader", "Waiting"]
+
+Piece: TypeAlias = "str | ToolCallDelta"
+Waiting: TypeAlias = Generator[None, None, Any]
+
+
+class ToolReader(ABC):
+    """Tells an answer's text from its tool calls. ``tools`` are the definitions that the model was given.
+
+    What is no call after all comes out as text, so nothing that the model wrote is lost.
+    """
+
+    marks: ClassVar[tuple[str, ...]] = ()
+    """Texts that may be control tokens; the decoder must show them."""
+
+    def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
+        functions = [tool.get("function", tool) for tool in tools]
+        self.parameters = {f["name"]: _properties(f) for f in functions}
+        self.text = ""
+        self._ended = False
+        self._pieces: list[Piece] = []
+        self._calls = 0
+        self._parser = self.parse()
+        next(self._parser, None)
+
+    def push(self, text: str) -> list[Piece]:
+        """Takes the next piece of the answer; what is clear now."""
+        self.text += text
+        if next(self._parser, self) is self:  # it has read all that it wants
+            self.show(self.take(len(self.text)))
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+    def flush(self) -> list[Piece]:
+        """What was held back, once nothing can follow."""
+        self._ended = True
+        return self.push("")
+
+    @abstractmethod
+    def parse(self) -> Waiting:
+        """Reads the whole answer."""
+
+    def show(self, text: str) -> None:
+        """``text`` belongs to the answer."""
+        if text:
+            self._pieces.append(text)
+
+    def begin_call(self, name: str) -> None:
+        """A call of this function; its arguments follow."""
+        self._pieces.append(ToolCallDelta(self._calls, id=self.new_id(), name=name))
+        self._calls += 1
+
+    def add_arguments(self, text: str) -> None:
+        """JSON text of the arguments of the latest call."""
+        if text:
+            self._pieces.append(ToolCallDelta(self._calls - 1, text))
+
+    def new_id(self) -> str:
+        return f"call_{secrets.token_hex(8)}"
+
+    def take(self, count: int) -> str:
+        taken, self.text = self.text[:count], self.text[count:]
+        return taken
+
+    def more(self) -> Waiting:
+        """Waits for text; False at the end of the answer."""
+        if self._ended:
+            return False
+        before = len(self.text)
+        while len(self.text) == before and not self._ended:
+            yield
+        return len(self.text) > before
+
+    def skip(self, characters: str = " \t\r\n") -> Waiting:
+        """Drops these characters; waits for one that is another. False at the end."""
+        while True:
+            self.text = self.text.lstrip(characters)
+            if self.text:
+                return True
+            if not (yield from self.more()):
+                return False
+
+    def expect(self, *marks: str) -> Waiting:
+        """Takes the mark that comes next; None where something else does."""
+        while True:
+            for mark in marks:
+                if self.text.startswith(mark):
+                    return self.take(len(mark))
+            if not any(mark.startswith(self.text) for mark in marks) or not (yield from self.more()):
+                return None
+
+    def until(self, *marks: str, show: Callable[[str], None] | None = None) -> Waiting:
+        """Takes text up to the first of the marks, and that; (text, mark), the mark None at the end of the answer.
+
+        With ``show`` the text is handed out as it comes, without white space that ends before a mark.
+        """
+        while True:
+            found = min(((at, mark) for mark in marks if (at := self.text.find(mark)) >= 0), default=None)
+            if found is not None:
+                before = self.take(found[0])
+                self.take(len(found[1]))
+                if show is not None:
+                    show(before.rstrip())
+                return before, found[1]
+            if show is not None:
+                safe = self.text[: len(self.text) - max(overlap(self.text, mark) for mark in marks)].rstrip()
+                show(self.take(len(safe)))
+            if not (yield from self.more()):
+                if show is not None:
+                    show(self.text)
+                return self.take(len(self.text)), None
+
+    def json_value(self, show: Callable[[str], None]) -> Waiting:
+        """Hands out one JSON value as it comes; False where the answer ends before the value does."""
+        depth, quoted, escaped = 0, False, False
+        while True:
+            for at, character in enumerate(self.text):
+                if quoted:
+                    quoted = escaped or character != '"'
+                    escaped = character == "\\" and not escaped
+                elif character == '"':
+                    quoted = True
+                elif character in "{[":
+                    depth += 1
+                elif character in "}]":
+                    depth -= 1
+                elif depth or character not in ", \t\r\n":
+                    continue
+                if quoted or depth > 0:
+                    continue
+                show(self.take(at + (depth == 0 and character in '"}]')))
+                return True
+            show(self.take(len(self.text)))
+            if not (yield from self.more()):
+                return False
+
+    def json_text(self) -> Waiting:
+        """One JSON value, read to its end: the value, or None where it is none."""
+        parts: list[str] = []
+        yield from self.json_value(parts.append)
+        try:
+            return json.loads("".join(parts))
+        except ValueError:
+            return None
+
+    def json_call(self) -> Waiting:
+        """Takes ``{"name": ..., "arguments": {...}}`` (or "parameters") as a call; False where it ends too early."""
+        name, waiting = None, ""
+        if (yield from self.expect("{")) is None:
+            return False
+        while (yield from self.skip(", \t\r\n")) and self.text[0] == '"':
+            key = yield from self.json_text()
+            yield from self.skip()
+            if (yield from self.expect(":")) is None or not (yield from self.skip()):
+                return False
+            if key == "name" and name is None:
+                name = yield from self.json_text()
+                self.begin_call(str(name))
+                self.add_arguments(waiting)
+            elif key in ("arguments", "parameters"):
+                parts: list[str] = []
+                streams = name is not None and self.text[0] == "{"
+                yield from self.json_value(self.add_arguments if streams else parts.append)
+                waiting = _unquoted("".join(parts))
+                if name is not None:
+                    self.add_arguments(waiting)
+            else:
+                yield from self.json_text()
+        return (yield from self.expect("}")) is not None
+
+
+def _properties(function: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = function.get("parameters") or {}
+    properties: Mapping[str, Any] = found.get("properties") or {}
+    return properties
+
+
+def _unquoted(arguments: str) -> str:
+    """Arguments that a model wrote as a string of JSON, as JSON."""
+    if arguments.startswith('"'):
+        try:
+            return str(json.loads(arguments))
+        except ValueError:
+            pass
+    return arguments

@@ -1,0 +1,115 @@
+"""``LLM.chat`` on real models: prompts, their tokens, what is cached, events and results."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llamaq import LLM, ChatMessage, SamplingParams
+from llamaq.chat import chat_request
+from llamaq.errors import ChatTemplateError, ContextOverflowError
+from llamaq.gguf import GGUFFile
+from llamaq.tokenizer import load_tokenizer
+
+GREEDY = SamplingParams(temperature=0)
+HELLO: list[dict[str, Any]] = [{"role": "user", "content": "Tell me of Lily"}]
+
+
+@pytest.fixture(scope="module")
+def llm(shared: Callable[[str], Path]) -> Iterator[LLM]:
+    with LLM.load(shared("models/stories260K-F32.gguf"), threads=1) as llm:
+        yield llm
+
+
+def test_an_answer_is_the_continuation_of_the_rendered_prompt(llm: LLM) -> None:
+    prompt = "<|im_start|>user\nTell me of Lily<|im_end|>\n<|im_start|>assistant\n"
+    expected = llm.generate(prompt, max_tokens=40, sampling=GREEDY, stop=["<|im_end|>", "<|im_start|>"])
+    done = llm.chat(HELLO, template="chatml", max_tokens=40, sampling=GREEDY)
+    assert done.message == ChatMessage("assistant", expected.text)
+    assert (done.finish_reason, done.usage.completion_tokens) == ("length", 40)
+    stream = llm.chat(HELLO, template="chatml", max_tokens=40, sampling=GREEDY, stream=True)
+    events = list(stream)
+    assert "".join(event.text for event in events) == expected.text
+    assert tuple(event.token for event in events if event.token is not None) == expected.tokens
+    assert [event.finish_reason for event in events if event.finish_reason] == ["length"]
+    assert stream.message == done.message
+
+
+def test_turns_share_what_the_cache_holds(llm: LLM) -> None:
+    first = llm.chat(HELLO, template="chatml", max_tokens=20, sampling=GREEDY)
+    said = [*HELLO, first.message, ChatMessage("user", "And then?")]
+    again = llm.chat(said, template="chatml", max_tokens=5, sampling=GREEDY)
+    assert again.usage.cached_tokens >= first.usage.prompt_tokens
+    assert again.usage.prompt_tokens > again.usage.cached_tokens
+
+
+def test_a_stop_text_of_the_caller_ends_an_answer(llm: LLM) -> None:
+    whole = llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY).text
+    word = whole.split()[3]
+    cut = llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=[word])
+    assert cut.text == whole[: whole.index(word)]
+    assert cut.finish_reason == "stop"
+
+
+def test_errors_come_before_anything_runs(llm: LLM) -> None:
+    with pytest.raises(ChatTemplateError, match=r"the file has no chat template; choose .*: llama2, .*chatml, mistral"):
+        llm.chat(HELLO)
+    with pytest.raises(ChatTemplateError, match="no place for tools"):
+        llm.chat(HELLO, template="chatml", tools=[{"type": "function", "function": {"name": "f"}}])
+    with pytest.raises(ValueError, match="each tool must be"):
+        llm.chat(HELLO, template="chatml", tools=[{"name": 5}])
+    with pytest.raises(ValueError, match="must be a list"):
+        llm.chat("Hello", template="chatml")  # type: ignore[arg-type]
+    with pytest.raises(ContextOverflowError):
+        llm.chat([{"role": "user", "content": "Hello " * 2000}], template="chatml")
+    with pytest.raises(ChatTemplateError, match="renders nothing"):
+        llm.chat([], template="{{ '' }}")
+
+
+@pytest.mark.parametrize("writes_bos", [False, True])
+@pytest.mark.parametrize("name", ["llama-spm", "llama-bpe", "qwen2", "gemma-4"])
+def test_one_bos_whoever_writes_it(shared: Callable[[str], Path], name: str, writes_bos: bool) -> None:
+    path = shared(f"vocab/ggml-vocab-{name}.gguf")
+    with GGUFFile.open(path) as file:
+        tokenizer, metadata = load_tokenizer(file.metadata), dict(file.metadata)
+    source = ("{{ bos_token }}" if writes_bos else "") + "[{{ messages[0].content }}]"
+    request = chat_request(metadata, tokenizer, HELLO, template=source)
+    bos = [tokenizer.bos_id]
+    assert request.ids.count(tokenizer.bos_id) == (1 if tokenizer.add_bos or (writes_bos and tokenizer.bos_id) else 0)
+    assert (request.ids[:1] == bos) == (tokenizer.add_bos or writes_bos)
+    assert tokenizer.decode(request.ids) == "[Tell me of Lily]"
+
+
+def test_marks_that_are_control_tokens_are_shown(shared: Callable[[str], Path]) -> None:
+    with GGUFFile.open(shared("vocab/ggml-vocab-llama-bpe.gguf")) as file:
+        tokenizer, metadata = load_tokenizer(file.metadata), dict(file.metadata)
+    source = shared("templates/meta-llama-Llama-3.1-8B-Instruct.jinja").read_text(encoding="utf-8")
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"properties": {}}}}]
+    request = chat_request(metadata, tokenizer, HELLO, template=source, tools=tools)
+    assert request.shown == {id for mark in ("<|python_tag|>",) if (id := tokenizer.token_to_id(mark)) is not None}
+    end = tokenizer.token_to_id("<|start_header_id|>")
+    assert end is not None
+    ids = [*tokenizer.encode("a", add_special=False), end, *tokenizer.encode("b", add_special=False)]
+    for special, text in ((False, "ab"), ({end}, "a<|start_header_id|>b"), (True, "a<|start_header_id|>b")):
+        decoder = tokenizer.stream(special=special)
+        assert "".join(map(decoder.push, ids)) + decoder.flush() == text
+
+
+def test_an_answer_for_coroutines_and_one_that_is_cancelled(llm: LLM) -> None:
+    async def whole() -> tuple[str, str]:
+        options: dict[str, Any] = {"template": "chatml", "max_tokens": 12, "sampling": GREEDY, "stream": True}
+        text = "".join([event.text async for event in llm.chat(HELLO, **options)])
+        return text, (await llm.chat(HELLO, **options).aresult()).text
+
+    expected = llm.chat(HELLO, template="chatml", max_tokens=12, sampling=GREEDY).text
+    assert asyncio.run(whole()) == (expected, expected)
+    stream = llm.chat(HELLO, template="chatml", sampling=GREEDY, stream=True)
+    next(stream)
+    stream.cancel()
+    done = stream.result()
+    assert done.finish_reason == "cancelled"
+    assert done.usage.completion_tokens < 100

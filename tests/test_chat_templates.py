@@ -1,0 +1,194 @@
+"""Chat templates: recorded renderings of real ones, the named ones, the choice, and bounds for hostile ones."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conftest import shared_path
+from llamaq.chat import meter
+from llamaq.chat.named import NAMED_TEMPLATES
+from llamaq.chat.templates import ChatTemplate, choose_template, file_templates
+from llamaq.errors import ChatTemplateError
+
+GOLDENS = "templates/goldens.json"
+
+
+def test_recorded_renderings_byte_for_byte(shared: Callable[[str], Path]) -> None:
+    goldens = json.loads(shared(GOLDENS).read_text(encoding="utf-8"))
+    now = datetime.fromisoformat(goldens["now"])
+    assert len(goldens["cases"]) >= 140
+    for case in goldens["cases"]:
+        context = dict(goldens["contexts"][case["context"]])
+        template = ChatTemplate(shared_path(f"templates/{case['template']}").read_text(encoding="utf-8"))
+        if "output" in case:
+            assert template.render(**context, now=now) == case["output"], (case["template"], case["context"])
+        else:
+            kind, _, message = case["error"].partition(": ")
+            with pytest.raises(ChatTemplateError) as caught:
+                template.render(**context, now=now)
+            assert message in str(caught.value), (kind, case["template"])
+
+
+HELLO = [
+    {"role": "user", "content": "Hello"},
+    {"role": "assistant", "content": "Hi."},
+    {"role": "user", "content": "?"},
+]
+SYSTEM = {"role": "system", "content": "Be kind."}
+TOKENS = {"bos_token": "<s>", "eos_token": "</s>"}
+NAMED = {
+    "llama2": "<s>[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\nHello [/INST] Hi. </s><s>[INST] ? [/INST]",
+    "llama3": "<s><|start_header_id|>system<|end_header_id|>\n\nBe kind.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\nHello<|eot_id|>"
+    "<|start_header_id|>assistant<|end_header_id|>\n\nHi.<|eot_id|>"
+    "<|start_header_id|>user<|end_header_id|>\n\n?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n",
+    "llama4": "<s><|header_start|>system<|header_end|>\n\nBe kind.<|eot|>"
+    "<|header_start|>user<|header_end|>\n\nHello<|eot|>"
+    "<|header_start|>assistant<|header_end|>\n\nHi.<|eot|><|header_start|>user<|header_end|>\n\n?<|eot|>"
+    "<|header_start|>assistant<|header_end|>\n\n",
+    "alpaca": "<s>Be kind.\n\n### Instruction:\nHello\n\n### Response:\nHi.</s>\n\n"
+    "### Instruction:\n?\n\n### Response:\n",
+    "vicuna": "<s>Be kind. USER: Hello ASSISTANT: Hi.</s>USER: ? ASSISTANT:",
+    "chatml": "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
+    "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\n?<|im_end|>\n<|im_start|>assistant\n",
+    "mistral": "<s>[INST] Hello[/INST] Hi.</s>[INST] Be kind.\n\n?[/INST]",
+}
+
+
+@pytest.mark.parametrize("name", NAMED_TEMPLATES)
+def test_named_templates(name: str) -> None:
+    template = choose_template({}, name)
+    assert template.stop
+    assert template.render([SYSTEM, *HELLO], **TOKENS) == NAMED[name]
+    assert "kind" not in template.render(HELLO, **TOKENS)
+    with pytest.raises(ChatTemplateError, match=f"template {name}: .* of the role tool"):
+        template.render([*HELLO, {"role": "tool", "content": "x"}], **TOKENS)
+
+
+def test_the_file_or_the_user_chooses_nothing_is_guessed() -> None:
+    own = {
+        "tokenizer.chat_template": "D",
+        "tokenizer.chat_template.tool_use": "T",
+        "tokenizer.chat_template.rag": "R",
+        "tokenizer.chat_templates": ["tool_use", "rag"],
+    }
+    assert file_templates(own) == {"default": "D", "tool_use": "T", "rag": "R"}
+    assert choose_template(own).render(HELLO) == "D"
+    assert choose_template(own, tools=True).render(HELLO) == "T"
+    assert choose_template({"tokenizer.chat_template": "D"}, tools=True).render(HELLO) == "D"
+    assert choose_template(own, "rag").render(HELLO) == "R"
+    assert choose_template(own, "chatml").source == NAMED_TEMPLATES["chatml"][0]
+    assert choose_template(own, "{{ messages|length }}").render(HELLO) == "3"
+    for metadata, choice, message in [
+        ({}, None, "the file has no chat template; choose .*: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral"),
+        (own, "llama5", "no chat template 'llama5'; there are default, tool_use, rag, llama2"),
+        ({"tokenizer.chat_template": 5}, None, "tokenizer.chat_template holds int"),
+    ]:
+        with pytest.raises(ChatTemplateError, match=message):
+            choose_template(metadata, choice)
+
+
+def test_what_hugging_face_adds_to_jinja() -> None:
+    def render(source: str, **variables: Any) -> str:
+        return ChatTemplate(source).render([], **variables)
+
+    assert render("{{ {'b': 'ü<\"', 'a': [1, none, true]}|tojson }}") == '{"b": "ü<\\"", "a": [1, null, true]}'
+    assert render("{{ {'b': 1, 'a': 2}|tojson(indent=1, sort_keys=true) }}") == '{\n "a": 2,\n "b": 1\n}'
+    assert render("{{ [1, 2]|tojson(separators=(',', ':')) }}") == "[1,2]"
+    assert render("{% for i in range(9) %}{% if i == 1 %}{% continue %}{% endif %}{% if i > 2 %}{% break %}{% endif %}"
+                  "{{ i }}{% endfor %}") == "02"  # fmt: skip
+    assert render("  {% if true %}\na\n  {% endif %}\nb") == "a\nb"
+    assert render("a{% generation %}{{ x }}{% endgeneration %}b", x=1) == "a1b"
+    assert ChatTemplate("{{ strftime_now('%d %b %Y') }}").render([], now=datetime(2024, 7, 26)) == "26 Jul 2024"
+    assert ChatTemplate("{{ strftime_now('%Y') }}").render([]) in (
+        str(datetime.now().year),
+        str(datetime.now().year - 1),
+    )
+    with pytest.raises(ChatTemplateError, match=r"^template: roles must alternate$"):
+        render("{{ raise_exception('roles must alternate') }}")
+
+
+def test_loops_and_lists_are_jinjas_own() -> None:
+    source = (
+        "{% for a, b in pairs %}{{ loop.index }}/{{ loop.length }}{{ a ~ b }}{{ loop.last }}{{ loop.previtem }}"
+        "{{ loop.nextitem }}{% else %}none{% endfor %}{% for x in tree recursive %}{{ x.n }}{{ loop(x.c) }}{% endfor %}"
+    )
+    tree = [{"n": 1, "c": [{"n": 2, "c": []}]}, {"n": 3, "c": []}]
+    expected = "1/2abFalse('c', 'd')2/2cdTrue('a', 'b')123"
+    assert ChatTemplate(source).render([], pairs=[("a", "b"), ("c", "d")], tree=tree) == expected
+    assert ChatTemplate(source).render([], pairs=[], tree=[]) == "none"
+    assert ChatTemplate("{% for x in unknown %}{% else %}none{% endfor %}").render([]) == "none"
+    assert ChatTemplate("{{ (1, 2) + (3,) }}{{ [1] + [2] }}{{ {'a': 1}.items()|list }}").render([]) == (
+        "(1, 2, 3)[1, 2][('a', 1)]"
+    )
+
+
+DOUBLING = "{%% set ns = namespace(x=%s) %%}{%% for i in range(60) %%}{%% set ns.x = %s %%}{%% endfor %%}{{ ns.x }}"
+HOSTILE = {
+    "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "range": "{{ range(10**10)|list }}",
+    "text": "{{ 'a' * 10**10 }}",
+    "list": "{{ [1] * 10**10 }}",
+    "doubled text": DOUBLING % ("'ab'", "ns.x ~ ns.x"),
+    "added text": DOUBLING % ("'ab'", "ns.x + ns.x"),
+    "nested lists": DOUBLING % ("[1]", "[ns.x, ns.x]"),
+    "nested tuples": DOUBLING % ("1", "(ns.x, ns.x)"),
+    "nested dicts": DOUBLING % ("1", "{'a': ns.x, 'b': ns.x}"),
+    "nested calls": DOUBLING % ("1", "dict(a=ns.x, b=ns.x)"),
+    "a namespace in itself": "{% set ns = namespace(x=1) %}{% set ns.x = ns %}{{ ns }}",
+    "powers": DOUBLING % ("3", "ns.x * ns.x"),
+    "a power": "{{ 9**(9**9) }}",
+    "macros": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "macros without end": "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "static text": "{% for i in range(99999) %}" + "x" * 99999 + "{% endfor %}",
+    "macro text": "{% macro m() %}" + "x" * 99999 + "{% endmacro %}{% for i in range(9999) %}{{ m()[:0] }}{% endfor %}",
+    "center": "{{ 'a'|center(10**10) }}",
+    "zfill": "{{ '1'.zfill(10**10) }}",
+    "indent": "{{ ('a\n' * 10000)|indent(10**7) }}",
+    "batch": "{{ [1]|batch(10**10, 1)|list }}",
+    "printf": "{{ '%99999999999d'|format(1) }}",
+    "modulo": "{{ '%*d' % (99999999999, 1) }}",
+    "format": "{{ '{:99999999999}'.format(1) }}",
+    "nested format": "{{ '{:{}}'.format(1, 99999999999) }}",
+    "replace": "{{ ('a' * 10**6)|replace('a', 'b' * 10**6) }}",
+    "join": "{{ (['a' * 10**4] * 10**5)|join }}",
+    "joined by much": "{{ range(99999)|join('b' * 10**6) }}",
+    "translate": "{{ ('a' * 10**6).translate({97: 'b' * 10**6}) }}",
+    "to_bytes": "{{ (1).to_bytes(10**10, 'big') }}",
+    "lipsum": "{{ lipsum(n=10**9) }}",
+    "tojson": "{{ [[1], [2]]|tojson(indent=10**10) }}",
+    "time": "{{ strftime_now('%999999999d') }}",
+    "sum": "{{ ([[1] * 10] * 10**5)|sum(start=[]) }}",
+    "tags": "{{ ('<!--' * 10**6)|striptags }}",
+    "parentheses": "{{ " + "(" * 50000 + "1" + ")" * 50000 + " }}",
+    "blocks": "{% for i in [1] %}" * 50 + "{% endfor %}" * 50,
+    "its own block": "{% block a %}{{ self.a() }}{% endblock %}",
+    "much source": "x" * 300_000,
+    "append": "{% set l = [] %}{{ l.append(1) }}",
+    "classes": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "files": "{% include '/etc/passwd' %}",
+    "no end": "{% if true %}",
+    "no such filter": "{{ 1|frobnicate }}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_templates_end_with_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meter, "SECONDS", 0.5)
+    with pytest.raises(ChatTemplateError, match=r"^hostile: "):
+        ChatTemplate(HOSTILE[name], "hostile").render(HELLO)
+
+
+def test_long_conversations_are_within_the_bounds(shared: Callable[[str], Path]) -> None:
+    words = "And then? " * 300
+    turns = [{"role": role, "content": f"<b>{words}</b>"} for _ in range(150) for role in ("user", "assistant")]
+    for path in sorted(shared("templates").glob("*.jinja")):
+        if "firefunction" not in path.name:  # it wants more variables
+            text = ChatTemplate(path.read_text(encoding="utf-8")).render([*turns, HELLO[0]], **TOKENS)
+            assert text.count(words.strip()) >= 150, path.name
