@@ -31,7 +31,7 @@ def trained(folder: Path, steps: int = 12) -> float:
     from demo_model.model import Shape
     from demo_model.train import Setting, train
 
-    setting = Setting(documents=60, held_out=20, steps=steps, rows=4, length=64)
+    setting = Setting(documents=60, held_out=20, steps=steps, rows=4, length=64, context=96, compiled=False)
     return float(train(Shape(**TINY), setting, folder))
 
 
@@ -70,6 +70,25 @@ def test_training_is_seeded_and_learns(tmp_path: Path) -> None:
     for name in ("model.safetensors", "tokenizer.json", "tokenizer_config.json", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert trained(tmp_path / "c", steps=60) < first
+
+
+def test_a_training_that_was_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from demo_model import train
+
+    def cut_off(step: int, setting: Any) -> float:
+        if step == 57:
+            raise KeyboardInterrupt
+        return rate_at(step, setting)
+
+    whole = trained(tmp_path / "whole", steps=60)
+    rate_at = train.rate_at
+    monkeypatch.setattr(train, "rate_at", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "cut", steps=60)
+    monkeypatch.setattr(train, "rate_at", rate_at)
+    assert (tmp_path / "cut" / "state.pt").exists()
+    assert trained(tmp_path / "cut", steps=60) == whole
+    assert not (tmp_path / "cut" / "state.pt").exists()
 
 
 def test_digits_are_tokens_of_their_own() -> None:

@@ -109,9 +109,10 @@ class Llama(nn.Module):
         steps = torch.arange(0, dims, 2, device=tokens.device) / dims
         angles = torch.arange(tokens.shape[1], device=tokens.device)[:, None] * self.shape.rope_theta**-steps
         angles = torch.cat((angles, angles), -1)
+        cos, sin = angles.cos(), angles.sin()
         x = self.embed_tokens(tokens)
         for layer in self.layers:
-            x = layer(x, angles.cos(), angles.sin())
+            x = layer(x, cos, sin)
         return functional.linear(self.norm(x), self.embed_tokens.weight)
 
 
