@@ -19,11 +19,11 @@ from llamaq.cli.options import (
     at_least,
     from_env,
     model_path,
-    number,
 )
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import prompt_text, unescaped
+from llamaq.cli.sampling_options import add_sampling, sampling_params
 
 if TYPE_CHECKING:
     from llamaq.generate import FinishReason
@@ -63,7 +63,7 @@ def add_run(commands: Commands) -> None:
     add_model(parser)
     parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="the text to continue")
     _add_prompt_options(parser)
-    _add_sampling_options(parser)
+    add_sampling(parser)
     _add_machine_options(parser)
 
 
@@ -108,54 +108,6 @@ def _add_prompt_options(parser: Parser) -> None:
     )
 
 
-def _add_sampling_options(parser: Parser) -> None:
-    add = parser.add_argument_group("sampling").add_argument
-    add(
-        "-s",
-        "--seed",
-        metavar="N",
-        type=at_least(-1),
-        default=-1,
-        help="one seed gives one text, on every SIMD level and thread count; -1: a random one (default -1)",
-    )
-    add(
-        "--temp",
-        metavar="T",
-        type=number,
-        default=0.8,
-        help="temperature; 0 takes the most likely token each time (default 0.8)",
-    )
-    add("--top-k", metavar="K", type=int, default=40, help="only the K most likely; 0: off (default 40)")
-    add(
-        "--top-p",
-        metavar="P",
-        type=number,
-        default=0.95,
-        help="only the most likely that together reach P; 1: off (default 0.95)",
-    )
-    add(
-        "--min-p",
-        metavar="P",
-        type=number,
-        default=0.05,
-        help="only those at least P times as likely as the first; 0: off (default 0.05)",
-    )
-    add(
-        "--repeat-penalty",
-        metavar="X",
-        type=number,
-        default=1.0,
-        help="make tokens of the latest text less likely; 1: off (default 1)",
-    )
-    add(
-        "--repeat-last-n",
-        metavar="N",
-        type=int,
-        default=64,
-        help="how many tokens are the latest text; 0: off, -1: all (default 64)",
-    )
-
-
 def _add_machine_options(parser: Parser) -> None:
     group = parser.add_argument_group("model and machine")
     add = group.add_argument
@@ -181,13 +133,8 @@ def run(args: argparse.Namespace) -> int:
     path = model_path(args, then="prompt")
     prompt = prompt_text(args)
     from llamaq.llm import LLM
-    from llamaq.sampling import SamplingParams
 
-    sampling = SamplingParams(
-        temperature=args.temp, top_k=args.top_k, top_p=args.top_p, min_p=args.min_p,
-        repeat_penalty=args.repeat_penalty, repeat_last_n=args.repeat_last_n,
-        seed=None if args.seed < 0 else args.seed,
-    )  # fmt: skip
+    sampling = sampling_params(args)
     began = time.perf_counter()
     with Bar("loading", "B", binary=True) as progress:
         llm = LLM.load(
