@@ -30,7 +30,7 @@ class Setting:
 
     documents: int = 24_000
     held_out: int = 500
-    steps: int = 1_500
+    steps: int = 1_300
     rows: int = 12
     length: int = 320
     context: int = 1024

@@ -177,7 +177,7 @@ STORM = Plot(
     "a great storm",
     """
     {When}, {h} was far from home when the sky turned black. [First came the wind|The wind began to howl], then
-    {weather}. {h.Ref} [could hardly see the path|was soon wet and cold|held on to {h.their} {thing} and walked faster].
+    {storm}. {h.Ref} [could hardly see the path|was soon wet and cold|held on to {h.their} {thing} and walked faster].
     [There was no house anywhere.|Everything looked the same.]
 
     Then {h.they} saw a small light {at}. {h.They} knocked. "[Who is there?|Go away!]" called a [rough|grumpy|tired]
@@ -195,11 +195,11 @@ STORM = Plot(
     on the table|they have been friends ever since].
     """,
     (
-        {"weather": "the rain fell like a curtain"},
-        {"weather": "it snowed and snowed"},
-        {"weather": "hail as big as nuts fell down"},
-        {"weather": "fog rolled in from all sides"},
-        {"weather": "the thunder rolled over the hills"},
+        {"storm": "the rain fell like a curtain"},
+        {"storm": "it snowed and snowed"},
+        {"storm": "hail as big as nuts fell down"},
+        {"storm": "fog rolled in from all sides"},
+        {"storm": "the thunder rolled over the hills"},
     ),
 )
 
