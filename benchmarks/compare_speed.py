@@ -15,7 +15,7 @@ from pathlib import Path
 from chart import Bar, Panel, svg
 from llamaq.bench import Workload, work_of
 from llamaq.gguf import GGUFFile
-from llamaq.llm import plan_of
+from llamaq.loading import plan_of
 from llamaq.probe import MachineLimits, probe
 from report import Result, machine, print_table, spread
 

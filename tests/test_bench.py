@@ -18,7 +18,7 @@ from llamaq.errors import InsufficientMemoryError, ISAError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.kv_cache import KVCache
-from llamaq.llm import plan_of
+from llamaq.loading import plan_of
 from llamaq.probe import cpu_name, probe
 from llamaq.step import Step
 from tiny_llama import plan_of as plan_of_arrays

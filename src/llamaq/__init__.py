@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llamaq.llm import LLM
     from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
+    from llamaq.session import Session
     from llamaq.stream import Completion, Stream, Usage
 
 __version__ = "0.1.0"
@@ -34,6 +35,7 @@ __all__ = [
     "GGUFFile",
     "LlamaqError",
     "SamplingParams",
+    "Session",
     "Stream",
     "ToolCall",
     "Usage",
@@ -50,6 +52,7 @@ _LAZY = {
     "ChatMessage": "llamaq.chat",
     "ChatStream": "llamaq.chat",
     "Completion": "llamaq.stream",
+    "Session": "llamaq.session",
     "Stream": "llamaq.stream",
     "Usage": "llamaq.stream",
     "Event": "llamaq.generate",

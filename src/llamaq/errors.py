@@ -14,6 +14,7 @@ __all__ = [
     "ModelError",
     "QuantizationError",
     "SamplingError",
+    "SessionError",
     "TokenizerError",
 ]
 
@@ -44,6 +45,10 @@ class TokenizerError(LlamaqError):
 
 class ChatTemplateError(LlamaqError):
     """A model has no chat template, none was chosen, or it cannot render these messages."""
+
+
+class SessionError(LlamaqError):
+    """A session cannot be saved; or its file is none, is damaged, or is of another model."""
 
 
 class ContextOverflowError(LlamaqError):

@@ -1,66 +1,56 @@
-"""``LLM``: a loaded model, its tokenizer and its cache behind one small class."""
+"""``LLM``: a loaded model behind one small class, for any number of texts and threads at once."""
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from llamaq.engine import Engine, Numerics, Progress
-from llamaq.errors import ClosedError, ModelError, TokenizerError
-from llamaq.formats import decode
+from llamaq.embedding import Embedder, Pooling
+from llamaq.engine import Engine, Numerics
+from llamaq.engine import Progress as LoadProgress
+from llamaq.errors import ClosedError, TokenizerError
 from llamaq.generate import Answer
 from llamaq.gguf import GGUFFile, Value
 from llamaq.graph import Plan
-from llamaq.kv_cache import PAGE_TOKENS, CacheType, KVCache
-from llamaq.memory import MemoryNeed, check_memory, fitting_context, memory_need
-from llamaq.models import ROPE_FREQS, HParams, build_plan
-from llamaq.reading import read_logits
+from llamaq.kv_cache import CacheType
+from llamaq.loading import Parts, load_parts
+from llamaq.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.scheduler import Scheduler
-from llamaq.stream import Completion, Generation, Overflow, Stream, Usage, fitted
-from llamaq.tokenizer import Tokenizer, load_tokenizer
-from llamaq.topology import default_threads
+from llamaq.session import Session
+from llamaq.stream import Completion, Generation, Overflow, Progress, Stream, Usage, fitted
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from llamaq.chat import ChatCompletion, ChatMessage, ChatStream
+    from llamaq.stream import Options
 
-__all__ = ["LLM", "Completion", "Stream", "Usage", "plan_of"]
+__all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
-logger = logging.getLogger("llamaq")
-
-
-def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
-    """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
-    if not file.tensors:
-        raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
-    shapes = {name: info.shape for name, info in file.tensors.items()}
-    info = file.tensors.get(ROPE_FREQS)
-    freqs = None if info is None else decode(info.format, file.data(ROPE_FREQS)).ravel().tolist()
-    return build_plan(file.metadata, shapes, rope_freqs=freqs)
+Prompt = str | bytes | Sequence[int]
+"""Text, or the ids of its tokens."""
 
 
 class LLM:
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
-    ``tokenizer``, ``hparams``, ``plan``, ``metadata``, ``memory`` and ``n_ctx`` (the context in tokens) may be
-    read; ``usage`` is that of the latest generation. One generation runs at a time.
+    Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.
+    ``tokenizer``, ``hparams``, ``plan``, ``metadata``, ``memory`` and ``n_ctx`` (tokens that one text may have) may
+    be read.
     """
 
-    def __init__(self, file: GGUFFile, tokenizer: Tokenizer, hparams: HParams, engine: Engine, cache: KVCache,
-                 memory: MemoryNeed, n_ctx: int) -> None:  # fmt: skip
-        self.tokenizer = tokenizer
-        self.hparams = hparams
-        self.memory = memory
-        self.scheduler = Scheduler(engine, cache, n_ctx)
-        self._file: GGUFFile | None = file
-        self._engine: Engine | None = engine
-        self._cache: KVCache | None = cache
+    def __init__(self, parts: Parts) -> None:
+        self.tokenizer = parts.tokenizer
+        self.hparams = parts.hparams
+        self.memory = parts.memory
+        self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
+        self._parts: Parts | None = parts
         self._latest: Stream | None = None
 
     @classmethod
@@ -76,53 +66,25 @@ class LLM:
         pack: bool = True,
         numerics: Numerics = "exact",
         pre: str | None = None,
-        progress: Progress | None = None,
+        progress: LoadProgress | None = None,
     ) -> LLM:
         """Loads a GGUF file; one that is open already is the model's from then on.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
-        it; ``n_cache`` is for how many tokens of all sequences together there is room in the cache, None: ``n_ctx``;
+        it; ``n_cache`` is the tokens of all texts together that the cache has room for, None: ``n_ctx``;
         ``threads`` None takes one for each physical performance core that this process may use; ``n_batch`` is the
-        number of prompt tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
+        number of tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
         (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
         that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
         """
-        if min(n_ctx or 0, n_cache or 0, threads or 0, n_batch - 1) < 0:
-            given = f"n_ctx ({n_ctx}), n_cache ({n_cache}), threads ({threads}) and n_batch ({n_batch})"
-            raise ValueError(f"{given} must be positive")
-        file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
-        pack = pack or not file.mapped
-        try:
-            hparams, plan = plan_of(file)
-            tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors
-            if tokenizer.n_vocab > hparams.vocab_size:
-                raise TokenizerError(
-                    f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
-                    "the file mixes two models"
-                )
-            threads = threads or default_threads().threads
-            n_batch = min(n_batch, n_ctx or n_batch)
-
-            def need(n_ctx: int) -> MemoryNeed:
-                found = memory_need(plan, tensors, cache_tokens(n_ctx, n_cache), cache_type=cache_type,
-                                    max_rows=n_batch, threads=threads or 1, pack=pack)  # fmt: skip
-                return replace(found, n_ctx=n_ctx)
-
-            memory = _checked_need(n_ctx, hparams.context_length, need)
-            n_ctx = memory.n_ctx
-            cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type)
-            engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
-                            progress=progress)  # fmt: skip
-        except (ModelError, TokenizerError) as error:
-            file.close()
-            error.args = (f"{file.path}: {error}",)
-            raise
-        except BaseException:
-            file.close()
-            raise
-        return cls(file, tokenizer, hparams, engine, cache, memory, n_ctx)
+        return cls(
+            load_parts(
+                path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
+                numerics=numerics, pre=pre, progress=progress,
+            )
+        )  # fmt: skip
 
     def __enter__(self) -> LLM:
         return self
@@ -133,35 +95,38 @@ class LLM:
         self.close()
 
     def close(self) -> None:
-        """Ends the threads and frees weights and cache at once; what needs them then raises ``ClosedError``."""
+        """Ends what runs and frees weights and cache at once; what needs them then raises ``ClosedError``."""
         self.scheduler.close()
-        for part in (self._engine, self._cache, self._file):
-            if part is not None:
+        if self._parts is not None:
+            for part in (self._parts.engine, self._parts.cache, self._parts.file):
                 part.close()
-        self._engine = self._cache = self._file = None
+        self._parts = None
+
+    def cancel(self) -> None:
+        """Ends everything that runs now, from any thread: answers as "cancelled", the rest with ``CancelledError``."""
+        self.scheduler.cancel_all()
+
+    @property
+    def parts(self) -> Parts:
+        if self._parts is None:
+            raise ClosedError("the model is closed; load it again")
+        return self._parts
 
     @property
     def engine(self) -> Engine:
-        if self._engine is None:
-            raise ClosedError("the model is closed; load it again")
-        return self._engine
+        return self.parts.engine
 
     @property
     def plan(self) -> Plan:
-        return self.engine.plan
+        return self.parts.engine.plan
 
     @property
     def metadata(self) -> Mapping[str, Value]:
-        if self._file is None:
-            raise ClosedError("the model is closed; load it again")
-        return self._file.metadata
+        return self.parts.file.metadata
 
     @property
     def n_ctx(self) -> int:
-        """Tokens that one text may have."""
-        if self.scheduler.closed:
-            raise ClosedError("the model is closed; load it again")
-        return self.scheduler.n_ctx
+        return self.parts.memory.n_ctx
 
     @property
     def usage(self) -> Usage:
@@ -173,7 +138,15 @@ class LLM:
         """That of the latest answer."""
         return self._latest.seed if self._latest else 0
 
-    def prompt_ids(self, prompt: str | bytes | Sequence[int]) -> list[int]:
+    def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
+        """Token ids of a text; ``add_special`` adds BOS and the like, ``parse_special`` sees special tokens in it."""
+        return self.tokenizer.encode(text, add_special=add_special, parse_special=parse_special)
+
+    def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
+        """Text of token ids; ``special`` shows special tokens. Raises ``TokenizerError`` for an unknown id."""
+        return self.tokenizer.decode(tokens, special=special)
+
+    def prompt_ids(self, prompt: Prompt) -> list[int]:
         """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;
         ids are taken as they are; an empty prompt is BOS alone.
 
@@ -188,58 +161,42 @@ class LLM:
             raise TokenizerError(f"token ids are 0 to {self.hparams.vocab_size - 1}, got {min(ids)} to {max(ids)}")
         return ids
 
-    def stream(
-        self,
-        prompt: str | bytes | Sequence[int],
-        *,
-        max_tokens: int | None = None,
-        sampling: SamplingParams | None = None,
-        stop: Sequence[str] = (),
-        special: bool | Container[int] = False,
-        overflow: Overflow = "error",
-        keep: int = 0,
-        timeout: float | None = None,
-        progress: Progress | None = None,
-    ) -> Stream:
+    def stream(self, prompt: Prompt, *, progress: Progress | None = None, **options: Unpack[Options]) -> Stream:
         """The answer piece by piece, for ``for`` or ``async for``; the last event has the finish reason.
 
-        ``max_tokens`` None means until an end token, a stop string or the end of the context. ``special`` shows
-        control tokens in the text: all, or these. ``overflow`` says what becomes of tokens that the context has no room
-        for: "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after
-        the first ``keep``, and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
-        After ``timeout`` seconds the answer ends as "cancelled". ``progress`` gets the prompt tokens read and in
-        total. What the cache holds of the prompt already is not read again. Raises what ``prompt_ids`` raises,
-        ``ValueError`` and ``ClosedError``.
+        ``options`` are those of ``Options``; ``progress`` gets the prompt tokens read and in total. What the cache
+        holds of the prompt already is not read again. Raises ``TokenizerError`` for a prompt that cannot be one,
+        ``ContextOverflowError`` for one that is too long, ``ValueError`` for settings that cannot be, ``ClosedError``.
         """
-        if max_tokens is not None and max_tokens < 0:
-            raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
-        ids = self.prompt_ids(prompt)
-        keep = max(keep, ids[0] == self.tokenizer.bos_id)
-        ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
-        sampler = Sampler(sampling or SamplingParams(), self.tokenizer)
-        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
-        request = Generation(
-            answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
-            progress=progress is not None,
-        )  # fmt: skip
-        self._latest = Stream(self.scheduler, request, progress=progress, timeout=timeout)
+        self._latest = self.start(self.prompt_ids(prompt), progress=progress, **options)
         return self._latest
 
-    def generate(
-        self,
-        prompt: str | bytes | Sequence[int],
-        *,
-        max_tokens: int | None = None,
-        sampling: SamplingParams | None = None,
-        stop: Sequence[str] = (),
-        overflow: Overflow = "error",
-        keep: int = 0,
-        timeout: float | None = None,
-    ) -> Completion:
+    def generate(self, prompt: Prompt, **options: Unpack[Options]) -> Completion:
         """The whole answer at once; arguments and errors as in ``stream``."""
-        stream = self.stream(prompt, max_tokens=max_tokens, sampling=sampling, stop=stop, overflow=overflow,
-                             keep=keep, timeout=timeout)  # fmt: skip
-        return stream.result()
+        return self.stream(prompt, **options).result()
+
+    async def agenerate(self, prompt: Prompt, **options: Unpack[Options]) -> Completion:
+        """``generate`` for coroutines."""
+        return await self.stream(prompt, **options).aresult()
+
+    def batch(
+        self, prompts: Sequence[Prompt], *, samplings: Sequence[SamplingParams] | None = None,
+        **options: Unpack[Options],
+    ) -> list[Completion]:  # fmt: skip
+        """The answers to many prompts, generated together; each is what ``generate`` gives alone.
+
+        ``samplings`` has settings for each prompt, in the place of one ``sampling`` for all.
+        """
+        streams = self._batch(prompts, samplings, options)
+        return [stream.result() for stream in streams]
+
+    async def abatch(
+        self, prompts: Sequence[Prompt], *, samplings: Sequence[SamplingParams] | None = None,
+        **options: Unpack[Options],
+    ) -> list[Completion]:  # fmt: skip
+        """``batch`` for coroutines."""
+        streams = self._batch(prompts, samplings, options)
+        return [await stream.aresult() for stream in streams]
 
     @overload
     def chat(
@@ -282,33 +239,103 @@ class LLM:
         answer = ChatStream(request, text)
         return answer if stream else answer.result()
 
-    def logits(self, tokens: Sequence[int], *, first: int = 0) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    def session(self) -> Session:
+        """An empty text that can be gone on with, forked, cut, saved and loaded."""
+        return Session(self)
+
+    def logits(self, tokens: Prompt, *, first: int = 0) -> NDArray[np.float32]:
         """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary), read from an empty
         context.
 
         Raises ``ContextOverflowError`` where they exceed the context.
         """
-        ids, _ = fitted(self.prompt_ids(tokens), self.n_ctx, "error", 0, None)
-        return read_logits(self.scheduler, ids, first)
+        logits: NDArray[np.float32] = wait(self.scheduler, [Reading(self._fitting(self.prompt_ids(tokens)), first)])[0]
+        return logits
 
+    def score(self, text: Prompt, *, prompt: Prompt = "") -> Score:
+        """How likely the model finds a text after a prompt: the log-probability of each of its tokens.
 
-def cache_tokens(n_ctx: int, n_cache: int | None) -> int:
-    """Tokens that the cache is made for: a page more than asked for, which the copy of a shared page may take."""
-    return max(n_ctx, n_cache or 0) + PAGE_TOKENS
+        Without a prompt the text begins after BOS, or with its own first token, which then has no probability.
+        Raises ``ContextOverflowError`` where both exceed the context.
+        """
+        score: Score = wait(self.scheduler, [self._scoring(text, prompt)])[0]
+        return score
 
+    async def ascore(self, text: Prompt, *, prompt: Prompt = "") -> Score:
+        """``score`` for coroutines."""
+        score: Score = (await async_wait(self.scheduler, [self._scoring(text, prompt)]))[0]
+        return score
 
-def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:
-    """The need of the context that was asked for, or else of the model's, or of the longest that fits the memory."""
-    if wanted:
-        check_memory(need(wanted))
-        if wanted > models:
-            logger.warning(
-                "the context of %d tokens exceeds the %d that the model was made for; beyond them text degrades",
-                wanted, models,
-            )  # fmt: skip
-        return need(wanted)
-    fits = fitting_context(models, need)
-    if fits < models:
-        logger.warning("the context is %d tokens instead of the model's %d, to fit the memory", fits, models)
-    check_memory(need(fits))
-    return need(fits)
+    def embed(
+        self, texts: str | Sequence[Prompt], *, pooling: Pooling | None = None, normalize: bool = True
+    ) -> NDArray[np.float32]:
+        """One vector for each text, float32 (texts, width): of the last layer's normed states the "mean", the "last"
+        token's or the first's ("cls"); ``pooling`` None takes what the file names, or else the mean.
+
+        Vectors have length 1 where ``normalize``. Raises ``ContextOverflowError``, ``ValueError``.
+        """
+        embedder, requests = self._embedding(texts, pooling, normalize)
+        return embedder.pooled(wait(self.scheduler, requests))
+
+    async def aembed(
+        self, texts: str | Sequence[Prompt], *, pooling: Pooling | None = None, normalize: bool = True
+    ) -> NDArray[np.float32]:
+        """``embed`` for coroutines."""
+        embedder, requests = self._embedding(texts, pooling, normalize)
+        return embedder.pooled(await async_wait(self.scheduler, requests))
+
+    def start(
+        self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
+        stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
+        timeout: float | None = None,
+        progress: Progress | None = None, expected: int = 0,
+    ) -> Stream:  # fmt: skip
+        """``stream`` for token ids that are a prompt already; ``expected`` of them were in the cache last time."""
+        if max_tokens is not None and max_tokens < 0:
+            raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
+        keep = max(keep, ids[0] == self.tokenizer.bos_id)
+        ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
+        sampler = Sampler(sampling or SamplingParams(), self.tokenizer)
+        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
+        request = Generation(
+            answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
+            progress=progress is not None,
+        )  # fmt: skip
+        request.expected = expected if dropped == 0 else 0
+        return Stream(self.scheduler, request, progress=progress, timeout=timeout)
+
+    def _batch(
+        self, prompts: Sequence[Prompt], samplings: Sequence[SamplingParams] | None, options: Options
+    ) -> list[Stream]:
+        if samplings is not None and len(samplings) != len(prompts):
+            raise ValueError(f"samplings must be as many as prompts: got {len(samplings)} for {len(prompts)}")
+        ids = [self._fitting(self.prompt_ids(p), options.get("overflow", "error")) for p in prompts]
+        with self.scheduler.lock:  # so that the first step has them all
+            streams = []
+            for i, prompt in enumerate(ids):
+                own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
+                streams.append(self.start(prompt, **own))
+                streams[-1].run_ahead()
+        return streams
+
+    def _fitting(self, ids: list[int], overflow: Overflow = "error") -> list[int]:
+        if overflow == "error":
+            fitted(ids, self.n_ctx, "error", 0, None)
+        return ids
+
+    def _scoring(self, text: Prompt, prompt: Prompt) -> Scoring:
+        size = self.hparams.vocab_size
+        if not prompt:
+            return Scoring(self._fitting(self.prompt_ids(text)), 1, size)
+        before = self.prompt_ids(prompt)
+        if isinstance(text, str | bytes):
+            text = self.tokenizer.encode(text, parse_special=True, continuation=True)
+        return Scoring(self._fitting(self.prompt_ids([*before, *text])), len(before), size)
+
+    def _embedding(
+        self, texts: str | Sequence[Prompt], pooling: Pooling | None, normalize: bool
+    ) -> tuple[Embedder, list[Reading]]:
+        parts = self.parts
+        embedder = Embedder(parts.file, parts.engine.plan, pooling, normalize)
+        texts = [texts] if isinstance(texts, str) else texts
+        return embedder, [embedder.request(self._fitting(self.prompt_ids(text))) for text in texts]

@@ -1,25 +1,45 @@
-"""Requests that read a text and keep what the model makes of it: logits, probabilities, embeddings."""
+"""Requests that read a text and keep what the model makes of it: logits, log-probabilities, captured values."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llamaq import _core
 from llamaq.errors import CancelledError
 from llamaq.scheduler import F32, Capture, Request, Scheduler
 
-__all__ = ["Reading", "read_logits"]
+__all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
+
+_LOGITS_BYTES = 2**26  # of a step's rows whose logits are looked at and forgotten
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Log-probabilities of a text: of each of ``tokens``, float64 (tokens,), and in ``sum``."""
+
+    tokens: tuple[int, ...]
+    logprobs: NDArray[np.float64]
+
+    @property
+    def sum(self) -> float:
+        return math.fsum(self.logprobs)
 
 
 class Reading(Request):
-    """Reads ``ids`` once; a subclass keeps what it wants in ``collect``; ``future`` gets what it ``finish``es with."""
+    """Reads ``ids`` once. ``future`` gets the logits of token number ``first_wanted`` and all after it; a subclass
+    keeps other things."""
 
     def __init__(self, ids: list[int], first_wanted: int, *, share: bool = False) -> None:
         super().__init__(ids, first_wanted, share=share)
-        self.future: Future[F32] = Future()
-        self._parts: list[F32] = []
+        self.future: Future[Any] = Future()
+        self._parts: list[NDArray[Any]] = []
 
     def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         self.collect(first, logits, captured)
@@ -31,25 +51,71 @@ class Reading(Request):
         """Keeps part of what a step gave; as ``receive``."""
         self._parts.append(logits)
 
-    def finish(self) -> F32:
-        """The whole."""
+    def finish(self) -> Any:
+        """The whole, for the future."""
         return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
 
     def end(self, error: BaseException | None) -> None:
         self.future.set_exception(error or CancelledError("the request was cancelled"))
 
 
-def wait(scheduler: Scheduler, *requests: Reading) -> list[F32]:
+class Scoring(Reading):
+    """Log-probabilities of the ids from number ``start`` on, each after those before it: gives a ``Score``."""
+
+    def __init__(self, ids: list[int], start: int, vocabulary: int) -> None:
+        self.text = ids[start:]
+        super().__init__(ids[:-1] if len(ids) > 1 else ids, start - 1, share=True)
+        self.max_rows = max(1, _LOGITS_BYTES // (4 * vocabulary))
+
+    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        start = self.read - len(logits) - self.first_wanted
+        pairs = zip(logits, self.text[start:], strict=False)
+        self._parts.append(np.array([float(row[id]) - _core.log_sum_exp(row) for row, id in pairs], np.float64))
+
+    def finish(self) -> Score:
+        return Score(tuple(self.text), np.concatenate(self._parts))
+
+
+class Captured(Reading):
+    """What captures see, for all ids: a list of float32 (ids, columns) in the order of ``captures``."""
+
+    def __init__(self, ids: list[int], captures: Sequence[Capture], *, logits: bool = False) -> None:
+        super().__init__(ids, 0 if logits else len(ids))
+        self.captures = tuple(captures)
+        self._seen: list[list[F32]] = [[] for _ in captures]
+
+    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        super().collect(first, logits, captured)
+        for seen, capture in zip(self._seen, self.captures, strict=True):
+            seen.append(captured[capture])
+
+    def finish(self) -> list[F32]:
+        return [super().finish(), *(seen[0] if len(seen) == 1 else np.concatenate(seen) for seen in self._seen)]
+
+
+def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
     """Runs requests and gives their results; whatever ends the waiting early, Ctrl-C above all, ends them too."""
     scheduler.submit(*requests)
     try:
         return [request.future.result() for request in requests]
     except BaseException:
-        for request in requests:
-            scheduler.cancel(request)
+        _cancel(scheduler, requests)
         raise
 
 
-def read_logits(scheduler: Scheduler, ids: list[int], first: int) -> F32:
-    """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary); nothing is shared."""
-    return wait(scheduler, Reading(ids, first))[0]
+async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
+    """``wait`` for coroutines; a cancelled task ends the requests."""
+    import asyncio
+
+    scheduler.submit(*requests)
+    try:
+        # Shielded, for the scheduler alone settles the futures.
+        return [await asyncio.shield(asyncio.wrap_future(request.future)) for request in requests]
+    except BaseException:
+        _cancel(scheduler, requests)
+        raise
+
+
+def _cancel(scheduler: Scheduler, requests: Sequence[Reading]) -> None:
+    for request in requests:
+        scheduler.cancel(request)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TypeAlias
 
 import numpy as np
@@ -51,6 +52,8 @@ class Request(ABC):
         self.max_rows: int | None = None
         """Most rows of this request in a step."""
         self.read = 0
+        self.kept = 0
+        """Of what had been read when the sequence was taken away, what the cache was left with."""
         self.cached: int | None = None
         self.done = False
         self.sequence: int | None = None
@@ -137,6 +140,36 @@ class Scheduler:
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
+
+    def known(self, tokens: Sequence[int]) -> int:
+        """How many tokens of a text's beginning the cache holds."""
+        with self.lock:
+            return self.prefixes.find(tokens, touch=False)[1]
+
+    @property
+    def page_shape(self) -> tuple[int, int]:
+        """Layers and bytes of a page in each."""
+        layers, _, size = self._cache.by_page().shape
+        return layers, size
+
+    def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
+        """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
+        with self.lock:
+            pages, known = self.prefixes.find(tokens)
+            return np.ascontiguousarray(self._cache.by_page()[:, pages[: known // PAGE_TOKENS]].swapaxes(0, 1))
+
+    def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
+        """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
+        with self.lock:
+            self._next_sequence += 1
+            sequence, length = self._next_sequence, len(pages) * PAGE_TOKENS
+            with suppress(ContextOverflowError):
+                self._cache.reserve(sequence, length)
+                self._cache.by_page()[:, self._cache.pages(sequence)] = pages.swapaxes(0, 1)
+                self._cache.commit(sequence, length)
+                self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
+            self._cache.drop(sequence)
+            return self.known(tokens)
 
     def _end(self, request: Request, error: BaseException | None) -> None:
         request.done = True
@@ -254,6 +287,7 @@ class Scheduler:
             return
         self._remember(request, partial=partial)
         self._cache.drop(request.sequence)
+        request.kept = request.read
         request.sequence, request.node, request.read = None, None, 0
 
     def _remember(self, request: Request, *, partial: bool = False) -> None:

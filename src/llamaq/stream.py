@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import Literal
+from typing import Literal, TypedDict
 
 from llamaq.errors import ClosedError, ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
+from llamaq.sampling import SamplingParams
 from llamaq.scheduler import F32, Capture, Request, Scheduler
 
-__all__ = ["Completion", "Generation", "Overflow", "Progress", "Stream", "Usage", "fitted"]
+__all__ = ["Completion", "Generation", "Options", "Overflow", "Progress", "Stream", "Usage", "fitted"]
 
 Overflow = Literal["error", "truncate_left", "shift"]
 """What to do with more tokens than the context has room for (docs/sessions.md)."""
 
 Progress = Callable[[int, int], None]
 
-_AHEAD = 2  # events that may wait for whoever reads them
+_AHEAD = 8  # events that may wait for whoever reads them
+
+
+class Options(TypedDict, total=False):
+    """What an answer is asked for with; nothing needs to be given.
+
+    ``max_tokens`` None (the default) means until an end token, a stop string or the end of the context. ``sampling``
+    are llama.cpp's defaults where not given. The text ends before the first of the ``stop`` strings; ``special``
+    shows control tokens in it, all or these. ``overflow`` says what becomes of tokens that the context has no room for:
+    "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
+    ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them. After ``timeout`` seconds the answer ends as "cancelled".
+    """
+
+    max_tokens: int | None
+    sampling: SamplingParams | None
+    stop: Sequence[str]
+    special: bool | Container[int]
+    overflow: Overflow
+    keep: int
+    timeout: float | None
 
 
 @dataclass(frozen=True)
@@ -45,13 +65,14 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used."""
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came."""
 
     text: str
     tokens: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
     seed: int
+    events: tuple[Event, ...] = field(default=(), repr=False)
 
 
 def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:
@@ -201,13 +222,32 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
 
     def result(self) -> Completion:
         """Waits for the rest of the answer: the whole of what has not been read from the stream yet."""
-        self._request.run_ahead = True
+        self.run_ahead()
         return self._completion(list(self))
 
     async def aresult(self) -> Completion:
         """``result`` for coroutines."""
-        self._request.run_ahead = True
+        self.run_ahead()
         return self._completion([event async for event in self])
+
+    def run_ahead(self) -> None:
+        """Lets the model go on however many events wait to be read."""
+        self._request.run_ahead = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event has been read."""
+        return self._ended
+
+    @property
+    def done(self) -> bool:
+        """Whether the model has finished with it; events may still wait to be read."""
+        return self._request.done
+
+    @property
+    def kept(self) -> int:
+        """Tokens of it that were in the cache when the model finished with it."""
+        return max(self._request.kept, self._request.read)
 
     @property
     def usage(self) -> Usage:
@@ -237,7 +277,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         reason = events[-1].finish_reason if events else None
         if reason is None:
             raise ValueError("the stream has been read to its end already; there is nothing to wait for")
-        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed)
+        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed, tuple(events))
 
     def _event(self, item: Event | tuple[int, int] | BaseException) -> Event | None:
         if isinstance(item, tuple):

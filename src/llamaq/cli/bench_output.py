@@ -22,7 +22,7 @@ from llamaq.engine import Numerics, numerics_here
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Plan
 from llamaq.kv_cache import CacheType
-from llamaq.llm import plan_of
+from llamaq.loading import plan_of
 from llamaq.probe import MachineLimits, cpu_name
 
 __all__ = ["OUTPUTS", "Model", "Output", "Record", "Settings", "make_record"]

@@ -85,7 +85,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = T
 
 
 def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tuple[MemoryNeed, int | None]:
-    from llamaq.llm import plan_of
+    from llamaq.loading import plan_of
     from llamaq.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
 

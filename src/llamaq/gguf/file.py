@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import re
@@ -75,6 +76,13 @@ class GGUFFile:
             raw = byteswap(info.format, raw)
             raw.flags.writeable = False
         return raw
+
+    def sha256(self) -> str:
+        """SHA-256 of the file's bytes, of all parts in their order, in hex."""
+        digest = hashlib.sha256()
+        for part in self._maps:
+            digest.update(part)
+        return digest.hexdigest()
 
     def close(self) -> None:
         """Lets go of the file. Views and arrays handed out stay valid, and keep the mapping alive."""

@@ -9,7 +9,8 @@ from typing import Any
 
 from llamaq.engine import Progress
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from llamaq.llm import LLM, plan_of
+from llamaq.llm import LLM
+from llamaq.loading import plan_of
 from llamaq.measure.divergence import Divergence, divergence
 from llamaq.measure.text import chunks_of
 from llamaq.measure.weights import WeightError, relative_error, weight_errors

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from llamaq.engine import Progress
 from llamaq.gguf import GGUFFile, TensorInfo
-from llamaq.llm import LLM, plan_of
+from llamaq.llm import LLM
+from llamaq.loading import plan_of
 from llamaq.measure.divergence import compare_logits
 from llamaq.measure.text import chunks_of, scored_from
 from llamaq.quantization.ladder import Ladder, Rung

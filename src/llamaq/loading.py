@@ -1,0 +1,123 @@
+"""From a file to the parts of a model that is ready to run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from llamaq.engine import Engine, Numerics, Progress
+from llamaq.errors import ModelError, TokenizerError
+from llamaq.formats import decode
+from llamaq.gguf import GGUFFile
+from llamaq.graph import Plan
+from llamaq.kv_cache import PAGE_TOKENS, CacheType, KVCache
+from llamaq.memory import MemoryNeed, check_memory, fitting_context, memory_need
+from llamaq.models import ROPE_FREQS, HParams, build_plan
+from llamaq.tokenizer import Tokenizer, load_tokenizer
+from llamaq.topology import default_threads
+
+__all__ = ["Parts", "load_parts", "plan_of"]
+
+logger = logging.getLogger("llamaq")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of."""
+
+    file: GGUFFile
+    tokenizer: Tokenizer
+    hparams: HParams
+    engine: Engine
+    cache: KVCache
+    memory: MemoryNeed
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the model file; read once, when it is first asked for."""
+        return self.file.sha256()
+
+
+def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
+    """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
+    if not file.tensors:
+        raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+    info = file.tensors.get(ROPE_FREQS)
+    freqs = None if info is None else decode(info.format, file.data(ROPE_FREQS)).ravel().tolist()
+    return build_plan(file.metadata, shapes, rope_freqs=freqs)
+
+
+def load_parts(
+    path: str | os.PathLike[str] | GGUFFile,
+    *,
+    n_ctx: int | None,
+    n_cache: int | None,
+    threads: int | None,
+    n_batch: int,
+    cache_type: CacheType,
+    pack: bool,
+    numerics: Numerics,
+    pre: str | None,
+    progress: Progress | None,
+) -> Parts:
+    """See ``LLM.load``."""
+    if min(n_ctx or 0, n_cache or 0, threads or 0, n_batch - 1) < 0:
+        given = f"n_ctx ({n_ctx}), n_cache ({n_cache}), threads ({threads}) and n_batch ({n_batch})"
+        raise ValueError(f"{given} must be positive")
+    file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
+    pack = pack or not file.mapped
+    try:
+        hparams, plan = plan_of(file)
+        tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors
+        if tokenizer.n_vocab > hparams.vocab_size:
+            raise TokenizerError(
+                f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
+                "the file mixes two models"
+            )
+        threads = threads or default_threads().threads
+        n_batch = min(n_batch, n_ctx or n_batch)
+
+        def need(n_ctx: int) -> MemoryNeed:
+            found = memory_need(plan, tensors, cache_tokens(n_ctx, n_cache), cache_type=cache_type,
+                                max_rows=n_batch, threads=threads or 1, pack=pack)  # fmt: skip
+            return replace(found, n_ctx=n_ctx)
+
+        memory = _checked_need(n_ctx, hparams.context_length, need)
+        n_ctx = memory.n_ctx
+        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type)
+        engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
+                        progress=progress)  # fmt: skip
+    except (ModelError, TokenizerError) as error:
+        file.close()
+        error.args = (f"{file.path}: {error}",)
+        raise
+    except BaseException:
+        file.close()
+        raise
+    return Parts(file, tokenizer, hparams, engine, cache, memory)
+
+
+def cache_tokens(n_ctx: int, n_cache: int | None) -> int:
+    """Tokens that the cache is made for: a page more than asked for, which the copy of a shared page may take."""
+    return max(n_ctx, n_cache or 0) + PAGE_TOKENS
+
+
+def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:
+    """The need of the context that was asked for, or else of the model's, or of the longest that fits the memory."""
+    if wanted:
+        check_memory(need(wanted))
+        if wanted > models:
+            logger.warning(
+                "the context of %d tokens exceeds the %d that the model was made for; beyond them text degrades",
+                wanted, models,
+            )  # fmt: skip
+        return need(wanted)
+    fits = fitting_context(models, need)
+    if fits < models:
+        logger.warning("the context is %d tokens instead of the model's %d, to fit the memory", fits, models)
+    check_memory(need(fits))
+    return need(fits)
