@@ -255,3 +255,25 @@ def test_the_command(command: Command, tmp_path: Path) -> None:
     with GGUFFile.open(tmp_path / "out.gguf") as file:
         assert file.metadata["general.file_type"] == 32
     assert command("convert", tmp_path, tmp_path / "out.gguf").code == 1
+
+
+def test_metadata_of_your_own(command: Command, tmp_path: Path) -> None:
+    config, tensors = tiny()
+    folder = save(tmp_path / "model", config, tensors, tokenizer=LETTERS)
+    more = tmp_path / "more.json"
+    more.write_text('{"general.name": "Ada", "general.license": "mit", "general.tags": ["demo", "tiny"]}')
+    assert command("convert", folder, tmp_path / "out.gguf", "--metadata", more).code == 0
+    with GGUFFile.open(tmp_path / "out.gguf") as file:
+        assert file.metadata["general.name"] == "Ada"
+        assert file.metadata["general.license"] == "mit"
+        assert list(file.metadata["general.tags"]) == ["demo", "tiny"]  # type: ignore[arg-type]
+    for bad, message in (
+        ("[", "expected JSON"),
+        ('{"general.x": 1}', "lists of texts"),
+        ('{"llama.block_count": "3"}', "general."),
+    ):
+        more.write_text(bad)
+        done = command("convert", folder, tmp_path / "bad.gguf", "--metadata", more)
+        assert done.code == 1
+        assert message in done.err
+        assert not (tmp_path / "bad.gguf").exists()

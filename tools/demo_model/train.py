@@ -7,6 +7,7 @@ same model. A GPU is used where there is one. What was cut off goes on where it 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from array import array
 from dataclasses import dataclass, replace
@@ -142,6 +143,15 @@ def train(shape: Shape, setting: Setting, folder: Path) -> float:
     learn(model, corpus, setting, folder, device)
     loss = held_out_loss(model, kept, setting, device)
     save_model(model, folder, tokenizer.token_to_id(END))
+    batches = (setting.batch(step) for step in range(setting.steps))
+    record = {
+        "weights": sum(weight.numel() for weight in model.parameters()),
+        "documents": setting.documents,
+        "steps": setting.steps,
+        "tokens": sum(rows * length for rows, length in batches),
+        "held_out_loss": loss,
+    }
+    (folder / "training.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
     return loss
 
 

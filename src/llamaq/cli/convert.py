@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from llamaq.cli.options import Commands, Parser
@@ -36,6 +37,11 @@ def add_convert(commands: Commands) -> None:
         default="f16",
         help="format of the matrices: f32, f16, bf16 or q8_0 (default f16); vectors are always f32",
     )
+    add(
+        "--metadata",
+        metavar="FILE",
+        help='a JSON object of further metadata, such as {"general.name": "...", "general.license": "..."}',
+    )
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that tokenizer.json describes")
 
 
@@ -43,7 +49,20 @@ def convert(args: argparse.Namespace) -> int:
     """Runs the command."""
     from llamaq.convert import convert
 
+    metadata = _metadata(Path(args.metadata)) if args.metadata else None
     with Bar("converting", " weights") as progress:
-        convert(args.source, args.target, args.outtype.lower(), pre=args.pre, progress=progress)
+        convert(args.source, args.target, args.outtype.lower(), pre=args.pre, metadata=metadata, progress=progress)
     write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n")
     return 0
+
+
+def _metadata(path: Path) -> dict[str, str | list[str]]:
+    """What the file holds: texts, and lists of texts. Raises ValueError for anything else."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected JSON: {error}") from None
+    texts = found.values() if isinstance(found, dict) else [None]
+    if not all(isinstance(x, str) or (isinstance(x, list) and all(isinstance(y, str) for y in x)) for x in texts):
+        raise ValueError(f"{path}: expected a JSON object whose values are texts or lists of texts; quote the others")
+    return dict(found)

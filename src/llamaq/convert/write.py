@@ -36,18 +36,24 @@ def convert(
     outtype: str = "f16",
     *,
     pre: str | None = None,
+    metadata: Mapping[str, str | list[str]] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Writes a GGUF file from a Hugging Face folder (or one safetensors file beside its config.json).
 
     Matrices are written as ``outtype`` ("f32", "f16", "bf16", "q8_0"; rows that are no blocks of Q8_0 as F16),
-    vectors as F32. ``pre`` names the pre-tokenizer where the tokenizer's rules are not recognized. ``progress`` gets
-    weights written and in total. Memory: some megabytes. Raises ModelError for what
-    llamaq could not run, TokenizerError for a vocabulary that it does not know, GGUFError where the disk refuses;
-    ``target`` is then as it was.
+    vectors as F32. ``pre`` names the pre-tokenizer where the tokenizer's rules are not recognized. ``metadata`` are
+    further keys ``general.*``, such as ``general.license``. ``progress`` gets weights written and in total. Memory:
+    some megabytes. Raises ModelError for what llamaq could not run, TokenizerError for a vocabulary that it does not
+    know, GGUFError where the disk refuses; ``target`` is then as it was.
     """
     if outtype not in OUTTYPES:
         raise ValueError(f"outtype: expected one of {', '.join(OUTTYPES)}, got {outtype!r}")
+    strange = next((key for key in metadata or {} if not key.startswith("general.")), None)
+    if strange is not None:
+        raise ValueError(
+            f"metadata: expected keys that begin with 'general.', got {strange!r}; the rest is the model's"
+        )
     checkpoint = Checkpoint(Path(source))
     kinds = checkpoint.config.get("architectures") or [None]
     if kinds[0] not in CLASSES:
@@ -59,6 +65,7 @@ def convert(
         "general.file_type": OUTTYPES[outtype],
         "general.quantization_version": 2,
         **hyperparameters(checkpoint.config),
+        **(metadata or {}),
     }
     tied = bool(checkpoint.config.get("tie_word_embeddings"))
     names = {
