@@ -31,7 +31,8 @@ class Options(TypedDict, total=False):
     are llama.cpp's defaults where not given. The text ends before the first of the ``stop`` strings; ``special``
     shows control tokens in it, all or these. ``overflow`` says what becomes of tokens that the context has no room for:
     "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
-    ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them. After ``timeout`` seconds the answer ends as "cancelled".
+    ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
+    After ``timeout`` seconds the answer ends as "cancelled".
     """
 
     max_tokens: int | None
