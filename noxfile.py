@@ -156,7 +156,7 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     }
     # Of the longest test, which is about bits and not about memory, one case.
     chosen = ["-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
-    chosen += ["tests/test_engine.py", "tests/test_quantize_search.py"]
+    chosen += ["tests/test_engine.py", "tests/test_quantize_search.py", "tests/test_threads.py"]
     if sanitizer != "thread":
         chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
     session.run("python", "-m", "pytest", *ALL_CORES, *chosen, env=env)

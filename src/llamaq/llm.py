@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.capture import CaptureKind, Forward, Inside
 from llamaq.embedding import Embedder, Pooling
 from llamaq.engine import Engine, Numerics
 from llamaq.engine import Progress as LoadProgress
@@ -24,6 +25,7 @@ from llamaq.sampling import Sampler, SamplingParams
 from llamaq.scheduler import Scheduler
 from llamaq.session import Session
 from llamaq.stream import Completion, Generation, Overflow, Progress, Stream, Usage, fitted
+from llamaq.tensors import Tensors
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -123,6 +125,11 @@ class LLM:
     @property
     def metadata(self) -> Mapping[str, Value]:
         return self.parts.file.metadata
+
+    @property
+    def tensors(self) -> Tensors:
+        """The file's tensors by name, raw and as numbers, without copies where the format allows."""
+        return Tensors(self.parts.file)
 
     @property
     def n_ctx(self) -> int:
@@ -251,6 +258,19 @@ class LLM:
         """
         logits: NDArray[np.float32] = wait(self.scheduler, [Reading(self._fitting(self.prompt_ids(tokens)), first)])[0]
         return logits
+
+    def forward(
+        self, text: Prompt, *, capture: Collection[CaptureKind] = (), layers: Sequence[int] | None = None
+    ) -> Forward:
+        """Reads a text in an empty context: its logits, and as ``capture`` asks the "hidden" states after each layer
+        and the "attention" probabilities (of ``layers``, None: all).
+
+        Attention takes 4 bytes for each layer, head and pair of tokens. Raises ``ContextOverflowError``,
+        ``ValueError`` for an unknown capture or layer.
+        """
+        inside = Inside(self.plan, self.parts.cache.cache_type, capture, layers)
+        ids = self._fitting(self.prompt_ids(text))
+        return inside.forward(ids, wait(self.scheduler, [inside.request(ids)])[0])
 
     def score(self, text: Prompt, *, prompt: Prompt = "") -> Score:
         """How likely the model finds a text after a prompt: the log-probability of each of its tokens.

@@ -29,7 +29,7 @@ from llamaq.graph import Op, Plan
 from llamaq.models.rope import Rope
 from llamaq.step import Step
 
-__all__ = ["SPAN", "Reference", "Trace", "attend", "linear", "quantized_linear"]
+__all__ = ["SPAN", "Reference", "Trace", "attend", "first_seen", "linear", "quantized_linear"]
 
 F32: TypeAlias = NDArray[np.float32]
 Weights: TypeAlias = Mapping[str, "tuple[Format, NDArray[np.uint8]] | F32"]

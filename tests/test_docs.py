@@ -1,0 +1,36 @@
+"""The examples of the guides run, one after the other, on a real model."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+GUIDES = ["sessions.md"]
+
+
+def examples(name: str) -> list[tuple[int, str]]:
+    """Line numbers and texts of a page's Python blocks."""
+    text = (DOCS / name).read_text(encoding="utf-8")
+    found = re.finditer(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return [(text[: match.start(1)].count("\n"), match[1]) for match in found]
+
+
+@pytest.mark.parametrize("name", GUIDES)
+def test_examples_run(
+    name: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copy(shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
+    monkeypatch.chdir(tmp_path)
+    variables: dict[str, Any] = {}
+    found = examples(name)
+    assert found
+    for line, code in found:
+        exec(compile("\n" * line + code, name, "exec"), variables)
+    assert capsys.readouterr().err == ""
