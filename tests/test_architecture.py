@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "step", "arithmetic", "cgroup", "topology"},
+    {"errors", "step", "arithmetic", "cgroup", "topology", "bundled"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "sampling", "probe", "bench", "prefix"},
@@ -30,6 +30,7 @@ TIERS = [
 """Lowest first. A part imports parts of its own tier or below."""
 WITHOUT_COMPILER = [
     "arithmetic",
+    "bundled",
     "chat",
     "errors",
     "formats",

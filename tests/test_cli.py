@@ -67,7 +67,8 @@ def test_version_and_help(command: Command) -> None:
     [
         ([], "required: COMMAND"),
         (["frobnicate"], "invalid choice: 'frobnicate'"),
-        (["run"], "no model is given"),
+        (["info"], "no model is given"),
+        (["run", "m.gguf", "-sys", "a", "-sysf", "b"], "not allowed with"),
         (["run", "m.gguf", "a", "-p", "b"], "given twice"),
         (["run", "m.gguf", "a", "-f", "b"], "given twice"),
         (["run", "m.gguf", "a", "b"], "unrecognized arguments: b (see 'llamaq run --help')"),

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from llamaq import _core
+from terminal import Terminal, command, environment, on_screen
 
 pytestmark = pytest.mark.subprocess
 
@@ -38,15 +33,6 @@ def sigint_is_not_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def command(*argv: object) -> list[str]:
-    return [sys.executable, "-m", "llamaq", *map(str, argv)]
-
-
-def environment(**extra: str) -> dict[str, str]:
-    package = str(Path(_core.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": package, **extra}
 
 
 def llamaq(*argv: object, stdin: bytes = b"", **extra: str) -> Completed:
@@ -142,57 +128,6 @@ def test_a_silent_pipe_is_not_waited_for(model: Path) -> None:
     out, err = process.communicate()
     assert out == llamaq("run", model, "-p", "Lily", "-n", 5, "--temp", 0).stdout
     assert err.startswith(b"llamaq: nothing came from stdin")
-
-
-class Terminal:
-    """A process whose stderr (and stdout, with ``both``) is a pseudo-terminal, whose output is collected."""
-
-    def __init__(self, *argv: object, both: bool = False) -> None:
-        master, slave = pty.openpty()
-        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.shown = b""
-        self.process = subprocess.Popen(
-            command(*argv), stdin=subprocess.DEVNULL, stdout=slave if both else subprocess.PIPE, stderr=slave,
-            env=environment(), start_new_session=True,
-        )  # fmt: skip
-        os.close(slave)
-        self._reader = threading.Thread(target=self._collect, args=(master,))
-        self._reader.start()
-
-    def _collect(self, master: int) -> None:
-        try:
-            while data := os.read(master, 65536):
-                self.shown += data
-        except OSError:  # how Linux says that the other side is closed
-            pass
-        os.close(master)
-
-    def wait_for(self, text: bytes) -> None:
-        end = time.monotonic() + 60
-        while text not in self.shown:
-            assert time.monotonic() < end, self.shown
-            assert self.process.poll() is None, self.shown
-            time.sleep(0.01)
-
-    def finish(self) -> tuple[int, bytes]:
-        """Exit code and what a stdout that is a pipe got."""
-        try:
-            out, _ = self.process.communicate(timeout=60)
-        finally:
-            self.process.kill()
-            self._reader.join(60)
-        return self.process.returncode, out or b""
-
-
-def on_screen(shown: bytes) -> str:
-    """What remains visible: a carriage return goes back to the beginning of the line."""
-    lines = []
-    for line in shown.decode().replace("\r\n", "\n").split("\n"):
-        visible: list[str] = []
-        for part in line.split("\r"):
-            visible[: len(part)] = part
-        lines.append("".join(visible).rstrip())
-    return "\n".join(lines)
 
 
 def test_bars_are_shown_on_a_terminal_and_vanish(model: Path, shared: Callable[[str], Path], tmp_path: Path) -> None:

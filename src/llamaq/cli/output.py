@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["TextOutput", "size", "write"]
+__all__ = ["TextOutput", "size", "speed", "write"]
 
 
 def write(text: str | bytes) -> None:
@@ -38,3 +38,8 @@ def size(n: int) -> str:
         if n >= factor:
             return f"{n / factor:.2f} {unit}"
     return f"{n} B"
+
+
+def speed(tokens: int, seconds: float) -> str:
+    """Tokens a second for people: ``in 1.50 s, 20.0 tokens/s``."""
+    return f"in {seconds:.2f} s, {tokens / seconds:.1f} tokens/s" if seconds > 0 else f"in {seconds:.2f} s"

@@ -8,8 +8,9 @@ import re
 import select
 import sys
 from pathlib import Path
+from typing import TextIO
 
-__all__ = ["file_text", "prompt_text", "read_stdin", "unescaped"]
+__all__ = ["file_text", "is_terminal", "prompt_text", "read_stdin", "unescaped"]
 
 _SILENCE = 1.0  # seconds that a pipe may stay silent where there is a prompt without it
 
@@ -28,7 +29,7 @@ def prompt_text(args: argparse.Namespace) -> str:
     parts = [unescaped(text) if args.escape else text for text in given]
     if args.file is not None and args.file != "-":
         parts.append(file_text(args.file))
-    if args.file == "-" or (not _stdin_is_terminal() and (not parts or _stdin_speaks())):
+    if args.file == "-" or (not is_terminal(sys.stdin) and (not parts or _stdin_speaks())):
         piped = file_text("-")
         parts += [piped] if piped or not parts else []
     return "\n".join(parts)
@@ -63,8 +64,9 @@ def unescaped(text: str) -> str:
     return _ESCAPE.sub(character, text).encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
 
 
-def _stdin_is_terminal() -> bool:
-    return sys.stdin is not None and sys.stdin.isatty()
+def is_terminal(file: TextIO | None) -> bool:
+    """Whether a person sits there."""
+    return file is not None and file.isatty()
 
 
 def _stdin_speaks() -> bool:

@@ -1,0 +1,1 @@
+"""The chat that ``llamaq run`` opens on a terminal."""

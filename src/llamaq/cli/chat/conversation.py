@@ -1,0 +1,149 @@
+"""A conversation with a model: what was said, how it goes on, and how it is kept in a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, chat_request
+from llamaq.errors import LlamaqError
+from llamaq.gguf.atomic import atomic_file
+
+if TYPE_CHECKING:
+    from llamaq.llm import LLM
+    from llamaq.sampling import SamplingParams
+    from llamaq.stream import Usage
+
+__all__ = ["Conversation"]
+
+_FORMAT = "llamaq-chat"
+
+
+class Conversation:
+    """``messages`` are the turns without the system message; ``used`` counts the tokens of the context in use."""
+
+    def __init__(
+        self,
+        llm: LLM,
+        *,
+        sampling: SamplingParams,
+        system: str = "",
+        template: str | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
+        max_tokens: int | None = None,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self.llm = llm
+        self.sampling = sampling
+        self.system = system
+        self.template = template
+        self.template_kwargs = dict(template_kwargs or {})
+        self.max_tokens = max_tokens
+        self.stop = list(stop)
+        self.messages: list[ChatMessage] = []
+        self.used = 0
+        self.totals = [0, 0]
+        """Tokens read and written since the beginning."""
+
+    @property
+    def said(self) -> list[ChatMessage]:
+        """All messages, the system's first."""
+        return [ChatMessage("system", self.system), *self.messages] if self.system else list(self.messages)
+
+    def ask(self, text: str) -> None:
+        """The user's turn."""
+        self.messages.append(ChatMessage("user", text))
+
+    def answer(
+        self, show: Callable[[ChatEvent], None], progress: Callable[[int, int], None] | None = None
+    ) -> ChatFinishReason | None:
+        """The model's turn; None where Ctrl-C ended it. What came until then is kept.
+
+        Raises what ``LLM.chat`` raises, and forgets the user's turn then.
+        """
+        reason: ChatFinishReason | None = None
+        try:
+            stream = self.llm.chat(
+                self.said, stream=True, template=self.template, template_kwargs=self.template_kwargs,
+                max_tokens=self.max_tokens, sampling=self.sampling, stop=self.stop, progress=progress,
+            )  # fmt: skip
+        except (LlamaqError, ValueError):
+            self.undo()
+            raise
+        try:
+            for event in stream:
+                show(event)
+                reason = event.finish_reason
+        except KeyboardInterrupt:
+            reason = None
+        finally:
+            stream.cancel()
+            if stream.message != ChatMessage("assistant"):
+                self.messages.append(stream.message)
+            self._count(stream.usage)
+        return reason
+
+    def undo(self) -> ChatMessage | None:
+        """Takes back the latest turn of the user and what followed; that turn, None where there is none."""
+        while self.messages:
+            message = self.messages.pop()
+            if message.role == "user":
+                self.used = 0
+                return message
+        return None
+
+    def again(self) -> bool:
+        """Takes back the latest answer only, so that ``answer`` gives another one; whether there was a question."""
+        question = self.undo()
+        if question is not None:
+            self.messages.append(question)
+            if self.sampling.seed is not None:  # which would give the same answer
+                self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)
+        return question is not None
+
+    def clear(self) -> None:
+        """Forgets all turns; the system message stays."""
+        self.messages.clear()
+        self.used = 0
+
+    def tokens(self) -> int:
+        """Tokens of the conversation as the model would read it."""
+        return len(self._request_ids())
+
+    def save(self, path: Path) -> None:
+        """Writes the conversation as JSON. Raises ``LlamaqError`` where that cannot be done."""
+        kept = {"format": _FORMAT, "version": 1, "messages": [message.to_dict() for message in self.said]}
+        with atomic_file(path) as file:
+            file.write(json.dumps(kept, ensure_ascii=False, indent=1).encode() + b"\n")
+
+    def load(self, path: Path) -> None:
+        """Takes what ``save`` wrote in the place of this conversation. Raises ``ValueError`` and ``OSError``."""
+        try:
+            kept = json.loads(path.read_text("utf-8"))
+            if kept["format"] != _FORMAT or kept["version"] != 1:
+                raise ValueError("another format")
+            messages = [
+                ChatMessage(str(m["role"]), str(m["content"]), str(m.get("reasoning_content", "")))
+                for m in kept["messages"]
+            ]
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}: not a conversation that /save wrote ({error})") from None
+        self.system = messages.pop(0).content if messages and messages[0].role == "system" else ""
+        self.messages = messages
+        self.used = 0
+
+    def _request_ids(self) -> list[int]:
+        if not self.said:
+            return []
+        llm = self.llm
+        return chat_request(
+            llm.metadata, llm.tokenizer, self.said, template=self.template, template_kwargs=self.template_kwargs
+        ).ids
+
+    def _count(self, usage: Usage) -> None:
+        self.used = usage.prompt_tokens + usage.completion_tokens
+        self.totals[0] += usage.prompt_tokens - usage.cached_tokens
+        self.totals[1] += usage.completion_tokens

@@ -1,0 +1,84 @@
+"""The chat's loop: a message or a command, an answer, and again."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from llamaq.cli.chat.commands import Commands, context_bar
+from llamaq.cli.chat.plain import PlainScreen
+from llamaq.errors import LlamaqError
+
+if TYPE_CHECKING:
+    from llamaq.cli.chat.conversation import Conversation
+
+__all__ = ["chat"]
+
+_WITHOUT_EXTRA = "pip install 'llamaq[chat]' adds Markdown, history and editing of many lines"
+
+
+def chat(conversation: Conversation, first: str = "", *, single_turn: bool = False, verbose: bool = False) -> int:
+    """Chats until the user leaves, from the message ``first`` on if there is one; the exit code."""
+    screen = _screen()
+    commands = Commands(conversation, screen.say)
+    commands.verbose = verbose
+    screen.begin(commands.names, lambda: context_bar(conversation.used, conversation.llm.n_ctx))
+    screen.say(_greeting(conversation))
+    text = first
+    while True:
+        try:
+            text = text or screen.read()
+        except EOFError:
+            return 0
+        except KeyboardInterrupt:
+            screen.say("Ctrl-D or /bye leaves")
+            continue
+        text, line = "", text.strip()
+        if not line:
+            continue
+        if line.startswith("/"):
+            action = commands.run(line)
+        else:
+            conversation.ask(commands.message(line))
+            action = "answer"
+        if action == "leave":
+            return 0
+        if action == "answer":
+            _answer(conversation, screen, commands)
+            if single_turn:
+                return 0
+
+
+def _answer(conversation: Conversation, screen: PlainScreen, commands: Commands) -> None:
+    try:
+        with screen.answering() as show:
+            reason = conversation.answer(show.event, show.progress)
+    except (LlamaqError, ValueError) as error:
+        screen.say(f"{error}\n(the message is taken back)")
+        return
+    if reason == "context":
+        screen.say(f"the context of {conversation.llm.n_ctx} tokens is full (-c sets a longer one); /undo or /clear")
+    elif reason == "length":
+        screen.say("the answer has as many tokens as -n allows; /set max_tokens N changes that")
+    if commands.verbose:
+        commands.run("/stats")
+
+
+def _greeting(conversation: Conversation) -> str:
+    metadata = conversation.llm.metadata
+    name = metadata.get("general.name") or metadata.get("general.basename") or "the model"
+    return f"{name}, context of {conversation.llm.n_ctx} tokens. /help lists commands, Ctrl-D leaves."
+
+
+def _screen() -> PlainScreen:
+    """With Markdown and an editor where the extra is installed and the terminal can do more than lines."""
+    import os
+
+    if os.environ.get("TERM") == "dumb":
+        return PlainScreen()
+    try:
+        from llamaq.cli.chat.rich_screen import RichScreen
+    except ModuleNotFoundError:
+        print(f"llamaq: {_WITHOUT_EXTRA}", file=sys.stderr)
+        return PlainScreen()
+    return RichScreen()

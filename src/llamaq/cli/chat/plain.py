@@ -1,0 +1,82 @@
+"""The chat on a terminal that can do lines only, or without the extra ``chat``."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from llamaq.chat import ChatEvent
+from llamaq.cli.output import TextOutput
+from llamaq.cli.progress import Bar
+
+__all__ = ["PROMPT", "QUOTES", "AnswerView", "PlainScreen"]
+
+PROMPT, MORE, QUOTES = ">>> ", "... ", '"""'
+
+
+class AnswerView(Protocol):
+    """Where an answer appears as it comes."""
+
+    def event(self, event: ChatEvent) -> None:
+        """The next piece."""
+
+    def progress(self, done: int, total: int) -> None:
+        """Tokens of the prompt read so far and in total."""
+
+
+class PlainScreen:
+    """Reads lines and writes text as it comes."""
+
+    def begin(self, commands: Sequence[str], meter: Callable[[], str]) -> None:
+        """Tells what there is to complete, and what to show of the context."""
+        with contextlib.suppress(ImportError):  # Windows has none
+            import readline  # noqa: F401 - input() edits with it
+
+    def read(self) -> str:
+        """What the user types next; ``EOFError`` and ``KeyboardInterrupt`` as ``input`` raises them."""
+        text = input(PROMPT)
+        if not text.lstrip().startswith(QUOTES):
+            return text
+        text = text.lstrip()[len(QUOTES) :]
+        while not text.rstrip().endswith(QUOTES):
+            text += "\n" + input(MORE)
+        return text.rstrip()[: -len(QUOTES)]
+
+    def say(self, text: str) -> None:
+        """Something that is not the model's."""
+        print(text, file=sys.stdout, flush=True)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[AnswerView]:
+        """An answer follows."""
+        with Bar("reading the prompt", " tokens") as bar:
+            view = _PlainAnswer(bar)
+            try:
+                yield view
+            finally:
+                view.end()
+
+
+class _PlainAnswer:
+    def __init__(self, bar: Bar) -> None:
+        self._bar = bar
+        self._out = TextOutput()
+        self._reasons = False
+
+    def event(self, event: ChatEvent) -> None:
+        if event.reasoning and not self._reasons:
+            self._out.write("(thinking)\n")
+            self._reasons = True
+        if event.text and self._reasons:
+            self._out.end()
+            self._out.write("(answering)\n")
+            self._reasons = False
+        self._out.write(event.reasoning + event.text)
+
+    def progress(self, done: int, total: int) -> None:
+        self._bar(done, total)
+
+    def end(self) -> None:
+        self._out.end()

@@ -1,0 +1,109 @@
+"""The chat on a terminal: Markdown as it comes, an editor with history, a context meter. Needs the extra ``chat``."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import PathCompleter, WordCompleter, merge_completers
+from prompt_toolkit.document import Document
+from prompt_toolkit.formatted_text import HTML
+from prompt_toolkit.history import FileHistory, History, InMemoryHistory
+from prompt_toolkit.key_binding import KeyBindings
+from rich.console import Console
+from rich.text import Text
+
+from llamaq.cli.chat.live_answer import LiveAnswer
+from llamaq.cli.chat.plain import PROMPT, QUOTES, AnswerView, PlainScreen
+
+__all__ = ["RichScreen", "history_path"]
+
+
+class RichScreen(PlainScreen):
+    """What ``PlainScreen`` does, for people."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False)
+        self._session: PromptSession[str] | None = None
+
+    def begin(self, commands: Sequence[str], meter: Callable[[], str]) -> None:
+        self._session = PromptSession(
+            history=_history(),
+            multiline=True,
+            key_bindings=_keys(),
+            prompt_continuation="... ",
+            completer=merge_completers([WordCompleter(list(commands), sentence=True), _FilesCompleter()]),
+            complete_while_typing=False,
+            bottom_toolbar=lambda: f" {meter()}   Alt-Enter: new line   /help",
+            placeholder=HTML("<ansibrightblack>Send a message (/? for help)</ansibrightblack>"),
+        )
+
+    def read(self) -> str:
+        assert self._session is not None
+        text = self._session.prompt(PROMPT)
+        stripped = text.strip()
+        if stripped.startswith(QUOTES) and stripped.endswith(QUOTES) and len(stripped) >= 2 * len(QUOTES):
+            return stripped[len(QUOTES) : -len(QUOTES)]
+        return text
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text, style="dim"))
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[AnswerView]:
+        with LiveAnswer(self._console) as view:
+            yield view
+
+
+def history_path() -> Path:
+    """Where what the user typed is kept between chats: below XDG_STATE_HOME."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "llamaq" / "history"
+
+
+def _history() -> History:
+    """Kept in a file that its owner alone can read; in memory with LLAMAQ_NOHISTORY, or where no file can be."""
+    if os.environ.get("LLAMAQ_NOHISTORY"):
+        return InMemoryHistory()
+    path = history_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR, 0o600))
+    except (OSError, RuntimeError):
+        return InMemoryHistory()
+    return FileHistory(path)
+
+
+class _FilesCompleter(PathCompleter):
+    """Names of files after the commands that take one."""
+
+    def get_completions(self, document: Document, complete_event: Any) -> Any:
+        command, _, argument = document.text_before_cursor.partition(" ")
+        if command in ("/file", "/save", "/load"):
+            yield from super().get_completions(Document(argument), complete_event)
+
+
+def _keys() -> KeyBindings:
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: Any) -> None:
+        text = event.current_buffer.text.strip()
+        if text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES)):
+            event.current_buffer.insert_text("\n")
+        else:
+            event.current_buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _(event: Any) -> None:
+        event.current_buffer.insert_text("\n")
+
+    @keys.add("c-g")
+    def _(event: Any) -> None:
+        event.current_buffer.open_in_editor()
+
+    return keys

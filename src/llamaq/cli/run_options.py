@@ -1,0 +1,154 @@
+"""The options of ``llamaq run``, and what its arguments mean."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from llamaq import bundled
+from llamaq.cli.options import (
+    Parser,
+    add_batch,
+    add_cache_type,
+    add_no_pack,
+    add_numerics,
+    add_threads,
+    at_least,
+    from_env,
+)
+from llamaq.cli.sampling_options import add_sampling
+
+__all__ = ["ABOUT", "add_options", "model_and_prompt"]
+
+ABOUT = """\
+Chats with a model, or continues a text.
+
+Where the model has a chat template (or one is chosen with --chat-template), a PROMPT is a user's message, and the
+model's answer to it goes to stdout. Without a prompt, and with stdin and stdout a terminal, a chat opens (/help there
+lists its commands). Where there is no template, or with -no-cnv, the prompt is a text that the model continues.
+
+MODEL is what ends in .gguf, begins with hf: or names a file; any other first argument is PROMPT, for the model that
+comes with llamaq (which a line on stderr then says).
+
+The prompt is PROMPT, -p or -f. What is piped to stdin (or redirected) is the prompt where none of them is given,
+else it follows theirs after a newline; a pipe that stays silent for a second is then left alone (in a loop that
+reads a file itself, add </dev/null). One newline at the end of a file or of stdin does not count. An empty text
+starts from the model's BOS token. Stdout carries the text alone, with a newline at its end; Ctrl-C ends it."""
+
+
+def add_options(parser: Parser) -> None:
+    """All of them, and the arguments."""
+    add = parser.add_argument
+    add("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
+    add("prompt", metavar="PROMPT", nargs="?", help="a message, or a text to continue")
+    add("-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)")
+    _add_chat(parser)
+    _add_text(parser)
+    add_sampling(parser)
+    _add_machine(parser)
+
+
+def model_and_prompt(args: argparse.Namespace) -> str:
+    """The model that the arguments name, or the bundled one; a first argument that is no model is the prompt.
+
+    Raises ``ModelError`` where the bundled model is wanted and missing.
+    """
+    given = args.model_option or os.environ.get("LLAMA_ARG_MODEL")
+    if args.model is not None and args.prompt is None and (args.model_option or not _is_model(args.model)):
+        args.model, args.prompt = None, args.model
+    if args.model_option and args.model is not None:
+        args.parser.error("MODEL is given twice, as an argument and with -m")
+    if path := args.model or given:
+        return str(path)
+    found = bundled.path()
+    print(f"llamaq: no model is given, so this is the bundled one, {found.name}", file=sys.stderr)
+    return str(found)
+
+
+def _is_model(argument: str) -> bool:
+    return argument.endswith(".gguf") or argument.startswith("hf:") or Path(argument).is_file()
+
+
+def _add_chat(parser: Parser) -> None:
+    add = parser.add_argument_group("chat").add_argument
+    add(
+        "-cnv",
+        "--conversation",
+        action="store_true",
+        default=None,
+        help="chat: refuse a model without a template, and go on chatting after PROMPT",
+    )
+    add("-no-cnv", "--no-conversation", dest="conversation", action="store_false", help="continue a text, do not chat")
+    add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
+    system = parser.add_mutually_exclusive_group()
+    system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
+    system.add_argument("-sysf", "--system-prompt-file", metavar="FILE", help="the same from a file")
+    template = parser.add_mutually_exclusive_group()
+    template.add_argument(
+        "--chat-template",
+        metavar="NAME",
+        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral; "
+        "or a template's Jinja text (default: the file's)",
+    )
+    template.add_argument("--chat-template-file", metavar="FILE", help="a file with a Jinja template")
+    add(
+        "--chat-template-kwargs",
+        metavar="JSON",
+        help='what else the template asks for, such as {"enable_thinking": false}',
+    )
+
+
+def _add_text(parser: Parser) -> None:
+    add = parser.add_argument_group("text").add_argument
+    add("-p", "--prompt", metavar="TEXT", dest="prompt_option", help="the prompt, as an option")
+    add("-f", "--file", metavar="FILE", help="read the prompt from a file (- is stdin)")
+    add(
+        "-e",
+        "--escape",
+        action="store_true",
+        default=True,
+        help=r"take \n \t \r \\ \' \" \xHH in PROMPT, -p, -sys and --stop for the characters (default)",
+    )
+    add("--no-escape", dest="escape", action="store_false", help="leave backslashes alone")
+    add(
+        "-n",
+        "--predict",
+        "--n-predict",
+        metavar="N",
+        type=at_least(-1),
+        default=from_env("LLAMA_ARG_N_PREDICT", "-1"),
+        help="generate at most N tokens; -1: until the text or the context ends (default -1, env LLAMA_ARG_N_PREDICT)",
+    )
+    add(
+        "--stop",
+        "-r",
+        "--reverse-prompt",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="end before this text; may be repeated",
+    )
+    add("--echo", action="store_true", help="print the text that is continued before what follows")
+    add("-v", "--verbose", action="store_true", help="tell times, speeds and sizes on stderr at the end")
+
+
+def _add_machine(parser: Parser) -> None:
+    group = parser.add_argument_group("model and machine")
+    add = group.add_argument
+    add(
+        "-c",
+        "--ctx-size",
+        metavar="N",
+        type=at_least(0),
+        default=from_env("LLAMA_ARG_CTX_SIZE", "0"),
+        help="tokens of prompt and text together; 0: the model's own, or what memory allows "
+        "(default 0, env LLAMA_ARG_CTX_SIZE)",
+    )
+    add_threads(group)
+    add_batch(group)
+    add_cache_type(group)
+    add_no_pack(group)
+    add_numerics(group)
+    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")

@@ -1,0 +1,148 @@
+"""The chat of ``llamaq run`` on a pseudo-terminal: with the extra and without, keys, Ctrl-C, history."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from terminal import Terminal
+
+pytestmark = pytest.mark.subprocess
+
+
+@pytest.fixture(scope="module")
+def model(shared: Callable[[str], Path]) -> Path:
+    return shared("models/stories260K-F32.gguf")
+
+
+class Chat(Terminal):
+    """A chat with somebody who types."""
+
+    def __init__(self, *argv: object, history: Path, **extra: str) -> None:
+        environment = {"TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1", "XDG_STATE_HOME": str(history)}
+        super().__init__("run", *argv, typed=True, **{**environment, **extra})
+        self._at = 0
+        self.see("tokens. /help")
+
+    def see(self, text: str) -> str:
+        """Waits for ``text`` after what was seen before; what came up to it, without control sequences."""
+        began, self._at = self._at, self.wait_for(text.encode(), self._at)
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown[began : self._at].decode("utf-8", "replace"))
+
+    def enter(self, text: str) -> None:
+        """Types a line once the prompt is there."""
+        self.see(">>> ")
+        time.sleep(0.05)  # the prompt is drawn before the keys are read
+        self.type(text + "\r")
+
+
+@pytest.fixture(params=["rich", "dumb"])
+def open_chat(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> Iterator[Callable[..., Chat]]:
+    extra = {"TERM": "dumb"} if request.param == "dumb" else {}
+    opened: list[Chat] = []
+
+    def open_chat(*argv: object, **more: str) -> Chat:
+        options = ("--chat-template", "chatml", "--temp", 0, "-n", 20, "-t", 1)
+        opened.append(Chat(model, *options, *argv, history=tmp_path, **{**extra, **more}))
+        return opened[-1]
+
+    yield open_chat
+    for chat in opened:
+        chat.process.kill()
+        chat.finish()
+
+
+def test_a_chat_from_the_greeting_to_bye(open_chat: Callable[..., Chat], tmp_path: Path) -> None:
+    chat = open_chat("-sys", "Be kind.")
+    chat.enter("Tell me of Lily")
+    answer = chat.see("as many tokens as -n allows")
+    assert "upon" in answer or len(answer) > 40
+    chat.enter("/context")
+    assert "2 messages" in chat.see("2 messages")
+    chat.enter('"""one')
+    chat.see("...")
+    chat.type('two"""\r')
+    chat.see("as many tokens as -n allows")
+    chat.enter(f"/save {tmp_path / 'talk.json'}")
+    chat.see("4 messages are in")
+    chat.enter("/undo")
+    chat.see("taken back: one")
+    chat.enter("/bye")
+    code, _ = chat.finish()
+    assert code == 0
+    assert b"Traceback" not in chat.shown
+    assert '"one\\ntwo"' in (tmp_path / "talk.json").read_text()
+
+
+def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(open_chat: Callable[..., Chat]) -> None:
+    chat = open_chat("-n", -1, "-c", 60000)
+    chat.enter("Tell me of Lily")
+    chat.see("Lily")
+    time.sleep(1)
+    chat.type("\x03")
+    chat.enter("/stats")
+    chat.see("so far")
+    chat.see(">>> ")
+    time.sleep(0.2)
+    chat.type("\x03")
+    chat.see("Ctrl-D or /bye leaves")
+    chat.see(">>> ")
+    time.sleep(0.2)
+    chat.type("\x04")
+    code, _ = chat.finish()
+    assert code == 0
+    assert b"Traceback" not in chat.shown
+
+
+def test_a_prompt_answers_once_on_a_terminal_too(model: Path) -> None:
+    argv = ("run", model, "Hello", "--chat-template", "chatml", "--temp", 0, "-n", 8)
+    terminal = Terminal(*argv, typed=True)
+    assert terminal.finish()[0] == 0
+    assert b">>>" not in terminal.shown
+    assert b"\x1b[" not in terminal.shown.replace(b"\x1b[A", b"")
+
+
+def test_cnv_goes_on_after_a_prompt_and_single_turn_does_not(open_chat: Callable[..., Chat]) -> None:
+    chat = open_chat("-cnv", "Hello")
+    chat.see("as many tokens as -n allows")
+    chat.enter("/bye")
+    assert chat.finish()[0] == 0
+    chat = open_chat("-st")
+    chat.enter("Hello")
+    chat.see("as many tokens as -n allows")
+    assert chat.finish()[0] == 0
+
+
+def test_alt_enter_and_history_of_earlier_chats(model: Path, tmp_path: Path) -> None:
+    for keys in ("first\x1b\rline\r", "\x1b[A\x1b[A\x1b[A\r"):
+        chat = Chat(model, "--chat-template", "chatml", "-n", 4, history=tmp_path)
+        chat.see(">>> ")
+        time.sleep(0.2)
+        chat.type(keys)
+        chat.see("as many tokens as -n allows")
+        chat.enter(f"/save {tmp_path / 'talk.json'}")
+        chat.see("2 messages")
+        chat.enter("/bye")
+        assert chat.finish()[0] == 0
+        assert '"first\\nline"' in (tmp_path / "talk.json").read_text()
+        (tmp_path / "talk.json").unlink()
+    assert (tmp_path / "llamaq" / "history").stat().st_mode & 0o077 == 0
+
+
+def test_without_the_extra_a_line_says_what_it_adds(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nsys.modules['rich'] = None\nsys.modules['prompt_toolkit'] = None\n"
+    )
+    from terminal import environment
+
+    path = f"{tmp_path}:{environment()['PYTHONPATH']}"
+    chat = Chat(model, "--chat-template", "chatml", "-n", 4, history=tmp_path, PYTHONPATH=path)
+    assert b"pip install 'llamaq[chat]'" in chat.shown
+    chat.enter("Hello")
+    chat.see("as many tokens as -n allows")
+    chat.enter("/bye")
+    assert chat.finish()[0] == 0
