@@ -67,7 +67,7 @@ static void keep_bits(Candidates& self, const py::bytes& bits) {
 
 static double log_sum_exp(const Array<float>& logits) {
   const py::gil_scoped_release unlocked;
-  Candidates all;
+  Candidates all(kernel_table());
   return static_cast<double>(all.load(logits.data(), logits.size())) + exact_log(all.total());
 }
 
@@ -84,7 +84,7 @@ void bind_sampling(py::module_& m) {
       "repeats", [](const Array<int32_t>& tokens) { return array_of(repeats(tokens.data(), tokens.size())); },
       arg("tokens"), "How many tokens up to each are also the last ones.");
   py::class_<Candidates>(m, "Candidates", "The tokens that may come next, by id (csrc/sampling/candidates.h).")
-      .def(py::init<>())
+      .def(py::init([](const std::string& isa) { return Candidates(kernel_table(isa.c_str())); }), arg("isa") = "")
       .def("__len__", &Candidates::size)
       .def("load", load, arg("logits"))
       .def_property_readonly("ids", ids)

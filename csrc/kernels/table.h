@@ -124,6 +124,7 @@ struct KernelTable {
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*scale)(float* x, float factor, int64_t n);
   void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);
+  void (*exp_row)(const float* x, float top, float* y, int64_t n);  // exp(x - top), for x <= top
   // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
   void (*store_kv)(const StoreArgs&);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 #include "core/error.h"
 #include "sampling/elementary.h"
@@ -11,15 +12,18 @@ namespace llamaq {
 
 constexpr int64_t kBlock = 256;
 constexpr int kLanes = 16;
+constexpr int64_t kFewTokens = 512;
+constexpr int kBuckets = 2048;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// Sum of a block: lane l adds every 16th number from the l-th on, then the lanes are added in order.
-static double block_sum(const float* x, int64_t n) {
+// Sum of n numbers: lane l adds every 16th from the l-th on, then the lanes are added in order.
+template <class Number>
+static double lane_sum(int64_t n, Number number) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += static_cast<double>(x[i + lane]);
-  for (int lane = 0; i + lane < n; ++lane) lanes[lane] += static_cast<double>(x[i + lane]);
+    for (int lane = 0; lane < kLanes; ++lane) lanes[lane] += number(i + lane);
+  for (int lane = 0; i + lane < n; ++lane) lanes[lane] += number(i + lane);
   double sum = 0;
   for (const double lane : lanes) sum += lane;
   return sum;
@@ -75,10 +79,24 @@ void Candidates::filter(Keep keep) {
   changed();
 }
 
+// Each comes from its place or from behind it, so nothing is overwritten too early.
+void Candidates::take(std::vector<int32_t> positions) {
+  std::sort(positions.begin(), positions.end());
+  for (size_t i = 0; i < positions.size(); ++i) {
+    if (!all_) ids_[i] = ids_[positions[i]];
+    logits_[i] = logits_[positions[i]];
+  }
+  logits_.resize(positions.size());
+  if (all_)
+    ids_ = std::move(positions);
+  else
+    ids_.resize(positions.size());
+  all_ = false;
+  changed();
+}
+
 void Candidates::keep_bits(const uint8_t* bits, int64_t bytes) {
-  filter([=](int64_t, int32_t id, float logit) {
-    return logit > kNever && id / 8 < bytes && (bits[id / 8] >> (id % 8) & 1);
-  });
+  filter([=](int64_t, int32_t id, float x) { return x > kNever && id / 8 < bytes && (bits[id / 8] >> (id & 7) & 1); });
 }
 
 float Candidates::top() {
@@ -95,11 +113,12 @@ void Candidates::weigh() {
   weights_.resize(n);
   const float* x = logits_.data();
   float* w = weights_.data();
-  for (int64_t i = 0; i < n; ++i) w[i] = exp_nonpositive(x[i] - highest);
+  kernels_.exp_row(x, highest, w, n);
   block_sums_.clear();
   total_ = 0;
   for (int64_t at = 0; at < n; at += kBlock) {
-    block_sums_.push_back(block_sum(w + at, std::min(kBlock, n - at)));
+    block_sums_.push_back(
+        lane_sum(std::min(kBlock, n - at), [=](int64_t i) { return static_cast<double>(w[at + i]); }));
     total_ += block_sums_.back();
   }
   weighed_ = true;
@@ -118,9 +137,11 @@ double Candidates::total() {
 // The surprise of a token is log(total) - (logit - top).
 double Candidates::entropy() {
   weigh();
-  double sum = 0;
-  for (size_t i = 0; i < weights_.size(); ++i)
-    if (weights_[i] > 0) sum += static_cast<double>(weights_[i]) * static_cast<double>(logits_[i] - top_);
+  const float *x = logits_.data(), *w = weights_.data(), highest = top_;
+  const double sum = lane_sum(size(), [=](int64_t i) {
+    const float below = x[i] - highest;  // times a weight of 0 it must not be -infinity
+    return static_cast<double>(w[i]) * static_cast<double>(below > -1e3f ? below : -1e3f);
+  });
   return exact_log(total_) - sum / total_;
 }
 
@@ -146,20 +167,7 @@ int64_t Candidates::pick(double u) {
 }
 
 void Candidates::top_k(int64_t k) {
-  if (k >= size()) return;
-  std::vector<int32_t> positions = most_likely(std::max<int64_t>(k, 1));
-  std::sort(positions.begin(), positions.end());
-  // Each comes from its place or behind it, so nothing is overwritten too early.
-  for (size_t i = 0; i < positions.size(); ++i) {
-    const size_t from = positions[i];
-    if (!all_) ids_[i] = ids_[from];
-    logits_[i] = logits_[from];
-  }
-  if (all_) ids_ = positions;
-  ids_.resize(positions.size());
-  logits_.resize(positions.size());
-  all_ = false;
-  changed();
+  if (k < size()) take(most_likely(std::max<int64_t>(k, 1)));
 }
 
 void Candidates::min_p(double p, int64_t least) {
@@ -170,17 +178,17 @@ void Candidates::min_p(double p, int64_t least) {
 }
 
 void Candidates::top_n_sigma(double n) {
-  const float highest = top();
-  double count = 0, sum = 0, squares = 0;
-  for (const float x : logits_) {
-    const double below = x > kNever ? static_cast<double>(x - highest) : 0;
-    count += x > kNever;
-    sum += below;
-    squares += below * below;
-  }
-  const double mean = sum / count, variance = std::max(0.0, squares / count - mean * mean);
-  const double bound = static_cast<double>(highest) - n * std::sqrt(variance);
-  filter([=](int64_t, int32_t, float x) { return x > kNever && static_cast<double>(x) >= bound; });
+  if (std::count(logits_.begin(), logits_.end(), kNever) > 0)
+    filter([](int64_t, int32_t, float x) { return x > kNever; });
+  const float *x = logits_.data(), highest = top();
+  const double count = static_cast<double>(size());
+  const double mean = lane_sum(size(), [=](int64_t i) { return static_cast<double>(x[i] - highest); }) / count;
+  const double squares = lane_sum(size(), [=](int64_t i) {
+    const double far = static_cast<double>(x[i] - highest) - mean;
+    return far * far;
+  });
+  const double bound = static_cast<double>(highest) - n * std::sqrt(squares / count);
+  filter([=](int64_t, int32_t, float x) { return static_cast<double>(x) >= bound; });
 }
 
 void Candidates::surprise_up_to(double bits) {
@@ -192,42 +200,53 @@ void Candidates::surprise_up_to(double bits) {
 
 void Candidates::exclude_top(double threshold, int64_t least) {
   weigh();
-  const double bound = threshold * total_;
-  int64_t reach = 0;
-  for (const float w : weights_) reach += static_cast<double>(w) >= bound;
+  const float bound = static_cast<float>(threshold * total_);
+  const int64_t reach = std::count_if(weights_.begin(), weights_.end(), [=](float w) { return w >= bound; });
   if (reach < 2 || size() - (reach - 1) < least) return;
-  const std::vector<int32_t> likely = most_likely(reach);
-  const int32_t last = likely.back();
-  const uint64_t first = descending_key(logits_[last], last);
-  filter([=](int64_t i, int32_t, float x) { return descending_key(x, i) >= first; });
+  const int64_t last = most_likely(reach).back();
+  const float bound_logit = logits_[last];
+  filter([=](int64_t i, int32_t, float x) { return (x < bound_logit) | ((x == bound_logit) & (i >= last)); });
 }
 
 void Candidates::top_p(double p, int64_t least) {
   weigh();
-  std::vector<float> scores(logits_.size());
-  for (size_t i = 0; i < scores.size(); ++i) scores[i] = top_ - logits_[i];
-  keep_mass(scores, p * total_, least);
+  keep_mass(logits_, p * total_, least);
 }
 
 void Candidates::typical(double p, int64_t least) {
   const double average = entropy(), log_total = exact_log(total_);
-  std::vector<float> scores(logits_.size());
-  for (size_t i = 0; i < scores.size(); ++i)
-    scores[i] = static_cast<float>(std::fabs(log_total - static_cast<double>(logits_[i] - top_) - average));
-  keep_mass(scores, std::nextafter(p * total_, std::numeric_limits<double>::infinity()), least);
+  scores_.resize(logits_.size());
+  const float *x = logits_.data(), highest = top_;
+  for (int64_t i = 0; i < size(); ++i)
+    scores_[i] = static_cast<float>(-std::fabs(log_total - static_cast<double>(x[i] - highest) - average));
+  keep_mass(scores_, std::nextafter(p * total_, std::numeric_limits<double>::infinity()), least);
 }
 
-// Keeps, of the tokens in ascending order of their scores (>= 0; equal ones by id), the first whose weights reach
-// `mass` together. Only tokens of the bucket in which that happens are sorted.
+// Keeps, of the tokens in descending order of their scores (equal ones by id), the first whose weights reach `mass`.
 void Candidates::keep_mass(const std::vector<float>& scores, double mass, int64_t least) {
-  constexpr int kBuckets = 2048;
-  constexpr float kPerUnit = 16;
-  const auto bucket_of = [](float score) {
-    return score * kPerUnit < kBuckets - 1 ? static_cast<int>(score * kPerUnit) : kBuckets - 1;
+  double reached = 0;
+  const auto enough = [&](size_t count) {
+    return reached >= mass && static_cast<int64_t>(count) >= least && count > 0;
   };
+  // Mostly a few tokens hold the mass; then it is enough to sort these.
+  std::vector<int32_t> first = llamaq::top_k(scores.data(), size(), kFewTokens);
+  for (size_t i = 0; i < first.size(); ++i) {
+    if (enough(i)) return first.resize(i), take(std::move(first));
+    reached += static_cast<double>(weights_[first[i]]);
+  }
+  if (!enough(first.size()) && first.size() < logits_.size())
+    keep_mass_of_many(scores, mass, least);
+  else
+    take(std::move(first));
+}
+
+// The same for many tokens: only those of the bucket of scores in which the mass is reached are sorted.
+void Candidates::keep_mass_of_many(const std::vector<float>& scores, double mass, int64_t least) {
+  const float highest = greatest(scores.data(), size());
+  const auto bucket_of = [=](float x) { return static_cast<int>(std::min((highest - x) * 16, kBuckets - 1.0f)); };
   double masses[kBuckets] = {};
   int64_t counts[kBuckets] = {};
-  for (size_t i = 0; i < scores.size(); ++i) {
+  for (int64_t i = 0; i < size(); ++i) {
     const int b = bucket_of(scores[i]);
     masses[b] += static_cast<double>(weights_[i]);
     ++counts[b];
@@ -235,23 +254,27 @@ void Candidates::keep_mass(const std::vector<float>& scores, double mass, int64_
   int bucket = 0;
   int64_t count = 0;
   double reached = 0;
-  const auto enough = [&](double more, int64_t others) { return reached + more >= mass && count + others >= least; };
-  while (bucket < kBuckets - 1 && !enough(masses[bucket], counts[bucket])) {
+  for (; bucket < kBuckets - 1; ++bucket) {
+    if (reached + masses[bucket] >= mass && count + counts[bucket] >= least) break;
     reached += masses[bucket];
-    count += counts[bucket++];
+    count += counts[bucket];
   }
-  std::vector<uint64_t> keys;
-  for (size_t i = 0; i < scores.size(); ++i)
-    if (bucket_of(scores[i]) == bucket) keys.push_back(descending_key(-scores[i], static_cast<int64_t>(i)));
-  std::sort(keys.begin(), keys.end());
-  uint64_t last = 0;
-  for (const uint64_t key : keys) {
-    if (count > 0 && enough(0, 0)) break;
-    reached += static_cast<double>(weights_[key & 0xffffffffu]);
+  std::vector<std::pair<float, int64_t>> sorted;  // ascending distance from the greatest score, then position
+  for (int64_t i = 0; i < size(); ++i)
+    if (bucket_of(scores[i]) == bucket) sorted.emplace_back(-scores[i], i);
+  std::sort(sorted.begin(), sorted.end());
+  std::pair<float, int64_t> last = sorted.front();
+  for (const auto& next : sorted) {
+    if (reached >= mass && count >= least) break;
+    reached += static_cast<double>(weights_[next.second]);
     ++count;
-    last = key;
+    last = next;
   }
-  filter([&](int64_t i, int32_t, float x) { return x > kNever && descending_key(-scores[i], i) <= last; });
+  const float bound = -last.first;
+  const float* all_scores = scores.data();
+  filter([=](int64_t i, int32_t, float) {
+    return (all_scores[i] > bound) | ((all_scores[i] == bound) & (i <= last.second));
+  });
 }
 
 }  // namespace llamaq

@@ -6,10 +6,14 @@
 
 #include <vector>
 
+#include "kernels/dispatch.h"
+
 namespace llamaq {
 
 class Candidates {
  public:
+  explicit Candidates(const KernelTable& kernels) : kernels_(kernels) {}
+
   // All tokens of a vocabulary. Returns the greatest logit, or NaN where one of them is.
   float load(const float* logits, int64_t n);
 
@@ -41,10 +45,13 @@ class Candidates {
  private:
   template <class Keep>
   void filter(Keep keep);
+  void take(std::vector<int32_t> positions);
   void keep_mass(const std::vector<float>& scores, double mass, int64_t least);
+  void keep_mass_of_many(const std::vector<float>& scores, double mass, int64_t least);
   void changed() { known_top_ = weighed_ = false; }
   void weigh();
 
+  const KernelTable& kernels_;
   bool all_ = true;  // ids are positions
   std::vector<int32_t> ids_;
   std::vector<float> logits_;
@@ -53,6 +60,7 @@ class Candidates {
   double total_ = 0;
   std::vector<float> weights_;
   std::vector<double> block_sums_;
+  std::vector<float> scores_;  // of typical
 };
 
 }  // namespace llamaq

@@ -2,31 +2,11 @@
 // them from CPU to CPU.
 #pragma once
 #include <stdint.h>
-#include <string.h>
 
 #include <cmath>
 #include <limits>
 
 namespace llamaq {
-
-// exp(x) for x <= 0, within 3 units of the last place; 0 below -87.33. Loops over it vectorize.
-inline float exp_nonpositive(float x) {
-  const float lowest = -87.33f, to_integer = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const float t = x < lowest ? lowest : x;
-  const float n = (t * 1.44269504088896341f + to_integer) - to_integer;
-  const float r = (t - n * 0.693359375f) + n * 2.12194440e-4f;
-  float p = 1.9875691500e-4f;  // the polynomial of Cephes' expf
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float y = (p * (r * r) + r) + 1.0f;
-  const int32_t bits = (static_cast<int32_t>(n) + 127) * (1 << 23);
-  float power;
-  memcpy(&power, &bits, 4);
-  return x < lowest ? 0.0f : y * power;
-}
 
 constexpr double kLog2High = 6.93147180369123816490e-01, kLog2Low = 1.90821492927058770002e-10;  // their sum is log 2
 

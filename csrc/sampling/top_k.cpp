@@ -10,7 +10,7 @@
 
 namespace llamaq {
 
-constexpr int64_t kBlock = 256;
+constexpr int64_t kBlock = 64;
 constexpr int kLanes = 16;
 
 float greatest(const float* x, int64_t n) {
@@ -23,7 +23,8 @@ float greatest(const float* x, int64_t n) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-uint64_t descending_key(float x, int64_t position) {
+// Ascending keys are descending numbers, then ascending positions.
+static uint64_t descending_key(float x, int64_t position) {
   x += 0.0f;  // -0 is 0
   uint32_t bits;
   memcpy(&bits, &x, 4);

@@ -8,9 +8,6 @@ namespace llamaq {
 
 float greatest(const float* x, int64_t n);  // of numbers, none of them NaN; -infinity of none
 
-// Ascending keys are descending numbers, then ascending positions.
-uint64_t descending_key(float x, int64_t position);
-
 // Positions of the k greatest of n numbers, none of them NaN, in descending order; equal ones by position.
 std::vector<int32_t> top_k(const float* x, int64_t n, int64_t k);
 

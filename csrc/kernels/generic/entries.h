@@ -45,6 +45,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.add = add;
   t.scale = scale;
   t.swiglu = swiglu;
+  t.exp_row = exp_row;
   t.rope = rope;
   t.store_kv = store_kv;
   t.attention = attention;

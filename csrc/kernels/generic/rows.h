@@ -67,6 +67,13 @@ inline void swiglu(const float* gate, const float* up, float* y, int64_t n) {
   }
 }
 
+inline void exp_row(const float* x, float top, float* y, int64_t n) {
+  for (int64_t k = 0; k < n; k += 16) {
+    const int count = lanes_left(k, n);
+    store_first(y + k, exp_nonpositive(load_first(x + k, count) - splat(top)), count);
+  }
+}
+
 // One head, with steps that the compiler knows, so that it can use vectors.
 template <bool kNeighbours>
 inline void rotate(float* __restrict x, int pairs, const float* __restrict cos, const float* __restrict sin) {
