@@ -20,7 +20,7 @@ TIERS = [
     {"errors", "step", "arithmetic", "cgroup", "topology", "bundled"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
-    {"engine", "memory", "sampling", "probe", "bench", "prefix"},
+    {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix"},
     {"tensors", "loading", "generate", "scheduler", "reading", "stream", "chat"},
     {"llm", "capture", "embedding", "session", "session_file"},
     {"measure", "convert", "quantization"},
@@ -40,6 +40,7 @@ WITHOUT_COMPILER = [
     "models",
     "reference",
     "step",
+    "structure",
     "tokenizer",
     "topology",
 ]

@@ -15,6 +15,7 @@ __all__ = [
     "QuantizationError",
     "SamplingError",
     "SessionError",
+    "StructureError",
     "TokenizerError",
 ]
 
@@ -37,6 +38,10 @@ class QuantizationError(LlamaqError):
 
 class SamplingError(LlamaqError):
     """No token is left to choose from: settings, logit processors or a structure forbid all of them."""
+
+
+class StructureError(LlamaqError):
+    """A grammar, schema or pattern that cannot be used, or that grew beyond its limits; the message names the part."""
 
 
 class TokenizerError(LlamaqError):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .order import DEFAULT_ORDER, parse_order
+
+if TYPE_CHECKING:
+    from llamaq.structure import Structure
 
 __all__ = ["LogitProcessor", "SamplingParams"]
 
@@ -66,7 +69,7 @@ class SamplingParams:
 
     ``seed`` None draws a random one; ``logprobs`` asks for log-probabilities of the model, before any sampler, and
     of so many most likely tokens; ``min_tokens`` are generated before an end token may come, and ``ignore_eos``
-    lets none come.
+    lets none come. ``structure`` (made by ``llamaq.structure``) says what the text must match.
 
     Raises ``ValueError`` for a value out of range.
     """
@@ -103,6 +106,7 @@ class SamplingParams:
     logprobs: int | None = None
     min_tokens: int = 0
     ignore_eos: bool = False
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
         for name, (low, high) in _RANGES.items():

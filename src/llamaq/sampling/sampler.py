@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.errors import ModelError, SamplingError
+from llamaq.structure import Matcher
 from llamaq.tokenizer import Tokenizer
 
 from .chain import Chain
@@ -24,21 +25,25 @@ class Sampler:
     """Chooses tokens after ``params`` for one text, whose tokens it is told by ``feed`` (the prompt's) and ``accept``
     (each that follows). ``seed`` is the one in use; a seed gives the same choices on every CPU.
 
-    ``tokenizer`` is needed for ``min_tokens``, ``ignore_eos`` and DRY's breakers. Raises ``ValueError``
-    where it is missing.
+    ``tokenizer`` is needed for ``min_tokens``, ``ignore_eos``, ``structure`` and DRY's breakers. Raises ``ValueError``
+    where it is missing, ``StructureError`` where the structure does not fit it.
     """
 
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer | None = None) -> None:
-        if tokenizer is None and (params.min_tokens or params.ignore_eos):
-            raise ValueError("min_tokens and ignore_eos need the model's tokenizer: Sampler(params, tokenizer)")
         self.params = params
         self.seed = random.SystemRandom().getrandbits(32) if params.seed is None else params.seed
         self.history = array("i")
-        self._chain = Chain(params, tokenizer, random.Random(self.seed))
-        self._ends = sorted(tokenizer.eog_ids) if tokenizer is not None else []
-        self._candidates = _core.Candidates()
         self._made = 0
+        self._chain = Chain(params, tokenizer, random.Random(self.seed))
+        self._candidates = _core.Candidates()
         self._raw: NDArray[np.float32] | None = None
+        self._ends: list[int] = []
+        self._matcher: Matcher | None = None
+        if tokenizer is not None:
+            self._ends = sorted(tokenizer.eog_ids)
+            self._matcher = None if params.structure is None else Matcher(params.structure, tokenizer)
+        elif params.min_tokens or params.ignore_eos or params.structure is not None:
+            raise ValueError("min_tokens, ignore_eos and structure need the tokenizer: Sampler(params, tokenizer)")
 
     def feed(self, ids: Iterable[int]) -> None:
         """Tells tokens of the prompt."""
@@ -49,28 +54,41 @@ class Sampler:
         self.history.append(token)
         self._made += 1
         self._chain.selector.accept(token)
+        if self._matcher is not None:
+            self._matcher.accept(token)
 
     def sample(self, logits: NDArray[np.float32]) -> int:
         """The next token; ``logits`` (vocabulary,) float32 are left as they are.
 
-        Raises ``ModelError`` where they are not numbers (a damaged model), ``SamplingError`` where the settings forbid
-        every token.
+        A structure is asked about the token that was drawn; where it does not allow it, a second one is drawn from
+        the tokens that it allows, through the whole chain. Raises ``ModelError`` where the logits are not numbers (a
+        damaged model), ``SamplingError`` where the settings forbid every token, ``StructureError`` where following
+        the structure exceeds a limit.
         """
+        if self._matcher is not None and self._matcher.finished:
+            self._raw = logits.copy() if self.params.logprobs is not None else None
+            return self._matcher.end
+        logits = self._processed(logits)
         self._narrow(logits)
+        token = self._chain.draw(self._candidates)
+        if self._matcher is None or self._matcher.allows(token):
+            return token
+        self._narrow(logits, self._matcher.mask())
         return self._chain.draw(self._candidates)
 
     def candidates(self, logits: NDArray[np.float32]) -> tuple[list[int], list[float]]:
-        """The tokens that the chain leaves and their probabilities, the most likely first; arguments and errors as in
-        ``sample``."""
-        self._narrow(logits)
+        """The tokens that the chain leaves and their probabilities, the most likely first; without the structure.
+        Arguments and errors as in ``sample``."""
+        self._narrow(self._processed(logits))
         ids, p = self._candidates.ids, self._candidates.probabilities
         order = _core.top_k(self._candidates.logits, len(ids))
         order = order[p[order] > 0]
         return ids[order].tolist(), p[order].tolist()
 
     def forced(self) -> list[int]:
-        """Tokens that the structure forces next: they need no sampling. An end token may be the last."""
-        return []
+        """Tokens that the structure forces next: they need no sampling, only ``accept``. The last may be an end
+        token."""
+        return [] if self._matcher is None else self._matcher.forced()
 
     def logprob(self, token: int) -> float | None:
         """The model's log-probability of ``token`` in the latest distribution, before any sampler; None where
@@ -86,28 +104,30 @@ class Sampler:
         total = _core.log_sum_exp(self._raw)
         return [(id, float(self._raw[id]) - total) for id in _core.top_k(self._raw, self.params.logprobs).tolist()]
 
-    def _narrow(self, logits: NDArray[np.float32]) -> None:
-        p = self.params
-        self._raw = logits.copy() if p.logprobs is not None else None
-        self._load(self._processed(logits))
+    def _narrow(self, logits: NDArray[np.float32], mask: bytes | None = None) -> None:
+        p, candidates = self.params, self._candidates
+        if not math.isfinite(candidates.load(logits)):
+            raise ModelError("the model gave logits that are not numbers; its file is probably damaged")
+        if mask is not None:
+            candidates.keep_bits(mask)
         if p.logit_bias:
             ids = list(p.logit_bias)
             bias = np.fromiter(p.logit_bias.values(), np.float32, len(ids))
-            self._candidates.set(ids, self._candidates.get(ids) + bias)
+            candidates.set(ids, candidates.get(ids) + bias)
         if p.ignore_eos or self._made < p.min_tokens:
-            self._candidates.set(self._ends, np.full(len(self._ends), -np.inf, np.float32))
-        if self._candidates.top == -math.inf:
-            raise SamplingError("logit_bias, logit_processors and min_tokens or ignore_eos together forbid every token")
-        self._chain.narrow(self._candidates, self.history)
-
-    def _load(self, logits: NDArray[np.float32]) -> None:
-        if not math.isfinite(self._candidates.load(logits)):
-            raise ModelError("the model gave logits that are not numbers; its file is probably damaged")
+            candidates.set(self._ends, np.full(len(self._ends), -np.inf, np.float32))
+        if candidates.top == -math.inf:
+            what = "logit_bias, logit_processors, min_tokens, ignore_eos and structure"
+            raise SamplingError(f"no token is left to choose from: {what} together forbid all of them")
+        self._chain.narrow(candidates, self.history)
 
     def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the logit processors make of the logits; keeps a copy of these for the log-probabilities."""
+        self._raw = logits.copy() if self.params.logprobs is not None else None
         if not self.params.logit_processors:
             return logits
-        logits, shape = logits.copy(), logits.shape
+        shape = logits.shape
+        logits = logits.copy()
         ids = np.array(self.history, np.int32)
         for process in self.params.logit_processors:
             changed = process(ids, logits)

@@ -1,0 +1,153 @@
+"""Where the lexer of llguidance would read too far.
+
+It takes the longest terminal that it can. That is what the grammar means unless a terminal S may end where another (or
+itself) T would go on with a character that may also follow S. Then T is taken apart; single characters end that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .automaton import Automaton, automaton, overlap
+from .regular import Parts
+from .tree import Alternatives, Chars, Node, Ranges, Reference, Repeat, Sequence, Token, union
+
+__all__ = ["terminals"]
+
+_BUDGET = 300_000  # steps of looking for conflicts, about a second; then every terminal is a character
+
+
+def terminals(parts: Parts) -> set[Node]:
+    """The regular nodes that may be terminals: the largest among which there is no conflict."""
+    chosen = set(parts.regular)
+    if parts.rules["root"] in chosen:
+        return chosen
+    search = _Search()
+    try:
+        while apart := search.conflicts(_Follow(parts.rules, chosen, search).terminals):
+            chosen -= apart
+    except _TooLong:
+        return {node for node in chosen if isinstance(node, Chars)}
+    return chosen
+
+
+class _TooLong(Exception):
+    pass
+
+
+class _Search:
+    def __init__(self) -> None:
+        self._automata: dict[Node, Automaton] = {}
+        self._left = _BUDGET
+
+    def spend(self, steps: int = 1) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise _TooLong
+
+    def automaton(self, node: Node) -> Automaton:
+        if node not in self._automata:
+            self._automata[node] = automaton(node)
+            self.spend(len(self._automata[node].chars))
+        return self._automata[node]
+
+    def conflicts(self, follow: dict[Node, Ranges]) -> set[Node]:
+        """Terminals that are to be taken apart."""
+        found: set[Node] = set()
+        for t in follow:
+            if not isinstance(t, Chars) and any(self._reads_over(s, t, after) for s, after in follow.items()):
+                found.add(t)
+        return found
+
+    def _reads_over(self, s: Node, t: Node, after: Ranges) -> bool:
+        """Whether T goes on, with a character of ``after``, where S has ended."""
+        a, b = self.automaton(s), self.automaton(t)
+        waiting = [(i, j) for i in a.first for j in b.first]
+        seen = set(waiting)
+        self.spend(1 + len(waiting))
+        while waiting:
+            i, j = waiting.pop()
+            if not overlap(a.chars[i], b.chars[j]):
+                continue
+            if i in a.last and any(overlap(b.chars[k], after) for k in b.follow[j]):
+                return True
+            new = {(x, y) for x in a.follow[i] for y in b.follow[j]} - seen
+            self.spend(len(a.follow[i]) * len(b.follow[j]))
+            seen |= new
+            waiting += new
+        return False
+
+
+class _Follow:
+    """Which characters may come after each terminal. Source: FIRST and FOLLOW of Aho and Ullman."""
+
+    def __init__(self, rules: dict[str, Node], chosen: set[Node], search: _Search) -> None:
+        self._rules, self._chosen, self._search = rules, chosen, search
+        self._first: dict[str, tuple[Ranges, bool]] = dict.fromkeys(rules, ((), False))
+        self._after: dict[str, Ranges] = dict.fromkeys(rules, ())
+        self.terminals: dict[Node, Ranges] = {}
+        while self._grow_first():
+            pass
+        while self._grow_after():
+            pass
+
+    def _grow_first(self) -> bool:
+        old = dict(self._first)
+        for name, node in self._rules.items():
+            self._first[name] = self._first_of(node)
+        return old != self._first
+
+    def _grow_after(self) -> bool:
+        old = dict(self._after)
+        for name, node in self._rules.items():
+            self._walk(node, self._after[name])
+        return old != self._after
+
+    def _first_of(self, node: Node) -> tuple[Ranges, bool]:
+        """Characters that it may begin with, and whether it may be empty. A token begins with no character."""
+        self._search.spend()
+        if isinstance(node, Reference):
+            return self._first[node.name]
+        if isinstance(node, Token):
+            return (), False
+        if node in self._chosen:
+            a = self._search.automaton(node)
+            return union(r for at in a.first for r in a.chars[at]), a.nullable
+        if isinstance(node, Repeat):
+            first, nullable = self._first_of(node.item)
+            return first, nullable or node.low == 0
+        assert isinstance(node, Sequence | Alternatives)
+        firsts = [self._first_of(item) for item in node.items]
+        if isinstance(node, Alternatives):
+            return _all(ranges for ranges, _ in firsts), any(nullable for _, nullable in firsts)
+        return self._first_of_all(firsts)
+
+    def _first_of_all(self, firsts: list[tuple[Ranges, bool]]) -> tuple[Ranges, bool]:
+        begin: Ranges = ()
+        for ranges, nullable in firsts:
+            begin = _all((begin, ranges))
+            if not nullable:
+                return begin, False
+        return begin, True
+
+    def _walk(self, node: Node, after: Ranges) -> None:
+        self._search.spend()
+        if isinstance(node, Reference):
+            self._after[node.name] = _all((self._after[node.name], after))
+        elif node in self._chosen:
+            self.terminals[node] = _all((self.terminals.get(node, ()), after))
+        elif isinstance(node, Repeat):
+            again = () if node.high == 1 else self._first_of(node.item)[0]
+            self._walk(node.item, _all((after, again)))
+        elif isinstance(node, Alternatives):
+            for item in node.items:
+                self._walk(item, after)
+        elif isinstance(node, Sequence):
+            for item in reversed(node.items):
+                self._walk(item, after)
+                first, nullable = self._first_of(item)
+                after = _all((first, after)) if nullable else first
+
+
+def _all(sets: Iterable[Ranges]) -> Ranges:
+    return union(r for ranges in sets for r in ranges)

@@ -1,0 +1,78 @@
+"""The ways to say what the output must look like."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from llamaq.errors import StructureError
+
+from .engine import LONGEST, llguidance, validate
+from .gbnf import gbnf_to_lark
+from .gbnf.parse import TokenId
+from .schema import compile_schema, read_schema
+
+__all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What the output must match; made by ``json_schema``, ``json_object``, ``regex``, ``lark`` or ``gbnf``, which
+    check ``text``. It belongs to no model."""
+
+    kind: Literal["json_schema", "regex", "lark", "gbnf"]
+    text: str
+
+    def __post_init__(self) -> None:
+        if len(self.text) > LONGEST:
+            raise StructureError(f"{self.kind}: {len(self.text)} characters exceed the limit of {LONGEST}")
+        if self.kind != "json_schema":  # compiling that has checked it
+            wrong = validate(self.compiled())
+            if wrong:
+                raise StructureError(f"{self.kind}: {wrong}")
+        else:
+            self.compiled()
+
+    def compiled(self, token_id: TokenId | None = None) -> str:
+        """The grammar in llguidance's form; ``token_id`` finds the tokens that a GBNF grammar names by their text."""
+        matcher = llguidance().LLMatcher
+        grammar: str
+        if self.kind == "json_schema":
+            return compile_schema(read_schema(self.text))
+        if self.kind == "regex":
+            grammar = matcher.grammar_from_regex(self.text)
+        else:
+            text = gbnf_to_lark(self.text, token_id) if self.kind == "gbnf" else self.text
+            grammar = matcher.grammar_from_lark(text)
+        return grammar
+
+
+def json_schema(schema: str | bool | Mapping[str, Any]) -> Structure:
+    """JSON that a schema accepts: its text, or what ``json.loads`` makes of it. As in llama.cpp, properties come in
+    the schema's order, an object with ``properties`` has no others unless ``additionalProperties`` allows them, and
+    an integer has at most 16 digits. Raises ``StructureError`` with the path of what cannot be used."""
+    return Structure("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
+
+
+def json_object() -> Structure:
+    """Any JSON object."""
+    return Structure("json_schema", '{"type": "object"}')
+
+
+def regex(pattern: str) -> Structure:
+    """Text that matches a whole regular expression of Rust's ``regex`` crate, without anchors or look-around. Raises
+    ``StructureError``."""
+    return Structure("regex", pattern)
+
+
+def lark(grammar: str) -> Structure:
+    """A grammar in the Lark dialect of llguidance, which begins with the rule ``start``. Raises ``StructureError``."""
+    return Structure("lark", grammar)
+
+
+def gbnf(grammar: str) -> Structure:
+    """A grammar in llama.cpp's notation, which begins with the rule ``root``. Raises ``StructureError`` with line and
+    rule of what cannot be used."""
+    return Structure("gbnf", grammar)
