@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llamaq.gguf import GGUFFile
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 
 UINT8, INT8, UINT16, INT16, UINT32, INT32, FLOAT32, BOOL, STRING, ARRAY, UINT64, INT64, FLOAT64 = range(13)
 CODES = {
@@ -98,3 +98,10 @@ EVERY_TYPE: list[Entry] = [
     ("a.bytes", ARRAY, (STRING, [b"\xe2\x82", b"\xac", b"\0\0\0\0\0\0\0"])),
 ]
 """A value of each type, and arrays of each."""
+
+
+def copy_with(entries: Mapping[str, Any], source: Path, target: Path) -> None:
+    """A copy of a model file with further metadata."""
+    with GGUFFile.open(source) as file:
+        tensors = [TensorData(name, t.format, t.shape, file.data(name)) for name, t in file.tensors.items()]
+        write_gguf(target, {**file.metadata, **entries}, tensors, types=file.metadata_types)

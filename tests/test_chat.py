@@ -103,7 +103,8 @@ def test_an_answer_for_coroutines_and_one_that_is_cancelled(llm: LLM) -> None:
     async def whole() -> tuple[str, str]:
         options: dict[str, Any] = {"template": "chatml", "max_tokens": 12, "sampling": GREEDY, "stream": True}
         text = "".join([event.text async for event in llm.chat(HELLO, **options)])
-        return text, (await llm.chat(HELLO, **options).aresult()).text
+        del options["stream"]
+        return text, (await llm.achat(HELLO, **options)).text
 
     expected = llm.chat(HELLO, template="chatml", max_tokens=12, sampling=GREEDY).text
     assert asyncio.run(whole()) == (expected, expected)

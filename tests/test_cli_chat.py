@@ -5,19 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command import Command
+from gguf_files import copy_with
 from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, bundled
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.cli.chat.live_answer import finished_blocks
 from llamaq.errors import ChatTemplateError, GGUFError
-from llamaq.gguf import GGUFFile, TensorData, write_gguf
 
 GREEDY = SamplingParams(temperature=0)
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ greeting }}assistant:"
@@ -38,10 +37,7 @@ def plain(shared: Callable[[str], Path]) -> Path:
 def chatty(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real model with a chat template in its file."""
     path = tmp_path_factory.mktemp("models") / "chatty.gguf"
-    with GGUFFile.open(plain) as file:
-        tensors = [TensorData(name, t.format, t.shape, file.data(name)) for name, t in file.tensors.items()]
-        metadata: dict[str, Any] = {**file.metadata, "tokenizer.chat_template": TEMPLATE}
-        write_gguf(path, metadata, tensors, types=file.metadata_types)
+    copy_with({"tokenizer.chat_template": TEMPLATE}, plain, path)
     return path
 
 
@@ -117,6 +113,8 @@ def test_what_is_no_model_is_a_prompt_for_the_bundled_one(
     monkeypatch.setattr(bundled, "_FILE", chatty)
     done = command("run", "Tell me", "-n", 3)
     assert (done.code, done.err) == (0, "llamaq: no model is given, so this is the bundled one, chatty.gguf\n")
+    with LLM.load(threads=1) as llm:
+        assert "tokenizer.chat_template" in llm.metadata
     monkeypatch.setenv("LLAMA_ARG_MODEL", str(chatty))
     assert command("run", "Tell me", "-n", 3).err == ""
     monkeypatch.chdir(chatty.parent)

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gguf_files import copy_with
+
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ["sessions.md"]
+GUIDES = ["quickstart.md", "library.md", "chat.md", "sessions.md"]
+TEMPLATE = """\
+{% if tools %}Write <tool_call> for: {{ tools|tojson }}
+{% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}
+{% endfor %}assistant:"""
 
 
 def examples(name: str) -> list[tuple[int, str]]:
@@ -26,7 +31,8 @@ def test_examples_run(
     name: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    shutil.copy(shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
+    entries = {"tokenizer.chat_template": TEMPLATE}
+    copy_with(entries, shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}
     found = examples(name)

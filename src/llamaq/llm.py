@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Container, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq import bundled
 from llamaq.capture import CaptureKind, Forward, Inside
 from llamaq.embedding import Embedder, Pooling
 from llamaq.engine import Engine, Numerics
@@ -30,7 +31,8 @@ from llamaq.tensors import Tensors
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from llamaq.chat import ChatCompletion, ChatMessage, ChatStream
+    from llamaq.chat import ChatCompletion, ChatStream
+    from llamaq.chat.options import ChatOptions, Messages
     from llamaq.stream import Options
 
 __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
@@ -58,7 +60,7 @@ class LLM:
     @classmethod
     def load(
         cls,
-        path: str | os.PathLike[str] | GGUFFile,
+        path: str | os.PathLike[str] | GGUFFile | None = None,
         *,
         n_ctx: int | None = None,
         n_cache: int | None = None,
@@ -70,7 +72,7 @@ class LLM:
         pre: str | None = None,
         progress: LoadProgress | None = None,
     ) -> LLM:
-        """Loads a GGUF file; one that is open already is the model's from then on.
+        """Loads a GGUF file; one that is open already is the model's from then on; None is the bundled model.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
         it; ``n_cache`` is the tokens of all texts together that the cache has room for, None: ``n_ctx``;
@@ -83,7 +85,8 @@ class LLM:
         """
         return cls(
             load_parts(
-                path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
+                bundled.path() if path is None else path, n_ctx=n_ctx, n_cache=n_cache,
+                threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
                 numerics=numerics, pre=pre, progress=progress,
             )
         )  # fmt: skip
@@ -207,44 +210,28 @@ class LLM:
 
     @overload
     def chat(
-        self, messages: Sequence[ChatMessage | Mapping[str, Any]], *, stream: Literal[False] = False, **options: Any
+        self, messages: Messages, *, stream: Literal[False] = False, **options: Unpack[ChatOptions]
     ) -> ChatCompletion: ...
 
     @overload
-    def chat(
-        self, messages: Sequence[ChatMessage | Mapping[str, Any]], *, stream: Literal[True], **options: Any
-    ) -> ChatStream: ...
+    def chat(self, messages: Messages, *, stream: Literal[True], **options: Unpack[ChatOptions]) -> ChatStream: ...
 
     def chat(
-        self,
-        messages: Sequence[ChatMessage | Mapping[str, Any]],
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        template: str | None = None,
-        template_kwargs: Mapping[str, Any] | None = None,
-        tool_format: str | None = None,
-        stop: Sequence[str] = (),
-        stream: bool = False,
-        **options: Any,
+        self, messages: Messages, *, stream: bool = False, **options: Unpack[ChatOptions]
     ) -> ChatCompletion | ChatStream:
         """The model's answer to a conversation; with ``stream`` its events as they come.
 
-        ``messages`` are ``ChatMessage`` or dicts in OpenAI's shape, ``tools`` definitions in that shape. The prompt
-        comes from the file's chat template, or from ``template``: a name of the file's or of
-        ``llamaq.chat.NAMED_TEMPLATES``, or a template's text; ``template_kwargs`` are further variables of it, such
-        as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the template does not
-        tell. ``options`` are those of ``stream``. Raises ``ChatTemplateError``, ``ValueError`` for messages and tools
-        that are none, and what ``stream`` raises.
+        ``messages`` are ``ChatMessage`` or dicts in OpenAI's shape; ``options`` those of ``ChatOptions``. Raises
+        ``ChatTemplateError``, ``ValueError`` for messages and tools that are none, and what ``stream`` raises.
         """
-        from llamaq.chat import ChatStream, chat_request
+        from llamaq.chat import ChatStream
 
-        request = chat_request(
-            self.metadata, self.tokenizer, messages, tools=tools, template=template, template_kwargs=template_kwargs,
-            tool_format=tool_format,
-        )  # fmt: skip
-        text = self.stream(request.ids, stop=(*request.stop, *stop), special=request.shown, **options)
-        answer = ChatStream(request, text)
+        answer = ChatStream.start(self, messages, options)
         return answer if stream else answer.result()
+
+    async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatCompletion:
+        """``chat`` for coroutines."""
+        return await self.chat(messages, **options, stream=True).aresult()
 
     def session(self) -> Session:
         """An empty text that can be gone on with, forked, cut, saved and loaded."""

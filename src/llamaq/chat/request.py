@@ -45,7 +45,7 @@ def chat_request(
     template_kwargs: Mapping[str, Any] | None = None,
     tool_format: str | None = None,
 ) -> ChatRequest:
-    """Renders and tokenizes; arguments and errors as in ``LLM.chat``."""
+    """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``."""
     tools = tuple(tools or ())
     if not all(isinstance(tool, Mapping) and isinstance(tool.get("function", tool).get("name"), str) for tool in tools):
         raise ValueError('each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}')

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+from llamaq.chat.request import ChatRequest, chat_request
 
 if TYPE_CHECKING:
-    from llamaq.chat.request import ChatRequest
+    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.llm import LLM
     from llamaq.stream import Stream, Usage
 
 __all__ = ["ChatStream"]
+
+_OWN = ("tools", "template", "template_kwargs", "tool_format")
 
 
 class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
@@ -27,6 +31,15 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reader = request.reader()
         self._ready: deque[ChatEvent] = deque()
         self._reason: ChatFinishReason | None = None
+
+    @classmethod
+    def start(cls, llm: LLM, messages: Messages, options: ChatOptions) -> ChatStream:
+        """Renders the conversation and asks for an answer; see ``LLM.chat``."""
+        rest: dict[str, Any] = {**options}
+        own = {key: rest.pop(key) for key in _OWN if key in rest}
+        request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
+        rest["stop"] = (*request.stop, *rest.get("stop", ()))
+        return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))
 
     def __iter__(self) -> ChatStream:
         return self

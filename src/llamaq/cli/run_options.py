@@ -72,7 +72,8 @@ def _is_model(argument: str) -> bool:
 
 
 def _add_chat(parser: Parser) -> None:
-    add = parser.add_argument_group("chat").add_argument
+    group = parser.add_argument_group("chat")
+    add = group.add_argument
     add(
         "-cnv",
         "--conversation",
@@ -82,10 +83,10 @@ def _add_chat(parser: Parser) -> None:
     )
     add("-no-cnv", "--no-conversation", dest="conversation", action="store_false", help="continue a text, do not chat")
     add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
-    system = parser.add_mutually_exclusive_group()
+    system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
     system.add_argument("-sysf", "--system-prompt-file", metavar="FILE", help="the same from a file")
-    template = parser.add_mutually_exclusive_group()
+    template = group.add_mutually_exclusive_group()
     template.add_argument(
         "--chat-template",
         metavar="NAME",

@@ -1,0 +1,29 @@
+"""What an answer in a chat is asked for with; for type checkers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from llamaq.chat.messages import ChatMessage
+from llamaq.stream import Options, Progress
+
+__all__ = ["ChatOptions", "Messages"]
+
+Messages: TypeAlias = "Sequence[ChatMessage | Mapping[str, Any]]"
+
+
+class ChatOptions(Options, total=False):
+    """Nothing needs to be given.
+
+    ``tools`` are definitions in OpenAI's shape. The prompt comes from the file's chat template, or from ``template``:
+    a name of the file's or of ``llamaq.chat.NAMED_TEMPLATES``, or a template's text; ``template_kwargs`` are further
+    variables of it, such as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the
+    template does not tell. ``progress`` gets the prompt tokens read and in total.
+    """
+
+    tools: Sequence[Mapping[str, Any]] | None
+    template: str | None
+    template_kwargs: Mapping[str, Any] | None
+    tool_format: str | None
+    progress: Progress | None

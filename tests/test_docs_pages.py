@@ -1,0 +1,61 @@
+"""Pages of docs/ that say what the code says."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from llamaq import _core
+from llamaq.errors import LlamaqError
+from llamaq.formats import FORMATS, Format
+from llamaq.quantization.types import FILE_TYPES
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+
+def test_the_reference_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
+    monkeypatch.setenv("LLAMA_ARG_N_PREDICT", "7")
+    from make_cli_reference import PAGE, reference
+
+    assert PAGE.read_text(encoding="utf-8") == reference(), "run python tools/make_cli_reference.py"
+
+
+def runs(format: Format) -> str:
+    try:
+        name = _core.kernel_name("scalar", format.id)
+    except LlamaqError:
+        return "no"
+    return "rows" if name.endswith("_rows") else "packed"
+
+
+def format_table() -> str:
+    """The table of docs/formats.md."""
+    written = {type.format.name for type in FILE_TYPES.values()}
+    rows = ["| format | number | weights in a block | bytes | bits | runs | written |", "|---|---|---|---|---|---|---|"]
+    for f in FORMATS.values():
+        bits = f"{8 * f.block_bytes / f.block:.4g}"
+        cells = (f.name, f.id, f.block, f.block_bytes, bits, runs(f), "yes" if f.name in written else "no")
+        rows.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(rows)
+
+
+def test_the_table_of_formats() -> None:
+    assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    targets = [target.split("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    assert [target for target in targets if target and not (page.parent / target).exists()] == []
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in readme]
+    assert missing == []
