@@ -13,9 +13,6 @@ from pathlib import Path
 from llamaq.convert import convert
 from llamaq.quantization import quantize
 
-from .model import Shape
-from .train import Setting, train
-
 CARD = Path(__file__).with_name("card.md")
 LARGEST = 6_000_000
 """Bytes of the file that ships, at most."""
@@ -33,11 +30,14 @@ def metadata(record: dict[str, float]) -> dict[str, str | list[str]]:
     }
 
 
-def build(folder: Path, setting: Setting) -> Path:
+def build(folder: Path) -> Path:
     """Trains, converts and quantizes; gives the path of the file that ships."""
     trained, original, ships = folder / "model", folder / "demo-f16.gguf", folder / "demo.gguf"
     if not (trained / "model.safetensors").exists():
-        train(Shape(), setting, trained)
+        from .model import Shape  # torch
+        from .train import Setting, train
+
+        train(Shape(), Setting(), trained)
     record = json.loads((trained / "training.json").read_text(encoding="utf-8"))
     convert(trained, original, "f16", metadata=metadata(record))
     quantize(original, ships, "Q8_0")
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="demo_model.build", description="Builds the demo model.")
     parser.add_argument("folder", type=Path, help="where everything goes")
     args = parser.parse_args()
-    print(build(args.folder, Setting()))
+    print(build(args.folder))
 
 
 if __name__ == "__main__":
