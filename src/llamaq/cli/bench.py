@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from llamaq import bundled
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.options import Commands, Parser, threads_default
 from llamaq.cli.progress import Bar, Status
@@ -31,7 +32,7 @@ def add_bench(commands: Commands) -> None:
     parser: Parser = commands.add_parser(
         "bench",
         help="measure how fast a model runs",
-        usage="llamaq bench MODEL... [options]",
+        usage="llamaq bench [MODEL...] [options]",
         description=ABOUT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -41,7 +42,11 @@ def add_bench(commands: Commands) -> None:
 
 def bench(args: argparse.Namespace) -> int:
     """Runs the command; 130 after Ctrl-C."""
-    paths, tests = model_paths(args), workloads(args)
+    paths = model_paths(args)
+    tests = workloads(args, smoke=not paths)
+    if not paths:
+        paths = [str(bundled.path())]
+        print(f"llamaq: no model is given, so this is the bundled one, {bundled.path().name}", file=sys.stderr)
     settings = _settings(args)
     from llamaq.cli.bench_output import OUTPUTS, Model
 

@@ -25,7 +25,10 @@ its read bandwidth and the int8 peak of its SIMD level, measured in the same run
 Without -p, -n, -pg, -d and -npl: pp512, pp128 and tg64, each with nothing and with 4096 tokens before it, and tg64 of
 2, 4, 8 and 16 sequences at once. With any of these, the others have the defaults below. Numbers may be lists (1,2,4)
 and ranges (first-last, first-last+step, first-last*factor), and options may be repeated; every combination is
-measured. Tokens are random; nothing is tokenized or sampled. Ctrl-C ends it with what was measured so far."""
+measured. Tokens are random; nothing is tokenized or sampled. Ctrl-C ends it with what was measured so far.
+
+Without a model the bundled one is measured, with pp512 and tg64 alone: too small to tell much, but it shows that all
+works."""
 
 _CPU_ONLY = "llamaq runs on CPUs alone"
 _PLACES = "llamaq places its threads itself; taskset and numactl restrict it"
@@ -135,18 +138,17 @@ def _pair(text: str) -> tuple[int, int]:
 
 
 def model_paths(args: argparse.Namespace) -> list[str]:
-    """The files that the arguments name."""
-    paths = [*args.models, *args.more_models] or [path for path in [os.environ.get("LLAMA_ARG_MODEL")] if path]
-    if not paths:
-        args.parser.error("no model is given: name a GGUF file")
-    return paths
+    """The files that the arguments name; none where the bundled model is to be measured."""
+    return [*args.models, *args.more_models] or [path for path in [os.environ.get("LLAMA_ARG_MODEL")] if path]
 
 
-def workloads(args: argparse.Namespace) -> list[Workload]:
-    """The tests that the options ask for."""
+def workloads(args: argparse.Namespace, *, smoke: bool) -> list[Workload]:
+    """The tests that the options ask for; without such options all, or for a ``smoke`` run two."""
     from llamaq.bench import Workload
 
     if not (args.pg or any(x is not None for x in (args.n_prompt, args.n_gen, args.n_depth, args.n_parallel))):
+        if smoke:
+            return [Workload(512, 0, 0), Workload(0, 64, 0)]
         shapes = ((512, 0), (128, 0), (0, 64))
         found = [Workload(prompt, gen, depth) for depth in (0, 4096) for prompt, gen in shapes]
         return found + [Workload(0, 64, 0, n) for n in (2, 4, 8, 16)]
