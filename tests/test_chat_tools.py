@@ -59,6 +59,9 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("hermes", f'<tool_call>{{"name": "weather", "arguments": {json.dumps(W)}}}</tool_call>', "", TWO[:1]),
     ("hermes", "<tool_call> no call", "<tool_call>no call", []),
     ("hermes", "a < b <tool", "a < b <tool", []),
+    ("hermes", 'Hm. <tool_call>{"x": 5} y', 'Hm.<tool_call>{"x": 5}y', []),
+    ("hermes", '<tool_call>{"arguments": {}', '<tool_call>{"arguments": {}', []),
+    ("mistral", "[TOOL_CALLS] of [a, b]", "[TOOL_CALLS]of [a, b]", []),
     ("qwen", "<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>2</parameter>\n"
      '<parameter=detail>\n{"a": 1}\n</parameter>\n</function>\n</tool_call>', "",
      [("weather", {"city": "Paris", "days": 2, "detail": {"a": 1}})]),
@@ -109,6 +112,46 @@ def test_calls_are_read_however_the_text_is_cut(
             ]
             assert json.loads("".join(delta.arguments for delta in mine) or "{}") == call.arguments
     assert len({call.id for call in message.tool_calls}) == len(expected)
+
+
+TAGS = (
+    "<tool_call>",
+    "</tool_call>",
+    "<function=",
+    "weather>",
+    ">",
+    "<parameter=",
+    "city>",
+    "</parameter>",
+    "</function>",
+)
+MARKS = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", ">>>", "all\n", "weather\n", "<think>", "</think>")
+JSON = ('{"name": "now"', ', "arguments": ', ', "parameters": ', "{}", *'{}[]"\\:, \n', "weather", "x", "1", "null")
+SCRAPS = st.sampled_from([*TAGS, *MARKS, *JSON, 'now.call(a="b")'])
+
+
+@pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
+@settings(deadline=None, max_examples=200)
+@given(scraps=st.lists(SCRAPS, max_size=14), cuts=st.lists(st.integers(0, 200), max_size=6))
+def test_whatever_a_model_writes_means_the_same_in_pieces(format: str, scraps: list[str], cuts: list[int]) -> None:
+    text = "".join(scraps)
+    whole, events = read(format, text)
+    assert events[-1].finish_reason == ("tool_calls" if whole.tool_calls else "stop")
+    for places in (cuts, range(len(text))):
+        message, _ = read(format, text, places)
+        assert (message.content, message.reasoning, calls(message)) == (whole.content, whole.reasoning, calls(whole))
+
+
+def test_deep_nesting_is_no_call() -> None:
+    deep = "[" * 100_000
+    for format, text in [
+        ("hermes", f'<tool_call>{{"x": {deep}'),
+        ("hermes", f'<tool_call>{{"name": "now", "arguments": {{"x": {deep}{"]" * 100_000}}}}}</tool_call>'),
+        ("qwen", f"<tool_call><function=now><parameter=x>{deep}</parameter></function></tool_call>"),
+        ("llama3", f"<|python_tag|>now({deep})"),
+    ]:
+        message, _ = read(format, text)
+        assert len(message.content) > 100_000 or message.tool_calls
 
 
 def test_arguments_stream_as_they_come() -> None:

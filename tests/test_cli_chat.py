@@ -87,6 +87,8 @@ def test_what_cannot_be_a_chat_is_an_error(command: Command, chatty: Path, plain
         ([plain, "--chat-template", "gpt", "x"], 1, "there is no chat template 'gpt'; there are llama2"),
         ([plain, "--chat-template", "{% if %}", "x"], 1, "the given chat template: line 1"),
         ([plain, "--chat-template-file", "none.jinja", "x"], 1, "none.jinja: No such file"),
+        ([plain, "x", "-sys", "y"], 2, "--system-prompt is for chats, and the model has no chat template"),
+        ([chatty, "x", "-st", "-no-cnv"], 2, "--single-turn is for chats, and -no-cnv is given"),
         ([chatty], 2, "there is no message to answer"),
         ([chatty, "x", "--echo"], 2, "--echo is for texts"),
         ([chatty, "x", "--chat-template-kwargs", "[1]"], 2, "expected a JSON object"),
@@ -247,6 +249,9 @@ def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
     assert run("/set max_tokens") == "max_tokens is as many as fit; /set max_tokens VALUE changes it"
     assert (run("/set nothink"), talk.template_kwargs) == ("", {"enable_thinking": False})
     assert (run("/set system Be kind."), talk.system) == ("", "Be kind.")
+    assert (run("/set format json"), talk.sampling.structure is not None) == ("", True)
+    assert "got 'xml'" in run("/set format xml")
+    assert (run("/set noformat"), talk.sampling.structure) == ("", None)
     assert "top_k                   5" in run("/set")
     assert "top_p must be a number from 0 to 1" in run("/set top_p 5")
     assert "could not convert" in run("/set top_p much")

@@ -35,7 +35,7 @@ class AnswerReader:
         for piece in pieces:
             self._keep(piece)
         reason: ChatFinishReason | None = event.finish_reason
-        if reason == "stop" and self._calls:
+        if reason == "stop" and self._calls and self.message.tool_calls:
             reason = "tool_calls"
         pieces[0] = replace(
             pieces[0],
@@ -81,6 +81,6 @@ class AnswerReader:
 def _arguments(text: str) -> dict[str, Any] | None:
     try:
         found = json.loads(text or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

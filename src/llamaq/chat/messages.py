@@ -143,6 +143,6 @@ def _call_dict(call: Any, where: str) -> dict[str, Any]:
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{where}: the arguments of {function['name']} are no JSON: {error}") from None
     return {**call, "function": {**function, "arguments": arguments}}

@@ -97,6 +97,7 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     try:
         given = args.chat_template or args.chat_template_file
         if args.conversation is False or not (args.conversation or given or file_templates(file.metadata)):
+            _refuse_chat_options(args)
             return False
         choose_template(file.metadata, _template(args))
     except BaseException:
@@ -105,6 +106,13 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     if args.echo:
         args.parser.error("--echo is for texts, but this is a chat; -no-cnv continues a text")
     return True
+
+
+def _refuse_chat_options(args: argparse.Namespace) -> None:
+    why = "-no-cnv is given" if args.conversation is False else "the model has no chat template: --chat-template"
+    for name in ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn"):
+        if getattr(args, name):
+            args.parser.error(f"--{name.replace('_', '-')} is for chats, and {why}")
 
 
 def _template(args: argparse.Namespace) -> str | None:

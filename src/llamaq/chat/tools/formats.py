@@ -49,7 +49,7 @@ class TaggedCalls(ToolReader):
         if (yield from self.expect("<function=")):
             yield from self._function()
         elif self.text.startswith("{"):
-            yield from self.json_call()
+            yield from self.json_call("<tool_call>")
         else:
             self.show("<tool_call>")
             return
@@ -128,7 +128,7 @@ class MistralCalls(ToolReader):
             if self.text.startswith("["):
                 yield from self._list()
             elif self.text.startswith("{"):
-                yield from self.json_call()
+                yield from self.json_call("[TOOL_CALLS]")
             else:
                 yield from self._named()
 
@@ -144,6 +144,7 @@ class MistralCalls(ToolReader):
             pass
         end = min((at for mark in ("[ARGS]", "[CALL_ID]", "{") if (at := self.text.find(mark)) >= 0), default=None)
         if end is None:
+            self.show("[TOOL_CALLS]")
             return
         self.begin_call(self.take(end).strip())
         if (yield from self.expect("[CALL_ID]")):
@@ -234,7 +235,7 @@ def _typed(text: str, schema: Any) -> Any:
         return text
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -37,6 +37,7 @@ class ToolReader(ABC):
         self._ended = False
         self._pieces: list[Piece] = []
         self._calls = 0
+        self._taken: list[str] = []
         self._parser = self.parse()
         next(self._parser, None)
 
@@ -76,7 +77,9 @@ class ToolReader(ABC):
         return f"call_{secrets.token_hex(8)}"
 
     def take(self, count: int) -> str:
+        """Takes characters from what has come."""
         taken, self.text = self.text[:count], self.text[count:]
+        self._taken.append(taken)
         return taken
 
     def more(self) -> Waiting:
@@ -91,7 +94,7 @@ class ToolReader(ABC):
     def skip(self, characters: str = " \t\r\n") -> Waiting:
         """Drops these characters; waits for one that is another. False at the end."""
         while True:
-            self.text = self.text.lstrip(characters)
+            self.take(len(self.text) - len(self.text.lstrip(characters)))
             if self.text:
                 return True
             if not (yield from self.more()):
@@ -157,11 +160,22 @@ class ToolReader(ABC):
         yield from self.json_value(parts.append)
         try:
             return json.loads("".join(parts))
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
-    def json_call(self) -> Waiting:
-        """Takes ``{"name": ..., "arguments": {...}}`` (or "parameters") as a call; False where it ends too early."""
+    def json_call(self, before: str = "") -> Waiting:
+        """Takes ``{"name": ..., "arguments": {...}}`` (or "parameters") as a call; False where it ends too early.
+
+        Where no name comes it is text, after the mark ``before`` it.
+        """
+        self._taken.clear()
+        calls = self._calls
+        complete = yield from self._json_members()
+        if self._calls == calls:
+            self.show(before + "".join(self._taken))
+        return complete
+
+    def _json_members(self) -> Waiting:
         name, waiting = None, ""
         if (yield from self.expect("{")) is None:
             return False
@@ -197,6 +211,6 @@ def _unquoted(arguments: str) -> str:
     if arguments.startswith('"'):
         try:
             return str(json.loads(arguments))
-        except ValueError:
+        except (ValueError, RecursionError):
             pass
     return arguments

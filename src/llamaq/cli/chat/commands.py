@@ -46,7 +46,11 @@ class Commands:
         self._attached: list[str] = []
         self._table: dict[str, tuple[str, str, Callable[[str], Action | None]]] = {
             "help": ("", "show this", self._help),
-            "set": ("[NAME VALUE]", "show or change settings: temperature, seed, max_tokens, ...; think", self._set),
+            "set": (
+                "[NAME VALUE]",
+                "show or change settings: temperature, seed, max_tokens, think, format json, ...",
+                self._set,
+            ),
             "system": ("[TEXT]", "show or change the system message", self._system),
             "save": ("FILE", "write the conversation to a file", self._save),
             "load": ("FILE", "go on with the conversation of a file", self._load),
@@ -95,6 +99,8 @@ class Commands:
             self.verbose = name == "verbose"
         elif name == "system":
             self._system(value)
+        elif name in ("format", "noformat"):
+            self._format(value if name == "format" else "none")
         elif name == "max_tokens" and value:
             count = int(value)
             self._chat.max_tokens = None if count < 0 else count
@@ -105,6 +111,14 @@ class Commands:
         else:
             names = [field.name for field in dataclasses.fields(self._chat.sampling)]
             self._say("\n".join(f"{name:<24}{_shown(self._chat, name)}" for name in ["max_tokens", *names]))
+
+    def _format(self, kind: str) -> None:
+        from llamaq.structure import json_object
+
+        if kind not in ("json", "none"):
+            raise ValueError(f"/set format takes json, and /set noformat ends it; got {kind!r}")
+        structure = json_object() if kind == "json" else None
+        self._chat.sampling = dataclasses.replace(self._chat.sampling, structure=structure)
 
     def _system(self, argument: str) -> None:
         if argument:

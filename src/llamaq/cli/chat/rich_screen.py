@@ -55,7 +55,7 @@ class RichScreen(PlainScreen):
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[AnswerView]:
-        with LiveAnswer(self._console) as view:
+        with _typing_unseen(), LiveAnswer(self._console) as view:
             yield view
 
 
@@ -63,6 +63,24 @@ def history_path() -> Path:
     """Where what the user typed is kept between chats: below XDG_STATE_HOME."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "llamaq" / "history"
+
+
+@contextlib.contextmanager
+def _typing_unseen() -> Iterator[None]:
+    """Keys that are pressed during an answer wait for the next prompt, and do not tear the answer apart."""
+    try:
+        import termios
+
+        before = termios.tcgetattr(0)
+    except (ImportError, OSError, termios.error):
+        yield
+        return
+    unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(0, termios.TCSADRAIN, unseen)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def _history() -> History:
