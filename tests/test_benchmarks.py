@@ -100,3 +100,11 @@ def test_errors_of_quantized_rows_are_relative(shared: Callable[[str], Path], tm
     path = llamaq.quantize(tmp_path / "rows.gguf", tmp_path / "out.gguf", "Q8_0")
     errors = [relative_error(path, "Q8_0", name, x, np.ones(x.shape[1])) for name, (_, x) in rows.items()]
     assert 0 < min(errors) < max(errors) < 2e-4
+
+
+def test_every_setting_of_sampling_is_measured() -> None:
+    from sampling import SETTINGS, measure
+
+    got = measure(vocabulary=600, rounds=1)
+    assert list(got) == list(SETTINGS)
+    assert all(kinds["peaked"] >= 0 and kinds["flat"] >= 0 for kinds in got.values())

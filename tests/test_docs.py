@@ -12,7 +12,8 @@ import pytest
 from gguf_files import copy_with
 
 DOCS = Path(__file__).parents[1] / "docs"
-GUIDES = ["quickstart.md", "library.md", "chat.md", "sessions.md"]
+GUIDES = ["quickstart.md", "library.md", "chat.md", "sampling.md", "sessions.md",
+          "structured-output.md"]  # fmt: skip
 TEMPLATE = """\
 {% if tools %}Write <tool_call> for: {{ tools|tojson }}
 {% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}

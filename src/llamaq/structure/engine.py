@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import ModuleType
 from typing import Any
 
@@ -37,8 +38,9 @@ def limits() -> Any:
 
 
 def cleaned(message: str) -> str:
-    """A message of llguidance without what it says to its own developers."""
-    return message.replace("<non-verbose/>", "").strip()
+    """A message of llguidance in one line, without pointers and what it says to its own developers."""
+    lines = (line.strip() for line in message.replace("<non-verbose/>", "").splitlines())
+    return " ".join(line for line in lines if not re.fullmatch(r"(\d+ \|.*)?\^*", line))
 
 
 def validate(grammar: str) -> str | None:
