@@ -299,7 +299,7 @@ def test_escapes(text: str, expected: str) -> None:
 def test_defaults_are_the_librarys() -> None:
     args = _parser().parse_args(["run", "m.gguf"])
     defaults = SamplingParams()
-    assert (args.temp, args.top_k, args.top_p, args.min_p) == (
+    assert (args.temperature, args.top_k, args.top_p, args.min_p) == (
         defaults.temperature, defaults.top_k, defaults.top_p, defaults.min_p,
     )  # fmt: skip
     assert (args.repeat_penalty, args.repeat_last_n) == (defaults.repeat_penalty, defaults.repeat_last_n)

@@ -38,7 +38,6 @@ def test_without_options_all_is_as_in_the_library() -> None:
     ("argv", "changed"),
     [
         (["--temp", "0.5"], {"temperature": 0.5}),
-        (["--temperature", "0"], {"temperature": 0.0}),
         (["--top-k", "7"], {"top_k": 7}),
         (["--top-p", "0.5"], {"top_p": 0.5}),
         (["--min-p", "0.5"], {"min_p": 0.5}),

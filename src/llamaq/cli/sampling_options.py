@@ -31,7 +31,7 @@ class _Number(NamedTuple):
 
 
 _NUMBERS = (
-    _Number("temperature", ("--temp", "--temperature"), number, 0.8, "0 takes the most likely token each time"),
+    _Number("temperature", ("--temp",), number, 0.8, "0 takes the most likely token each time"),
     _Number("top_k", ("--top-k",), int, 40, "only the N most likely; 0: off"),
     _Number("top_p", ("--top-p",), number, 0.95, "only the most likely that together reach N; 1: off"),
     _Number("min_p", ("--min-p",), number, 0.05, "only those at least N times as likely as the first; 0: off"),
