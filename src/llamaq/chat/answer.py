@@ -40,8 +40,8 @@ class AnswerReader:
         pieces[0] = replace(
             pieces[0],
             token=event.token,
-            logprob=getattr(event, "logprob", None),
-            top_logprobs=getattr(event, "top_logprobs", None),
+            logprob=event.logprob,
+            top_logprobs=event.top_logprobs,
         )
         pieces[-1] = replace(pieces[-1], finish_reason=reason)
         return pieces

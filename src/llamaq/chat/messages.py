@@ -81,7 +81,7 @@ class ChatEvent:
     tool_call: ToolCallDelta | None = None
     token: int | None = None
     logprob: float | None = None
-    top_logprobs: Any = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
     finish_reason: ChatFinishReason | None = None
 
 

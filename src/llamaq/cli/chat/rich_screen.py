@@ -44,7 +44,7 @@ class RichScreen(PlainScreen):
 
     def read(self) -> str:
         assert self._session is not None
-        text = self._session.prompt(PROMPT)
+        text = self._session.prompt([("bold fg:ansigreen", PROMPT)])
         stripped = text.strip()
         if stripped.startswith(QUOTES) and stripped.endswith(QUOTES) and len(stripped) >= 2 * len(QUOTES):
             return stripped[len(QUOTES) : -len(QUOTES)]
@@ -57,6 +57,7 @@ class RichScreen(PlainScreen):
     def answering(self) -> Iterator[AnswerView]:
         with _typing_unseen(), LiveAnswer(self._console) as view:
             yield view
+        self._console.print()
 
 
 def history_path() -> Path:
