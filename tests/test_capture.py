@@ -101,7 +101,7 @@ def test_capturing_in_company_changes_nothing(llm: LLM) -> None:
     want = llm.forward(TEXT, capture=["hidden"]).hidden
     streams = [llm.stream(text, max_tokens=60) for text in ("Tom", "Lily saw", "One day")]
     for stream in streams:
-        stream.run_ahead()
+        stream.gather()
     for _ in range(3):
         np.testing.assert_array_equal(llm.forward(TEXT, capture={"hidden", "attention"}).hidden, want)
     for stream in streams:

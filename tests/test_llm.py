@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -139,6 +141,36 @@ def test_nothing_is_left_running_after_close(model: Path) -> None:
             assert len(list(tasks.iterdir())) == before + 4
         assert len(list(tasks.iterdir())) == before
         assert stream is not None
+
+
+def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        llm = LLM.load(model, threads=2)
+        llm.generate("x", max_tokens=3)
+        llm.session().generate("x", max_tokens=3)
+        llm.embed("x")
+        parts = [weakref.ref(part) for part in (llm, llm.scheduler, llm.engine, llm.parts.cache)]
+        while llm.scheduler._thread is not None:
+            time.sleep(0.001)
+        del llm
+        assert [part() for part in parts] == [None] * 4
+    finally:
+        gc.enable()
+
+
+def test_the_memory_is_that_of_the_cache_however_many_texts_there_are(model: Path) -> None:
+    with LLM.load(model, threads=1, n_ctx=64, n_cache=256) as llm:
+        cache = llm.parts.cache.data
+        assert llm.memory.cache == cache.nbytes
+        assert llm.memory.n_ctx == llm.n_ctx == 64
+        sessions = [llm.session() for _ in range(20)]
+        for i, session in enumerate(sessions):
+            session.generate(f"Tom saw {i}", max_tokens=30)
+        llm.batch(["Tom", "Lily"] * 10, max_tokens=30)
+        assert llm.parts.cache.data is cache
+        assert llm.engine.scratch_bytes <= llm.memory.scratch
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_a_step_has_rows_of_many_requests(llm: LLM, monkeypatch: pytest.MonkeyPa
     with llm.scheduler.lock:
         streams = [llm.stream(p, max_tokens=30, sampling=SamplingParams(seed=1)) for p in PROMPTS]
         for stream in streams:
-            stream._request.run_ahead = True
+            stream.gather()
     for stream in streams:
         stream.result()
     assert max(sizes) == len(PROMPTS)
@@ -256,6 +256,9 @@ def test_a_prompt_is_cut_where_the_caller_asks_for_it(path: Path, overflow: Any)
         assert kept.tokens == llm.generate([*prompt[:8], *prompt[-46:]], max_tokens=10, sampling=GREEDY).tokens
         with pytest.raises(ContextOverflowError, match="101 tokens, of which 54 are to be kept, the context 64"):
             llm.generate(prompt, max_tokens=10, overflow=overflow, keep=54)
+        for bad in (-1, 63):
+            with pytest.raises(ValueError, match="keep must be 0 or more, and leave room"):
+                llm.generate(prompt, overflow=overflow, keep=bad)
         with pytest.raises(ValueError, match="overflow"):
             llm.generate(prompt, overflow="never")  # type: ignore[arg-type]
 

@@ -322,7 +322,7 @@ class LLM:
             for i, prompt in enumerate(ids):
                 own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
                 streams.append(self.start(prompt, **own))
-                streams[-1].run_ahead()
+                streams[-1].gather()
         return streams
 
     def _fitting(self, ids: list[int], overflow: Overflow = "error") -> list[int]:

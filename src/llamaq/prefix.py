@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +38,9 @@ class PrefixTree:
         self._cache = cache
         self._clock = 0
         self.root = Node(-1, (), None)
-        cache.evict = self.evict
+        # Not a bound method: cache and tree would wait for the garbage collector to be freed.
+        tree = weakref.ref(self)
+        cache.evict = lambda pages: tree().evict(pages) if tree() else None  # type: ignore[union-attr]
 
     def find(self, tokens: Sequence[int], *, touch: bool = True) -> tuple[list[int], int]:
         """Pages of the longest known beginning of ``tokens``, and how many of the tokens they hold."""

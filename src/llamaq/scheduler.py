@@ -236,7 +236,7 @@ class Scheduler:
 
     def _is_being_read(self, request: Request) -> bool:
         """Whether another request is just reading pages that this one can have from it."""
-        others = [r for r in self._requests if r.sequence is not None and r.share and r.read < r.prompt_tokens]
+        others = [r for r in self._requests if r.sequence is not None and r.share and r.pending > 1 and not r.paused]
         if not others or not request.share:
             return False
         _, known = self.prefixes.find(request.ids, touch=False)

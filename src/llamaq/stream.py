@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ Overflow = Literal["error", "truncate_left", "shift"]
 """What to do with more tokens than the context has room for (docs/sessions.md)."""
 
 Progress = Callable[[int, int], None]
+
+Item = Event | tuple[int, int] | BaseException  # a tuple is progress
 
 _AHEAD = 8  # events that may wait for whoever reads them
 
@@ -84,6 +87,8 @@ def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens
     """
     if overflow not in ("error", "truncate_left", "shift"):
         raise ValueError(f"overflow must be 'error', 'truncate_left' or 'shift', got {overflow!r}")
+    if overflow != "error" and not 0 <= keep < n_ctx - 1:
+        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {keep}")
     if len(ids) <= n_ctx:
         return ids, 0
     half = n_ctx // 2
@@ -99,7 +104,8 @@ def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens
 
 
 class Generation(Request):
-    """A request that goes on with what it samples. Its events lie in ``queue``, errors among them."""
+    """A request that goes on with what it samples. Its events lie in ``queue``, errors among them; with ``gather`` they
+    come there all together at the end, which spares waking who waits for each."""
 
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
@@ -108,9 +114,10 @@ class Generation(Request):
         super().__init__(ids, len(ids) - 1)
         self._n_ctx = n_ctx
         self.answer = answer
-        self.queue: SimpleQueue[Event | tuple[int, int] | BaseException] = SimpleQueue()
+        self.queue: SimpleQueue[list[Item]] = SimpleQueue()
         self.notify: Callable[[], None] | None = None
-        self.run_ahead = False
+        self.gather = False
+        self._gathered: list[Item] = []
         self.dropped = dropped
         self._shift, self._keep = shift, keep
         self._progress = progress
@@ -119,7 +126,7 @@ class Generation(Request):
 
     def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         if self._progress and not self.answer.tokens:
-            self._put((self.read, len(self.ids)))
+            self._put([(self.read, len(self.ids))])
         if not len(logits):
             return
         self._latest = time.perf_counter()
@@ -130,11 +137,10 @@ class Generation(Request):
         self.ids += self.answer.tokens[made:]
         self.first_wanted = len(self.ids) - 1
         self.done = events[-1].finish_reason is not None
-        for event in events:
-            self._put(event)
+        self._put(events)
 
     def end(self, error: BaseException | None) -> None:
-        self._put(self.answer.end("cancelled") if error is None else error)
+        self._put([self.answer.end("cancelled") if error is None else error])
 
     def shift(self) -> None:
         """Drops the older half of what follows the first ``keep`` tokens."""
@@ -145,7 +151,7 @@ class Generation(Request):
 
     @property
     def paused(self) -> bool:
-        return not self.run_ahead and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
+        return not self.gather and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
 
     @property
     def usage(self) -> Usage:
@@ -155,8 +161,12 @@ class Generation(Request):
             max(0.0, self._latest - read), self.dropped,
         )  # fmt: skip
 
-    def _put(self, item: Event | tuple[int, int] | BaseException) -> None:
-        self.queue.put(item)
+    def _put(self, items: Sequence[Item]) -> None:
+        self._gathered += items
+        if self.gather and not self.done:
+            return
+        self.queue.put(self._gathered)
+        self._gathered = []
         if self.notify is not None:
             self.notify()
 
@@ -176,6 +186,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         self._request = request
         self._progress = progress
         self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._ready: deque[Item] = deque()
         self._seen = 0
         self._ended = False
         scheduler.submit(request)
@@ -213,7 +224,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             raise
 
     def __del__(self) -> None:
-        if hasattr(self, "_ended"):
+        with suppress(Exception):  # half made, or at the end of the process
             self.cancel()
 
     def cancel(self) -> None:
@@ -223,17 +234,17 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
 
     def result(self) -> Completion:
         """Waits for the rest of the answer: the whole of what has not been read from the stream yet."""
-        self.run_ahead()
+        self.gather()
         return self._completion(list(self))
 
     async def aresult(self) -> Completion:
         """``result`` for coroutines."""
-        self.run_ahead()
+        self.gather()
         return self._completion([event async for event in self])
 
-    def run_ahead(self) -> None:
-        """Lets the model go on however many events wait to be read."""
-        self._request.run_ahead = True
+    def gather(self) -> None:
+        """Says that the answer is wanted as a whole: the model waits for no reader, and the events come at the end."""
+        self._request.gather = True
 
     @property
     def ended(self) -> bool:
@@ -280,7 +291,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             raise ValueError("the stream has been read to its end already; there is nothing to wait for")
         return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed, tuple(events))
 
-    def _event(self, item: Event | tuple[int, int] | BaseException) -> Event | None:
+    def _event(self, item: Item) -> Event | None:
         if isinstance(item, tuple):
             if self._progress is not None:
                 self._progress(*item)
@@ -303,16 +314,22 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             self.cancel()
         return max(left, 0.0)
 
-    def _wait(self) -> Event | tuple[int, int] | BaseException:
+    def _take(self, items: list[Item]) -> Item:
+        self._ready.extend(items)
+        return self._ready.popleft()
+
+    def _wait(self) -> Item:
         while True:
             left = self._left()
+            if self._ready:
+                return self._ready.popleft()
             with suppress(Empty):
-                return self._request.queue.get_nowait()
+                return self._take(self._request.queue.get_nowait())
             self._scheduler.wake()
             with suppress(Empty):
-                return self._request.queue.get(timeout=left)
+                return self._take(self._request.queue.get(timeout=left))
 
-    async def _await(self) -> Event | tuple[int, int] | BaseException:
+    async def _await(self) -> Item:
         import asyncio
 
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -325,8 +342,10 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         try:
             while True:
                 left = self._left()
+                if self._ready:
+                    return self._ready.popleft()
                 with suppress(Empty):
-                    return self._request.queue.get_nowait()
+                    return self._take(self._request.queue.get_nowait())
                 self._scheduler.wake()
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(ready.wait(), left)
