@@ -300,7 +300,7 @@ class LLM:
         """``stream`` for token ids that are a prompt already; ``expected`` of them were in the cache last time."""
         if max_tokens is not None and max_tokens < 0:
             raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
-        keep = max(keep, ids[0] == self.tokenizer.bos_id)
+        keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
         sampler = Sampler(sampling or SamplingParams(), self.tokenizer)
         answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
