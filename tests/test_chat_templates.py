@@ -7,8 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from conftest import shared_path
 from llamaq.chat import meter
@@ -183,6 +186,55 @@ def test_hostile_templates_end_with_an_error(name: str, monkeypatch: pytest.Monk
     monkeypatch.setattr(meter, "SECONDS", 0.5)
     with pytest.raises(ChatTemplateError, match=r"^hostile: "):
         ChatTemplate(HOSTILE[name], "hostile").render(HELLO)
+
+
+LOOPS = (
+    "{% for x in messages %}",
+    "{% for x in range(99999) recursive %}",
+    "{{ loop(x) }}",
+    "{% endfor %}",
+    "{% break %}",
+)
+BLOCKS = (
+    "{% if x %}",
+    "{% else %}",
+    "{% endif %}",
+    "{% generation %}",
+    "{% endgeneration %}",
+    "{%- raw -%}",
+    "{%- endraw -%}",
+)
+STATE = (
+    "{% set ns = namespace(x=messages) %}",
+    "{% set ns.x = [ns.x, ns.x] %}",
+    "{{ ns.x }}",
+    "{% set x %}",
+    "{% endset %}",
+)
+MACROS = ("{% macro m(a) %}", "{% endmacro %}", "{{ m(m) }}", "{{ caller() }}", "{% call m(x) %}", "{% endcall %}")
+FILTERS = ("{{ x|tojson(indent=9) }}", "{{ messages|map('string')|join(x) }}", "{{ ns.x|string|replace('', 'xx') }}",
+           "{{ x|sum(start=[]) }}", "{{ x|sort|list }}", "{% filter indent(9) %}", "{% endfilter %}")  # fmt: skip
+VALUES = (
+    "{{ x * 99999 }}",
+    "{{ x.x }}",
+    "{{ x ~ ns.x ~ x }}",
+    "{{ 9 ** 99 }}",
+    "{{ x.__class__ }}",
+    "{{ '%9d' % x }}",
+    "x",
+)
+FRAGMENTS = st.sampled_from([*LOOPS, *BLOCKS, *STATE, *MACROS, *FILTERS, *VALUES])
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(FRAGMENTS, max_size=12))
+def test_whatever_a_template_is_it_renders_or_refuses(fragments: list[str]) -> None:
+    with patch.object(meter, "SECONDS", 0.3), patch.object(meter, "UNITS", 1 << 20):
+        try:
+            text = ChatTemplate("".join(fragments)).render(HELLO)
+        except ChatTemplateError:
+            return
+        assert isinstance(text, str)
 
 
 def test_long_conversations_are_within_the_bounds(shared: Callable[[str], Path]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from terminal import Terminal
+from terminal import Terminal, on_screen
 
 pytestmark = pytest.mark.subprocess
 
@@ -104,6 +104,14 @@ def test_a_prompt_answers_once_on_a_terminal_too(model: Path) -> None:
     assert terminal.finish()[0] == 0
     assert b">>>" not in terminal.shown
     assert b"\x1b[" not in terminal.shown.replace(b"\x1b[A", b"")
+
+
+def test_reasoning_is_a_word_on_the_terminal(model: Path) -> None:
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
+    terminal = Terminal("run", model, "Hello", "--chat-template", template, "--temp", 0, "-n", 8, both=True)
+    assert terminal.finish()[0] == 0
+    assert on_screen(terminal.shown.replace(b"\x1b[K", b"\r" + b" " * 79 + b"\r")).strip() == ""
+    assert b"thinking" in terminal.shown
 
 
 def test_cnv_goes_on_after_a_prompt_and_single_turn_does_not(open_chat: Callable[..., Chat]) -> None:

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import TextOutput, size, speed
-from llamaq.cli.progress import Bar
+from llamaq.cli.progress import Bar, Status
 from llamaq.cli.prompt import file_text, is_terminal, prompt_text, unescaped
 from llamaq.cli.run_options import ABOUT, add_options, model_and_prompt
 from llamaq.cli.sampling_options import sampling_params
 
 if TYPE_CHECKING:
-    from llamaq.chat import ChatFinishReason
+    from llamaq.chat import ChatEvent, ChatFinishReason
     from llamaq.cli.chat.conversation import Conversation
     from llamaq.generate import FinishReason
     from llamaq.gguf import GGUFFile
@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     interactive = chats and terminal and (not prompt or args.conversation)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
+    beginning = _conversation(args) if chats else {}
     with _loaded(file, args) as llm:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         else:
             from llamaq.cli.chat.conversation import Conversation
 
-            conversation = Conversation(llm, **_conversation(args), **options)
+            conversation = Conversation(llm, **beginning, **options)
             if interactive:
                 from llamaq.cli.chat.loop import chat
 
@@ -170,10 +171,20 @@ def _continue(llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Nam
 
 def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
     """Prints the answer to one message as it comes, without the reasoning before it."""
-    out = TextOutput()
+    out, status, thinks = TextOutput(), Status(), False
+
+    def show(event: ChatEvent) -> None:
+        nonlocal thinks
+        if thinks != bool(event.reasoning) and (event.reasoning or event.text):
+            thinks = bool(event.reasoning)
+            status.show("thinking" if thinks else "")
+        out.write(event.text)
+
     conversation.ask(prompt)
     with Bar("reading the prompt", " tokens") as progress:
-        reason = conversation.answer(lambda event: out.write(event.text), progress)
+        reason = conversation.answer(show, progress)
+    if thinks:
+        status.clear()
     out.end()
     return reason
 
