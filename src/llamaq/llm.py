@@ -291,13 +291,18 @@ class LLM:
         embedder, requests = self._embedding(texts, pooling, normalize)
         return embedder.pooled(await async_wait(self.scheduler, requests))
 
-    def start(
+    def start(self, ids: list[int], *, progress: Progress | None = None, expected: int = 0,
+              **options: Unpack[Options]) -> Stream:  # fmt: skip
+        """``stream`` for token ids that are a prompt already; ``expected`` of them were in the cache last time."""
+        stream = self._stream(ids, progress=progress, expected=expected, **options)
+        Stream.begin(stream)
+        return stream
+
+    def _stream(
         self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
-        timeout: float | None = None,
-        progress: Progress | None = None, expected: int = 0,
+        timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
-        """``stream`` for token ids that are a prompt already; ``expected`` of them were in the cache last time."""
         if max_tokens is not None and max_tokens < 0:
             raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
         keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
@@ -317,12 +322,12 @@ class LLM:
         if samplings is not None and len(samplings) != len(prompts):
             raise ValueError(f"samplings must be as many as prompts: got {len(samplings)} for {len(prompts)}")
         ids = [self._fitting(self.prompt_ids(p), options.get("overflow", "error")) for p in prompts]
-        with self.scheduler.lock:  # so that the first step has them all
-            streams = []
-            for i, prompt in enumerate(ids):
-                own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
-                streams.append(self.start(prompt, **own))
-                streams[-1].gather()
+        streams = []
+        for i, prompt in enumerate(ids):
+            own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
+            streams.append(self._stream(prompt, **own))
+            streams[-1].gather()
+        Stream.begin(*streams)
         return streams
 
     def _fitting(self, ids: list[int], overflow: Overflow = "error") -> list[int]:

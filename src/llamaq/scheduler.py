@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine import Engine, StopFlag
-from llamaq.errors import CancelledError, ClosedError, ContextOverflowError
+from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError
 from llamaq.kv_cache import PAGE_TOKENS, KVCache
-from llamaq.prefix import Node, PrefixTree, common_prefix
+from llamaq.prefix import Node, PrefixTree
 from llamaq.step import Step
 
 __all__ = ["Capture", "Request", "Scheduler"]
@@ -100,7 +100,9 @@ class Scheduler:
         self._next_sequence = 0
 
     def submit(self, *requests: Request) -> None:
-        """Begins requests, in their order. Raises ``ClosedError``."""
+        """Begins requests, in their order. Raises ``ClosedError``, and ``LlamaqError`` where the loop itself asks."""
+        if threading.current_thread() is self._thread:
+            raise LlamaqError("a logit processor cannot ask its own model for something: nobody would read it")
         with self.lock:
             if self.closed:
                 raise ClosedError("the model is closed; load it again")
@@ -240,7 +242,7 @@ class Scheduler:
         if not others or not request.share:
             return False
         _, known = self.prefixes.find(request.ids, touch=False)
-        return any(common_prefix(r.ids, request.ids) >= max(known + PAGE_TOKENS, r.read + 1) for r in others)
+        return any(_begin_alike(r.ids, request.ids, max(known + PAGE_TOKENS, r.read + 1)) for r in others)
 
     def _begin(self, request: Request) -> bool:
         """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens."""
@@ -328,6 +330,10 @@ class Scheduler:
                 except BaseException as error:
                     self._end(request, error)
             row, given = row + count, given + n
+
+
+def _begin_alike(a: list[int], b: list[int], n: int) -> bool:
+    return len(a) >= n <= len(b) and a[:n] == b[:n]
 
 
 def _why(request: Request, known: int) -> str:

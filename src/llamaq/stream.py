@@ -189,7 +189,6 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         self._ready: deque[Item] = deque()
         self._seen = 0
         self._ended = False
-        scheduler.submit(request)
 
     def __iter__(self) -> Stream:
         return self
@@ -241,6 +240,12 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         """``result`` for coroutines."""
         self.gather()
         return self._completion([event async for event in self])
+
+    @staticmethod
+    def begin(*streams: Stream) -> None:
+        """Lets the model make these answers. Raises ``ClosedError``."""
+        if streams:
+            streams[0]._scheduler.submit(*(stream._request for stream in streams))
 
     def gather(self) -> None:
         """Says that the answer is wanted as a whole: the model waits for no reader, and the events come at the end."""
