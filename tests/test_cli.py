@@ -217,6 +217,10 @@ def test_the_end_of_the_context_is_told(command: Command, model: Path) -> None:
     assert done.code == 0
     assert done.out
     assert done.err == "llamaq: the context of 20 tokens is full, so the text ends here (-c sets a longer one)\n"
+    shifted = command("run", model, "-c", 20, "-n", 60, "--temp", 0, "--context-shift", "--keep", 2)
+    assert (shifted.code, shifted.err) == (0, "")
+    assert shifted.out.startswith(done.out.rstrip(b"\n"))
+    assert len(shifted.out) > len(done.out)
 
 
 def test_a_context_shortened_to_the_memory_is_told(

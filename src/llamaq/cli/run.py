@@ -87,7 +87,11 @@ def _generation(args: argparse.Namespace) -> dict[str, Any]:
     """Options of ``LLM.stream``."""
     stop = [unescaped(text) for text in args.stop] if args.escape else args.stop
     max_tokens = None if args.predict < 0 else args.predict
-    return {"sampling": sampling_params(args), "max_tokens": max_tokens, "stop": stop}
+    overflow = "shift" if args.context_shift else "error"
+    return {
+        "sampling": sampling_params(args), "max_tokens": max_tokens, "stop": stop, "overflow": overflow,
+        "keep": args.keep,
+    }  # fmt: skip
 
 
 def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:

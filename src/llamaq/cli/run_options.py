@@ -131,6 +131,18 @@ def _add_text(parser: Parser) -> None:
         default=[],
         help="end before this text; may be repeated",
     )
+    add(
+        "--context-shift",
+        action="store_true",
+        help="when the context is full, drop the older half of it and go on (what remains is read anew)",
+    )
+    add(
+        "--keep",
+        metavar="N",
+        type=at_least(0),
+        default=0,
+        help="with --context-shift, never drop the first N tokens; BOS stays anyway (default 0)",
+    )
     add("--echo", action="store_true", help="print the text that is continued before what follows")
     add("-v", "--verbose", action="store_true", help="tell times, speeds and sizes on stderr at the end")
 
