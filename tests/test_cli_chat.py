@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -16,7 +17,7 @@ from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, bundled
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.cli.chat.live_answer import finished_blocks
-from llamaq.errors import ChatTemplateError, GGUFError
+from llamaq.errors import ChatTemplateError, GGUFError, ModelError
 
 GREEDY = SamplingParams(temperature=0)
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ greeting }}assistant:"
@@ -169,7 +170,9 @@ def test_a_conversation_goes_on(talk: Conversation) -> None:
     assert talk.again()
     assert [m.content for m in talk.messages] == ["Hello"]
     assert shown(talk) == first
+    assert talk.used > 0
     talk.clear()
+    assert talk.used == 0
     assert talk.undo() is None
     assert not talk.again()
 
@@ -189,6 +192,21 @@ def test_ctrl_c_keeps_what_came(talk: Conversation) -> None:
     talk.max_tokens = 4
     talk.ask("And?")
     assert shown(talk)
+    before = list(talk.messages)
+    with patch.object(talk.llm, "chat", side_effect=KeyboardInterrupt):
+        talk.ask("Hm?")
+        assert talk.answer(stop) is None
+    assert talk.messages == before
+
+
+def test_an_error_in_the_middle_takes_the_message_back(talk: Conversation) -> None:
+    def fail(event: ChatEvent) -> None:
+        raise ModelError("damaged")
+
+    talk.ask("Hello")
+    with pytest.raises(ModelError):
+        talk.answer(fail)
+    assert talk.messages == []
 
 
 def test_a_message_that_does_not_fit_is_taken_back(talk: Conversation) -> None:

@@ -123,6 +123,7 @@ class Commands:
     def _system(self, argument: str) -> None:
         if argument:
             self._chat.system = argument.removeprefix('"""').removesuffix('"""')
+            self._chat.changed()
         else:
             self._say(self._chat.system or "there is no system message; /system TEXT sets one")
 

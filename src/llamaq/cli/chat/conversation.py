@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, chat_request
+from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, ChatStream, chat_request
 from llamaq.errors import LlamaqError
 from llamaq.gguf.atomic import atomic_file
 
 if TYPE_CHECKING:
     from llamaq.llm import LLM
     from llamaq.sampling import SamplingParams
-    from llamaq.stream import Usage
 
 __all__ = ["Conversation"]
 
@@ -23,7 +22,7 @@ _FORMAT = "llamaq-chat"
 
 
 class Conversation:
-    """``messages`` are the turns without the system message; ``used`` counts the tokens of the context in use."""
+    """``messages`` are the turns without the system message."""
 
     def __init__(
         self,
@@ -44,7 +43,7 @@ class Conversation:
         self.max_tokens = max_tokens
         self.stop = list(stop)
         self.messages: list[ChatMessage] = []
-        self.used = 0
+        self._used: int | None = None
         self.totals = [0, 0]
         """Tokens read and written since the beginning."""
 
@@ -53,6 +52,20 @@ class Conversation:
         """All messages, the system's first."""
         return [ChatMessage("system", self.system), *self.messages] if self.system else list(self.messages)
 
+    @property
+    def used(self) -> int:
+        """Tokens of the context in use."""
+        if self._used is None:
+            try:
+                self._used = self.tokens()
+            except (LlamaqError, ValueError):  # which the next answer will tell
+                self._used = 0
+        return self._used
+
+    def changed(self) -> None:
+        """The tokens in use are to be counted anew."""
+        self._used = None
+
     def ask(self, text: str) -> None:
         """The user's turn."""
         self.messages.append(ChatMessage("user", text))
@@ -60,30 +73,27 @@ class Conversation:
     def answer(
         self, show: Callable[[ChatEvent], None], progress: Callable[[int, int], None] | None = None
     ) -> ChatFinishReason | None:
-        """The model's turn; None where Ctrl-C ended it. What came until then is kept.
+        """The model's turn; None where Ctrl-C ended it. What came until then is kept; where nothing came, or with an
+        error, the user's turn is taken back.
 
-        Raises what ``LLM.chat`` raises, and forgets the user's turn then.
+        Raises what ``LLM.chat`` raises.
         """
         reason: ChatFinishReason | None = None
+        stream: ChatStream | None = None
         try:
             stream = self.llm.chat(
                 self.said, stream=True, template=self.template, template_kwargs=self.template_kwargs,
                 max_tokens=self.max_tokens, sampling=self.sampling, stop=self.stop, progress=progress,
             )  # fmt: skip
-        except (LlamaqError, ValueError):
-            self.undo()
-            raise
-        try:
             for event in stream:
                 show(event)
                 reason = event.finish_reason
         except KeyboardInterrupt:
             reason = None
-        finally:
-            stream.cancel()
-            if stream.message != ChatMessage("assistant"):
-                self.messages.append(stream.message)
-            self._count(stream.usage)
+        except BaseException:
+            self.undo()
+            raise
+        self._finish(stream, reason)
         return reason
 
     def undo(self) -> ChatMessage | None:
@@ -91,7 +101,7 @@ class Conversation:
         while self.messages:
             message = self.messages.pop()
             if message.role == "user":
-                self.used = 0
+                self.changed()
                 return message
         return None
 
@@ -107,11 +117,17 @@ class Conversation:
     def clear(self) -> None:
         """Forgets all turns; the system message stays."""
         self.messages.clear()
-        self.used = 0
+        self.changed()
 
     def tokens(self) -> int:
         """Tokens of the conversation as the model would read it."""
-        return len(self._request_ids())
+        if not self.said:
+            return 0
+        request = chat_request(
+            self.llm.metadata, self.llm.tokenizer, self.said, template=self.template,
+            template_kwargs=self.template_kwargs,
+        )  # fmt: skip
+        return len(request.ids)
 
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON. Raises ``LlamaqError`` where that cannot be done."""
@@ -133,17 +149,18 @@ class Conversation:
             raise ValueError(f"{path}: not a conversation that /save wrote ({error})") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else ""
         self.messages = messages
-        self.used = 0
+        self.changed()
 
-    def _request_ids(self) -> list[int]:
-        if not self.said:
-            return []
-        llm = self.llm
-        return chat_request(
-            llm.metadata, llm.tokenizer, self.said, template=self.template, template_kwargs=self.template_kwargs
-        ).ids
-
-    def _count(self, usage: Usage) -> None:
-        self.used = usage.prompt_tokens + usage.completion_tokens
+    def _finish(self, stream: ChatStream | None, reason: ChatFinishReason | None) -> None:
+        if stream is None:
+            self.undo()
+            return
+        stream.cancel()
+        if reason is None and stream.message == ChatMessage("assistant"):
+            self.undo()
+            return
+        self.messages.append(stream.message)
+        usage = stream.usage
+        self._used = usage.prompt_tokens + usage.completion_tokens
         self.totals[0] += usage.prompt_tokens - usage.cached_tokens
         self.totals[1] += usage.completion_tokens

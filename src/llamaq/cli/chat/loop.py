@@ -56,6 +56,8 @@ def _answer(conversation: Conversation, screen: PlainScreen, commands: Commands)
     except (LlamaqError, ValueError) as error:
         screen.say(f"{error}\n(the message is taken back)")
         return
+    if reason is None and not (conversation.messages and conversation.messages[-1].role == "assistant"):
+        screen.say("(stopped before it began; the message is taken back)")
     if reason == "context":
         screen.say(f"the context of {conversation.llm.n_ctx} tokens is full (-c sets a longer one); /undo or /clear")
     elif reason == "length":
