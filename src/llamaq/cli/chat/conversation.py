@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ _FORMAT = "llamaq-chat"
 
 
 class Conversation:
-    """``messages`` are the turns without the system message."""
+    """``messages`` are the turns without the system message, ``options`` further ones of ``LLM.stream``."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Conversation:
         template: str | None = None,
         template_kwargs: Mapping[str, Any] | None = None,
         max_tokens: int | None = None,
-        stop: Sequence[str] = (),
+        **options: Any,
     ) -> None:
         self.llm = llm
         self.sampling = sampling
@@ -41,7 +41,7 @@ class Conversation:
         self.template = template
         self.template_kwargs = dict(template_kwargs or {})
         self.max_tokens = max_tokens
-        self.stop = list(stop)
+        self.options = options
         self.messages: list[ChatMessage] = []
         self._used: int | None = None
         self.totals = [0, 0]
@@ -83,7 +83,7 @@ class Conversation:
         try:
             stream = self.llm.chat(
                 self.said, stream=True, template=self.template, template_kwargs=self.template_kwargs,
-                max_tokens=self.max_tokens, sampling=self.sampling, stop=self.stop, progress=progress,
+                max_tokens=self.max_tokens, sampling=self.sampling, progress=progress, **self.options,
             )  # fmt: skip
             for event in stream:
                 show(event)
