@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +38,21 @@ def test_the_picture_has_a_bar_for_each_test() -> None:
     assert {"title", "caption", "a.gguf", "b.gguf", "tg64 <&>", "2.00×", "200 / 100"} <= set(texts)
     right = max(float(line.get("x2", "")) for line in tree.iter(f"{SVG}line"))
     assert right <= WIDTH - RIGHT + 1
+
+
+def test_requests_at_once_are_timed(
+    shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import at_once
+
+    out = tmp_path / "out.json"
+    model = str(shared("models/stories260K-Q4_0.gguf"))
+    options = ["--requests", "3", "--prompt", "5", "--new", "4", "--rounds", "2", "--threads", "1", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["at_once.py", model, *options])
+    at_once.main()
+    found = json.loads(out.read_text())
+    assert len(found["ratios"]) == 2
+    assert min(found["alone"], found["at once"], found["event_ms"]) > 0
 
 
 def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:

@@ -152,7 +152,7 @@ def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
         llm.session().generate("x", max_tokens=3)
         llm.embed("x")
         parts = [weakref.ref(part) for part in (llm, llm.scheduler, llm.engine, llm.parts.cache)]
-        while llm.scheduler._thread is not None:
+        while not llm.scheduler.idle:
             time.sleep(0.001)
         del llm
         assert [part() for part in parts] == [None] * 4

@@ -112,6 +112,19 @@ def test_requests_that_find_no_room_wait_and_give_way(path: Path) -> None:
         assert [stream.result().tokens for stream in streams] == want
 
 
+def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(path: Path) -> None:
+    prompt = [1, *range(300, 350)]
+    with LLM.load(path, threads=1, n_ctx=64) as llm:
+        want = llm.generate(prompt, sampling=GREEDY).tokens
+        stream = llm.stream(prompt, sampling=GREEDY)
+        seen = [next(stream).token for _ in range(2)]
+        while not llm.scheduler.idle:
+            time.sleep(0.001)
+        assert llm.generate([1, *range(350, 405)], max_tokens=3).finish_reason == "length"
+        assert llm.score([1, *range(400, 460)]).sum < 0
+        assert (*seen, *stream.result().tokens) == want
+
+
 def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(path: Path) -> None:
     with LLM.load(path, threads=1, n_ctx=64) as llm:
         first = llm.generate("Once upon a time", sampling=GREEDY)

@@ -99,6 +99,11 @@ class Scheduler:
         self._thread: threading.Thread | None = None
         self._next_sequence = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether the loop has ended, until there is something to run again."""
+        return self._thread is None
+
     def submit(self, *requests: Request) -> None:
         """Begins requests, in their order. Raises ``ClosedError``, and ``LlamaqError`` where the loop itself asks."""
         if threading.current_thread() is self._thread:
@@ -252,14 +257,18 @@ class Scheduler:
         request.read = min(known, request.first_wanted)
         self._cache.adopt(sequence, pages[: -(-request.read // PAGE_TOKENS)], request.read)
         request.node = self.prefixes.root
-        try:
-            self._cache.reserve(sequence, len(request.ids))
-        except ContextOverflowError as error:
-            self._cache.drop(sequence)
-            if any(r.sequence is not None for r in self._requests):
-                return False
-            self._end(request, error)
-            return True
+        while True:
+            try:
+                self._cache.reserve(sequence, len(request.ids))
+                break
+            except ContextOverflowError as error:
+                if self._release_paused():
+                    continue
+                self._cache.drop(sequence)
+                if any(r.sequence is not None for r in self._requests):
+                    return False
+                self._end(request, error)
+                return True
         request.sequence = sequence
         if request.cached is None:
             request.cached = request.read
@@ -274,6 +283,8 @@ class Scheduler:
                 self._cache.reserve(request.sequence, length)
                 return True
             except ContextOverflowError as error:
+                if self._release_paused():
+                    continue
                 last = next(r for r in reversed(self._requests) if r.sequence is not None)
                 if last is request and sum(r.sequence is not None for r in self._requests) == 1:
                     self._end(request, error)
@@ -282,6 +293,14 @@ class Scheduler:
                 self._release(last)
                 if last is request:
                     return False
+
+    def _release_paused(self) -> bool:
+        """Takes its sequence from a request that waits for its reader; whether there was one."""
+        for request in reversed(self._requests):
+            if request.sequence is not None and request.paused:
+                self._release(request)
+                return True
+        return False
 
     def _release(self, request: Request, *, partial: bool = False) -> None:
         """Takes a request's sequence away; the tree keeps what it has read."""
