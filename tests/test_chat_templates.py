@@ -127,6 +127,8 @@ def test_loops_and_lists_are_jinjas_own() -> None:
     assert ChatTemplate(source).render([], pairs=[("a", "b"), ("c", "d")], tree=tree) == expected
     assert ChatTemplate(source).render([], pairs=[], tree=[]) == "none"
     assert ChatTemplate("{% for x in unknown %}{% else %}none{% endfor %}").render([]) == "none"
+    assert ChatTemplate("{{ '{:>3}|{a!r:5}|{{}}'.format(1, a='b') }}").render([]) == "  1|'b'  |{}"
+    assert ChatTemplate("{{ '%3d|%-4s|%%' % (1, 'b') }}{{ '%.2f'|format(1.5) }}").render([]) == "  1|b   |%1.50"
     assert ChatTemplate("{{ (1, 2) + (3,) }}{{ [1] + [2] }}{{ {'a': 1}.items()|list }}").render([]) == (
         "(1, 2, 3)[1, 2][('a', 1)]"
     )
@@ -159,6 +161,7 @@ HOSTILE = {
     "modulo": "{{ '%*d' % (99999999999, 1) }}",
     "format": "{{ '{:99999999999}'.format(1) }}",
     "nested format": "{{ '{:{}}'.format(1, 99999999999) }}",
+    "colons in a format": "{{ ('{' ~ ':' * 10**6).format(1) }}",
     "replace": "{{ ('a' * 10**6)|replace('a', 'b' * 10**6) }}",
     "join": "{{ (['a' * 10**4] * 10**5)|join }}",
     "joined by much": "{{ range(99999)|join('b' * 10**6) }}",

@@ -57,6 +57,7 @@ def test_a_model_with_a_template_answers_once_without_a_terminal(command: Comman
         ([], b"Hello\n"),
         (["-cnv", "Hello"], b""),
         (["-st", "Hello"], b""),
+        (["--context-shift", "--keep", 4, "Hello"], b""),
     ]:
         done = command("run", chatty, *argv, *options, stdin=stdin)
         assert (done.code, done.out, done.err) == (0, expected, ""), argv

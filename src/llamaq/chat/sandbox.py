@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import datetime
 from functools import wraps
@@ -56,7 +57,6 @@ _BY_REFERENCE = _words(
 """Filters that do not look into what a list holds."""
 _QUADRATIC = frozenset(("striptags", "sum", "urlize", "wordwrap"))
 _WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{4}|\*)")
-_WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*(?:\d{4}|\{)")
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -198,7 +198,8 @@ def _growth(name: str, value: Any, args: Any, kwargs: dict[str, Any]) -> int:
     """Units for what a filter or method of this name can make beyond the size of ``value``."""
     extra = [*args, *kwargs.values()]
     if name in ("%", "format", "format_map"):
-        if (_WIDE if name == "%" else _WIDE_BRACES).search(text := str(value)):
+        text = str(value)
+        if _WIDE.search(text) if name == "%" else _has_wide_field(text):
             raise SecurityError(f"the width in the format {text[:50]!r} is refused")
         return (text.count("%") + text.count("{")) * weight(extra)
     lines = 1 + (value.count("\n") if isinstance(value, str) else len(value) if isinstance(value, list | dict) else 0)
@@ -213,6 +214,12 @@ def _growth(name: str, value: Any, args: Any, kwargs: dict[str, Any]) -> int:
     if name == "tojson":
         return weight(value) * max([numbers, *(len(e) for e in extra if isinstance(e, str))])
     return numbers * lines
+
+
+def _has_wide_field(text: str) -> bool:
+    """Whether a field of a format for ``str.format`` has a width of four digits, or one that it is given."""
+    specs = [spec for _, _, spec, _ in string.Formatter().parse(text) if spec]
+    return any("{" in spec or re.search(r"\d{4}", spec) for spec in specs)
 
 
 def _product_size(left: Any, right: Any) -> int:
