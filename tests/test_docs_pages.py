@@ -59,3 +59,12 @@ def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = [page.name for page in (ROOT / "docs").glob("*.md") if f"docs/{page.name}" not in readme]
     assert missing == []
+
+
+def test_the_map_of_the_architecture_has_every_place() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = [
+        path for folder in ("csrc", "src/llamaq") for path in (ROOT / folder).iterdir() if path.name[0] not in "_."
+    ]
+    names = {path.name for path in places if path.suffix == ".py" or (path.is_dir() and path.name != "data")}
+    assert {name for name in names if not re.search(rf"[`/]{name}[`/]", text)} == set()
