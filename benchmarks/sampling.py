@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +51,7 @@ def logits_of(kind: str, vocabulary: int) -> NDArray[np.float32]:
 
 
 def seconds(params: SamplingParams, logits: NDArray[np.float32], rounds: int) -> float:
-    """The median of a choice, with what it teaches the sampler."""
+    """The least of a choice, with what it teaches the sampler; other work on the machine only adds to it."""
     sampler = Sampler(params)
     sampler.feed(np.random.default_rng(1).integers(0, 1000, 4096).tolist())
 
@@ -64,7 +63,7 @@ def seconds(params: SamplingParams, logits: NDArray[np.float32], rounds: int) ->
         sampler.accept(token)
 
     choose()
-    return statistics.median(timed(choose) for _ in range(rounds))
+    return min(timed(choose) for _ in range(rounds))
 
 
 def timed(work: Callable[[], None]) -> float:
@@ -99,11 +98,11 @@ def main() -> None:
         "machine": machine(),
         "vocabulary": args.vocabulary,
         "rounds": args.rounds,
-        "median_ms": measure(args.vocabulary, args.rounds),
+        "least_ms": measure(args.vocabulary, args.rounds),
     }
     if args.token_ms:
         result["token_ms"] = args.token_ms
-        share = result["median_ms"]["defaults"]["peaked"] / args.token_ms
+        share = result["least_ms"]["defaults"]["peaked"] / args.token_ms
         result["percent_of_token"] = round(100 * share, 2)
     text = json.dumps(result, indent=2) + "\n"
     print(text, end="")

@@ -54,6 +54,7 @@ USES_CORE = {
     "quantization.search",
     "sampling.chain",
     "sampling.dry",
+    "sampling.logprobs",
     "sampling.penalties",
     "sampling.sampler",
     "sampling.selectors",

@@ -65,10 +65,19 @@ static void keep_bits(Candidates& self, const py::bytes& bits) {
   self.keep_bits(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int64_t>(bytes.size()));
 }
 
+static double log_total(Candidates& self) { return static_cast<double>(self.top()) + exact_log(self.total()); }
+
 static double log_sum_exp(const Array<float>& logits) {
   const py::gil_scoped_release unlocked;
   Candidates all(kernel_table());
-  return static_cast<double>(all.load(logits.data(), logits.size())) + exact_log(all.total());
+  all.load(logits.data(), logits.size());
+  return log_total(all);
+}
+
+static Array<int32_t> most_likely(Candidates& self, int64_t k) {
+  std::vector<int32_t> ids = self.most_likely(std::max<int64_t>(k, 0));
+  for (int32_t& at : ids) at = self.id(at);
+  return array_of(ids);
 }
 
 void bind_sampling(py::module_& m) {
@@ -85,13 +94,15 @@ void bind_sampling(py::module_& m) {
       arg("tokens"), "How many tokens up to each are also the last ones.");
   py::class_<Candidates>(m, "Candidates", "The tokens that may come next, by id (csrc/sampling/candidates.h).")
       .def(py::init([](const std::string& isa) { return Candidates(kernel_table(isa.c_str())); }), arg("isa") = "")
-      .def("__len__", &Candidates::size)
+      .def("__len__", &Candidates::count)
       .def("load", load, arg("logits"))
       .def_property_readonly("ids", ids)
       .def_property_readonly("logits", [](const Candidates& self) { return array_of(self.logits()); })
       .def_property_readonly("top", &Candidates::top)
       .def_property_readonly("probabilities", probabilities)
       .def_property_readonly("entropy", &Candidates::entropy)
+      .def_property_readonly("log_total", log_total)
+      .def("most_likely", most_likely, arg("k"))
       .def("get", get, arg("ids"))
       .def("set", set, arg("ids"), arg("logits"))
       .def("replace", replace, arg("logits"))

@@ -12,7 +12,6 @@ namespace llamaq {
 
 constexpr int64_t kBlock = 256;
 constexpr int kLanes = 16;
-constexpr int64_t kFewTokens = 512;
 constexpr int kBuckets = 2048;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
@@ -43,6 +42,8 @@ float Candidates::load(const float* logits, int64_t n) {
   return top();
 }
 
+int64_t Candidates::count() const { return size() - std::count(logits_.begin(), logits_.end(), kNever); }
+
 int64_t Candidates::find(int32_t id) const {
   if (all_) return id >= 0 && id < size() ? id : -1;
   const auto at = std::lower_bound(ids_.begin(), ids_.end(), id);
@@ -54,49 +55,59 @@ void Candidates::set(int64_t position, float logit) {
   changed();
 }
 
-void Candidates::scale(double temperature) {
-  for (float& x : logits_) x = static_cast<float>(static_cast<double>(x) / temperature);
+void Candidates::scale(float temperature) {
+  for (float& x : logits_) x /= temperature;
   changed();
 }
 
-template <class Keep>
-void Candidates::filter(Keep keep) {
-  const int64_t n = size();
-  if (all_) ids_.resize(n);
-  int64_t kept = 0;
-  for (int64_t i = 0; i < n; ++i) {
-    const size_t from = i, to = kept;
-    const int32_t id = all_ ? static_cast<int32_t>(i) : ids_[from];
-    const float logit = logits_[from];
-    const bool wanted = keep(i, id, logit);
-    ids_[to] = id;
-    logits_[to] = logit;
-    kept += wanted;
+// Positions ascend, so each comes from its place or from behind it, and nothing is overwritten too early.
+void Candidates::take(const int32_t* positions, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) logits_[i] = logits_[positions[i]];
+  logits_.resize(count);
+  if (all_) {
+    ids_.assign(positions, positions + count);
+  } else {
+    for (int64_t i = 0; i < count; ++i) ids_[i] = ids_[positions[i]];
+    ids_.resize(count);
   }
-  ids_.resize(kept);
-  logits_.resize(kept);
   all_ = false;
   changed();
 }
 
-// Each comes from its place or from behind it, so nothing is overwritten too early.
-void Candidates::take(std::vector<int32_t> positions) {
-  std::sort(positions.begin(), positions.end());
-  for (size_t i = 0; i < positions.size(); ++i) {
-    if (!all_) ids_[i] = ids_[positions[i]];
-    logits_[i] = logits_[positions[i]];
+// Without a branch: what is wanted is as good as random. Tokens without a chance never are.
+template <class Wanted>
+int64_t Candidates::find_all(Wanted wanted) {
+  if (static_cast<int64_t>(found_.size()) < size()) found_.resize(size());
+  int64_t count = 0;
+  const float* x = logits_.data();
+  int32_t* found = found_.data();
+  for (int64_t i = 0; i < size(); ++i) {
+    found[count] = static_cast<int32_t>(i);
+    count += wanted(i) & (x[i] > kNever) ? 1 : 0;
   }
-  logits_.resize(positions.size());
-  if (all_)
-    ids_ = std::move(positions);
-  else
-    ids_.resize(positions.size());
-  all_ = false;
-  changed();
+  return count;
+}
+
+// Of many candidates mostly few are kept, and whole blocks have none.
+void Candidates::keep_from(double bound) {
+  float least = static_cast<float>(bound);
+  if (static_cast<double>(least) < bound) least = std::nextafter(least, std::numeric_limits<float>::infinity());
+  std::vector<int32_t> positions;
+  for (int64_t at = 0; at < size(); at += kBlock) {
+    const int64_t end = std::min(size(), at + kBlock);
+    if (greatest(logits_.data() + at, end - at) < least) continue;
+    for (int64_t i = at; i < end; ++i)
+      if (logits_[i] >= least && logits_[i] > kNever) positions.push_back(static_cast<int32_t>(i));
+  }
+  take(positions.data(), static_cast<int64_t>(positions.size()));
 }
 
 void Candidates::keep_bits(const uint8_t* bits, int64_t bytes) {
-  filter([=](int64_t, int32_t id, float x) { return x > kNever && id / 8 < bytes && (bits[id / 8] >> (id & 7) & 1); });
+  const int64_t count = find_all([&](int64_t i) {
+    const int32_t token = id(i);
+    return token / 8 < bytes && (bits[token / 8] >> (token & 7) & 1);
+  });
+  take(found_.data(), count);
 }
 
 float Candidates::top() {
@@ -140,7 +151,7 @@ double Candidates::entropy() {
   const float *x = logits_.data(), *w = weights_.data(), highest = top_;
   const double sum = lane_sum(size(), [=](int64_t i) {
     const float below = x[i] - highest;  // times a weight of 0 it must not be -infinity
-    return static_cast<double>(w[i]) * static_cast<double>(below > -1e3f ? below : -1e3f);
+    return static_cast<double>(w[i] * (below > -1e3f ? below : -1e3f));
   });
   return exact_log(total_) - sum / total_;
 }
@@ -167,19 +178,21 @@ int64_t Candidates::pick(double u) {
 }
 
 void Candidates::top_k(int64_t k) {
-  if (k < size()) take(most_likely(std::max<int64_t>(k, 1)));
+  if (k >= size()) return;
+  std::vector<int32_t> positions = most_likely(std::max<int64_t>(k, 1));
+  std::sort(positions.begin(), positions.end());
+  take(positions.data(), static_cast<int64_t>(positions.size()));
 }
 
 void Candidates::min_p(double p, int64_t least) {
   const double bound = static_cast<double>(top()) + exact_log(p);
   const auto reaches = [=](float x) { return static_cast<double>(x) >= bound; };
   if (least > 1 && std::count_if(logits_.begin(), logits_.end(), reaches) < least) return top_k(least);
-  filter([=](int64_t, int32_t, float x) { return reaches(x); });
+  keep_from(bound);
 }
 
 void Candidates::top_n_sigma(double n) {
-  if (std::count(logits_.begin(), logits_.end(), kNever) > 0)
-    filter([](int64_t, int32_t, float x) { return x > kNever; });
+  if (count() < size()) keep_from(static_cast<double>(kNever));
   const float *x = logits_.data(), highest = top();
   const double count = static_cast<double>(size());
   const double mean = lane_sum(size(), [=](int64_t i) { return static_cast<double>(x[i] - highest); }) / count;
@@ -187,71 +200,58 @@ void Candidates::top_n_sigma(double n) {
     const double far = static_cast<double>(x[i] - highest) - mean;
     return far * far;
   });
-  const double bound = static_cast<double>(highest) - n * std::sqrt(squares / count);
-  filter([=](int64_t, int32_t, float x) { return static_cast<double>(x) >= bound; });
+  keep_from(static_cast<double>(highest) - n * std::sqrt(squares / count));
 }
 
 void Candidates::surprise_up_to(double bits) {
-  const double bound = exact_log(total()) - bits * (kLog2High + kLog2Low);
-  const float highest = top();
-  if (bound > 0) return top_k(1);
-  filter([=](int64_t, int32_t, float x) { return static_cast<double>(x - highest) >= bound; });
+  const double below = bits * (kLog2High + kLog2Low) - exact_log(total());  // a token of so many bits is so far below
+  if (below < 0) return top_k(1);
+  keep_from(static_cast<double>(top()) - below);
 }
 
 void Candidates::exclude_top(double threshold, int64_t least) {
   weigh();
-  const float bound = static_cast<float>(threshold * total_);
+  const float bound = std::max(static_cast<float>(threshold * total_), std::numeric_limits<float>::min());
   const int64_t reach = std::count_if(weights_.begin(), weights_.end(), [=](float w) { return w >= bound; });
-  if (reach < 2 || size() - (reach - 1) < least) return;
-  const int64_t last = most_likely(reach).back();
-  const float bound_logit = logits_[last];
-  filter([=](int64_t i, int32_t, float x) { return (x < bound_logit) | ((x == bound_logit) & (i >= last)); });
+  if (reach < 2 || count() - (reach - 1) < least) return;
+  std::vector<int32_t> likely = most_likely(reach);
+  likely.pop_back();
+  for (const int32_t at : likely) logits_[at] = kNever;
+  changed();
 }
 
 void Candidates::top_p(double p, int64_t least) {
   weigh();
-  keep_mass(logits_, p * total_, least);
+  keep_mass(logits_, top_, p * total_, least);
 }
 
 void Candidates::typical(double p, int64_t least) {
-  const double average = entropy(), log_total = exact_log(total_);
+  const float average = static_cast<float>(exact_log(total()) - entropy());
   scores_.resize(logits_.size());
   const float *x = logits_.data(), highest = top_;
-  for (int64_t i = 0; i < size(); ++i)
-    scores_[i] = static_cast<float>(-std::fabs(log_total - static_cast<double>(x[i] - highest) - average));
-  keep_mass(scores_, std::nextafter(p * total_, std::numeric_limits<double>::infinity()), least);
+  float* scores = scores_.data();
+  for (int64_t i = 0; i < size(); ++i) scores[i] = -std::fabs((highest - x[i]) + average);
+  keep_mass(scores_, 0, std::nextafter(p * total_, std::numeric_limits<double>::infinity()), least);
 }
 
-// Keeps, of the tokens in descending order of their scores (equal ones by id), the first whose weights reach `mass`.
-void Candidates::keep_mass(const std::vector<float>& scores, double mass, int64_t least) {
-  double reached = 0;
-  const auto enough = [&](size_t count) {
-    return reached >= mass && static_cast<int64_t>(count) >= least && count > 0;
-  };
-  // Mostly a few tokens hold the mass; then it is enough to sort these.
-  std::vector<int32_t> first = llamaq::top_k(scores.data(), size(), kFewTokens);
-  for (size_t i = 0; i < first.size(); ++i) {
-    if (enough(i)) return first.resize(i), take(std::move(first));
-    reached += static_cast<double>(weights_[first[i]]);
+// Keeps, of the tokens in descending order of their scores (at most `highest`; equal ones by id), the first whose weights
+// reach `mass`. Only those of the bucket of scores in which that happens are sorted.
+void Candidates::keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least) {
+  const int64_t n = size();
+  const float *x = scores.data(), *w = weights_.data();
+  buckets_.resize(scores.size());
+  int32_t* buckets = buckets_.data();
+  for (int64_t i = 0; i < n; ++i) {
+    const float far = (highest - x[i]) * 16;
+    buckets[i] = static_cast<int32_t>(far < kBuckets - 1.0f ? far : kBuckets - 1.0f);
   }
-  if (!enough(first.size()) && first.size() < logits_.size())
-    keep_mass_of_many(scores, mass, least);
-  else
-    take(std::move(first));
-}
-
-// The same for many tokens: only those of the bucket of scores in which the mass is reached are sorted.
-void Candidates::keep_mass_of_many(const std::vector<float>& scores, double mass, int64_t least) {
-  const float highest = greatest(scores.data(), size());
-  const auto bucket_of = [=](float x) { return static_cast<int>(std::min((highest - x) * 16, kBuckets - 1.0f)); };
   double masses[kBuckets] = {};
-  int64_t counts[kBuckets] = {};
-  for (int64_t i = 0; i < size(); ++i) {
-    const int b = bucket_of(scores[i]);
-    masses[b] += static_cast<double>(weights_[i]);
-    ++counts[b];
+  int32_t counts[kBuckets] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    masses[buckets[i]] += static_cast<double>(w[i]);
+    ++counts[buckets[i]];
   }
-  int bucket = 0;
+  int32_t bucket = 0;
   int64_t count = 0;
   double reached = 0;
   for (; bucket < kBuckets - 1; ++bucket) {
@@ -259,22 +259,20 @@ void Candidates::keep_mass_of_many(const std::vector<float>& scores, double mass
     reached += masses[bucket];
     count += counts[bucket];
   }
-  std::vector<std::pair<float, int64_t>> sorted;  // ascending distance from the greatest score, then position
-  for (int64_t i = 0; i < size(); ++i)
-    if (bucket_of(scores[i]) == bucket) sorted.emplace_back(-scores[i], i);
-  std::sort(sorted.begin(), sorted.end());
-  std::pair<float, int64_t> last = sorted.front();
-  for (const auto& next : sorted) {
-    if (reached >= mass && count >= least) break;
-    reached += static_cast<double>(weights_[next.second]);
+  const int64_t found = find_all([=](int64_t i) { return buckets[i] <= bucket; });
+  std::vector<int32_t> last;
+  for (int64_t i = 0; i < found; ++i)
+    if (buckets[found_[i]] == bucket) last.push_back(found_[i]);
+  std::stable_sort(last.begin(), last.end(), [=](int32_t a, int32_t b) { return x[a] > x[b]; });
+  for (const int32_t at : last) {
+    if (count > 0 && reached >= mass && count >= least) break;
+    reached += static_cast<double>(w[at]);
     ++count;
-    last = next;
+    buckets[at] = -1;
   }
-  const float bound = -last.first;
-  const float* all_scores = scores.data();
-  filter([=](int64_t i, int32_t, float) {
-    return (all_scores[i] > bound) | ((all_scores[i] == bound) & (i <= last.second));
-  });
+  const auto end =
+      std::remove_if(found_.begin(), found_.begin() + found, [=](int32_t at) { return buckets[at] == bucket; });
+  take(found_.data(), end - found_.begin());
 }
 
 }  // namespace llamaq

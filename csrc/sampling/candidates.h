@@ -18,12 +18,13 @@ class Candidates {
   float load(const float* logits, int64_t n);
 
   int64_t size() const { return static_cast<int64_t>(logits_.size()); }
+  int64_t count() const;  // of those that have a chance
   int32_t id(int64_t i) const { return all_ ? static_cast<int32_t>(i) : ids_[i]; }
   const std::vector<float>& logits() const { return logits_; }
   int64_t find(int32_t id) const;  // position of a token; -1: it is no candidate
 
   void set(int64_t position, float logit);
-  void scale(double temperature);                      // divides every logit
+  void scale(float temperature);                       // divides every logit
   void keep_bits(const uint8_t* bits, int64_t bytes);  // tokens whose bit is set, the lowest of a byte first
 
   // Cuts: each leaves at least one token, and `least` where there are as many.
@@ -43,11 +44,11 @@ class Candidates {
   int64_t pick(double u);                       // position of the token at the share u, 0 <= u < 1, of the total
 
  private:
-  template <class Keep>
-  void filter(Keep keep);
-  void take(std::vector<int32_t> positions);
-  void keep_mass(const std::vector<float>& scores, double mass, int64_t least);
-  void keep_mass_of_many(const std::vector<float>& scores, double mass, int64_t least);
+  void take(const int32_t* positions, int64_t count);
+  template <class Wanted>
+  int64_t find_all(Wanted wanted);  // how many, their positions in found_
+  void keep_from(double bound);     // logits of at least so much
+  void keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least);
   void changed() { known_top_ = weighed_ = false; }
   void weigh();
 
@@ -60,7 +61,9 @@ class Candidates {
   double total_ = 0;
   std::vector<float> weights_;
   std::vector<double> block_sums_;
-  std::vector<float> scores_;  // of typical
+  std::vector<float> scores_;     // of typical
+  std::vector<int32_t> found_;    // of find_all
+  std::vector<int32_t> buckets_;  // of keep_mass
 };
 
 }  // namespace llamaq

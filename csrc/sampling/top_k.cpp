@@ -10,7 +10,7 @@
 
 namespace llamaq {
 
-constexpr int64_t kBlock = 64;
+constexpr int64_t kBlock = 128;
 constexpr int kLanes = 16;
 
 float greatest(const float* x, int64_t n) {

@@ -59,6 +59,8 @@ class Dry:
 
     def _since_breaker(self, window: Sequence[int]) -> int:
         """How many tokens there are after the last breaker."""
+        if not self._tails:
+            return len(window)
         for after in range(len(window)):
             tails = self._tails.get(window[-1 - after])
             if tails is None:

@@ -16,6 +16,7 @@ from llamaq.structure import Matcher
 from llamaq.tokenizer import Tokenizer
 
 from .chain import Chain
+from .logprobs import LogProbabilities
 from .params import SamplingParams
 
 __all__ = ["Sampler"]
@@ -36,7 +37,7 @@ class Sampler:
         self._made = 0
         self._chain = Chain(params, tokenizer, random.Random(self.seed))
         self._candidates = _core.Candidates()
-        self._raw: NDArray[np.float32] | None = None
+        self._log_probabilities = None if params.logprobs is None else LogProbabilities(params.logprobs)
         self._ends: list[int] = []
         self._matcher: Matcher | None = None
         if tokenizer is not None:
@@ -65,8 +66,9 @@ class Sampler:
         damaged model), ``SamplingError`` where the settings forbid every token, ``StructureError`` where following
         the structure exceeds a limit.
         """
+        if self._log_probabilities is not None:
+            self._log_probabilities.load(logits)
         if self._matcher is not None and self._matcher.finished:
-            self._raw = logits.copy() if self.params.logprobs is not None else None
             return self._matcher.end
         logits = self._processed(logits)
         self._narrow(logits)
@@ -93,16 +95,11 @@ class Sampler:
     def logprob(self, token: int) -> float | None:
         """The model's log-probability of ``token`` in the latest distribution, before any sampler; None where
         ``params.logprobs`` is."""
-        if self._raw is None:
-            return None
-        return float(self._raw[token]) - _core.log_sum_exp(self._raw)
+        return None if self._log_probabilities is None else self._log_probabilities.of(token)
 
     def top_logprobs(self) -> list[tuple[int, float]]:
         """The ``params.logprobs`` most likely tokens of the latest distribution and their log-probabilities."""
-        if self._raw is None or not self.params.logprobs:
-            return []
-        total = _core.log_sum_exp(self._raw)
-        return [(id, float(self._raw[id]) - total) for id in _core.top_k(self._raw, self.params.logprobs).tolist()]
+        return [] if self._log_probabilities is None else self._log_probabilities.top()
 
     def _narrow(self, logits: NDArray[np.float32], mask: bytes | None = None) -> None:
         p, candidates = self.params, self._candidates
@@ -122,8 +119,7 @@ class Sampler:
         self._chain.narrow(candidates, self.history)
 
     def _processed(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the logit processors make of the logits; keeps a copy of these for the log-probabilities."""
-        self._raw = logits.copy() if self.params.logprobs is not None else None
+        """What the logit processors make of the logits."""
         if not self.params.logit_processors:
             return logits
         shape = logits.shape

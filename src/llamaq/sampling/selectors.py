@@ -71,8 +71,8 @@ class Mirostat:
     def _k(self, candidates: Candidates) -> int:
         """Version 1: the k that gives the wanted surprise if the probabilities follow Zipf's law, whose exponent
         ``s`` the most likely tokens tell."""
-        logits = candidates.logits
-        x = [float(v) for v in logits[_core.top_k(logits, self._LOOK)] if v > -np.inf]
+        likely = candidates.get(candidates.most_likely(self._LOOK).tolist())
+        x = [float(logit) for logit in likely if logit > -np.inf]
         steps = [_core.log((i + 2) / (i + 1)) for i in range(len(x) - 1)]
         squares = sum(t * t for t in steps)
         s = sum(t * (x[i] - x[i + 1]) for i, t in enumerate(steps)) / squares if steps else 0.0

@@ -1,0 +1,31 @@
+"""Log-probabilities of the model's own distribution, before any sampler."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq import _core
+
+__all__ = ["LogProbabilities"]
+
+
+class LogProbabilities:
+    """Those of the latest logits, and of the ``top`` most likely tokens."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._all = _core.Candidates()
+
+    def load(self, logits: NDArray[np.float32]) -> None:
+        """Takes a copy of the logits (vocabulary,)."""
+        self._all.load(logits)
+
+    def of(self, token: int) -> float:
+        """Of one token."""
+        return float(self._all.get([token])[0]) - self._all.log_total
+
+    def top(self) -> list[tuple[int, float]]:
+        """Ids and log-probabilities of the most likely, in descending order; equal ones by id."""
+        ids = self._all.most_likely(self._top).tolist()
+        return [(id, float(x) - self._all.log_total) for id, x in zip(ids, self._all.get(ids), strict=True)]
