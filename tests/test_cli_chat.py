@@ -16,7 +16,7 @@ from gguf_files import copy_with
 from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, bundled
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
-from llamaq.cli.chat.live_answer import finished_blocks
+from llamaq.cli.chat.live_answer import finished_blocks, last_lines
 from llamaq.errors import ChatTemplateError, GGUFError, ModelError
 
 GREEDY = SamplingParams(temperature=0)
@@ -333,3 +333,11 @@ def test_what_is_finished_stays_finished(lines: list[str]) -> None:
     assert finished_blocks("a\n\nb") == ("a\n\n", "b")
     assert finished_blocks("```\na\n\nb") == ("", "```\na\n\nb")
     assert finished_blocks("1. a\n\n   more") == ("", "1. a\n\n   more")
+
+
+def test_only_the_last_lines_are_drawn_anew() -> None:
+    code = "Here:\n```py\n" + "x = 1\n" * 50
+    assert last_lines(code, 3) == "```py\n" + "x = 1\n" * 3
+    assert last_lines(code + "```\n", 3) == "```py\n" + "x = 1\n" * 2 + "```\n"
+    assert last_lines(code + "```\na\nb\nc", 3) == "a\nb\nc"
+    assert last_lines("a\nb", 3) == "a\nb"

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from llamaq.chat import ChatEvent
 
-__all__ = ["LiveAnswer", "finished_blocks"]
+__all__ = ["LiveAnswer", "finished_blocks", "last_lines"]
 
 _REFRESHES = 8  # a second
 
@@ -66,8 +66,9 @@ class LiveAnswer:
             return
         # Short of the lines' ends: the ^C that a terminal echoes must not begin a new line.
         options = options.update(width=max(1, options.max_width - 4))
-        lines = console.render_lines(self._view(self._growing), options, pad=False)
-        for line in lines[-max(1, console.height - 2) :]:
+        height = max(1, console.height - 2)
+        lines = console.render_lines(self._view(last_lines(self._growing, height)), options, pad=False)
+        for line in lines[-height:]:
             yield from line
             yield Segment.line()
 
@@ -88,17 +89,29 @@ class LiveAnswer:
 def finished_blocks(text: str) -> tuple[str, str]:
     """Cuts Markdown where nothing that follows can change what is before: at the last empty line that is in no fence
     and that a line without indentation follows."""
-    end, at, fence = 0, 0, ""
-    empty = False
+    end, at, fence, empty = 0, 0, "", False
     for line in text.splitlines(keepends=True):
-        bare = line.strip()
-        if fence:
-            fence = "" if bare.startswith(fence) and not bare.strip(fence[0]) else fence
-        elif bare[:3] in ("```", "~~~"):
-            end = at if empty else end
-            fence = bare[: len(bare) - len(bare.lstrip(bare[0]))]
-        elif empty and bare and not line[0].isspace():
+        if empty and not fence and line.strip() and not line[0].isspace():
             end = at
-        empty = not bare and not fence
+        fence = _fence_after(line, fence)
+        empty = not line.strip() and not fence
         at += len(line)
     return text[:end], text[end:]
+
+
+def last_lines(text: str, count: int) -> str:
+    """The last lines of growing Markdown, with the beginning of a fence that they are in: drawing much takes its time."""
+    lines = text.splitlines(keepends=True)
+    opening = fence = ""
+    for line in lines[:-count]:
+        before, fence = fence, _fence_after(line, fence)
+        opening = line if fence and not before else opening if fence else ""
+    return opening + "".join(lines[-count:])
+
+
+def _fence_after(line: str, fence: str) -> str:
+    """The marks of the fence that is open after a line, where ``fence`` is open before it; none: empty."""
+    bare = line.strip()
+    if fence:
+        return "" if bare.startswith(fence) and not bare.strip(fence[0]) else fence
+    return bare[: len(bare) - len(bare.lstrip(bare[0]))] if bare[:3] in ("```", "~~~") else ""
