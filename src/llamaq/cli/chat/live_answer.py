@@ -100,7 +100,7 @@ def finished_blocks(text: str) -> tuple[str, str]:
 
 
 def last_lines(text: str, count: int) -> str:
-    """The last lines of growing Markdown, with the beginning of a fence that they are in: drawing much takes its time."""
+    """The last lines of growing Markdown, with the beginning of a fence that they are in: drawing takes time."""
     lines = text.splitlines(keepends=True)
     opening = fence = ""
     for line in lines[:-count]:
