@@ -11,6 +11,7 @@ import sys
 import termios
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from llamaq import _core
@@ -33,14 +34,16 @@ class Terminal:
     """A process whose stderr (and stdout, with ``both``; and stdin, with ``typed``) is a pseudo-terminal, whose
     output is collected."""
 
-    def __init__(self, *argv: object, both: bool = False, typed: bool = False, **extra: str) -> None:
+    def __init__(
+        self, *argv: object, both: bool = False, typed: bool = False, program: Sequence[object] = (), **extra: str
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.shown = b""
         both = both or typed
         self.process = subprocess.Popen(
-            command(*argv), stdin=slave if typed else subprocess.DEVNULL, stdout=slave if both else subprocess.PIPE,
-            stderr=slave, env=environment(**extra), start_new_session=True,
+            [*map(str, program)] or command(*argv), stdin=slave if typed else subprocess.DEVNULL,
+            stdout=slave if both else subprocess.PIPE, stderr=slave, env=environment(**extra), start_new_session=True,
             preexec_fn=_take_terminal if typed else None,
         )  # fmt: skip
         os.close(slave)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -112,6 +113,24 @@ def test_reasoning_is_a_word_on_the_terminal(model: Path) -> None:
     assert terminal.finish()[0] == 0
     assert on_screen(terminal.shown.replace(b"\x1b[K", b"\r" + b" " * 79 + b"\r")).strip() == ""
     assert b"thinking" in terminal.shown
+
+
+@pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
+def test_what_a_model_writes_cannot_command_the_terminal(model: Path, tmp_path: Path, term: str) -> None:
+    script = tmp_path / "evil.py"
+    script.write_text(
+        "from llamaq.chat import ChatEvent\n"
+        "from llamaq.cli.chat.loop import _screen\n"
+        "with _screen().answering() as view:\n"
+        "    for text in ('a\\x1b]52;c;eA==\\x07', 'b\\x9b2J\\r\\n', '\\x00ü😀'):\n"
+        "        view.event(ChatEvent(text=text))\n"
+        "        view.event(ChatEvent(reasoning=text))\n"
+    )
+    terminal = Terminal(program=[sys.executable, script], typed=True, TERM=term)
+    assert terminal.finish()[0] == 0
+    for evil in (b"\x1b]", b"\x07", b"\xc2\x9b", b"\x00"):
+        assert evil not in terminal.shown
+    assert "ü😀".encode() in terminal.shown
 
 
 def test_cnv_goes_on_after_a_prompt_and_single_turn_does_not(open_chat: Callable[..., Chat]) -> None:

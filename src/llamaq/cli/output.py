@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["TextOutput", "size", "speed", "write"]
+__all__ = ["TextOutput", "harmless", "size", "speed", "write"]
+
+_CONTROLS = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if code not in (9, 10)} | {13: ""}
 
 
 def write(text: str | bytes) -> None:
@@ -16,12 +18,15 @@ def write(text: str | bytes) -> None:
 
 
 class TextOutput:
-    """Pieces of one text on stdout; ``end`` finishes its last line."""
+    """Pieces of one text on stdout; ``end`` finishes its last line. A terminal gets no control characters of it."""
 
     def __init__(self) -> None:
         self._last = "\n"
+        self._terminal = sys.stdout is not None and sys.stdout.isatty()
 
     def write(self, piece: str) -> None:
+        if self._terminal:
+            piece = harmless(piece)
         if piece:
             write(piece)
             self._last = piece[-1]
@@ -30,6 +35,11 @@ class TextOutput:
         """Ends with a newline where the text does not (an empty text stays empty)."""
         if self._last != "\n":
             self.write("\n")
+
+
+def harmless(text: str) -> str:
+    """``text`` without what would command a terminal: models can be made to write escape sequences."""
+    return text.translate(_CONTROLS)
 
 
 def size(n: int) -> str:

@@ -12,6 +12,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from llamaq.chat import ChatEvent
+from llamaq.cli.output import harmless
 
 __all__ = ["LiveAnswer", "finished_blocks", "last_lines"]
 
@@ -45,7 +46,7 @@ class LiveAnswer:
 
     def event(self, event: ChatEvent) -> None:
         """The next piece of the answer."""
-        for text, reasons in ((event.reasoning, True), (event.text, False)):
+        for text, reasons in ((harmless(event.reasoning), True), (harmless(event.text), False)):
             if not text:
                 continue
             self._status = ""

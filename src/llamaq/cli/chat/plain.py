@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from llamaq.chat import ChatEvent
-from llamaq.cli.output import TextOutput
+from llamaq.cli.output import TextOutput, harmless
 from llamaq.cli.progress import Bar
 
 __all__ = ["PROMPT", "QUOTES", "AnswerView", "PlainScreen"]
@@ -46,7 +45,7 @@ class PlainScreen:
 
     def say(self, text: str) -> None:
         """Something that is not the model's."""
-        print(text, file=sys.stdout, flush=True)
+        print(harmless(text), flush=True)
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[AnswerView]:

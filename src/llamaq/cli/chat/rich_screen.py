@@ -19,6 +19,7 @@ from rich.text import Text
 
 from llamaq.cli.chat.live_answer import LiveAnswer
 from llamaq.cli.chat.plain import PROMPT, QUOTES, AnswerView, PlainScreen
+from llamaq.cli.output import harmless
 
 __all__ = ["RichScreen", "history_path"]
 
@@ -51,7 +52,7 @@ class RichScreen(PlainScreen):
         return text
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text, style="dim"))
+        self._console.print(Text(harmless(text), style="dim"))
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[AnswerView]:
