@@ -104,7 +104,7 @@ def emulated(session: nox.Session) -> None:
     session.run(
         "python", "-m", "pytest", *ALL_CORES, "-m", "not slow",
         "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py", "tests/test_numerics.py",
-        "tests/test_quantize_search.py",
+        "tests/test_quantize_search.py", "tests/test_sampling_properties.py",
     )  # fmt: skip
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 

@@ -49,5 +49,7 @@ emulated cortex-a72 scalar,neon tests/test_isa.py tests/test_dequantize.py tests
   or (same_bytes and (Q4_0 or Q4_K or IQ2_XS))"
 emulated neoverse-n1 scalar,neon,neon_dotprod tests/test_isa.py tests/test_kernels.py tests/test_engine.py \
   "$models[stories260K-Q8_0]" -k "test_isa or equals_the_specification or equals_the_reference or stories"
-emulated max,sve=off scalar,neon,neon_dotprod,neon_i8mm tests/test_isa.py tests/test_kernels.py tests/test_engine.py \
+bits=tests/test_sampling_properties.py
+emulated max,sve=off scalar,neon,neon_dotprod,neon_i8mm "$bits::test_every_level_gives_the_same_bits" \
+  "$bits::test_every_machine_gives_the_same_bits" tests/test_isa.py tests/test_kernels.py tests/test_engine.py \
   "$models[stories260K-Q4_0]" -k "not bits_do_not_depend or f16-Q4_K"

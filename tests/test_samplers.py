@@ -346,27 +346,3 @@ def test_log_probabilities_are_the_models_own() -> None:
 )
 def test_the_order_is_as_stated(settings: dict[str, Any], want: dict[int, float]) -> None:
     assert same(left(TENTHS, [1], **settings), want)
-
-
-def test_orders_are_read_in_every_form() -> None:
-    names = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
-    assert SamplingParams().samplers == names
-    for form in (
-        "edskypmxt",
-        ";".join(names),
-        list(names),
-        "penalties;dry;top-nsigma;TOP-K;typical;nucleus;min_p;xtc;temp",
-    ):
-        assert SamplingParams(samplers=form).samplers == names
-    assert SamplingParams(samplers="top_k").samplers == ("top_k",)
-    for wrong, name in [("ezk", "'z'"), ("top_k;tfs", "'tfs'"), (["infill"], "'infill'")]:
-        with pytest.raises(ValueError, match=name):
-            SamplingParams(samplers=wrong)
-
-
-def test_settings_of_several_answers() -> None:
-    assert SamplingParams(seed=7).nth(2) == SamplingParams(seed=9)
-    assert SamplingParams().nth(2).seed is None
-    assert hash(SamplingParams(logit_bias={1: 2.0})) == hash(SamplingParams())
-    with pytest.raises(TypeError):
-        SamplingParams(0.5)  # type: ignore[misc]

@@ -224,6 +224,7 @@ def test_what_multiplies_costs_no_more_than_it_is_long(tokenizer: Tokenizer) -> 
         accepts(regex("(((a{1000}){1000}){1000}){1000}"), "aaa", tokenizer)
 
 
+@pytest.mark.subprocess
 def test_a_deep_lark_grammar_does_not_end_the_process() -> None:
     script = (
         "from llamaq.structure import lark\nfrom llamaq.errors import StructureError\n"

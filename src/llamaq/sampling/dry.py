@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class Dry:
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer | None) -> None:
         self._params = params
         breakers = tuple(params.dry_sequence_breakers)
-        self._tails: dict[int, list[list[int]]] = _tails(tokenizer, breakers) if tokenizer and breakers else {}
+        self._tails: _Tails = _tails(tokenizer, breakers) if tokenizer and breakers else {}
 
     def apply(self, candidates: _core.Candidates, history: Sequence[int]) -> None:
         """Takes ``multiplier * base ** (length - allowed_length)`` off the logit of each token that would prolong a
@@ -83,9 +83,20 @@ def _power(base: float, exponent: int) -> float:
     return result
 
 
-@lru_cache(maxsize=8)
-def _tails(tokenizer: Tokenizer, breakers: tuple[str, ...]) -> dict[int, list[list[int]]]:
+_Tails = dict[int, list[list[int]]]
+_known: WeakKeyDictionary[Tokenizer, dict[tuple[str, ...], _Tails]] = WeakKeyDictionary()
+
+
+def _tails(tokenizer: Tokenizer, breakers: tuple[str, ...]) -> _Tails:
     """For each token in which a breaker begins, the tokens that complete it: none where the token holds it whole."""
+    known = _known.setdefault(tokenizer, {})
+    if breakers not in known:
+        known.clear()  # a model is mostly used with the same ones
+        known[breakers] = _find_tails(tokenizer, breakers)
+    return known[breakers]
+
+
+def _find_tails(tokenizer: Tokenizer, breakers: tuple[str, ...]) -> _Tails:
     tails: defaultdict[int, list[list[int]]] = defaultdict(list)
     texts = [breaker[:_LONGEST_BREAKER].encode() for breaker in breakers if breaker]
     for id in range(tokenizer.n_vocab):

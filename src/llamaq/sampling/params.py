@@ -124,8 +124,8 @@ class SamplingParams:
         object.__setattr__(self, "logit_processors", tuple(self.logit_processors))
         object.__setattr__(self, "logit_bias", {int(id): float(bias) for id, bias in self.logit_bias.items()})
         for id, bias in self.logit_bias.items():
-            if id < 0 or not (bias == -math.inf or abs(bias) <= _LARGE):
-                raise ValueError(f"logit_bias must map token ids to numbers (or -inf), got {id}: {bias}")
+            if id < 0 or not (bias == -math.inf or abs(bias) <= 1e6):
+                raise ValueError(f"logit_bias must map token ids to numbers up to 1e6 (or -inf), got {id}: {bias}")
 
     def nth(self, index: int) -> SamplingParams:
         """The settings of answer ``index`` of several to one prompt: the seed goes up by one with each."""
