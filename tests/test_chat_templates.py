@@ -184,6 +184,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python 3.12, in jinja2's lexer
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_end_with_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "SECONDS", 0.5)
