@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -145,31 +146,58 @@ def test_cancel_from_another_thread(llm: LLM) -> None:
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
 
 
-def test_cancel_stops_the_step_that_runs(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A prompt's step that would never end, but for the flag."""
-    began = threading.Event()
-
-    def endless(step: Any, cache: Any, *, stop: Any, **kwargs: Any) -> Any:
-        began.set()
-        while not flags:
-            time.sleep(0.001)
-        raise CancelledError("stopped")
-
-    flags: list[bool] = []
-    real = llm.engine.forward
+@pytest.fixture
+def endless(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Steps of the model that would never end, but for their flag; the event says that one has begun."""
+    began, stopped = threading.Event(), threading.Event()
 
     class Flag:
         def set(self, on: bool = True) -> None:
-            flags[:] = [True] if on else []
+            (stopped.set if on else stopped.clear)()
 
-    monkeypatch.setattr(llm.scheduler, "_stop", Flag())
-    monkeypatch.setattr(llm.engine, "forward", endless)
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        began.set()
+        stopped.wait()
+        raise CancelledError("stopped")
+
+    real = llm.engine.forward
+    flag = llm.scheduler._stop
+    with monkeypatch.context() as patch:
+        patch.setattr(llm.scheduler, "_stop", Flag())
+        patch.setattr(llm.engine, "forward", forward)
+        yield began
+    while not llm.scheduler.idle:
+        time.sleep(0.001)
+    assert llm.engine.forward == real
+    assert llm.scheduler._stop is flag
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
+def test_cancel_stops_the_step_that_runs(llm: LLM, endless: threading.Event) -> None:
     stream = llm.stream("Once upon a time")
-    began.wait()
+    endless.wait()
     stream.cancel()
     assert [event.finish_reason for event in stream] == ["cancelled"]
-    monkeypatch.setattr(llm.engine, "forward", lambda step, cache, **kwargs: real(step, cache))
-    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
+def test_a_timeout_stops_the_step_that_runs(llm: LLM, endless: threading.Event) -> None:
+    assert llm.generate("Once upon a time", timeout=0.01).finish_reason == "cancelled"
+
+
+@pytest.mark.parametrize("what", ["generate", "logits", "batch"])
+def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, what: str) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def interrupt() -> None:
+        endless.wait()
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        getattr(llm, what)(["Tom", "Lily"] if what == "batch" else "Tom")
+    thread.join()
 
 
 def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM, path: Path) -> None:

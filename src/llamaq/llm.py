@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -197,16 +198,16 @@ class LLM:
 
         ``samplings`` has settings for each prompt, in the place of one ``sampling`` for all.
         """
-        streams = self._batch(prompts, samplings, options)
-        return [stream.result() for stream in streams]
+        with self._batch(prompts, samplings, options) as streams:
+            return [stream.result() for stream in streams]
 
     async def abatch(
         self, prompts: Sequence[Prompt], *, samplings: Sequence[SamplingParams] | None = None,
         **options: Unpack[Options],
     ) -> list[Completion]:  # fmt: skip
         """``batch`` for coroutines."""
-        streams = self._batch(prompts, samplings, options)
-        return [await stream.aresult() for stream in streams]
+        with self._batch(prompts, samplings, options) as streams:
+            return [await stream.aresult() for stream in streams]
 
     @overload
     def chat(
@@ -316,9 +317,10 @@ class LLM:
         request.expected = expected if dropped == 0 else 0
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)
 
+    @contextmanager
     def _batch(
         self, prompts: Sequence[Prompt], samplings: Sequence[SamplingParams] | None, options: Options
-    ) -> list[Stream]:
+    ) -> Iterator[list[Stream]]:
         if samplings is not None and len(samplings) != len(prompts):
             raise ValueError(f"samplings must be as many as prompts: got {len(samplings)} for {len(prompts)}")
         ids = [self._fitting(self.prompt_ids(p), options.get("overflow", "error")) for p in prompts]
@@ -328,7 +330,11 @@ class LLM:
             streams.append(self._stream(prompt, **own))
             streams[-1].gather()
         Stream.begin(*streams)
-        return streams
+        try:
+            yield streams
+        finally:  # Ctrl-C, or an error of one of them, ends them all
+            for stream in streams:
+                stream.cancel()
 
     def _fitting(self, ids: list[int], overflow: Overflow = "error") -> list[int]:
         if overflow == "error":
