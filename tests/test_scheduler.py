@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -246,6 +248,33 @@ def test_a_logit_processor_that_fails_ends_its_own_answer_alone(llm: LLM) -> Non
     with pytest.raises(LlamaqError, match="a logit processor cannot ask its own model"):
         llm.generate("Once upon a time", sampling=SamplingParams(logit_processors=[asks]))
     assert other.result().tokens == llm.generate("Tom", max_tokens=30, sampling=SamplingParams(seed=7)).tokens
+
+
+@pytest.mark.subprocess
+def test_a_process_ends_whatever_still_runs(path: Path) -> None:
+    script = f"""
+import threading
+from llamaq import LLM
+from llamaq.errors import CancelledError, ClosedError
+llm = LLM.load({str(path)!r}, threads=2)
+began, stopped = threading.Event(), threading.Event()
+class Flag:
+    def set(self, on=True): stopped.set() if on else stopped.clear()
+def endless(*args, **kwargs):
+    began.set()
+    stopped.wait()
+    raise CancelledError("stopped")
+llm.scheduler._stop, llm.engine.forward = Flag(), endless
+stream = llm.stream("Once")
+def read():
+    try: list(llm.stream("Tom"))
+    except ClosedError: pass
+threading.Thread(target=read, daemon=True).start()
+began.wait()
+print("end")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
 def test_close_ends_what_runs(path: Path) -> None:

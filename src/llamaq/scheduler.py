@@ -6,7 +6,9 @@ Whatever company a request has, its logits have the same bits (docs/numerics.md)
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -83,6 +85,15 @@ class Request(ABC):
         return len(self.ids) - self.read
 
 
+_schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for scheduler in list(_schedulers):
+        scheduler.close()
+
+
 class Scheduler:
     """Runs requests on an engine and a cache; ``lock`` guards all state but the running step's."""
 
@@ -98,6 +109,7 @@ class Scheduler:
         self._running: list[Request] = []  # those of the step that runs now
         self._thread: threading.Thread | None = None
         self._next_sequence = 0
+        _schedulers.add(self)
 
     @property
     def idle(self) -> bool:
@@ -133,7 +145,8 @@ class Scheduler:
         """Sees to it that the loop runs."""
         with self.lock:
             if self._thread is None and self._requests:
-                self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler")
+                # The end of the process does not wait for what nobody will read (_at_exit).
+                self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
                 self._thread.start()
 
     def close(self) -> None:
