@@ -27,6 +27,7 @@ class Bar:
         elif self._bar is None:
             if sys.stderr is not None and sys.stderr.isatty():
                 self._bar = self._open(done, total)
+                self._bar.refresh()
         else:
             self._bar.update(done - self._bar.n)
 
@@ -47,7 +48,7 @@ class Bar:
     def _open(self, done: int, total: int) -> Any:
         from tqdm import tqdm
 
-        return tqdm(
+        bar = tqdm(
             desc=self._label,
             unit=self._unit,
             unit_scale=self._binary,
@@ -57,8 +58,11 @@ class Bar:
             initial=done,
             total=total,
             leave=False,
+            delay=1e-6,
             file=sys.stderr,
         )
+        bar.delay = 0  # so it draws nothing before ``close`` can take it away, should Ctrl-C come just now
+        return bar
 
 
 class Status:
