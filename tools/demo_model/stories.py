@@ -27,7 +27,7 @@ OPENINGS = paragraphs("""
     [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}||]
 """)
 CLOSINGS = (*[""] * 20, *EVENINGS, *EVENINGS, "The end.", "And that is how it was.")
-AMBIENCE = 0.3
+AMBIENCE = 0.15
 """Share of the middle paragraphs (but those that end with speech) to which a sentence about the background is added."""
 
 
@@ -71,8 +71,8 @@ def character(rng: random.Random, kind: str | None = None, name: str | None = No
 
 
 def new_name(rng: random.Random, pronoun: str) -> str:
-    """Half of the names are from a list, half are made up."""
-    if rng.random() < 0.5:
+    """Most names are from a list, some are made up."""
+    if rng.random() < 0.9:
         return rng.choice(words.NAMES[pronoun])
     first, middle = rng.choice(words.FIRST_SYLLABLES), rng.choice(words.MIDDLE_SYLLABLES)
     return first + middle + rng.choice(words.LAST_SYLLABLES[pronoun])
@@ -120,7 +120,7 @@ def told(plot: Plot, values: dict[str, str | tuple[str, ...] | Character], rng: 
     middle = paragraphs(plot.text)
     parts = []
     for part in (rng.choice(OPENINGS), *middle, rng.choice(CLOSINGS)):
-        when = rng.choice(WHENS) + rng.choice(["", "", ", " + rng.choice(MEANWHILE)])
+        when = rng.choice(WHENS) + rng.choice(["", "", "", ", " + rng.choice(MEANWHILE)])
         text = render(part, {"when": when} | values, rng)
         if part in middle[:-1] and text.endswith(".") and not plot.picks and rng.random() < AMBIENCE:
             text += " " + render(rng.choice(AMBIENT), values, rng)

@@ -99,12 +99,16 @@ NAMES = {
     "he": listed("""
     Tom, Ben, Max, Sam, Leo, Otto, Finn, Hugo, Emil, Jonas, Oscar, Felix, Anton, Milo, Theo, Noah, Jack, Peter,
     Albert, Rufus, Bruno, Casper, Oliver, Arthur, Walter, Henry, Pip, Barnaby, Nico, Tariq, Kofi, Ravi, Kenji,
-    Pablo, Ivan, Mateo
+    Pablo, Ivan, Mateo, Adam, Alfred, Basil, Boris, Carlo, Dario, Edgar, Elias, Erik, Franz, Gus, Harry, Igor, Jasper,
+    Karl, Lars, Linus, Luca, Martin, Nils, Omar, Paul, Quentin, Robin, Simon, Toby, Victor, Willy, Yusuf, Zeno, Samir,
+    Diego
 """),
     "she": listed("""
     Mia, Anna, Lily, Rosa, Ella, Ida, Clara, Nora, Emma, Tilda, Greta, Lucy, Alice, Ruby, Hazel, Ivy, Olive, Daisy,
     Frida, Mabel, Martha, Nell, Poppy, Wanda, Zoe, Amina, Leila, Priya, Yuki, Carmen, Olga, Sofia, Molly, Agnes,
-    Flora, Penny
+    Flora, Penny, Ada, Bella, Betty, Cora, Dora, Edith, Elsa, Erna, Fanny, Fiona, Gerda, Gloria, Hanna, Heidi, Irma,
+    Jenny, Julia, Karla, Kitty, Lena, Lotte, Luisa, Maya, Mina, Nadia, Nina, Pearl, Rita, Sara, Stella, Susi, Vera,
+    Viola, Willa
 """),
     "it": listed("""
     Bolt, Rusty, Zip, Tock, Nut, Bleep, Cog, Sprocket, Dot, Ticker, Widget, Whirr
