@@ -19,7 +19,8 @@ def picture(screen: str, title: str = "llamaq") -> str:
     console = Console(width=width, record=True, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for text in texts:
         console.print(text, overflow="crop", no_wrap=True)
-    return re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", console.export_svg(title=title), flags=re.DOTALL)  # no fonts from afar
+    # Without comments and fonts from afar.
+    return re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", console.export_svg(title=title), flags=re.DOTALL)
 
 
 if __name__ == "__main__":
