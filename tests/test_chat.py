@@ -53,6 +53,8 @@ def test_a_stop_text_of_the_caller_ends_an_answer(llm: LLM) -> None:
     cut = llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=[word])
     assert cut.text == whole[: whole.index(word)]
     assert cut.finish_reason == "stop"
+    assert llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=word).text == cut.text
+    assert llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=()).text == whole
 
 
 def test_errors_come_before_anything_runs(llm: LLM) -> None:

@@ -40,7 +40,7 @@ class StopStrings:
     """Lets text through up to the first stop string, holding back what may be the beginning of one."""
 
     def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(s for s in stops if s)
+        self._stops = tuple(s for s in ((stops,) if isinstance(stops, str) else stops) if s)
         self._held = ""
         self.hit = False
 

@@ -38,7 +38,8 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         rest: dict[str, Any] = {**options}
         own = {key: rest.pop(key) for key in _OWN if key in rest}
         request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
-        rest["stop"] = (*request.stop, *rest.get("stop", ()))
+        stop = rest.get("stop") or ()
+        rest["stop"] = (*request.stop, *((stop,) if isinstance(stop, str) else stop))
         return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))
 
     def __iter__(self) -> ChatStream:
