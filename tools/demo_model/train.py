@@ -31,7 +31,7 @@ class Setting:
 
     documents: int = 40_000
     held_out: int = 500
-    steps: int = 6_000
+    steps: int = 3_000
     rows: int = 12
     length: int = 288
     context: int = 1024
