@@ -35,9 +35,9 @@ def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]
     """Writes ``tokens`` and what the cache has of them. Raises ``SessionError``."""
     pages = scheduler.copy_pages(tokens)
     header = json.dumps({**_identity(parts), "shape": pages.shape, "tokens": len(tokens)}).encode()
-    chunks = [
+    chunks: list[bytes | memoryview] = [
         _START.pack(_MAGIC, _VERSION, len(header)), header, np.array(tokens, "<i4").tobytes(),
-        pages.tobytes(),
+        pages.reshape(-1).data,
     ]  # fmt: skip
     digest = hashlib.sha256()
     try:
