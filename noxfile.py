@@ -45,7 +45,8 @@ def werror(session: nox.Session) -> None:
     """The extension with warnings as errors, from the source distribution; the wheel holds what it should."""
     out = Path(session.create_tmp())
     session.install("build")
-    session.run("python", "-m", "build", "--outdir", str(out), "-C", "cmake.define.LLAMAQ_WERROR=ON")
+    settings = ["-C", "cmake.define.LLAMAQ_WERROR=ON", "-C", f"build-dir={out.resolve() / 'build'}"]
+    session.run("python", "-m", "build", "--outdir", str(out), *settings)
     (wheel,) = out.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {path.removeprefix("src/") for path in git_files("src")}

@@ -24,12 +24,12 @@ fi
 # The host's Python takes the build settings of the target's.
 mkdir -p "$work/settings"
 cp "$LLAMAQ_SYSROOT/usr/lib/python3.11/_sysconfigdata__aarch64-linux-gnu.py" "$work/settings/"
-rm -rf "$work/wheel" "$work/package"
+rm -rf "$work/wheel" "$work/package" "$work/build"
 env PYTHONPATH="$work/settings" _PYTHON_HOST_PLATFORM=linux-aarch64 \
   _PYTHON_SYSCONFIGDATA_NAME=_sysconfigdata__aarch64-linux-gnu SETUPTOOLS_EXT_SUFFIX=.cpython-311-aarch64-linux-gnu.so \
   "$python" -m pip wheel --quiet --no-build-isolation --no-deps --wheel-dir "$work/wheel" "$project" \
   --config-settings cmake.define.CMAKE_TOOLCHAIN_FILE="$project/.ci/aarch64.cmake" \
-  --config-settings cmake.define.LLAMAQ_WERROR=ON \
+  --config-settings cmake.define.LLAMAQ_WERROR=ON --config-settings build-dir="$work/build" \
   --config-settings cmake.define.Python_INCLUDE_DIR="$LLAMAQ_SYSROOT/usr/include/python3.11" \
   --config-settings cmake.define.Python_LIBRARY="$LLAMAQ_SYSROOT/usr/lib/aarch64-linux-gnu/libpython3.11.so"
 "$python" -m zipfile -e "$work"/wheel/*linux_aarch64.whl "$work/package"

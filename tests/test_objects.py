@@ -75,15 +75,21 @@ def level_flags(level: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
-    """An object file of a level, compiled as the build does it."""
+    """An object file of a level: one of a build in LLAMAQ_OBJECTS (folders), else compiled as the build does it."""
     folder = tmp_path_factory.mktemp("objects")
     grids = [ROOT / "tools" / "make_grids_header.py", ROOT / "src" / "llamaq" / "formats" / "grids.py"]
     subprocess.run([sys.executable, *grids, folder / "iq_grids.inc"], check=True)
     common = ["-std=c++17", "-O3", "-DNDEBUG", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"]
     common += [f"-I{ROOT / 'csrc'}", f"-I{folder}"]
 
+    builds = [Path(build) for build in os.environ.get("LLAMAQ_OBJECTS", "").split(os.pathsep) if build]
+
     @functools.cache
     def compile_level(level: str, kind: str) -> Path:
+        for build in builds:
+            made = build / "CMakeFiles" / f"llamaq_{level}.dir" / "csrc" / "kernels" / level / f"{kind}.cpp.o"
+            if made.exists():
+                return made
         source, target = KERNELS / level / f"{kind}.cpp", folder / f"{level}_{kind}.o"
         compiler = tool(level, "g++", "c++", "clang++")
         subprocess.run([compiler, *common, *level_flags(level), "-c", source, "-o", target], check=True)
