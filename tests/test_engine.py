@@ -15,7 +15,7 @@ from llamaq.errors import CancelledError, ContextOverflowError, LlamaqError, Mod
 from llamaq.formats import Format, format_by_name
 from llamaq.graph import Plan
 from llamaq.kv_cache import CacheType, KVCache
-from llamaq.memory import memory_need
+from llamaq.memory import cache_tokens, memory_need
 from llamaq.reference import Reference
 from llamaq.step import Step
 from tiny_llama import pack, plan_of, tiny_llama
@@ -197,7 +197,7 @@ def test_memory_is_known_beforehand(variant: dict[str, Any], monkeypatch: pytest
         need = memory_need(plan, source.tensors, 100, cache_type="f16", max_rows=rows, threads=threads)
         engine = engine_of(plan, tensors, ISAS[-1], monkeypatch, threads=threads, max_rows=rows)
         assert engine.scratch_bytes <= need.scratch
-        assert KVCache(plan, 100).data.nbytes == need.cache
+        assert KVCache(plan, cache_tokens(100)).data.nbytes == need.cache
         assert need.weights >= sum(w.nbytes for name, w in tensors.items() if w.ndim == 2 and "embd" not in name)
 
 

@@ -319,7 +319,7 @@ def test_events_for_a_coroutine(llm: LLM) -> None:
 def test_a_cancelled_task_and_a_timeout_end_an_answer(llm: LLM) -> None:
     async def run() -> None:
         stream = llm.stream("Once", timeout=0)
-        assert [event.finish_reason async for event in stream] == ["cancelled"]
+        assert [event.finish_reason async for event in stream][-1] == "cancelled"  # what was there already still comes
         stream = llm.stream("Once upon a time")
         task = asyncio.ensure_future(stream.aresult())
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from llamaq.engine import Engine, Numerics, Progress
@@ -13,8 +13,8 @@ from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Plan
-from llamaq.kv_cache import PAGE_TOKENS, CacheType, KVCache
-from llamaq.memory import MemoryNeed, check_memory, fitting_context, memory_need
+from llamaq.kv_cache import CacheType, KVCache
+from llamaq.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
 from llamaq.models import ROPE_FREQS, HParams, build_plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from llamaq.topology import default_threads
@@ -82,9 +82,8 @@ def load_parts(
         n_batch = min(n_batch, n_ctx or n_batch)
 
         def need(n_ctx: int) -> MemoryNeed:
-            found = memory_need(plan, tensors, cache_tokens(n_ctx, n_cache), cache_type=cache_type,
-                                max_rows=n_batch, threads=threads or 1, pack=pack)  # fmt: skip
-            return replace(found, n_ctx=n_ctx)
+            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
+                               threads=threads or 1, pack=pack)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         n_ctx = memory.n_ctx
@@ -99,11 +98,6 @@ def load_parts(
         file.close()
         raise
     return Parts(file, tokenizer, hparams, engine, cache, memory)
-
-
-def cache_tokens(n_ctx: int, n_cache: int | None) -> int:
-    """Tokens that the cache is made for: a page more than asked for, which the copy of a shared page may take."""
-    return max(n_ctx, n_cache or 0) + PAGE_TOKENS
 
 
 def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:

@@ -10,9 +10,9 @@ from llamaq import cgroup
 from llamaq.engine import Info, mapped_bytes, packed_bytes
 from llamaq.errors import InsufficientMemoryError
 from llamaq.graph import Plan
-from llamaq.kv_cache import CacheType, cache_bytes
+from llamaq.kv_cache import PAGE_TOKENS, CacheType, cache_bytes
 
-__all__ = ["MemoryNeed", "available_memory", "check_memory", "fitting_context", "memory_need"]
+__all__ = ["MemoryNeed", "available_memory", "cache_tokens", "check_memory", "fitting_context", "memory_need"]
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,25 @@ def memory_need(
     tensors: Mapping[str, Info],
     n_ctx: int,
     *,
+    n_cache: int | None = None,
     cache_type: CacheType,
     max_rows: int,
     threads: int,
     pack: bool = True,
 ) -> MemoryNeed:
-    """What loading the model with a context of ``n_ctx`` tokens takes."""
+    """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
     # Twice the slots: normed and quantized copies of a step's rows lie beside them. A MiB for each thread.
     scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**20
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         scratch += threads * max(16 * info.nbytes // info.shape[0] for info in tensors.values())
-    return MemoryNeed(
-        weights, cache_bytes(plan, n_ctx, cache_type), scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack)
-    )
+    cache = cache_bytes(plan, cache_tokens(n_ctx, n_cache), cache_type)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack))
+
+
+def cache_tokens(n_ctx: int, n_cache: int | None = None) -> int:
+    """Tokens that the cache is made for: a page more than asked for, which the copy of a shared page may take."""
+    return max(n_ctx, n_cache or 0) + PAGE_TOKENS
 
 
 def available_memory(root: Path = Path("/")) -> int | None:
