@@ -22,6 +22,11 @@ EMULATED = ["avxvnni", "amx"]
 """Those that a build with LLAMAQ_EMULATE runs on any CPU with AVX-512 VNNI."""
 ALL_CORES = ["-n", "auto"]
 """Options of pytest-xdist, for the long sessions."""
+LEVEL_TESTS = [
+    f"tests/test_{name}.py" for name in
+    ("isa", "engine", "numerics", "quantize_search", "sampling_properties", "real_models")
+]  # fmt: skip
+"""What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 
 
 @nox.session
@@ -86,13 +91,13 @@ def demo_model(session: nox.Session) -> None:
 
 @nox.session(requires=["install"], venv_backend="none")
 def levels(session: nox.Session) -> None:
-    """The tests of the extension, with each SIMD level of this machine forced in turn."""
+    """The tests that a level can fail, with each SIMD level of this machine forced in turn."""
     python = installed(session, "python")
     here = isas(python)
     for level in here:
         session.log(f"LLAMAQ_ISA={level}")
         env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
-        session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *extension_tests(), env=env, external=True)
+        session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *LEVEL_TESTS, env=env, external=True)
     session.log(f"levels tested: {', '.join(here)}")
     session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
 
@@ -102,11 +107,7 @@ def emulated(session: nox.Session) -> None:
     """The levels that this CPU lacks, where their instructions can be replaced by those of AVX-512 (LLAMAQ_EMULATE)."""
     session.install(".[test]", "--config-settings=cmake.define.LLAMAQ_EMULATE=ON")
     here = isas(f"{session.bin}/python")
-    session.run(
-        "python", "-m", "pytest", *ALL_CORES, "-m", "not slow",
-        "tests/test_isa.py", "tests/test_kernels.py", "tests/test_engine.py", "tests/test_numerics.py",
-        "tests/test_quantize_search.py", "tests/test_sampling_properties.py",
-    )  # fmt: skip
+    session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", "tests/test_kernels.py", *LEVEL_TESTS)
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
 
@@ -216,16 +217,6 @@ def git_files(*under: str) -> list[str]:
 
 def sources(*suffixes: str) -> list[str]:
     return [path for path in git_files("csrc") if path.endswith(suffixes)]
-
-
-def extension_tests() -> list[str]:
-    """Test files that reach the extension, found by what they import, but for those that compare all levels anyway."""
-    reaches = re.compile(r"^ *(from|import) +llamaq.*\b(_core|engine|kv_cache|llm|LLM)\b", re.MULTILINE)
-    texts = {path: path.read_text() for path in sorted(Path("tests").glob("test_*.py"))}
-    return [str(path) for path, text in texts.items() if reaches.search(text) and path.name not in COMPARE_LEVELS]
-
-
-COMPARE_LEVELS = ("test_kernels.py", "test_dequantize.py", "test_packing.py", "test_attention.py")
 
 
 def installed(session: nox.Session, program: str) -> str:

@@ -8,7 +8,7 @@ from . import words
 from .grammar import pairs, polish, render
 from .llamaq_facts import FACTS
 from .plots import PLOTS
-from .stories import Story, Wanted, new_name, story
+from .stories import Story, Wanted, story
 from .sums import riddle, sum_of, tale
 
 Turn = tuple[str, str]
@@ -62,10 +62,13 @@ def story_request(rng: random.Random) -> tuple[str, Story]:
     shape = rng.choice(
         ["open", "kind", "kind", "kind", "kind", "named", "two", "thing", "thing", "place", "plot", "kind-plot"]
     )
+    pronoun = words.PRONOUN_OF.get(kind, "she" if rng.random() < 0.5 else "he")
     wanted = {
         "open": Wanted(),
         "kind": Wanted(kind),
-        "named": Wanted(kind, new_name(rng, words.PRONOUN_OF.get(kind, "she" if rng.random() < 0.5 else "he"))),
+        "named": Wanted(
+            kind, rng.choice(words.NAMES[words.PRONOUN_OF.get(kind, "she" if rng.random() < 0.5 else "he")])
+        ),
         "two": Wanted(kind, friend=rng.choice([k for ks in words.KINDS.values() for k in ks if k != kind])),
         "thing": Wanted(noun=rng.choice(words.THINGS)),
         "place": Wanted(place=rng.choice(list(words.PLACES)), plot=rng.choice([p for p in PLOTS if p.asks_for("at")])),
@@ -104,7 +107,7 @@ def about_story(rng: random.Random, made: Story) -> Turn:
 
 def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
     """Messages with roles, and the names that occur in them (for statistics)."""
-    name = new_name(rng, rng.choice(["she", "he"]))
+    name = rng.choice(words.NAMES[rng.choice(["she", "he"])])
     kind = rng.choice(words.KINDS[rng.choice(list(words.KINDS))]).replace("_", " ")
     values = {
         **VALUES,

@@ -21,7 +21,7 @@ INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 SLOT = re.compile(r"\{(\w+)(?:\.(\w+))?\}")
 ARTICLE = re.compile(r"\b([Aa])_ (\w+)")
 START = re.compile(r'(^|[.!?] |\n)("?)(?!llamaq)([a-z])')  # a command stays as it is typed
-HOW = r"\1[||||||||| quietly| softly| after a moment|{gesture}|{gesture}|{gesture}|{gesture}]."
+HOW = r"\1[|||||||||||||| quietly| softly| after a moment|{gesture}]."
 SAID = re.compile(r'(" said \{[hf]\})\.')
 BEFORE_SLOT = re.compile(r"\b([Aa]) (?=\{)")
 VOWEL_SOUND = re.compile(r"(?!uni|use|usu|one|eu)[aeiou]|hour|honest", re.IGNORECASE)

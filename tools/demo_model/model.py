@@ -17,12 +17,12 @@ from torch.nn import functional
 class Shape:
     """As in config.json. Rows are multiples of 256 long, so that K-quants apply."""
 
-    vocab_size: int = 4096
+    vocab_size: int = 2560
     hidden_size: int = 256
     intermediate_size: int = 768
-    num_hidden_layers: int = 5
-    num_attention_heads: int = 8
-    num_key_value_heads: int = 4
+    num_hidden_layers: int = 4
+    num_attention_heads: int = 4
+    num_key_value_heads: int = 2
     max_position_embeddings: int = 1024
     rope_theta: float = 10000.0
     rms_norm_eps: float = 1e-5

@@ -92,7 +92,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "town": tuple(kind.replace("_", " ") for kind in words.KINDS["town"]),
     "meanwhile": tuple(MEANWHILE),
     "gesture": tuple(GESTURES),
-    "wearing": ("", "", " in a {colours} {dress}", " in a {looks} {dress} [and|with] a {colours} {dress2}"),
+    "wearing": ("", "", "", "", "", " in a {colours} {dress}", " in a {looks} {dress} [and|with] a {colours} {dress2}"),
     "dress": tuple(listed("coat, shawl, apron, jacket, cloak, waistcoat, shirt, pullover")),
     "dress2": tuple(listed("hat, cap, scarf, bow tie, belt, ribbon, button, flower, feather")),
 }

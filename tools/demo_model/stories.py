@@ -17,17 +17,17 @@ OPENINGS = paragraphs("""
     [Once upon a time|Long ago|Many years ago], a_ {h.kind} named {h} lived {h.home}. {h.They} was
     [rather|very|quite] {h.trait}[|, and everybody knew it].
 
-    {h} was a_ {h.trait} [|little |]{h.kind}{wearing} who lived {h.home}. [{habit}||]
+    {h} was a_ {h.trait} [|little |]{h.kind}{wearing} who lived {h.home}. [{habit}|||||]
 
     {H.Home} lived a_ {h.kind} [named|called] {h}. [{h.They} was a_ {h.trait} {h.kind}{wearing}.|{habit}|Everybody
     called {h.them} {h.Trait} {h}.]
 
-    This is the story of {h}, a_ {h.trait} {h.kind}{wearing} who lived {h.home}. [{habit}||]
+    This is the story of {h}, a_ {h.trait} {h.kind}{wearing} who lived {h.home}. [{habit}|||||]
 
-    [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}||]
+    [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}|||||]
 """)
 CLOSINGS = (*[""] * 20, *EVENINGS, *EVENINGS, "The end.", "And that is how it was.")
-AMBIENCE = 0.15
+AMBIENCE = 0.05
 """Share of the middle paragraphs (but those that end with speech) to which a sentence about the background is added."""
 
 
@@ -66,16 +66,8 @@ def character(rng: random.Random, kind: str | None = None, name: str | None = No
     pronoun = pronoun or rng.choice(["he", "she"])
     trait = rng.choice(words.TRAITS)
     return Character(
-        name or new_name(rng, pronoun), kind.replace("_", " "), pronoun, trait, rng.choice(words.HOMES[home])
+        name or rng.choice(words.NAMES[pronoun]), kind.replace("_", " "), pronoun, trait, rng.choice(words.HOMES[home])
     )
-
-
-def new_name(rng: random.Random, pronoun: str) -> str:
-    """Most names are from a list, some are made up."""
-    if rng.random() < 0.9:
-        return rng.choice(words.NAMES[pronoun])
-    first, middle = rng.choice(words.FIRST_SYLLABLES), rng.choice(words.MIDDLE_SYLLABLES)
-    return first + middle + rng.choice(words.LAST_SYLLABLES[pronoun])
 
 
 def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
@@ -120,7 +112,7 @@ def told(plot: Plot, values: dict[str, str | tuple[str, ...] | Character], rng: 
     middle = paragraphs(plot.text)
     parts = []
     for part in (rng.choice(OPENINGS), *middle, rng.choice(CLOSINGS)):
-        when = rng.choice(WHENS) + rng.choice(["", "", "", ", " + rng.choice(MEANWHILE)])
+        when = rng.choice(WHENS) + rng.choice([*[""] * 9, ", " + rng.choice(MEANWHILE)])
         text = render(part, {"when": when} | values, rng)
         if part in middle[:-1] and text.endswith(".") and not plot.picks and rng.random() < AMBIENCE:
             text += " " + render(rng.choice(AMBIENT), values, rng)

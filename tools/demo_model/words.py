@@ -37,41 +37,37 @@ HOMES = {
 """),
 }
 
-# Kinds by home; those that PRONOUN_OF lacks are "he" or "she".
+# Kinds by home; those that PRONOUN_OF lacks are "he" or "she". No more of them, and of names and things, than a small
+# model can tell apart after a few million tokens: each must be met often before it is said again where it should be.
 KINDS = {
     "wood": listed("""
-    fox, rabbit, squirrel, hedgehog, badger, owl, mouse, bear, deer, mole, wolf, robin, beetle, woodpecker, raccoon,
-    skunk, weasel, snail, sparrow, crow, magpie, moose, chipmunk, spider, bat, cricket, ant, lynx, dormouse
+    fox, rabbit, squirrel, hedgehog, badger, owl, mouse, bear, deer, mole, wolf, robin, beetle, raccoon, snail, crow,
+    spider, ant
 """),
     "farm": listed("""
-    cow, pig, sheep, goat, hen, duck, goose, horse, donkey, pony, lamb, chicken, rooster, cat, dog, kitten, puppy,
-    turkey, calf, piglet, duckling, foal
+    cow, pig, sheep, goat, hen, duck, goose, horse, donkey, pony, cat, dog, kitten, puppy
 """),
     "water": listed("""
-    frog, otter, turtle, beaver, swan, heron, toad, newt, kingfisher, crab, seagull, pelican, dragonfly
+    frog, otter, turtle, beaver, swan, crab
 """),
     "cold": listed("""
-    penguin, walrus, seal, reindeer, husky, yak
+    penguin, seal, reindeer
 """),
     "warm": listed("""
-    lion, elephant, monkey, giraffe, zebra, camel, tiger, parrot, hippo, crocodile, kangaroo, koala, panda, ostrich,
-    rhino, lizard, flamingo, meerkat, sloth, leopard, snake, peacock
+    lion, elephant, monkey, giraffe, zebra, camel, tiger, parrot, hippo, crocodile, kangaroo, panda
 """),
     "town": listed("""
-    girl, boy, baker, farmer, sailor, miller, tailor, gardener, shepherd, painter, teacher, doctor, clockmaker,
-    postman, grandmother, grandfather, cook, carpenter, lighthouse_keeper, musician, astronaut, inventor, librarian,
-    child
+    girl, boy, baker, farmer, sailor, gardener, painter, teacher, doctor, grandmother, grandfather, cook, astronaut,
+    inventor
 """),
     "magic": listed("""
-    dragon, giant, witch, wizard, knight, princess, prince, king, queen, fairy, elf, ghost, robot, unicorn, dwarf,
-    troll, gnome, pirate, monster, snowman, goblin, phoenix
+    dragon, giant, witch, wizard, knight, princess, prince, king, queen, fairy, ghost, robot, unicorn, pirate, snowman
 """),
 }
 
 PRONOUN_OF = {
     "girl": "she",
     "boy": "he",
-    "postman": "he",
     "grandmother": "she",
     "grandfather": "he",
     "witch": "she",
@@ -83,9 +79,7 @@ PRONOUN_OF = {
     "robot": "it",
     "snowman": "he",
     "hen": "she",
-    "rooster": "he",
     "cow": "she",
-    "peacock": "he",
     "goose": "she",
 }
 
@@ -97,42 +91,15 @@ TRAITS = listed("""
 
 NAMES = {
     "he": listed("""
-    Tom, Ben, Max, Sam, Leo, Otto, Finn, Hugo, Emil, Jonas, Oscar, Felix, Anton, Milo, Theo, Noah, Jack, Peter,
-    Albert, Rufus, Bruno, Casper, Oliver, Arthur, Walter, Henry, Pip, Barnaby, Nico, Tariq, Kofi, Ravi, Kenji,
-    Pablo, Ivan, Mateo, Adam, Alfred, Basil, Boris, Carlo, Dario, Edgar, Elias, Erik, Franz, Gus, Harry, Igor, Jasper,
-    Karl, Lars, Linus, Luca, Martin, Nils, Omar, Paul, Quentin, Robin, Simon, Toby, Victor, Willy, Yusuf, Zeno, Samir,
-    Diego
+    Tom, Ben, Max, Sam, Leo, Otto, Finn, Hugo, Emil, Felix, Milo, Theo, Jack, Peter, Bruno, Oliver, Henry, Pip, Ravi,
+    Pablo, Ivan, Adam, Gus, Omar
 """),
     "she": listed("""
-    Mia, Anna, Lily, Rosa, Ella, Ida, Clara, Nora, Emma, Tilda, Greta, Lucy, Alice, Ruby, Hazel, Ivy, Olive, Daisy,
-    Frida, Mabel, Martha, Nell, Poppy, Wanda, Zoe, Amina, Leila, Priya, Yuki, Carmen, Olga, Sofia, Molly, Agnes,
-    Flora, Penny, Ada, Bella, Betty, Cora, Dora, Edith, Elsa, Erna, Fanny, Fiona, Gerda, Gloria, Hanna, Heidi, Irma,
-    Jenny, Julia, Karla, Kitty, Lena, Lotte, Luisa, Maya, Mina, Nadia, Nina, Pearl, Rita, Sara, Stella, Susi, Vera,
-    Viola, Willa
+    Mia, Anna, Lily, Rosa, Ella, Ida, Clara, Nora, Emma, Tilda, Lucy, Alice, Ruby, Hazel, Ivy, Daisy, Frida, Molly,
+    Poppy, Zoe, Leila, Yuki, Carmen, Olga
 """),
     "it": listed("""
-    Bolt, Rusty, Zip, Tock, Nut, Bleep, Cog, Sprocket, Dot, Ticker, Widget, Whirr
-"""),
-}
-
-FIRST_SYLLABLES = listed("""
-    Ba, Be, Bi, Bo, Da, De, Di, Do, Fa, Fe, Fi, Fo, Ga, Ka, Ki, La, Le, Li, Lo, Ma, Me, Mi, Mo, Na, Ne, No, Pa, Pe,
-    Pi, Po, Ra, Re, Ri, Ro, Sa, Se, So, Ta, Te, Ti, To, Va, Ve, Vi, Wi, Za, Zi
-""")
-
-MIDDLE_SYLLABLES = listed("""
-    bri, da, dle, do, la, li, lo, lu, ma, mi, na, ni, no, ra, ri, ro, sa, ta, ti, vi, zo
-""")
-
-LAST_SYLLABLES = {
-    "he": listed("""
-    n, ro, lo, s, k, to, x, mo
-"""),
-    "she": listed("""
-    na, la, ra, lle, ka, mi, sa, ly
-"""),
-    "it": listed("""
-    x, t, k, 7, tron
+    Bolt, Rusty, Zip, Dot
 """),
 }
 
@@ -145,10 +112,8 @@ LOOKS = listed("""
 """)
 
 THINGS = listed("""
-    kite, drum, lantern, whistle, bell, map, book, ball, cup, spoon, umbrella, scarf, hat, button, key, flute,
-    basket, blanket, boat, clock, ring, coin, feather, box, mirror, teapot, pillow, pencil, rope, bucket, marble,
-    puppet, trumpet, wheel, candle, compass, necklace, violin, telescope, balloon, ribbon, mitten, boot, crown,
-    notebook, paintbrush, sled, bowl, lamp, stone, shell, hammer
+    kite, drum, lantern, whistle, bell, map, book, ball, cup, umbrella, scarf, hat, button, key, basket, blanket, boat,
+    clock, ring, coin, feather, box, mirror, pencil, rope, bucket, trumpet, balloon, crown, stone
 """)
 
 FOODS = listed("""
