@@ -66,9 +66,7 @@ def story_request(rng: random.Random) -> tuple[str, Story]:
     wanted = {
         "open": Wanted(),
         "kind": Wanted(kind),
-        "named": Wanted(
-            kind, rng.choice(words.NAMES[words.PRONOUN_OF.get(kind, "she" if rng.random() < 0.5 else "he")])
-        ),
+        "named": Wanted(kind, rng.choice(words.NAMES[pronoun])),
         "two": Wanted(kind, friend=rng.choice([k for ks in words.KINDS.values() for k in ks if k != kind])),
         "thing": Wanted(noun=rng.choice(words.THINGS)),
         "place": Wanted(place=rng.choice(list(words.PLACES)), plot=rng.choice([p for p in PLOTS if p.asks_for("at")])),
