@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -48,11 +49,12 @@ def types(session: nox.Session) -> None:
 @nox.session
 def werror(session: nox.Session) -> None:
     """The extension with warnings as errors, from the source distribution; the wheel holds what it should."""
-    out = Path(session.create_tmp())
-    session.install("build")
-    settings = ["-C", "cmake.define.LLAMAQ_WERROR=ON", "-C", f"build-dir={out.resolve() / 'build'}"]
-    session.run("python", "-m", "build", "--outdir", str(out), *settings)
-    (wheel,) = out.glob("*.whl")
+    out = Path(session.create_tmp()).resolve()
+    session.install("build", *GROUPS["build"])
+    session.run("python", "-m", "build", "--sdist", "--no-isolation", "--outdir", str(out))
+    shutil.rmtree(out / "source", ignore_errors=True)
+    shutil.unpack_archive(next(out.glob("*.tar.gz")), out / "source")
+    wheel = wheel_of(session, out, out, emulate="OFF")
     names = set(zipfile.ZipFile(wheel).namelist())
     package = {path.removeprefix("src/") for path in git_files("src")}
     package = {path for path in package if not path.endswith(".md")}
@@ -60,6 +62,19 @@ def werror(session: nox.Session) -> None:
     if extra or package - names:
         session.error(f"the wheel lacks {sorted(package - names)} and should not hold {sorted(extra)}")
     session.log(f"{wheel.name}: {len(names)} files, {wheel.stat().st_size / 1e6:.1f} MB")
+
+
+def wheel_of(session: nox.Session, made: Path, target: Path, *, emulate: str) -> Path:
+    """A wheel from what the session werror left in ``made``; objects that stay the same are not compiled anew."""
+    (source,) = (made / "source").iterdir()
+    settings = [f"build-dir={made / 'build'}", "cmake.define.LLAMAQ_WERROR=ON"]
+    settings += [f"cmake.define.LLAMAQ_EMULATE={emulate}"]
+    wheel = ["-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(target), str(source)]
+    options = [f"--config-settings={setting}" for setting in settings]
+    # scikit-build-core finds cmake and ninja as modules of its Python.
+    session.run(installed(session, "python", of="werror"), *wheel, *options, external=True)
+    (found,) = target.glob("*.whl")
+    return found
 
 
 @nox.session(default=False)
@@ -91,21 +106,22 @@ def demo_model(session: nox.Session) -> None:
 
 @nox.session(requires=["install"], venv_backend="none")
 def levels(session: nox.Session) -> None:
-    """The tests that a level can fail, with each SIMD level of this machine forced in turn."""
+    """The tests that a level can fail, with each SIMD level of this machine forced in turn, but the best: `tests`."""
     python = installed(session, "python")
     here = isas(python)
-    for level in here:
+    for level in here[:-1]:
         session.log(f"LLAMAQ_ISA={level}")
         env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
         session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *LEVEL_TESTS, env=env, external=True)
-    session.log(f"levels tested: {', '.join(here)}")
+    session.log(f"levels tested: {', '.join(here[:-1])}; and {here[-1]} by `tests`")
     session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
 
 
-@nox.session
+@nox.session(requires=["werror"])
 def emulated(session: nox.Session) -> None:
     """The levels that this CPU lacks, where their instructions can be replaced by those of AVX-512 (LLAMAQ_EMULATE)."""
-    session.install(".[test]", "--config-settings=cmake.define.LLAMAQ_EMULATE=ON")
+    made = Path(session.cache_dir).parent / "werror" / "tmp"
+    session.install(f"{wheel_of(session, made.resolve(), made / 'emulated', emulate='ON')}[test]")
     here = isas(f"{session.bin}/python")
     session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", "tests/test_kernels.py", *LEVEL_TESTS)
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
@@ -219,9 +235,9 @@ def sources(*suffixes: str) -> list[str]:
     return [path for path in git_files("csrc") if path.endswith(suffixes)]
 
 
-def installed(session: nox.Session, program: str) -> str:
-    """A program of the environment that the session `install` made."""
-    return str(Path(session.cache_dir).parent / "install" / "bin" / program)
+def installed(session: nox.Session, program: str, of: str = "install") -> str:
+    """A program of the environment that another session made."""
+    return str(Path(session.cache_dir).parent / of / "bin" / program)
 
 
 def gcc_file(name: str) -> str:

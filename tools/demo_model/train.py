@@ -29,9 +29,9 @@ from .tokenizer import save_tokenizer, train_tokenizer
 class Setting:
     """``steps`` batches of ``rows`` times ``length`` tokens; in the last tenth, rows of the whole context."""
 
-    documents: int = 25_000
+    documents: int = 33_000
     held_out: int = 500
-    steps: int = 2_000
+    steps: int = 2_700
     rows: int = 12
     length: int = 288
     context: int = 1024
