@@ -48,19 +48,28 @@ WRONG = {
 
 def test_every_story_is_well_formed() -> None:
     from demo_model.plots import PLOTS
-    from demo_model.stories import Wanted, story
+    from demo_model.stories import Wanted, story, tale
 
-    for plot in PLOTS:
-        for seed in range(25):
-            made = story(random.Random(seed), Wanted(plot=plot))
-            for what, pattern in WRONG.items():
-                if what != "a small letter at the beginning":
-                    assert not re.search(pattern, made.text), f"{plot.name} {seed}: {what}"
-            for paragraph in made.text.split("\n\n"):
-                assert paragraph.count('"') % 2 == 0, f"{plot.name} {seed}: {paragraph}"
-                assert re.match(r'"?[A-Z]', paragraph), f"{plot.name} {seed}: {paragraph}"
-                assert re.search(r'[.!?]"?$', paragraph), f"{plot.name} {seed}: {paragraph}"
-                assert not re.search(r"[.!?] [a-z]", paragraph), f"{plot.name} {seed}: {paragraph}"
+    made = {f"{plot.name} {n}": story(random.Random(n), Wanted(plot=plot)).text for plot in PLOTS for n in range(25)}
+    made |= {f"tale {n}": tale(random.Random(n)).text for n in range(500)}
+    for name, text in made.items():
+        for what, pattern in WRONG.items():
+            if what != "a small letter at the beginning":
+                assert not re.search(pattern, text), f"{name}: {what}"
+        for paragraph in text.split("\n\n"):
+            assert paragraph.count('"') % 2 == 0, f"{name}: {paragraph}"
+            assert re.match(r'"?[A-Z]', paragraph), f"{name}: {paragraph}"
+            assert re.search(r'[.!?]"?$', paragraph), f"{name}: {paragraph}"
+            assert not re.search(r"[.!?] [a-z]", paragraph), f"{name}: {paragraph}"
+
+
+def test_a_tale_is_about_what_was_wanted() -> None:
+    from demo_model.stories import Wanted, tale
+
+    for seed in range(200):
+        text = tale(random.Random(seed), Wanted("fox", friend="owl", noun="kite")).text
+        assert {"fox", "owl", "kite"} <= set(re.findall(r"\w+", text))
+        assert "library" in tale(random.Random(seed), Wanted(place="library")).text
 
 
 def test_a_story_is_about_what_was_wanted() -> None:
@@ -103,7 +112,7 @@ def test_hero_and_friend_are_told_apart() -> None:
 
 
 def test_sums_are_right() -> None:
-    from demo_model.sums import riddle, sum_of, tale
+    from demo_model.sums import riddle, sum_in_words, sum_of
 
     rng = random.Random(0)
     for _ in range(300):
@@ -111,7 +120,7 @@ def test_sums_are_right() -> None:
         a, sign, b = re.search(r"(\d+) (plus|minus|times|[-+*x]) (\d+)", question).groups()  # type: ignore[union-attr]
         right = {"p": int(a) + int(b), "+": int(a) + int(b), "m": int(a) - int(b), "-": int(a) - int(b)}
         assert int(re.findall(r"\d+", answer)[-1]) == right.get(sign[0], int(a) * int(b))
-        assert tale(rng)[1].endswith((".",))
+        assert sum_in_words(rng)[1].endswith((".",))
         assert riddle(rng)[0].endswith((".", "?"))
 
 

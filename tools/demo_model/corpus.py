@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .chat import STOP, chat_text
 from .dialogues import dialogue
-from .stories import story
+from .stories import story, tale
 
 PLAIN = 0.2
 """Share of documents that are a story alone, to be continued from its first words."""
@@ -35,7 +35,7 @@ def document(number: int, *, held_out: bool = False) -> Document:
     """The document of a number: always the same."""
     rng = random.Random(f"{'held-out' if held_out else 'train'} {number}")
     if rng.random() < PLAIN:
-        made = story(rng)
+        made = tale(rng) if rng.random() < 0.5 else story(rng)
         return Document(made.text + STOP, (made.hero.name, made.friend.name))
     messages, names = dialogue(rng)
     return Document(chat_text(messages) + STOP, tuple(names))

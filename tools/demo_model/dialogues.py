@@ -8,8 +8,8 @@ from . import words
 from .grammar import pairs, polish, render
 from .llamaq_facts import FACTS
 from .plots import PLOTS
-from .stories import Story, Wanted, story
-from .sums import riddle, sum_of, tale
+from .stories import Story, Wanted, story, tale
+from .sums import riddle, sum_in_words, sum_of
 
 Turn = tuple[str, str]
 
@@ -52,8 +52,10 @@ VALUES = {
 }
 ASK = (
     "[Tell me|Can you tell me|Please tell me|Could you tell me|I would like to hear|Write|Please write|I want|tell me|"
-    "Make up|Give me] a [|short |little |]story"
+    "Make up|Give me] a "
 )
+LONG = 0.2
+"""Share of the wishes for a long story, among those that name no plot; the others get a tale."""
 
 
 def story_request(rng: random.Random) -> tuple[str, Story]:
@@ -62,18 +64,20 @@ def story_request(rng: random.Random) -> tuple[str, Story]:
     shape = rng.choice(
         ["open", "kind", "kind", "kind", "kind", "named", "two", "thing", "thing", "place", "plot", "kind-plot"]
     )
+    long = "plot" in shape or rng.random() < LONG
     pronoun = words.PRONOUN_OF.get(kind, "she" if rng.random() < 0.5 else "he")
+    at = rng.choice([p for p in PLOTS if p.asks_for("at")])
     wanted = {
         "open": Wanted(),
         "kind": Wanted(kind),
         "named": Wanted(kind, rng.choice(words.NAMES[pronoun])),
         "two": Wanted(kind, friend=rng.choice([k for ks in words.KINDS.values() for k in ks if k != kind])),
         "thing": Wanted(noun=rng.choice(words.THINGS)),
-        "place": Wanted(place=rng.choice(list(words.PLACES)), plot=rng.choice([p for p in PLOTS if p.asks_for("at")])),
+        "place": Wanted(place=rng.choice(list(words.PLACES)), plot=at if long else None),
         "plot": Wanted(plot=rng.choice(PLOTS)),
         "kind-plot": Wanted(kind, plot=rng.choice(PLOTS)),
     }[shape]
-    made = story(rng, wanted)
+    made = story(rng, wanted) if long else tale(rng, wanted)
     hero, friend = made.hero, made.friend
     topic = {
         "open": "",
@@ -86,7 +90,8 @@ def story_request(rng: random.Random) -> tuple[str, Story]:
         "kind-plot": f" about a_ {hero.kind} and {made.about}",
     }[shape]
     end = "[?|]" if rng.random() < 0.2 else "[.|.|!|]"
-    return render(ASK + topic + end, {}, rng), made
+    size = "long story" if long and "plot" not in shape else "[|short |little |]story"
+    return render(ASK + size + topic + end, {}, rng), made
 
 
 def about_story(rng: random.Random, made: Story) -> Turn:
@@ -128,12 +133,12 @@ def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
             question, made = story_request(rng)
             turns.append((question, made.text))
             names += [made.hero.name, made.friend.name]
-            if rng.random() < 0.3:
+            if rng.random() < 0.5:
                 turns.append(about_story(rng, made))
         elif draw < 0.75:
             say(*rng.choice(FACTS))
         elif draw < 0.9:
-            turns.append(rng.choice([sum_of, sum_of, tale, riddle])(rng))
+            turns.append(rng.choice([sum_of, sum_of, sum_in_words, riddle])(rng))
         elif draw < 0.95:
             say(*rng.choice(BEYOND))
         else:

@@ -6,8 +6,8 @@ import random
 from dataclasses import dataclass
 
 from . import words
-from .grammar import Character, expand, fill, paragraphs, polish, render
-from .plots import PLOTS, QUESTS, Plot
+from .grammar import Character, Values, expand, fill, paragraphs, polish, render
+from .plots import PLOTS, QUESTS, TALE_OPENINGS, TALES, Plot
 from .scenes import AMBIENT, EVENINGS, HABITS, MEANWHILE, POOLS, SCENES, WHENS
 
 OPENINGS = paragraphs("""
@@ -45,7 +45,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Story:
-    """A finished story and what is in it; ``thing`` is a look and ``noun``, ``about`` the plot's own phrase, filled."""
+    """A finished story and what is in it; ``thing`` is a look and ``noun``, ``about`` the plot's phrase (none: "")."""
 
     text: str
     hero: Character
@@ -53,7 +53,6 @@ class Story:
     noun: str
     thing: str
     place: str
-    plot: Plot
     about: str
 
 
@@ -70,29 +69,57 @@ def character(rng: random.Random, kind: str | None = None, name: str | None = No
     )
 
 
-def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
-    """Makes one story."""
-    plot = wanted.plot or rng.choice([p for p in (*PLOTS, *QUESTS) if not wanted.noun or p.asks_for("thing")])
-    hero = character(rng, wanted.kind, wanted.name)
-    friend = character(rng, wanted.friend)
+def cast(rng: random.Random, wanted: Wanted) -> tuple[Character, Character]:
+    """Hero and friend, told apart by name and kind, and mostly by "she" and "he", which is easier."""
+    hero, friend = character(rng, wanted.kind, wanted.name), character(rng, wanted.friend)
     tries = 0
     while friend.name == hero.name or friend.kind == hero.kind or (friend.pronoun == hero.pronoun and tries < 4):
-        tries += 1  # "she" and "he" are told apart more easily
+        tries += 1
         friend = character(rng, wanted.friend if wanted.friend != hero.kind else None)
+    return hero, friend
+
+
+def values_of(rng: random.Random, wanted: Wanted) -> dict[str, str | tuple[str, ...] | Character]:
+    """What the slots of any plot or tale stand for."""
+    hero, friend = cast(rng, wanted)
     place = wanted.place or rng.choice(list(words.PLACES))
     noun = wanted.noun or rng.choice(words.THINGS)
     thing = f"{rng.choice(rng.choice([words.COLOURS, words.LOOKS]))} {noun}"
-    values: dict[str, str | tuple[str, ...] | Character] = POOLS | {
+    return POOLS | {
         "h": hero, "f": friend, "noun": noun, "thing": thing, "place": place, "at": words.PLACES[place],
         "food": rng.choice(words.FOODS), "habit": rng.choice(HABITS), "colour": rng.choice(words.COLOURS[:12]),
     }  # fmt: skip
+
+
+def finished(text: str, values: Values, about: str = "") -> Story:
+    hero, friend = values["h"], values["f"]
+    noun, thing, place = (str(values[name]) for name in ("noun", "thing", "place"))
+    assert isinstance(hero, Character)
+    assert isinstance(friend, Character)
+    return Story(text, hero, friend, noun, thing, place, about)
+
+
+def tale(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
+    """Makes a story of a few sentences; a plot cannot be wanted of it."""
+    values = values_of(rng, wanted)
+    fits = [one for one in TALES if ("{noun}" in one or not wanted.noun) and ("{at}" in one or not wanted.place)]
+    return finished(render(f"{rng.choice(TALE_OPENINGS)} {rng.choice(fits)}", values, rng), values)
+
+
+def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
+    """Makes one story of a few paragraphs."""
+    plot = wanted.plot or rng.choice([p for p in (*PLOTS, *QUESTS) if not wanted.noun or p.asks_for("thing")])
+    values = values_of(rng, wanted)
+    hero, friend, noun = values["h"], values["f"], str(values["noun"])
+    assert isinstance(hero, Character)
+    assert isinstance(friend, Character)
     values["art"], values["art2"] = rng.sample(words.ARTS, 2)
     values |= drawn(plot, {hero.kind, friend.kind, noun}, rng)
     values |= {name: text if name == "when" else expand(text, rng) for name, text in rng.choice(plot.cases).items()}
     text = ""
     while not all(word in text for word in (wanted.noun, wanted.place, hero.kind, friend.kind) if word):
         text = told(plot, values, rng)  # what is wanted may have been in a choice that was not taken
-    return Story(text, hero, friend, noun, thing, place, plot, polish(f"About {fill(plot.about, values, rng)}")[6:])
+    return finished(text, values, polish(f"About {fill(plot.about, values, rng)}")[6:])
 
 
 def drawn(plot: Plot, taken: set[str], rng: random.Random) -> dict[str, str]:

@@ -52,7 +52,7 @@ def sum_of(rng: random.Random) -> tuple[str, str]:
     return ask.format(f"{a} {word} {b}"), answer.format(a=a, w=word, b=b, r=result)
 
 
-def tale(rng: random.Random) -> tuple[str, str]:
+def sum_in_words(rng: random.Random) -> tuple[str, str]:
     """A sum in words."""
     names = rng.choice([words.NAMES["she"], words.NAMES["he"]])
     name, they = rng.choice(names), "she" if names is words.NAMES["she"] else "he"
