@@ -29,7 +29,7 @@ from .tokenizer import save_tokenizer, train_tokenizer
 class Setting:
     """``steps`` batches of ``rows`` times ``length`` tokens, in rows of half that length or of a whole context."""
 
-    documents: int = 33_000
+    documents: int = 40_000
     held_out: int = 500
     steps: int = 2_700
     rows: int = 12
