@@ -36,7 +36,7 @@ class Setting:
     length: int = 288
     context: int = 1024
     rate: float = 1e-3
-    """At 2.5e-3 attention grew too sharp to learn where a name had been said before."""
+    """At 2.5e-3, trials did not learn to say a name again."""
     seed: int = 1
     compiled: bool = True
     """By torch.compile, which takes a minute or two and a C++ compiler, and makes steps 1.4 times as fast."""
