@@ -35,7 +35,7 @@ def document(number: int, *, held_out: bool = False) -> Document:
     """The document of a number: always the same."""
     rng = random.Random(f"{'held-out' if held_out else 'train'} {number}")
     if rng.random() < PLAIN:
-        made = tale(rng) if rng.random() < 0.5 else story(rng)
+        made = tale(rng) if rng.random() < 0.8 else story(rng)
         return Document(made.text + STOP, (made.hero.name, made.friend.name))
     messages, names = dialogue(rng)
     return Document(chat_text(messages) + STOP, tuple(names))

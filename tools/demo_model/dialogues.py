@@ -54,7 +54,7 @@ ASK = (
     "[Tell me|Can you tell me|Please tell me|Could you tell me|I would like to hear|Write|Please write|I want|tell me|"
     "Make up|Give me] a "
 )
-LONG = 0.2
+LONG = 0.1
 """Share of the wishes for a long story, among those that name no plot; the others get a tale."""
 
 
@@ -97,15 +97,19 @@ def story_request(rng: random.Random) -> tuple[str, Story]:
 def about_story(rng: random.Random, made: Story) -> Turn:
     """A question after a story."""
     hero, friend = made.hero, made.friend
-    return rng.choice(
-        [
+    both = polish(f"It was about a_ {hero.kind} and a_ {friend.kind}.")
+    found = [("Who was the story about?", both), ("What was the story about?", both)]
+    if hero.home in made.text:
+        found += [(f"Where did {hero.name} live?", f"{hero.name} lived {hero.home}.")]
+    if hero.named:
+        found += [
             (f"What was the name of the {hero.kind}?", f"The {hero.kind} was called {hero.name}."),
             (f"What was the {friend.kind} called?", f"The {friend.kind} was called {friend.name}."),
-            (f"Where did {hero.name} live?", f"{hero.name} lived {hero.home}."),
             (f"Who was {friend.name}?", polish(f"{friend.name} was a_ {friend.kind}.")),
             (f"Who was {hero.name}?", polish(f"{hero.name} was a_ {hero.kind}.")),
         ]
-    )
+    question, answer = rng.choice(found)
+    return question, polish(answer)
 
 
 def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
@@ -138,7 +142,8 @@ def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
         elif draw < 0.75:
             say(*rng.choice(FACTS))
         elif draw < 0.9:
-            turns.append(rng.choice([sum_of, sum_of, sum_in_words, riddle])(rng))
+            for _ in range(rng.choice([1, 2, 4])):
+                turns.append(rng.choice([sum_of, sum_of, sum_in_words, riddle])(rng))
         elif draw < 0.95:
             say(*rng.choice(BEYOND))
         else:

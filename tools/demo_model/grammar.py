@@ -37,6 +37,11 @@ class Character:
     trait: str
     home: str
 
+    @property
+    def named(self) -> bool:
+        """Whether they have a name of their own; others are called "the fox"."""
+        return self.name != f"the {self.kind}"
+
     def form(self, which: str, rng: random.Random) -> str:
         """``they``, ``them``, ``their``, ``self``; ``the`` ("the fox"); ``ref`` (name or ``the``); ``intro``."""
         they, them, their, self_ = PRONOUNS[self.pronoun]

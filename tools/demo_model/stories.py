@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from . import words
 from .grammar import Character, Values, expand, fill, paragraphs, polish, render
-from .plots import PLOTS, QUESTS, TALE_OPENINGS, TALES, Plot
+from .plots import NAMELESS_OPENINGS, PLOTS, QUESTS, TALE_OPENINGS, TALES, Plot, nameless
 from .scenes import AMBIENT, EVENINGS, HABITS, MEANWHILE, POOLS, SCENES, WHENS
 
 OPENINGS = paragraphs("""
@@ -27,6 +27,8 @@ OPENINGS = paragraphs("""
     [Do you know|Have you heard of] {h}, the {h.trait} {h.kind}? {h.They} lived {h.home}. [{habit}|||||]
 """)
 CLOSINGS = (*[""] * 20, *EVENINGS, *EVENINGS, "The end.", "And that is how it was.")
+NAMED = 0.4
+"""Share of tales whose heroes have names, where nobody asks for one."""
 AMBIENCE = 0.05
 """Share of the middle paragraphs (but those that end with speech) to which a sentence about the background is added."""
 
@@ -103,7 +105,12 @@ def tale(rng: random.Random, wanted: Wanted = Wanted()) -> Story:
     """Makes a story of a few sentences; a plot cannot be wanted of it."""
     values = values_of(rng, wanted)
     fits = [one for one in TALES if ("{noun}" in one or not wanted.noun) and ("{at}" in one or not wanted.place)]
-    return finished(render(f"{rng.choice(TALE_OPENINGS)} {rng.choice(fits)}", values, rng), values)
+    if wanted.name or rng.random() < NAMED:
+        return finished(render(f"{rng.choice(TALE_OPENINGS)} {rng.choice(fits)}", values, rng), values)
+    for who in ("h", "f"):
+        values[who] = replace(known := values[who], name=f"the {known.kind}")  # type: ignore[type-var,union-attr]
+    template = nameless(f"{rng.choice(NAMELESS_OPENINGS)} {rng.choice(fits)}")
+    return finished(render(template, values, rng), values)
 
 
 def story(rng: random.Random, wanted: Wanted = Wanted()) -> Story:

@@ -29,9 +29,9 @@ from .tokenizer import save_tokenizer, train_tokenizer
 class Setting:
     """``steps`` batches of ``rows`` times ``length`` tokens, in rows of half that length or of a whole context."""
 
-    documents: int = 40_000
+    documents: int = 32_000
     held_out: int = 500
-    steps: int = 2_700
+    steps: int = 1_800
     rows: int = 12
     length: int = 288
     context: int = 1024

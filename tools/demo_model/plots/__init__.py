@@ -7,9 +7,9 @@ from .finding import FINDING
 from .learning import LEARNING
 from .plot import Plot
 from .quests import QUESTS
-from .tales import TALE_OPENINGS, TALES
+from .tales import NAMELESS_OPENINGS, TALE_OPENINGS, TALES, nameless
 from .together import TOGETHER
 
 PLOTS: tuple[Plot, ...] = (*FINDING, *LEARNING, *COURAGE, *TOGETHER, *QUESTS)
 
-__all__ = ["PLOTS", "QUESTS", "TALES", "TALE_OPENINGS", "Plot"]
+__all__ = ["NAMELESS_OPENINGS", "PLOTS", "QUESTS", "TALES", "TALE_OPENINGS", "Plot", "nameless"]

@@ -1,10 +1,13 @@
-"""Tales of a few sentences: a wish or a mishap, what came of it, an end. Each follows an opening that names the hero.
+"""Tales of a few sentences: a wish or a mishap, what came of it, an end. Each follows an opening about the hero.
 
-Names, kinds and things are said often and pronouns seldom, so that a small model learns early to stay with them.
-Slots are those of plot.py.
+Names, kinds and things are said often and pronouns seldom, so that a small model learns early to stay with them. In a
+nameless tale, "the fox" stands where otherwise the name does: that is how a model learns to stay with what it was asked
+for. Slots are those of plot.py.
 """
 
 from __future__ import annotations
+
+import re
 
 from ..grammar import paragraphs
 
@@ -18,6 +21,17 @@ TALE_OPENINGS = paragraphs("""
     {H.Home} lived a_ {h.trait} {h.kind} [named|called] {h}.
 
     There once was a_ {h.kind} named {h} who lived {h.home}.
+""")
+NAMELESS_OPENINGS = paragraphs("""
+    [Once upon a time|Once|Long ago], there was a_ {h.trait} {h.kind}.
+
+    [Once upon a time|Long ago|Once] there lived a_ {h.kind}. {h.They} was very {h.trait}.
+
+    A_ {h.trait} {h.kind} lived {h.home}.
+
+    {H.Home} lived a_ {h.trait} {h.kind}.
+
+    There once was a_ {h.kind} who lived {h.home}.
 """)
 TALES = paragraphs("""
     {h} had a_ {thing} and took it everywhere. [One day|One morning|One evening] the {noun} was gone. {h} [looked under
@@ -46,7 +60,7 @@ TALES = paragraphs("""
     {at}.
 
     It rained and rained. {h} sat [at the window|in the kitchen|by the stove] and was bored. Then {f} the {f.kind}
-    knocked at the door with a_ {thing}. "[Rain is only water|Let us go out|Who is afraid of rain?]" said {f}. So {h}
+    knocked at the door with a_ {thing}. "[Rain is only water,|Let us go out,|Who is afraid of rain?]" said {f}. So {h}
     and {f} took the {noun} and [jumped into every puddle|sailed it in the puddles|danced in the rain]. In the evening
     {h} said, "I hope that it rains tomorrow, too!"
 
@@ -67,7 +81,7 @@ TALES = paragraphs("""
 
     {h} had a birthday, but nobody came. {h} sat {at} and [sighed|cried a little|felt all alone]. Then {h} heard a
     noise. There was {f} the {f.kind} with [a big cake|some {food}] and a_ {thing}! "Happy birthday, {h}!" shouted {f}.
-    "[I had to look for the {noun} everywhere|The {noun} was so hard to find], so I am late." {h} hugged {f} and said,
+    "[I had to look for the {noun} everywhere|The {noun} was so hard to find], so I am late." {H} hugged {f} and said,
     "This is the best birthday of my life."
 
     {h} wanted to be the fastest {h.kind} in the world. So {h} and {f} the {f.kind} ran a race. {h} was far ahead when
@@ -86,7 +100,7 @@ TALES = paragraphs("""
     {f} [swam in it all summer|sailed the {noun} on it].
 
     {h} sang so badly that everybody [ran away|closed the windows|covered their ears]. Only {f} the {f.kind} stayed.
-    "Do you like my song?" asked {h}. "No," said {f}, "but I like you." {h} [laughed|blushed] and sang a little lower.
+    "Do you like my song?" asked {h}. "No," said {f}, "but I like you." {H} [laughed|blushed] and sang a little lower.
     {f} fetched a_ {thing} and beat time with the {noun}. [Soon|After a week] the {h.kind} and the {f.kind} sang {at},
     and nobody ran away any more.
 
@@ -97,7 +111,7 @@ TALES = paragraphs("""
 
     In winter {h} was cold and had nothing to eat but some {food}. There was a knock at the door. It was {f} the
     {f.kind}, who was even colder. "Come in," said {h}, and shared the {food} with {f}. In the morning {f} was gone,
-    but on the table lay a_ {thing}. "For {h}," said a note. "Whoever shares will never be poor." {h} kept the {noun}
+    but on the table lay a_ {thing}. "For {h}," said a note. "Whoever shares will never be poor." {H} kept the {noun}
     for ever.
 
     {h} planted a_ {thing} {at}. "{Noun}s do not grow on trees," said {f} the {f.kind}. But {h} watered the {noun}
@@ -117,3 +131,9 @@ TALES = paragraphs("""
     doing, {h}?" asked {f}. "The moon has fallen into the water," said {h}. {f} laughed and pointed up. There was the
     moon! {h} [blushed|laughed, too]. "Then I have saved it," said {h}, and {h} and {f} and the {noun} went home.
 """)
+
+
+def nameless(template: str) -> str:
+    """A tale whose heroes are called by their kinds: nobody is addressed, and the second comes with an article."""
+    template = re.sub(r", \{[hf]\}(?=[!.,\"])", "", template.replace('"{f}, did', '"Did'))
+    return template.replace("{f} the {f.kind}", "a_ {f.kind}")
