@@ -72,6 +72,18 @@ def test_a_tale_is_about_what_was_wanted() -> None:
         assert "library" in tale(random.Random(seed), Wanted(place="library")).text
 
 
+def test_in_nameless_tales_nobody_has_or_hears_a_name() -> None:
+    from demo_model.stories import Wanted, tale
+
+    made = [tale(random.Random(seed), Wanted("fox", friend="owl")) for seed in range(200)]
+    told = [one.text for one in made if not one.hero.named]
+    assert 80 < len(told) < 160
+    for text in told:
+        assert len(re.findall(r"\bfox\b", text)) > 3
+        assert re.search(r"\ban owl\b|\bAn owl\b", text)
+        assert not re.search(r"named|called|, the (fox|owl)[.!?,]|the (fox|owl) the", text), text
+
+
 def test_a_story_is_about_what_was_wanted() -> None:
     from demo_model.stories import Wanted, story
 
@@ -122,6 +134,25 @@ def test_sums_are_right() -> None:
         assert int(re.findall(r"\d+", answer)[-1]) == right.get(sign[0], int(a) * int(b))
         assert sum_in_words(rng)[1].endswith((".",))
         assert riddle(rng)[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "fits"),
+    [
+        ("Tell me a story about a fox", "Once there was a fox.", True),
+        ("I want a short story with a green coin.", "Once there was an old coat.", False),
+        ("write a story with the library in it", "A hen sat in the library.", True),
+        ("what's 8 plus 7", "8 plus 7 is 15.", True),
+        ("7 x 8 = ?", "7 x 8 is 56.", True),
+        ("How much is 18 minus 0?", "18 minus 0 is 8.", False),
+        ("Who are you?", "I am llamaq.", None),
+    ],
+)
+def test_answers_are_judged(prompt: str, answer: str, fits: bool | None) -> None:
+    from demo_model.score import judged
+
+    found = judged(prompt, answer)
+    assert (found and found[1]) is fits
 
 
 def test_documents_are_dialogues_or_stories_and_always_the_same() -> None:

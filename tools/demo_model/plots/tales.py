@@ -135,5 +135,5 @@ TALES = paragraphs("""
 
 def nameless(template: str) -> str:
     """A tale whose heroes are called by their kinds: nobody is addressed, and the second comes with an article."""
-    template = re.sub(r", \{[hf]\}(?=[!.,\"])", "", template.replace('"{f}, did', '"Did'))
+    template = re.sub(r", \{[hf]\}(?=[!?.,\"])", "", template.replace('"{f}, did', '"Did'))
     return template.replace("{f} the {f.kind}", "a_ {f.kind}")
