@@ -31,7 +31,7 @@ class Setting:
 
     documents: int = 32_000
     held_out: int = 500
-    steps: int = 1_800
+    steps: int = 2_300
     rows: int = 12
     length: int = 288
     context: int = 1024
