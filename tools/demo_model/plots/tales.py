@@ -106,7 +106,7 @@ TALES = paragraphs("""
 
     {h} broke the {thing} of {f} the {f.kind}. Nobody had seen it. {h} hid the {noun} {at} and [went home|said
     nothing]. But at night {h} could not sleep. In the morning {h} went to {f} and said, "I broke your {noun}. I am
-    sorry." {f} was sad for a moment. "[Thank you for telling me|It was brave to tell me], {h}," said {f}. Together
+    sorry." {F} was sad for a moment. "[Thank you for telling me|It was brave to tell me], {h}," said {f}. Together
     they made a new {noun}, and {h} slept well again.
 
     In winter {h} was cold and had nothing to eat but some {food}. There was a knock at the door. It was {f} the
