@@ -38,6 +38,11 @@ def logits_of(model: Path, chunks: NDArray[np.int32], first: int) -> list[NDArra
         return [llm.logits(chunk[:-1].tolist(), first=first) for chunk in chunks]
 
 
+def ids_of(llm: llamaq.LLM, path: Path) -> list[int]:
+    """A text's tokens; the special ones in it, such as those of a chat, are what they say."""
+    return llm.tokenizer.encode(path.read_text(encoding="utf-8"), parse_special=True)
+
+
 def bits_per_weight(model: Path) -> float:
     with GGUFFile.open(model) as file:
         tensors = file.tensors.values()
@@ -73,9 +78,9 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs, saved = (Path(folder) / name for name in ("a.gguf", "b.gguf", "importance.npz"))
         with llamaq.LLM.load(args.model, n_ctx=args.n_ctx, n_batch=args.n_ctx) as llm:
-            chunks = chunks_of(llm.tokenizer, args.text.read_text(encoding="utf-8"), args.n_ctx, args.chunks)
-            reading = chunks_of(
-                llm.tokenizer, args.importance_text.read_text(encoding="utf-8"), args.n_ctx, args.chunks
+            chunks, reading = (
+                chunks_of(llm.tokenizer, ids_of(llm, path), args.n_ctx, args.chunks)
+                for path in (args.text, args.importance_text)
             )
             imatrix = Imatrix()
             collect_importance(llm, reading, imatrix)
@@ -98,7 +103,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
 def table(results: list[dict[str, Any]]) -> list[list[str]]:
     rows = [["type", "bits", "KL", "KL, llama.cpp", "perplexity", "perplexity, llama.cpp"]]
     found = {(row["type"], row["quantizer"]): row for row in results}
-    for type in dict.fromkeys(row["type"] for row in results):
+    for type in dict.fromkeys(row["type"] for row in sorted(results, key=lambda row: row["bits_per_weight"])):
         row, other = found.get((type, "llamaq")), found.get((type, "llama.cpp"))
         if row is None or other is None:
             continue
