@@ -119,7 +119,7 @@ def importance(llm: LLM, held_out: Any) -> Any:
 def test_every_type_loses_what_the_report_says(
     llm: LLM, held_out: Any, importance: Any, tmp_path: Path, type: str
 ) -> None:
-    """From a file of 8 bits and not from the original, over a twelfth of the tokens: twice that, and what 8 bits lose."""
+    """From 8 bits, not from the original, over a twelfth of the tokens: twice its loss, and what 8 bits lose."""
     row = LOSS.get(type, {"kl_mean": 0.0, "importance": False})  # the float types are not in the report
     matrix = importance if row["importance"] else None
     quantize(bundled.path(), tmp_path / "made.gguf", type, imatrix=matrix, allow_requantize=True)
