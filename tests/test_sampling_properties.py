@@ -147,6 +147,22 @@ def test_bounds_are_bounds(logits: NDArray[np.float32], p: float, n: float) -> N
         assert others.max(initial=-np.inf) < bound + 1e-4
 
 
+@settings(deadline=None)
+@given(logits=any_logits(), changes=st.lists(st.tuples(st.integers(0, 6000), st.floats(-50, 50, width=32)), max_size=8))
+def test_the_greatest_is_known_after_every_change(
+    logits: NDArray[np.float32], changes: list[tuple[int, float]]
+) -> None:
+    candidates = _core.Candidates()
+    candidates.load(logits)
+    for token, logit in changes:
+        candidates.set([token % len(logits)], np.float32([logit]))
+        candidates.scale(0.9)
+        assert candidates.top == candidates.logits.max()
+    candidates.top_p(0.7, 0)
+    assert candidates.top == candidates.logits.max()
+    assert candidates.most_likely(1)[0] == candidates.ids[candidates.logits.argmax()]
+
+
 @pytest.mark.parametrize("isa", _core.isas())
 @settings(deadline=None, max_examples=30)
 @given(logits=any_logits())

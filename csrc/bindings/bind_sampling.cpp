@@ -84,7 +84,11 @@ void bind_sampling(py::module_& m) {
   using py::arg;
   m.def(
       "top_k",
-      [](const Array<float>& x, int64_t k) { return array_of(top_k(x.data(), x.size(), std::max<int64_t>(k, 0))); },
+      [](const Array<float>& x, int64_t k) {
+        std::vector<float> peaks;
+        find_peaks(x.data(), x.size(), peaks);
+        return array_of(top_k(x.data(), x.size(), std::max<int64_t>(k, 0), peaks));
+      },
       arg("numbers"), arg("k"), "Positions of the k greatest, in descending order; equal ones by position.");
   m.def("exp", exact_exp, arg("x"), "exp(x) with the same bits everywhere.");
   m.def("log", exact_log, arg("x"), "log(x) with the same bits everywhere.");

@@ -30,15 +30,20 @@ static double lane_sum(int64_t n, Number number) {
 
 float Candidates::load(const float* logits, int64_t n) {
   if (n <= 0 || n > std::numeric_limits<int32_t>::max()) throw Error("there are no logits to sample from");
-  logits_.assign(logits, logits + n);
   all_ = true;
   changed();
-  int32_t nan[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int lane = 0; lane < kLanes; ++lane) nan[lane] |= logits[i + lane] != logits[i + lane];
-  for (; i < n; ++i) nan[0] |= logits[i] != logits[i];
-  if (*std::max_element(nan, nan + kLanes)) return std::numeric_limits<float>::quiet_NaN();
+  logits_.resize(n);
+  peaks_.clear();
+  for (int64_t at = 0; at < n; at += kPeakBlock) {  // one reading
+    const int64_t count = std::min(kPeakBlock, n - at);
+    const float* x = logits + at;
+    int32_t nan = 0;
+    for (int64_t i = 0; i < count; ++i) nan |= x[i] != x[i];
+    if (nan) return std::numeric_limits<float>::quiet_NaN();
+    std::copy_n(x, count, logits_.begin() + at);
+    peaks_.push_back(greatest(x, count));
+  }
+  known_peaks_ = true;
   return top();
 }
 
@@ -51,13 +56,21 @@ int64_t Candidates::find(int32_t id) const {
 }
 
 void Candidates::set(int64_t position, float logit) {
-  logits_[position] = logit;
-  changed();
+  const float before = std::exchange(logits_[position], logit);
+  weighed_ = false;
+  if (!known_peaks_) return;
+  const int64_t block = position / kPeakBlock, at = block * kPeakBlock;
+  if (logit >= peaks_[block])
+    peaks_[block] = logit;
+  else if (before == peaks_[block])
+    peaks_[block] = greatest(&logits_[at], std::min(kPeakBlock, size() - at));
 }
 
 void Candidates::scale(float temperature) {
+  peaks();
   for (float& x : logits_) x /= temperature;
-  changed();
+  for (float& x : peaks_) x /= temperature;
+  weighed_ = false;
 }
 
 // Positions ascend, so each comes from its place or from behind it, and nothing is overwritten too early.
@@ -88,17 +101,22 @@ int64_t Candidates::find_all(Wanted wanted) {
   return count;
 }
 
-// Of many candidates mostly few are kept, and whole blocks have none.
-void Candidates::keep_from(double bound) {
+// Of many candidates mostly few are wanted, and whole blocks have none. Ends with the block in which more than `most` are
+// found.
+void Candidates::find_from(double bound, std::vector<int32_t>& positions, int64_t most) {
   float least = static_cast<float>(bound);
   if (static_cast<double>(least) < bound) least = std::nextafter(least, std::numeric_limits<float>::infinity());
-  std::vector<int32_t> positions;
-  for (int64_t at = 0; at < size(); at += kBlock) {
-    const int64_t end = std::min(size(), at + kBlock);
-    if (greatest(logits_.data() + at, end - at) < least) continue;
-    for (int64_t i = at; i < end; ++i)
+  const std::vector<float>& highest = peaks();
+  for (int64_t at = 0; at < size() && static_cast<int64_t>(positions.size()) <= most; at += kPeakBlock) {
+    if (highest[at / kPeakBlock] < least) continue;
+    for (int64_t i = at; i < std::min(size(), at + kPeakBlock); ++i)
       if (logits_[i] >= least && logits_[i] > kNever) positions.push_back(static_cast<int32_t>(i));
   }
+}
+
+void Candidates::keep_from(double bound) {
+  std::vector<int32_t> positions;
+  find_from(bound, positions, size());
   take(positions.data(), static_cast<int64_t>(positions.size()));
 }
 
@@ -110,10 +128,15 @@ void Candidates::keep_bits(const uint8_t* bits, int64_t bytes) {
   take(found_.data(), count);
 }
 
+const std::vector<float>& Candidates::peaks() {
+  if (!known_peaks_) find_peaks(logits_.data(), size(), peaks_);
+  known_peaks_ = true;
+  return peaks_;
+}
+
 float Candidates::top() {
-  if (!known_top_) top_ = greatest(logits_.data(), size());
-  known_top_ = true;
-  return top_;
+  const std::vector<float>& highest = peaks();
+  return greatest(highest.data(), static_cast<int64_t>(highest.size()));
 }
 
 void Candidates::weigh() {
@@ -124,12 +147,12 @@ void Candidates::weigh() {
   weights_.resize(n);
   const float* x = logits_.data();
   float* w = weights_.data();
-  kernels_.exp_row(x, highest, w, n);
   block_sums_.clear();
   total_ = 0;
   for (int64_t at = 0; at < n; at += kBlock) {
-    block_sums_.push_back(
-        lane_sum(std::min(kBlock, n - at), [=](int64_t i) { return static_cast<double>(w[at + i]); }));
+    const int64_t count = std::min(kBlock, n - at);
+    kernels_.exp_row(x + at, highest, w + at, count);
+    block_sums_.push_back(lane_sum(count, [=](int64_t i) { return static_cast<double>(w[at + i]); }));
     total_ += block_sums_.back();
   }
   weighed_ = true;
@@ -148,7 +171,7 @@ double Candidates::total() {
 // The surprise of a token is log(total) - (logit - top).
 double Candidates::entropy() {
   weigh();
-  const float *x = logits_.data(), *w = weights_.data(), highest = top_;
+  const float *x = logits_.data(), *w = weights_.data(), highest = top();
   const double sum = lane_sum(size(), [=](int64_t i) {
     const float below = x[i] - highest;  // times a weight of 0 it must not be -infinity
     return static_cast<double>(w[i] * (below > -1e3f ? below : -1e3f));
@@ -156,7 +179,7 @@ double Candidates::entropy() {
   return exact_log(total_) - sum / total_;
 }
 
-std::vector<int32_t> Candidates::most_likely(int64_t k) { return llamaq::top_k(logits_.data(), size(), k); }
+std::vector<int32_t> Candidates::most_likely(int64_t k) { return llamaq::top_k(logits_.data(), size(), k, peaks()); }
 
 int64_t Candidates::pick(double u) {
   weigh();
@@ -213,25 +236,42 @@ void Candidates::exclude_top(double threshold, int64_t least) {
   weigh();
   const float bound = std::max(static_cast<float>(threshold * total_), std::numeric_limits<float>::min());
   const int64_t reach = std::count_if(weights_.begin(), weights_.end(), [=](float w) { return w >= bound; });
-  if (reach < 2 || count() - (reach - 1) < least) return;
+  if (reach < 2 || (least > 1 && count() - (reach - 1) < least)) return;
   std::vector<int32_t> likely = most_likely(reach);
   likely.pop_back();
   for (const int32_t at : likely) logits_[at] = kNever;
   changed();
 }
 
-void Candidates::top_p(double p, int64_t least) {
-  weigh();
-  keep_mass(logits_, top_, p * total_, least);
+// Tokens of less than half of (1 - p) / size each: together they have less than half of what a share of p leaves over.
+void Candidates::drop_tail(double p, int64_t least) {
+  if (1 - p < 1e-6) return;  // rounding must not reach into the other half
+  const double unlikely = (1 - p) / 2 * total() / static_cast<double>(size());
+  std::vector<int32_t> positions;
+  find_from(static_cast<double>(top()) + exact_log(unlikely), positions, size() / 4);
+  const int64_t left = static_cast<int64_t>(positions.size());
+  if (left <= size() / 4 && left >= least) take(positions.data(), left);
 }
 
+void Candidates::top_p(double p, int64_t least) {
+  const double mass = p * total();
+  drop_tail(p, least);
+  weigh();
+  keep_mass(logits_, top(), mass, least);
+}
+
+// A token of the tail is more surprising than log(total / unlikely), and where the average is less than half of that, it
+// is farther from the average than any other.
 void Candidates::typical(double p, int64_t least) {
-  const float average = static_cast<float>(exact_log(total()) - entropy());
+  const double mass = std::nextafter(p * total(), std::numeric_limits<double>::infinity());
+  const double surprise = entropy(), average = exact_log(total()) - surprise;
+  if (2 * surprise < exact_log(2 * static_cast<double>(size()) / (1 - p))) drop_tail(p, least);
+  weigh();
   scores_.resize(logits_.size());
-  const float *x = logits_.data(), highest = top_;
+  const float *x = logits_.data(), highest = top(), shift = static_cast<float>(average);
   float* scores = scores_.data();
-  for (int64_t i = 0; i < size(); ++i) scores[i] = -std::fabs((highest - x[i]) + average);
-  keep_mass(scores_, 0, std::nextafter(p * total_, std::numeric_limits<double>::infinity()), least);
+  for (int64_t i = 0; i < size(); ++i) scores[i] = -std::fabs((highest - x[i]) + shift);
+  keep_mass(scores_, 0, mass, least);
 }
 
 // Keeps, of the tokens in descending order of their scores (at most `highest`; equal ones by id), the first whose weights

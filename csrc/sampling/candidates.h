@@ -47,17 +47,20 @@ class Candidates {
   void take(const int32_t* positions, int64_t count);
   template <class Wanted>
   int64_t find_all(Wanted wanted);  // how many, their positions in found_
-  void keep_from(double bound);     // logits of at least so much
+  void find_from(double bound, std::vector<int32_t>& positions, int64_t most);
+  void keep_from(double bound);             // logits of at least so much
+  void drop_tail(double p, int64_t least);  // of tokens that are not needed for a share of p, where they are most
   void keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least);
-  void changed() { known_top_ = weighed_ = false; }
+  void changed() { known_peaks_ = weighed_ = false; }
+  const std::vector<float>& peaks();
   void weigh();
 
   const KernelTable& kernels_;
   bool all_ = true;  // ids are positions
   std::vector<int32_t> ids_;
   std::vector<float> logits_;
-  bool known_top_ = false, weighed_ = false;  // whether what follows belongs to the logits
-  float top_ = 0;
+  bool known_peaks_ = false, weighed_ = false;  // whether what follows belongs to the logits
+  std::vector<float> peaks_;                    // of each kPeakBlock (top_k.h)
   double total_ = 0;
   std::vector<float> weights_;
   std::vector<double> block_sums_;

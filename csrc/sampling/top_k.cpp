@@ -1,5 +1,5 @@
-// A vocabulary is large and k is small: the k-th greatest of the blocks' maxima is a bound that at least k logits
-// reach, so only those that do are sorted.
+// A vocabulary is large and k is small: the k-th greatest of the peaks is a bound that at least k logits reach, so only
+// those that do are sorted.
 #include "sampling/top_k.h"
 
 #include <string.h>
@@ -10,7 +10,6 @@
 
 namespace llamaq {
 
-constexpr int64_t kBlock = 128;
 constexpr int kLanes = 16;
 
 float greatest(const float* x, int64_t n) {
@@ -32,20 +31,23 @@ static uint64_t descending_key(float x, int64_t position) {
   return static_cast<uint64_t>(descending) << 32 | static_cast<uint64_t>(position);
 }
 
-std::vector<int32_t> top_k(const float* x, int64_t n, int64_t k) {
+void find_peaks(const float* x, int64_t n, std::vector<float>& peaks) {
+  peaks.clear();
+  for (int64_t at = 0; at < n; at += kPeakBlock) peaks.push_back(greatest(x + at, std::min(kPeakBlock, n - at)));
+}
+
+std::vector<int32_t> top_k(const float* x, int64_t n, int64_t k, const std::vector<float>& peaks) {
   k = std::min(k, n);
-  std::vector<float> maxima;
-  for (int64_t at = 0; at < n; at += kBlock) maxima.push_back(greatest(x + at, std::min(kBlock, n - at)));
   float bound = -std::numeric_limits<float>::infinity();
-  if (k > 0 && k <= static_cast<int64_t>(maxima.size())) {
-    std::vector<float> sorted = maxima;
+  if (k > 0 && k <= static_cast<int64_t>(peaks.size())) {
+    std::vector<float> sorted = peaks;
     std::nth_element(sorted.begin(), sorted.begin() + (k - 1), sorted.end(), std::greater<float>());
     bound = sorted[k - 1];
   }
   std::vector<uint64_t> keys;
-  for (int64_t at = 0; at < n; at += kBlock) {
-    if (maxima[at / kBlock] < bound) continue;
-    for (int64_t i = at; i < std::min(n, at + kBlock); ++i)
+  for (int64_t at = 0; at < n; at += kPeakBlock) {
+    if (peaks[at / kPeakBlock] < bound) continue;
+    for (int64_t i = at; i < std::min(n, at + kPeakBlock); ++i)
       if (x[i] >= bound) keys.push_back(descending_key(x[i], i));
   }
   if (k < static_cast<int64_t>(keys.size())) std::nth_element(keys.begin(), keys.begin() + k, keys.end());
