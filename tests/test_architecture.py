@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "step", "arithmetic", "cgroup", "topology", "bundled"},
+    {"errors", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix"},

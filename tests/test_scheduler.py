@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from llamaq import LLM, SamplingParams
+from llamaq.capture import Inside
 from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError, TokenizerError
+from llamaq.reading import Reading, Scoring, wait
 from llamaq.stream import Completion, Stream
 
 GREEDY = SamplingParams(temperature=0)
@@ -115,6 +117,36 @@ def test_requests_that_find_no_room_wait_and_give_way(path: Path) -> None:
         assert [stream.result().tokens for stream in streams] == want
 
 
+@pytest.mark.parametrize("what", ["score", "hidden"])
+def test_a_reading_that_gives_way_begins_again(path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text is half read when an answer that came first needs one page more than there are."""
+    began = []
+    text = list(range(300, 360))
+
+    def reading(llm: LLM) -> Reading:
+        if what == "score":
+            return Scoring(text, 1, llm.tokenizer.n_vocab)
+        return Inside(llm.plan, "f16", ["hidden"], None).request(text)
+
+    with LLM.load(path, threads=1, n_ctx=96, n_batch=7) as llm:
+        [want] = wait(llm.scheduler, [reading(llm)])
+    with LLM.load(path, threads=1, n_ctx=96, n_batch=7) as llm:
+        with llm.scheduler.lock:
+            stream = llm.stream(list(range(400, 458)), max_tokens=20, sampling=GREEDY)
+            stream.gather()
+            request = reading(llm)
+            monkeypatch.setattr(request, "begin", lambda begin=request.begin: (began.append(request.kept), begin()))
+            llm.scheduler.submit(request)
+        got = request.future.result()
+        assert len(began) > 1
+        assert 0 < began[1] < len(text)
+        stream.result()
+    if what == "score":
+        got, want = [got.logprobs], [want.logprobs]
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(path: Path) -> None:
     prompt = [1, *range(300, 350)]
     with LLM.load(path, threads=1, n_ctx=64) as llm:
@@ -186,14 +218,17 @@ def test_a_timeout_stops_the_step_that_runs(llm: LLM, endless: threading.Event) 
     assert llm.generate("Once upon a time", timeout=0.01).finish_reason == "cancelled"
 
 
+@pytest.mark.parametrize("where", ["main", "elsewhere"])
 @pytest.mark.parametrize("what", ["generate", "logits", "batch"])
-def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, what: str) -> None:
+def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, what: str, where: str) -> None:
+    """Also where the signal does not wake the main thread: it may come just before that begins to wait."""
     main = threading.main_thread().ident
     assert main is not None
 
     def interrupt() -> None:
         endless.wait()
-        signal.pthread_kill(main, signal.SIGINT)
+        time.sleep(0.01)
+        signal.pthread_kill(main if where == "main" else threading.get_ident(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
     thread.start()

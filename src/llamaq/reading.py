@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.errors import CancelledError
+from llamaq.interrupt import at_once
 from llamaq.scheduler import F32, Capture, Request, Scheduler
 
 __all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
@@ -40,6 +42,9 @@ class Reading(Request):
         super().__init__(ids, first_wanted, share=share)
         self.future: Future[Any] = Future()
         self._parts: list[NDArray[Any]] = []
+
+    def begin(self) -> None:
+        self._parts = []
 
     def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         self.collect(first, logits, captured)
@@ -82,7 +87,11 @@ class Captured(Reading):
     def __init__(self, ids: list[int], captures: Sequence[Capture], *, logits: bool = False) -> None:
         super().__init__(ids, 0 if logits else len(ids))
         self.captures = tuple(captures)
-        self._seen: list[list[F32]] = [[] for _ in captures]
+        self._seen: list[list[F32]] = []
+
+    def begin(self) -> None:
+        super().begin()
+        self._seen = [[] for _ in self.captures]
 
     def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         super().collect(first, logits, captured)
@@ -97,6 +106,10 @@ def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
     """Runs requests and gives their results; whatever ends the waiting early, Ctrl-C above all, ends them too."""
     scheduler.submit(*requests)
     try:
+        for request in requests:
+            while not request.future.done():
+                with suppress(TimeoutError):
+                    request.future.exception(at_once(None))
         return [request.future.result() for request in requests]
     except BaseException:
         _cancel(scheduler, requests)

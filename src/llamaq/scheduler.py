@@ -62,6 +62,11 @@ class Request(ABC):
         self.node: Node | None = None
         """Of the last full page that the tree of prefixes has of this request."""
 
+    def begin(self) -> None:
+        """It is about to be read from token number ``read`` on: for the first time, or again from there because others
+        needed its room meanwhile."""
+        return
+
     @abstractmethod
     def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         """Gets what a step gave: ``logits`` (n, vocabulary) of the last n of the tokens ``first`` to ``read``, and
@@ -283,6 +288,7 @@ class Scheduler:
                 self._end(request, error)
                 return True
         request.sequence = sequence
+        request.begin()
         if request.cached is None:
             request.cached = request.read
             request.why = _why(request, known)

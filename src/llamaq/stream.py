@@ -12,6 +12,7 @@ from typing import Literal, TypedDict
 
 from llamaq.errors import ClosedError, ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
+from llamaq.interrupt import at_once
 from llamaq.sampling import SamplingParams
 from llamaq.scheduler import F32, Capture, Request, Scheduler
 
@@ -223,8 +224,10 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             raise
 
     def __del__(self) -> None:
-        with suppress(Exception):  # half made, or at the end of the process
+        try:  # noqa: SIM105, at the end of the process contextlib may be gone
             self.cancel()
+        except Exception:  # half made, or the end of the process
+            pass
 
     def cancel(self) -> None:
         """Ends the answer. What was there already still comes, then the last event."""
@@ -332,7 +335,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
                 return self._take(self._request.queue.get_nowait())
             self._scheduler.wake()
             with suppress(Empty):
-                return self._take(self._request.queue.get(timeout=left))
+                return self._take(self._request.queue.get(timeout=at_once(left)))
 
     async def _await(self) -> Item:
         import asyncio
