@@ -20,8 +20,9 @@ from llamaq.gguf.writer import TensorData, write_gguf
 from tiny_llama import plan_of, tiny_llama
 
 PACKED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-          "TQ2_0", "MXFP4", "NVFP4", "F16", "BF16", "F32"]  # fmt: skip
-AS_THEY_ARE = ["IQ2_XXS", "TQ1_0", "Q1_0"]
+          "TQ2_0", "MXFP4", "NVFP4", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "F16", "BF16",
+          "F32"]  # fmt: skip
+AS_THEY_ARE = ["TQ1_0", "Q1_0", "Q2_0"]
 
 
 def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -36,7 +37,7 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     width = np.full(fmt.block_bytes, 4)
     for field in dtype.names:
         base, offset = dtype.fields[field][:2]
-        if base.base.itemsize == 2 or (base.shape == () and base.itemsize == 1):
+        if base.base == np.float16 or (base.shape == () and base.itemsize < 4):
             width[offset : offset + base.itemsize] = base.base.itemsize
     halves, singles, words = blocks[..., width == 2], blocks[..., width == 1], blocks[..., width == 4]
     if "qh" in dtype.names and name.startswith("Q5_") and name != "Q5_K":

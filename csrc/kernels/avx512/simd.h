@@ -50,6 +50,9 @@ inline I32 byte_of(I32 a, int byte) {
   const __m512i first = _mm512_broadcast_i32x4(_mm_setr_epi32(-256, -252, -248, -244));  // shuffle: byte 0, zeros
   return {_mm512_shuffle_epi8(a.v, _mm512_add_epi32(first, _mm512_set1_epi32(byte)))};
 }
+inline I32 operator^(I32 a, I32 b) { return {_mm512_xor_si512(a.v, b.v)}; }
+inline I32 gather(const uint32_t* table, I32 index) { return {_mm512_i32gather_epi32(index.v, table, 4)}; }
+inline U8 as_bytes(I32 a) { return {a.v}; }
 inline I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 bits(F32 a) { return {_mm512_castps_si512(a.v)}; }

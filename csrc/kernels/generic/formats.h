@@ -6,6 +6,8 @@
 #include "kernels/generic/weights_legacy.h"
 #include "kernels/generic/weights_k.h"
 #include "kernels/generic/weights_small.h"
+#include "kernels/generic/iq_grids.h"
+#include "kernels/generic/weights_iq.h"
 #include "kernels/generic/unpack.h"
 #include "kernels/generic/unpack_iq.h"
 #include "kernels/generic/unpack_small.h"

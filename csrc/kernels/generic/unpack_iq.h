@@ -1,7 +1,7 @@
 // IQ1, IQ2 and IQ3: a vector of eight small integers is one 64-bit word of a codebook, and signs are applied to its
 // bytes at once. Factors of two halves are odd integers (2s + 1) under the scale d / 8.
 
-#include "kernels/generic/iq_grids.h"
+namespace rows {
 
 // Seven bits say eight signs, because the number of minus signs is even.
 inline uint32_t even_signs(uint32_t bits) { return bits | static_cast<uint32_t>(__builtin_parity(bits)) << 7; }
@@ -159,3 +159,5 @@ struct IQ1_M {
     }
   }
 };
+
+}  // namespace rows

@@ -70,6 +70,15 @@ inline I32 shift_right(I32 a, int n) {
 inline I32 shift_right_signed(I32 a, int n) { QUADS a.v[i] = vshlq_s32(a.v[i], vdupq_n_s32(-n)); return a; }
 // byte 0 to 3 of each lane, as 0 .. 255
 inline I32 byte_of(I32 a, int byte) { return shift_right(a, 8 * byte) & splat_i32(255); }
+inline I32 operator^(I32 a, I32 b) { QUADS a.v[i] = veorq_s32(a.v[i], b.v[i]); return a; }
+inline I32 gather(const uint32_t* table, I32 index) {
+  int32_t lanes[16];
+  QUADS vst1q_s32(lanes + 4 * i, index.v[i]);
+  for (int32_t& lane : lanes) lane = static_cast<int32_t>(table[lane]);
+  QUADS index.v[i] = vld1q_s32(lanes + 4 * i);
+  return index;
+}
+inline U8 as_bytes(I32 a) { U8 r; QUADS r.v[i] = vreinterpretq_u8_s32(a.v[i]); return r; }
 inline I32 max(I32 a, I32 b) { QUADS a.v[i] = vmaxq_s32(a.v[i], b.v[i]); return a; }
 inline F32 to_f32(I32 a) { F32 r; QUADS r.v[i] = vcvtq_f32_s32(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; QUADS r.v[i] = vreinterpretq_s32_f32(a.v[i]); return r; }

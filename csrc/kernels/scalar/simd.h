@@ -42,6 +42,9 @@ inline I32 shift_right(I32 a, int n) { LANES a.v[i] = static_cast<int32_t>(stati
 inline I32 shift_right_signed(I32 a, int n) { LANES a.v[i] >>= n; return a; }
 // byte 0 to 3 of each lane, as 0 .. 255
 inline I32 byte_of(I32 a, int byte) { return shift_right(a, 8 * byte) & splat_i32(255); }
+inline I32 operator^(I32 a, I32 b) { LANES a.v[i] ^= b.v[i]; return a; }
+inline I32 gather(const uint32_t* table, I32 index) { LANES index.v[i] = static_cast<int32_t>(table[index.v[i]]); return index; }
+inline U8 as_bytes(I32 a) { U8 r; memcpy(r.v, a.v, 64); return r; }
 inline I32 max(I32 a, I32 b) { LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 inline F32 to_f32(I32 a) { F32 r; LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; memcpy(r.v, a.v, 64); return r; }
