@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from llamaq import _core, arithmetic, formats, reference
 
 ISAS = _core.isas()
-PACKED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-          "TQ2_0", "MXFP4", "NVFP4", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"]  # fmt: skip
-UNPACKED = ["TQ1_0", "Q1_0", "Q2_0"]
-QUANTIZED = PACKED + UNPACKED
+QUANTIZED = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
+             "Q1_0", "Q2_0", "TQ1_0", "TQ2_0", "MXFP4", "NVFP4", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S",
+             "IQ3_XXS", "IQ3_S"]  # fmt: skip
 FLOATS = ["F32", "F16", "BF16"]
 
 

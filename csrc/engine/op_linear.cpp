@@ -62,7 +62,7 @@ void Executor::project(const Projection& p, const Input& input, const Call& call
   const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
   const MatmulArgs args{w.data, input.bf16 ? input.bf16 : x, rows, w.rows, w.cols, begin, end, y, stride};
   const auto run = input.bf16 ? w.kernel->fast : w.kernel->run;
-  if (w.packed || !w.kernel->pack)
+  if (w.packed)
     run(args);
   else
     matmul_unpacked(w, run, args, scratch_[static_cast<size_t>(call.worker.id())].packed);

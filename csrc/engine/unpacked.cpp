@@ -5,7 +5,7 @@
 namespace llamaq {
 
 int64_t unpacked_scratch(const KernelTable& table, const Weight& w) {
-  return w.kernel && w.kernel->pack && !w.packed ? packed_bytes(table, w.format, 16, w.cols) : 0;
+  return w.kernel && !w.packed ? packed_bytes(table, w.format, 16, w.cols) : 0;
 }
 
 void matmul_unpacked(const Weight& w, void (*run)(const MatmulArgs&), const MatmulArgs& args, uint8_t* scratch) {

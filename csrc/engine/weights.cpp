@@ -45,10 +45,7 @@ static void add_pieces(std::vector<Piece>& pieces, const Weight& w, uint8_t* pac
 
 static void pack_piece(const Piece& p) {
   const Weight& w = *p.weight;
-  if (w.kernel->pack)
-    w.kernel->pack({w.data, p.packed, w.rows, w.cols, p.begin, p.end});
-  else
-    memcpy(p.packed + (p.source - w.data), p.source, static_cast<size_t>(p.source_bytes));
+  w.kernel->pack({w.data, p.packed, w.rows, w.cols, p.begin, p.end});
   if (w.mapped) release_pages(p.source, p.source_bytes);
 }
 

@@ -42,7 +42,7 @@ struct PackArgs {
 };
 
 struct MatmulArgs {
-  const uint8_t* weights;  // all rows, packed (or GGUF rows where pack is null)
+  const uint8_t* weights;  // all rows, packed
   const void* x;           // m rows: groups of QuantBlocks or of Bf16Blocks, or rows of cols floats
   int m;
   int64_t rows, cols;  // of the weights
@@ -56,7 +56,7 @@ struct MatmulKernel {
   const char* name;      // <weights>_<activations>_<rows of x>x<rows of W>; null: absent
   bool quantized_input;  // x is QuantBlock, not float
   int64_t (*packed_bytes)(int64_t rows, int64_t cols);
-  void (*pack)(const PackArgs&);  // null: GGUF rows are used as they are
+  void (*pack)(const PackArgs&);
   void (*run)(const MatmulArgs&);
   void (*fast)(const MatmulArgs&) = nullptr;  // the same for Bf16Blocks, rounded otherwise; null: the level has none
 };

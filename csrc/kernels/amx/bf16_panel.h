@@ -69,17 +69,6 @@ inline void fill_bf16_from_packed(const MatmulArgs& a, int64_t row, int block, i
 }
 
 template <class W>
-inline void fill_bf16_from_rows(const MatmulArgs& a, int64_t row, int block, int count, Bf16Tile* tiles) {
-  constexpr int kBlocks = W::kLayout.block / 32;
-  alignas(64) PanelOf<W> panel[kBlocks];
-  for (; count > 0; count -= kBlocks, block += kBlocks, tiles += kBlocks) {
-    unpack_rows<W>(a, row, block, kBlocks, panel);
-    for (int j = 0; j < kBlocks; ++j)
-      put_bf16<W::kZero>([&](int i) { return load_u8(panel[j].words[i]); }, scales_of(panel[j]), tiles[j]);
-  }
-}
-
-template <class W>
 inline void fill_bf16_from_floats(const MatmulArgs& a, int64_t row, int block, int count, Bf16Tile* tiles) {
   const int64_t first = int64_t{block} * 32;
   const auto column = [&](int64_t k) {

@@ -25,27 +25,21 @@ namespace {
 #include "kernels/amx/bf16_attention.h"
 
 // Tiles are configured for the time of a call; one for a single row uses none.
-template <class W, void (*kMatmul)(const MatmulArgs&)>
+template <class W>
 inline void with_tiles(const MatmulArgs& a) {
-  if (a.m < 2) return kMatmul(a);
+  if (a.m < 2) return matmul_quantized<W>(a);
   configure_tiles(kShapes<kParts<typename W::Form>>);
-  kMatmul(a);
+  matmul_quantized<W>(a);
   release_tiles();
 }
 
 constexpr KernelTable make_amx_table(uint32_t needs) {
   KernelTable t = make_table("amx", needs);
-#define X(format)                                                                                \
-  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16";                         \
-  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_quantized<format>>; \
+#define X(format)                                                        \
+  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16"; \
+  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format>;   \
   t.matmul[static_cast<int>(Format::format)].fast = matmul_bf16<fill_bf16_from_packed<format>>;
   LLAMAQ_QUANTIZED_LIST(X)
-#undef X
-#define X(format)                                                                                \
-  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16_rows";                    \
-  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format, matmul_from_rows<format>>; \
-  t.matmul[static_cast<int>(Format::format)].fast = matmul_bf16<fill_bf16_from_rows<format>>;
-  LLAMAQ_ROWS_LIST(X)
 #undef X
   t.matmul[static_cast<int>(Format::F32)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF32>>;
   t.matmul[static_cast<int>(Format::F16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF16>>;

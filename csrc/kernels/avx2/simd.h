@@ -92,6 +92,15 @@ inline U8 splat_u8(uint8_t x) { const __m256i v = _mm256_set1_epi8(static_cast<c
 inline U8 operator&(U8 a, U8 b) { return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)}; }
 inline U8 operator|(U8 a, U8 b) { return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)}; }
 inline U8 operator^(U8 a, U8 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)}; }
+inline U8 operator+(U8 a, U8 b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
+// 3 * byte >> 8, counted from below: 2 minus one where 3 * byte < 256 and one where it is < 512
+inline __m256i carry_of_three_half(__m256i a) {
+  const __m256i s = _mm256_xor_si256(a, _mm256_set1_epi8(-128));  // compared as signed bytes
+  const __m256i below1 = _mm256_cmpgt_epi8(_mm256_set1_epi8(86 - 128), s);
+  const __m256i below2 = _mm256_cmpgt_epi8(_mm256_set1_epi8(171 - 128), s);
+  return _mm256_add_epi8(_mm256_set1_epi8(2), _mm256_add_epi8(below1, below2));
+}
+inline U8 carry_of_three(U8 a) { return {carry_of_three_half(a.lo), carry_of_three_half(a.hi)}; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
 inline U8 bit_field(U8 a, int shift, uint8_t mask) {
   return U8{_mm256_srli_epi16(a.lo, shift), _mm256_srli_epi16(a.hi, shift)} & splat_u8(mask);

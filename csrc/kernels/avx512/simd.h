@@ -67,6 +67,13 @@ inline U8 splat_u8(uint8_t x) { return {_mm512_set1_epi8(static_cast<char>(x))};
 inline U8 operator&(U8 a, U8 b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline U8 operator|(U8 a, U8 b) { return {_mm512_or_si512(a.v, b.v)}; }
 inline U8 operator^(U8 a, U8 b) { return {_mm512_xor_si512(a.v, b.v)}; }
+inline U8 operator+(U8 a, U8 b) { return {_mm512_add_epi8(a.v, b.v)}; }
+// 3 * byte >> 8
+inline U8 carry_of_three(U8 a) {
+  const __m512i one = _mm512_set1_epi8(1);
+  const __m512i first = _mm512_maskz_mov_epi8(_mm512_cmpge_epu8_mask(a.v, _mm512_set1_epi8(86)), one);
+  return {_mm512_mask_add_epi8(first, _mm512_cmpge_epu8_mask(a.v, _mm512_set1_epi8(static_cast<char>(171))), first, one)};
+}
 // (byte >> shift) & mask; the mask has at most 8 - shift bits, so nothing of a neighbour gets through
 inline U8 bit_field(U8 a, int shift, uint8_t mask) { return U8{_mm512_srli_epi16(a.v, shift)} & splat_u8(mask); }
 // the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places

@@ -1,5 +1,36 @@
-// Two bits (TQ2_0) and four-bit floats (MXFP4, NVFP4).
+// One and two bits (Q1_0, Q2_0, TQ1_0, TQ2_0) and four-bit floats (MXFP4, NVFP4).
 #pragma once
+
+inline void dequantize_q1_0(const uint8_t* src, float* dst, int64_t n) {
+  for (; n > 0; n -= 128, src += 18, dst += 128) {
+    const float d = f16_to_f32(load_u16(src));
+    for (int i = 0; i < 128; ++i) dst[i] = d * static_cast<float>(2 * (src[2 + i / 8] >> i % 8 & 1) - 1);
+  }
+}
+
+inline void dequantize_q2_0(const uint8_t* src, float* dst, int64_t n) {
+  for (; n > 0; n -= 64, src += 18, dst += 64) {
+    const float d = f16_to_f32(load_u16(src));
+    for (int i = 0; i < 64; ++i) dst[i] = d * static_cast<float>((src[2 + i / 4] >> i % 4 * 2 & 3) - 1);
+  }
+}
+
+// A byte is the fraction 0.ttttt in base 3, in units of 1/256, rounded up: multiplied by 3^k modulo 256 it is what
+// lies behind digit k - 1, and three times that over 256 is digit k.
+inline float* ternary_digits(const uint8_t* src, int bytes, int digits, float d, float* dst) {
+  for (int k = 0, power = 1; k < digits; ++k, power *= 3)
+    for (int i = 0; i < bytes; ++i) *dst++ = d * static_cast<float>(((src[i] * power & 255) * 3 >> 8) - 1);
+  return dst;
+}
+
+inline void dequantize_tq1_0(const uint8_t* src, float* dst, int64_t n) {
+  for (; n > 0; n -= 256, src += 54) {
+    const float d = f16_to_f32(load_u16(src + 52));
+    dst = ternary_digits(src, 32, 5, d, dst);
+    dst = ternary_digits(src + 32, 16, 5, d, dst);
+    dst = ternary_digits(src + 48, 4, 4, d, dst);
+  }
+}
 
 inline void dequantize_tq2_0(const uint8_t* src, float* dst, int64_t n) {
   for (; n > 0; n -= 256, src += 66, dst += 256) {

@@ -1,21 +1,15 @@
 // The table of one instruction set, from the texts above.
 
 // clang-format off
-// Formats that are packed, and those that stay GGUF rows.
 #define LLAMAQ_QUANTIZED_LIST(X) \
   X(Q4_0) X(Q4_1) X(Q5_0) X(Q5_1) X(Q8_0) X(Q2_K) X(Q3_K) X(Q4_K) X(Q5_K) X(Q6_K) X(IQ4_NL) X(IQ4_XS) \
-  X(TQ2_0) X(MXFP4) X(NVFP4) LLAMAQ_CODEBOOK_LIST(X)
-#define LLAMAQ_CODEBOOK_LIST(X) X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
-#define LLAMAQ_ROWS_LIST(X) X(TQ1_0) X(Q1_0) X(Q2_0)
+  X(Q1_0) X(Q2_0) X(TQ1_0) X(TQ2_0) X(MXFP4) X(NVFP4) \
+  X(IQ1_S) X(IQ1_M) X(IQ2_XXS) X(IQ2_XS) X(IQ2_S) X(IQ3_XXS) X(IQ3_S)
 // clang-format on
 
 template <class W>
 constexpr MatmulKernel quantized(const char* name) {
   return {name, true, packed_bytes_format<W>, pack_format<W>, matmul_quantized<W>};
-}
-template <class W>
-constexpr MatmulKernel from_rows(const char* name) {
-  return {name, true, bytes_of_rows<W>, nullptr, matmul_from_rows<W>};
 }
 template <class W>
 constexpr MatmulKernel floats(const char* name) {
@@ -31,14 +25,6 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
 #undef X
 #define X(format) t.matmul[static_cast<int>(Format::format)] = quantized<format>(#format "_i8_4x16");
   LLAMAQ_QUANTIZED_LIST(X)
-#undef X
-#define X(format) t.dequantize[static_cast<int>(Format::format)] = dequantize_unpacked<rows::format>;
-  LLAMAQ_CODEBOOK_LIST(X)
-#undef X
-#define X(format)                                                               \
-  t.dequantize[static_cast<int>(Format::format)] = dequantize_unpacked<format>; \
-  t.matmul[static_cast<int>(Format::format)] = from_rows<format>(#format "_i8_4x16_rows");
-  LLAMAQ_ROWS_LIST(X)
 #undef X
   t.matmul[static_cast<int>(Format::F32)] = floats<WeightsF32>("F32_f32_4x16");
   t.matmul[static_cast<int>(Format::F16)] = floats<WeightsF16>("F16_f32_4x16");

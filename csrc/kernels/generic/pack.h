@@ -15,8 +15,8 @@ struct BlockLayout {
   int block, block_bytes;
   Field halves[2];
   Field words[4];
-  bool spread_first_word;  // the first word (the high bits of Q5_0, Q5_1) is regrouped by spread_q5_bits
   Field bytes = {0, 0};
+  I32 (*regroup)(I32) = nullptr;  // what the first field's words become
 };
 
 constexpr int kMostBlockBytes = 256;
@@ -30,12 +30,15 @@ inline I32 exchange_bits(I32 x, int distance, uint32_t mask) {
 
 // Bit 4k + b goes to bit 8b + k: byte b then holds, for word k, the bit of its byte b. A bit's number has the binary
 // digits k2 k1 k0 b1 b0; four exchanges of two digits make them b1 b0 k2 k1 k0.
-inline I32 spread_q5_bits(I32 bits) {
+inline I32 regroup_bits(I32 bits) {
   bits = exchange_bits(bits, 14, 0x0000cccc);
   bits = exchange_bits(bits, 7, 0x00aa00aa);
   bits = exchange_bits(bits, 2, 0x0c0c0c0c);
   return exchange_bits(bits, 1, 0x22222222);
 }
+
+// Bits 8k + 2b and the next go to bits 8b + 2k and the next: byte b then holds, for word k, the two bits of its byte b.
+inline I32 regroup_pairs(I32 bits) { return exchange_bits(exchange_bits(bits, 12, 0x0000f0f0), 6, 0x00cc00cc); }
 
 // The same kBytes of 16 rows that lie `stride` bytes apart, one after the other.
 template <int kBytes>
@@ -47,14 +50,14 @@ inline void pack_block(const uint8_t* src, ptrdiff_t stride, const BlockLayout& 
   for (const Field& f : layout.halves)
     for (int i = 0; i < f.count; ++i, out += 32) pack_column<2>(src + f.offset + 2 * i, stride, out);
   for (int i = 0; i < layout.bytes.count; ++i, out += 16) pack_column<1>(src + layout.bytes.offset + i, stride, out);
-  uint8_t* const first_word = out;
+  uint8_t* word = out;
   for (const Field& f : layout.words) {
     int i = 0;
     for (; i + 4 <= f.count; i += 4, out += 256) transpose_words(src + f.offset + 4 * i, stride, out);
     for (; i < f.count; ++i, out += 64) pack_column<4>(src + f.offset + 4 * i, stride, out);
   }
-  if (layout.spread_first_word)
-    store(reinterpret_cast<float*>(first_word), from_bits(spread_q5_bits(load_i32(first_word))));
+  for (int i = 0; layout.regroup && i < layout.words[0].count; ++i, word += 64)
+    store(reinterpret_cast<float*>(word), from_bits(layout.regroup(load_i32(word))));
 }
 
 inline void pack_blocks(const PackArgs& a, const BlockLayout& layout) {
@@ -117,11 +120,6 @@ inline void pack_format(const PackArgs& a) {
 template <class W>
 inline int64_t packed_bytes_format(int64_t rows, int64_t cols) {
   return (rows + 15) / 16 * 16 * (cols / W::kLayout.block * W::kLayout.block_bytes);
-}
-
-template <class W>
-inline int64_t bytes_of_rows(int64_t rows, int64_t cols) {
-  return rows * (cols / W::kLayout.block * W::kLayout.block_bytes);
 }
 
 template <int kBytes>

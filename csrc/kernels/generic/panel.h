@@ -54,32 +54,6 @@ inline void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel, ptrdiff_
   }
 }
 
-// The same for GGUF rows, `row_size` bytes apart. Weights stand above their zero point, on every level.
-template <class W>
-inline void fill_panel_from_rows(const uint8_t* w, ptrdiff_t row_size, int rows, int blocks, PanelOf<W>* panel) {
-  constexpr int kBlock = W::kLayout.block, kBlocks = kBlock / 32;
-  struct Scales {  // of one row
-    PanelOf<W>* panel;
-    int row;
-    void operator()(int j, float scale) const { panel[j].scales[0][row] = scale; }
-    void operator()(int j, float scale, float half0, float half1) const {
-      panel[j].scales[0][row] = scale;
-      panel[j].scales[1][row] = half0;
-      panel[j].scales[2][row] = half1;
-    }
-  };
-  uint8_t q[16][kBlock];
-  if (rows < 16) memset(q, 0, sizeof q);
-  for (; blocks > 0; blocks -= kBlocks, w += W::kLayout.block_bytes, panel += kBlocks) {
-    for (int row = 0; row < rows; ++row) W::unpack(w + row * row_size, q[row], Scales{panel, row});
-    for (int row = rows; row < 16; ++row)
-      for (int j = 0; j < kBlocks; ++j)
-        for (float(&scale)[16] : panel[j].scales) scale[row] = 0;
-    for (int j = 0; j < kBlocks; ++j)
-      for (int i = 0; i < 8; i += 4) transpose_words(q[0] + 32 * j + 4 * i, kBlock, panel[j].words[i]);
-  }
-}
-
 // W as a panel holds it.
 template <class W>
 struct InPanel : W {

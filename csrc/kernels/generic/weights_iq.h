@@ -52,7 +52,7 @@ inline Halves odd_halves(F32 d, I32 nibbles) {
 
 struct IQ2_XXS {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 66, {{0, 1}}, {{2, 16}}, false};
+  static constexpr BlockLayout kLayout = {256, 66, {{0, 1}}, {{2, 16}}};
   static constexpr int kZero = kWideZero;
   static constexpr SignedLevels kLevels{kZero, {8, 25, 43}};
   template <class Use>
@@ -71,7 +71,7 @@ struct IQ2_XXS {
 
 struct IQ2_XS {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 74, {{0, 1}}, {{2, 16}, {66, 2}}, false};
+  static constexpr BlockLayout kLayout = {256, 74, {{0, 1}}, {{2, 16}, {66, 2}}};
   static constexpr int kZero = kWideZero;
   static constexpr SignedLevels kLevels = IQ2_XXS::kLevels;
   template <class Use>
@@ -92,7 +92,7 @@ struct IQ2_XS {
 
 struct IQ2_S {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 82, {{0, 1}}, {{2, 8}, {34, 8}, {66, 2}, {74, 2}}, false};
+  static constexpr BlockLayout kLayout = {256, 82, {{0, 1}}, {{2, 8}, {34, 8}, {66, 2}, {74, 2}}};
   static constexpr int kZero = kWideZero;
   static constexpr SignedLevels kLevels = IQ2_XXS::kLevels;
   template <class Use>
@@ -112,7 +112,7 @@ struct IQ2_S {
 
 struct IQ3_XXS {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 98, {{0, 1}}, {{2, 16}, {66, 8}}, false};
+  static constexpr BlockLayout kLayout = {256, 98, {{0, 1}}, {{2, 16}, {66, 8}}};
   static constexpr int kZero = kWideZero;
   static constexpr SignedLevels kLevels{kZero, {4, 12, 20, 28, 36, 44, 52, 62}};
   template <class Use>
@@ -133,7 +133,7 @@ struct IQ3_XXS {
 
 struct IQ3_S {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 110, {{0, 1}}, {{2, 16}, {66, 2}, {74, 8}, {106, 1}}, false};
+  static constexpr BlockLayout kLayout = {256, 110, {{0, 1}}, {{2, 16}, {66, 2}, {74, 8}, {106, 1}}};
   static constexpr int kZero = 16;
   static constexpr SignedLevels kLevels{kZero, {1, 3, 5, 7, 9, 11, 13, 15}};
   template <class Use>
@@ -163,7 +163,7 @@ inline I32 all_shifted(I32 negative) { return (splat_i32(0) - negative) & splat_
 
 struct IQ1_S {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 50, {{0, 1}}, {{2, 8}, {34, 4}}, false};
+  static constexpr BlockLayout kLayout = {256, 50, {{0, 1}}, {{2, 8}, {34, 4}}};
   static constexpr int kZero = 16;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -192,7 +192,7 @@ inline F32 f16_lanes(I32 halves) {
 
 struct IQ1_M {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 56, {}, {{0, 8}, {32, 4}, {48, 2}}, false};
+  static constexpr BlockLayout kLayout = {256, 56, {}, {{0, 8}, {32, 4}, {48, 2}}};
   static constexpr int kZero = 16;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {

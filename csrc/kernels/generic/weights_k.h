@@ -17,7 +17,7 @@ inline void upper_nibbles(const uint8_t* words, uint8_t (*out)[64]) {
 
 struct Q2_K {
   using Form = HalvesWithMinimum;
-  static constexpr BlockLayout kLayout = {256, 84, {{80, 2}}, {{0, 4}, {16, 16}}, false};
+  static constexpr BlockLayout kLayout = {256, 84, {{80, 2}}, {{0, 4}, {16, 16}}};
   static constexpr int kZero = 0;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -37,7 +37,7 @@ struct Q2_K {
 
 struct Q3_K {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 110, {{108, 1}}, {{0, 8}, {32, 16}, {96, 3}}, false};
+  static constexpr BlockLayout kLayout = {256, 110, {{108, 1}}, {{0, 8}, {32, 16}, {96, 3}}};
   static constexpr int kZero = 4;
   // 16 scales of six bits: low nibbles in bytes 0-7, high pairs in 8-11. These are the eight of a half.
   struct Scales {
@@ -86,7 +86,7 @@ struct ScalesK4 {
 
 struct Q4_K {
   using Form = WithMinimum;
-  static constexpr BlockLayout kLayout = {256, 144, {{0, 2}}, {{4, 3}, {16, 32}}, false};
+  static constexpr BlockLayout kLayout = {256, 144, {{0, 2}}, {{4, 3}, {16, 32}}};
   static constexpr int kZero = 0, kLargest = 15;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -103,7 +103,7 @@ struct Q4_K {
 
 struct Q5_K {
   using Form = WithMinimum;
-  static constexpr BlockLayout kLayout = {256, 176, {{0, 2}}, {{4, 3}, {16, 8}, {48, 32}}, false};
+  static constexpr BlockLayout kLayout = {256, 176, {{0, 2}}, {{4, 3}, {16, 8}, {48, 32}}};
   static constexpr int kZero = 0, kLargest = 31;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -125,7 +125,7 @@ struct Q5_K {
 
 struct Q6_K {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 210, {{208, 1}}, {{0, 32}, {128, 16}, {192, 4}}, false};
+  static constexpr BlockLayout kLayout = {256, 210, {{208, 1}}, {{0, 32}, {128, 16}, {192, 4}}};
   static constexpr int kZero = 32;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -146,7 +146,7 @@ struct Q6_K {
 
 struct IQ4_XS {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 136, {{0, 2}}, {{4, 33}}, false};
+  static constexpr BlockLayout kLayout = {256, 136, {{0, 2}}, {{4, 33}}};
   static constexpr int kZero = kSigned;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {

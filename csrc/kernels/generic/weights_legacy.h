@@ -28,7 +28,7 @@ struct Codebook {
 
 struct Q4_0 {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {32, 18, {{0, 1}}, {{2, 4}}, false};
+  static constexpr BlockLayout kLayout = {32, 18, {{0, 1}}, {{2, 4}}};
   static constexpr int kZero = 8;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -38,7 +38,7 @@ struct Q4_0 {
 
 struct Q4_1 {
   using Form = WithMinimum;
-  static constexpr BlockLayout kLayout = {32, 20, {{0, 2}}, {{4, 4}}, false};
+  static constexpr BlockLayout kLayout = {32, 20, {{0, 2}}, {{4, 4}}};
   static constexpr int kZero = 0, kLargest = 15;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -48,7 +48,7 @@ struct Q4_1 {
 
 struct Q5_0 {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {32, 22, {{0, 1}}, {{2, 5}}, true};
+  static constexpr BlockLayout kLayout = {32, 22, {{0, 1}}, {{2, 1}, {6, 4}}, {}, regroup_bits};
   static constexpr int kZero = 16;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -58,7 +58,7 @@ struct Q5_0 {
 
 struct Q5_1 {
   using Form = WithMinimum;
-  static constexpr BlockLayout kLayout = {32, 24, {{0, 2}}, {{4, 5}}, true};
+  static constexpr BlockLayout kLayout = {32, 24, {{0, 2}}, {{4, 1}, {8, 4}}, {}, regroup_bits};
   static constexpr int kZero = 0, kLargest = 31;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -68,7 +68,7 @@ struct Q5_1 {
 
 struct Q8_0 {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {32, 34, {{0, 1}}, {{2, 8}}, false};
+  static constexpr BlockLayout kLayout = {32, 34, {{0, 1}}, {{2, 8}}};
   static constexpr int kZero = kSigned;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
@@ -78,7 +78,7 @@ struct Q8_0 {
 
 struct IQ4_NL {
   using Form = Scaled;
-  static constexpr BlockLayout kLayout = {32, 18, {{0, 1}}, {{2, 4}}, false};
+  static constexpr BlockLayout kLayout = {32, 18, {{0, 1}}, {{2, 4}}};
   static constexpr int kZero = kSigned;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {

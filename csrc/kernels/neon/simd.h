@@ -96,6 +96,13 @@ inline void store_u8(uint8_t* p, U8 a) { QUADS vst1q_u8(p + 16 * i, a.v[i]); }
 inline U8 splat_u8(uint8_t x) { U8 r; QUADS r.v[i] = vdupq_n_u8(x); return r; }
 inline U8 operator&(U8 a, U8 b) { QUADS a.v[i] = vandq_u8(a.v[i], b.v[i]); return a; }
 inline U8 operator|(U8 a, U8 b) { QUADS a.v[i] = vorrq_u8(a.v[i], b.v[i]); return a; }
+inline U8 operator+(U8 a, U8 b) { QUADS a.v[i] = vaddq_u8(a.v[i], b.v[i]); return a; }
+// 3 * byte >> 8; a comparison that holds gives 255, which is -1
+inline U8 carry_of_three(U8 a) {
+  const uint8x16_t first = vdupq_n_u8(86), second = vdupq_n_u8(171), zero = vdupq_n_u8(0);
+  QUADS a.v[i] = vsubq_u8(vsubq_u8(zero, vcgeq_u8(a.v[i], first)), vcgeq_u8(a.v[i], second));
+  return a;
+}
 // (byte >> shift) & mask; the mask has at most 8 - shift bits
 inline U8 bit_field(U8 a, int shift, uint8_t mask) {
   QUADS a.v[i] = vandq_u8(vshlq_u8(a.v[i], vdupq_n_s8(static_cast<int8_t>(-shift))), vdupq_n_u8(mask));

@@ -67,6 +67,9 @@ inline void store_u8(uint8_t* p, U8 a) { memcpy(p, a.v, 64); }
 inline U8 splat_u8(uint8_t x) { U8 r; BYTES r.v[i] = x; return r; }
 inline U8 operator&(U8 a, U8 b) { BYTES a.v[i] &= b.v[i]; return a; }
 inline U8 operator|(U8 a, U8 b) { BYTES a.v[i] |= b.v[i]; return a; }
+inline U8 operator+(U8 a, U8 b) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] + b.v[i]); return a; }
+// 3 * byte >> 8
+inline U8 carry_of_three(U8 a) { BYTES a.v[i] = static_cast<uint8_t>(3 * a.v[i] >> 8); return a; }
 // (byte >> shift) & mask; the mask has at most 8 - shift bits
 inline U8 bit_field(U8 a, int shift, uint8_t mask) { BYTES a.v[i] = static_cast<uint8_t>(a.v[i] >> shift & mask); return a; }
 // the bits of `mask`, taken from `from` bits up and put `to` bits up; they must fit a byte in both places

@@ -1,7 +1,29 @@
 // IQ1, IQ2 and IQ3: a vector of eight small integers is one 64-bit word of a codebook, and signs are applied to its
 // bytes at once. Factors of two halves are odd integers (2s + 1) under the scale d / 8.
+//
+// Such a format is a struct W with W::unpack(src, q, scales), which writes the 256 weights of a block to q, each kZero
+// above itself, and calls scales(j, ...) with the scale or the scale and two factors for every 32 of them.
+#pragma once
 
-namespace rows {
+#include "kernels/generic/iq_grids.h"
+#include "kernels/generic/zero_point.h"
+
+namespace codebook {
+
+inline uint64_t load_u64(const void* p) {
+  uint64_t x;
+  memcpy(&x, p, sizeof x);
+  return x;
+}
+inline void store_u64(uint8_t* p, uint64_t x) { memcpy(p, &x, sizeof x); }
+
+constexpr uint64_t kOnes = 0x0101010101010101;
+
+// A one in byte i for bit i: each byte gets its bit, which the addition lifts to the top.
+inline uint64_t spread_bits(uint32_t bits) {
+  const uint64_t own = (bits * kOnes) & 0x8040201008040201;
+  return ((own + 0x00406070787c7e7f) >> 7) & kOnes;
+}
 
 // Seven bits say eight signs, because the number of minus signs is even.
 inline uint32_t even_signs(uint32_t bits) { return bits | static_cast<uint32_t>(__builtin_parity(bits)) << 7; }
@@ -25,9 +47,7 @@ inline uint64_t two_vectors(const int8_t (*grid)[4], int first, int second) {
 inline float odd(int s) { return static_cast<float>(2 * s + 1); }
 
 struct IQ2_XXS {
-  using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 66, {}, {}, false};
-  static constexpr int kZero = kWideZero;
+  static constexpr int kBytes = 66, kZero = kWideZero;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src)) * 0.125f;
@@ -48,9 +68,7 @@ inline void scale_halves(const Scales& scales, int j, float d, int byte) {
 }
 
 struct IQ2_XS {
-  using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 74, {}, {}, false};
-  static constexpr int kZero = kWideZero;
+  static constexpr int kBytes = 74, kZero = kWideZero;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src)) * 0.125f;
@@ -63,9 +81,7 @@ struct IQ2_XS {
 };
 
 struct IQ2_S {
-  using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 82, {}, {}, false};
-  static constexpr int kZero = kWideZero;
+  static constexpr int kBytes = 82, kZero = kWideZero;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src)) * 0.125f;
@@ -81,9 +97,7 @@ struct IQ2_S {
 };
 
 struct IQ3_XXS {
-  using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 98, {}, {}, false};
-  static constexpr int kZero = kWideZero;
+  static constexpr int kBytes = 98, kZero = kWideZero;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src)) * 0.25f;
@@ -98,9 +112,7 @@ struct IQ3_XXS {
 };
 
 struct IQ3_S {
-  using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 110, {}, {}, false};
-  static constexpr int kZero = 16;
+  static constexpr int kBytes = 110, kZero = 16;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src));
@@ -123,9 +135,7 @@ inline uint64_t shifted_levels(const int8_t* vector, bool negative) {
 }
 
 struct IQ1_S {
-  using Form = Scaled;
-  static constexpr BlockLayout kLayout = {256, 50, {}, {}, false};
-  static constexpr int kZero = 16;
+  static constexpr int kBytes = 50, kZero = 16;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const float d = f16_to_f32(load_u16(src)) * 0.125f;
@@ -140,9 +150,7 @@ struct IQ1_S {
 };
 
 struct IQ1_M {
-  using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 56, {}, {}, false};
-  static constexpr int kZero = 16;
+  static constexpr int kBytes = 56, kZero = 16;
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const uint8_t *qs = src, *qh = src + 32;
@@ -160,4 +168,23 @@ struct IQ1_M {
   }
 };
 
-}  // namespace rows
+// Every product is exact, so this gives the bits of src/llamaq/formats.
+template <class W>
+inline void dequantize(const uint8_t* src, float* dst, int64_t n) {
+  uint8_t q[256];
+  float scale[16];
+  struct Scales {
+    float* scale;
+    void operator()(int j, float d) const { scale[2 * j] = scale[2 * j + 1] = d; }
+    void operator()(int j, float d, float half0, float half1) const {
+      scale[2 * j] = d * half0;
+      scale[2 * j + 1] = d * half1;
+    }
+  };
+  for (; n > 0; n -= 256, src += W::kBytes, dst += 256) {
+    W::unpack(src, q, Scales{scale});
+    for (int i = 0; i < 256; ++i) dst[i] = scale[i / 16] * static_cast<float>(q[i] - W::kZero);
+  }
+}
+
+}  // namespace codebook
