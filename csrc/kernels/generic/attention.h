@@ -5,71 +5,6 @@
 // block of queries at a time; a page becomes floats once for all queries of the tile. Every output is one chain of fma
 // over its own tokens, so that no bit depends on the tile or on who computes a span. Formulas: docs/numerics.md.
 
-// C[query][col] (+)= sum over k of A[query][k] * B[k][col]; a query's A begin kQueryStride after the previous one's.
-struct Product {
-  const float* a;
-  ptrdiff_t a_step;
-  const uint8_t* b;  // floats or halves
-  ptrdiff_t b_step;  // elements
-  int count, width;  // of k, and of columns in multiples of 16
-  float* c;
-  ptrdiff_t c_stride;
-  bool fresh;            // C starts from zero
-  const uint8_t* ahead;  // memory that will be read next
-  int ahead_bytes;
-};
-
-struct LoadF32 {
-  static constexpr int kBytes = 4;
-  static F32 at(const uint8_t* p) { return load(reinterpret_cast<const float*>(p)); }
-};
-struct LoadF16 {
-  static constexpr int kBytes = 2;
-  static F32 at(const uint8_t* p) { return load_f16(p); }
-};
-
-template <class B, int Q, int V, int kQueryStride>
-inline void columns(const Product& p, int col, const uint8_t* ahead, int ahead_step) {
-  const float* a = p.a;
-  const uint8_t* b = p.b + col * B::kBytes;
-  F32 sum[Q][V];
-  for (int i = 0; i < Q; ++i)
-    for (int v = 0; v < V; ++v) sum[i][v] = p.fresh ? splat(0) : load(p.c + i * p.c_stride + col + 16 * v);
-  for (int k = 0; k < p.count; ++k, a += p.a_step, b += p.b_step * B::kBytes, ahead += ahead_step) {
-    __builtin_prefetch(ahead);
-    F32 row[V];
-    for (int v = 0; v < V; ++v) row[v] = B::at(b + 16 * v * B::kBytes);
-    for (int i = 0; i < Q; ++i) {
-      const F32 x = splat(a[i * kQueryStride]);
-      for (int v = 0; v < V; ++v) sum[i][v] = fma(x, row[v], sum[i][v]);
-    }
-  }
-  for (int i = 0; i < Q; ++i)
-    for (int v = 0; v < V; ++v) store(p.c + i * p.c_stride + col + 16 * v, sum[i][v]);
-}
-
-template <class B, int Q, int kQueryStride>
-inline void product(const Product& p) {
-  constexpr int V = 2 * Q <= kAccumulators ? 2 : 1;
-  const int ahead_part = p.ahead_bytes ? p.ahead_bytes / ((p.width + 16 * V - 1) / (16 * V)) : 0;
-  const int ahead_step = p.ahead_bytes ? ahead_part / p.count : 0;
-  const uint8_t* ahead = p.ahead;
-  int col = 0;
-  for (; col + 16 * V <= p.width; col += 16 * V, ahead += ahead_part)
-    columns<B, Q, V, kQueryStride>(p, col, ahead, ahead_step);
-  if (V > 1 && col < p.width) columns<B, Q, 1, kQueryStride>(p, col, ahead, ahead_step);
-}
-
-constexpr int kBlockQueries = kAccumulators <= 8 ? kAccumulators : kAccumulators / 2;
-
-template <class B, int kQueryStride, int Q = kBlockQueries>
-inline void product_of(int queries, const Product& p) {
-  if (queries == Q)
-    product<B, Q, kQueryStride>(p);
-  else if constexpr (Q > 1)
-    product_of<B, kQueryStride, Q - 1>(queries, p);
-}
-
 struct Range {
   int begin, end;
 };
@@ -94,7 +29,7 @@ struct Tile {
   bool direct;     // pages are read as they are: one block of queries is not worth a conversion
 
   int block_at(int i) const {  // blocks of equal size, as near as may be
-    const int left = queries - i, blocks = (left + kBlockQueries - 1) / kBlockQueries;
+    const int left = queries - i, blocks = (left + kProductRows - 1) / kProductRows;
     return (left + blocks - 1) / blocks;
   }
   bool halves() const { return direct && format.block_bytes == 2; }
@@ -274,7 +209,7 @@ inline Tile tile_of(const AttentionArgs& a) {
           own,
           page,
           reinterpret_cast<Range*>(q + queries * dim),
-          page_format(a.cache.type).block == 1 && queries <= kBlockQueries};
+          page_format(a.cache.type).block == 1 && queries <= kProductRows};
 }
 
 template <class AttendSpan>

@@ -6,13 +6,19 @@ struct Constant {
   constexpr operator int() const { return kValue; }
 };
 
+// f(Constant<0>()), f(Constant<1>()) and so on.
+template <int kCount, class F>
+inline void times(const F& f) {
+  if constexpr (kCount > 1) times<kCount - 1>(f);
+  f(Constant<kCount - 1>());
+}
+
 template <class F>
 inline void four_times(const F& f) {
-  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
+  times<4>(f);
 }
 
 template <class F>
 inline void eight_times(const F& f) {
-  f(Constant<0>()), f(Constant<1>()), f(Constant<2>()), f(Constant<3>());
-  f(Constant<4>()), f(Constant<5>()), f(Constant<6>()), f(Constant<7>());
+  times<8>(f);
 }
