@@ -14,7 +14,7 @@ struct Field {
 struct BlockLayout {
   int block, block_bytes;
   Field halves[2];
-  Field words[4];
+  Field words[6];
   Field bytes = {0, 0};
   I32 (*regroup)(I32) = nullptr;  // what the first field's words become
 };

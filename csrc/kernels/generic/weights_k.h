@@ -123,15 +123,21 @@ struct Q5_K {
   }
 };
 
+// Half a super-block lies together, in the order in which it is needed: in the file's order, three places at a time, Zen 4
+// reads from memory at half the speed.
 struct Q6_K {
   using Form = Halves;
-  static constexpr BlockLayout kLayout = {256, 210, {{208, 1}}, {{0, 32}, {128, 16}, {192, 4}}};
+  static constexpr BlockLayout kLayout = {256,
+                                          210,
+                                          {{208, 1}},
+                                          {{192, 2}, {128, 8}, {0, 16}, {200, 2}, {160, 8}, {64, 16}}};
   static constexpr int kZero = 32;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     const F32 d = load_f16(w);
-    for (int half = 0; half < 2; ++half) {
-      const uint8_t *low = w + 32 + 1024 * half, *high = w + 2080 + 512 * half, *scales = w + 3104 + 128 * half;
+    const uint8_t* scales = w + 32;
+    for (int half = 0; half < 2; ++half, scales += 1664) {
+      const uint8_t *high = scales + 128, *low = high + 512;
       four_times([&](auto c) {
         const auto words = [&](int i) {
           const U8 l = load_u8(low + 64 * (8 * (c % 2) + i));
