@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from calm import Calm
 from chart import Bar, Panel, svg
 from llamaq.bench import Workload, work_of
 from llamaq.gguf import GGUFFile
@@ -27,9 +26,7 @@ RUNTIMES = ("llamaq", "llama.cpp")
 
 def run_speed(args: argparse.Namespace) -> Result:
     """All the files given."""
-    calm = Calm(args.calm)
-    args.calm = calm.least
-    limits = calm.measure(lambda: probe(args.threads))
+    limits = probe(args.threads)
     found = [compare(path, args, limits) for path in args.files]
     rows = [["file", "test", *RUNTIMES, "ratio", "ratio min–max", *(f"{name}, % of limit" for name in RUNTIMES)]]
     for result in found:
@@ -42,7 +39,7 @@ def run_speed(args: argparse.Namespace) -> Result:
           f"{limits.read_bandwidth / 1e9:.1f} GB/s, {limits.int8_peak / 1e9:.0f} GOP/s")  # fmt: skip
     print_table(rows)
     names = ("threads", "batch", "cache_type", "flash_attention", "rounds")
-    settings = {name: getattr(args, name) for name in names} | {"calm": args.calm < float("inf")}
+    settings = {name: getattr(args, name) for name in names}
     about = machine() | {"limits": asdict(limits)}
     if args.picture:
         args.picture.write_text(picture(about, found, limits), encoding="utf-8")
@@ -66,7 +63,7 @@ def compare(path: Path, args: argparse.Namespace, limits: MachineLimits) -> Resu
     result["speeds"] = speeds
     result["ratio"] = {test: spread(a["speeds"][test] / b["speeds"][test] for a, b in pairs) for test in speeds}
     result["percent_of_limit"] = shares(path, speeds, args, limits)
-    for what in ("load_seconds", "peak_rss_mb", "load_average_before", "disturbed"):
+    for what in ("load_seconds", "peak_rss_mb", "load_average_before"):
         result[what] = {name: spread(r[what] for r in results) for name, results in rounds.items()}
     return result
 
@@ -75,7 +72,7 @@ def measure_apart(name: str, path: Path, args: argparse.Namespace) -> Result:
     """``measure.py`` in a process of its own, so that neither runtime's threads or memory touch the other's."""
     python = args.peer if name == "llama.cpp" else sys.executable
     command = [python, str(Path(__file__).with_name("measure.py")), name, str(path)]
-    for option in ("threads", "batch", "cache_type", "flash_attention", "decode", "calm"):
+    for option in ("threads", "batch", "cache_type", "flash_attention", "decode"):
         command += [f"--{option.replace('_', '-')}", str(getattr(args, option))]
     for option in ("prompts", "depths", "parallel"):
         command += [f"--{option}", ",".join(map(str, getattr(args, option)))]

@@ -13,12 +13,10 @@ import json
 import resource
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from calm import Calm
 from runtimes import CACHE_TYPES, FLASH_ATTENTION, Runtime, open_runtime
 
 __all__ = ["add_options", "measure"]
@@ -40,19 +38,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--decode", "-n", type=int, default=64, help="tokens written (default 64)")
     add("--depths", "-d", type=numbers, default=[0, 4096], help="tokens before a test (default 0,4096)")
     add("--parallel", "-npl", type=numbers, default=[1, 2, 4, 8, 16], help="sequences at once (default 1,2,4,8,16)")
-    add(
-        "--calm",
-        type=float,
-        nargs="?",
-        default=float("inf"),
-        metavar="SECONDS",
-        help="repeat what others disturbed (calm.py)",
-    )
 
 
 def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
     """Tokens per second by test, as llama-bench names them, ``tg64 x4`` for four sequences."""
-    calm = Calm(args.calm)
     began = time.perf_counter()
     runtime = open_runtime(name, path, args)
     loaded = time.perf_counter()
@@ -65,22 +54,21 @@ def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
         suffix = f" @ d{depth}" if depth else ""
         for count in args.prompts:
             read(runtime, ids, depth, 16, args.batch)  # warms up
-            work = partial(read, runtime, ids, depth, count, args.batch)
-            speeds[f"pp{count}{suffix}"] = calm.measure(partial(rate, count, work))
-        work = partial(write, runtime, 1, ids, depth, args.decode)
-        speeds[f"tg{args.decode}{suffix}"] = calm.measure(partial(rate, args.decode, work))
+            speeds[f"pp{count}{suffix}"] = rate(count, lambda c=count, d=depth: read(runtime, ids, d, c, args.batch))
+        speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, lambda d=depth: write(runtime, 1, ids, d, args.decode))
     for several in args.parallel:
         if several > 1:
             runtime.begin(several, args.decode)
             write(runtime, several, ids, 0, 2)
-            work = partial(write, runtime, several, ids, 0, args.decode)
-            speeds[f"tg{args.decode} x{several}"] = calm.measure(partial(rate, several * args.decode, work))
+            tokens = several * args.decode
+            speeds[f"tg{args.decode} x{several}"] = rate(
+                tokens, lambda s=several: write(runtime, s, ids, 0, args.decode)
+            )
     result = {
         "speeds": speeds,
         "load_seconds": loaded - began,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "runtime": runtime.describe(),
-        "disturbed": calm.disturbed,
     }
     runtime.close()
     return result

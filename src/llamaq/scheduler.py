@@ -77,7 +77,8 @@ class Request(ABC):
         """Ends the request early, with an error or (None) because someone cancelled it."""
 
     def shift(self) -> None:
-        """Makes ``ids`` shorter once they are more than a context; they are read anew then."""
+        """Makes ``ids`` shorter once they are more than a context; they are read anew then. Only requests that let
+        ``ids`` grow are asked."""
         raise NotImplementedError
 
     @property

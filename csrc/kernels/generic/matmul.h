@@ -86,8 +86,8 @@ inline int64_t row_size_of(const MatmulArgs& a) {
   return a.cols / W::kLayout.block * W::kLayout.block_bytes;
 }
 
-// Unpacks `count` blocks of 32 of 16 weight rows, from `block` on. For a few rows of x the next panel's weights are
-// fetched in two parts, the second by tile_rows; else what stands kPrefetch ahead.
+// Unpacks the `count` blocks of 32 of 16 weight rows that begin at w. For a few rows of x the next panel's weights are
+// fetched, one part here and the other by tile_rows; for many, what stands kPrefetch ahead.
 template <class W>
 inline void fill_next(const uint8_t* w, int count, PanelOf<W>* panel, bool few) {
   constexpr int kBytes = packed_block_bytes<W>(), kByTile = fetched_by_tile<W>();
