@@ -20,7 +20,7 @@ TIERS = [
     {"errors", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
-    {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix"},
+    {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix", "request"},
     {"tensors", "loading", "generate", "scheduler", "reading", "stream", "chat"},
     {"llm", "capture", "embedding", "session", "session_file"},
     {"measure", "convert", "quantization"},

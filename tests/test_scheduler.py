@@ -1,11 +1,8 @@
-"""Many requests on one model: the same bits alone and in company, fair room in the cache, cancelling, timeouts."""
+"""Many requests on one model: the same bits alone and in company, fair room in the cache."""
 
 from __future__ import annotations
 
 import asyncio
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +14,7 @@ import pytest
 
 from llamaq import LLM, SamplingParams
 from llamaq.capture import Inside
-from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError, TokenizerError
+from llamaq.errors import ContextOverflowError, LlamaqError, TokenizerError
 from llamaq.reading import Reading, Scoring, wait
 from llamaq.stream import Completion, Stream
 
@@ -171,89 +168,6 @@ def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(path
     assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
 
 
-def test_cancel_from_another_thread(llm: LLM) -> None:
-    stream = llm.stream("Once upon a time")
-    next(stream)
-    threading.Timer(0.01, stream.cancel).start()
-    events = list(stream)
-    assert events[-1].finish_reason in ("cancelled", "context", "stop")
-    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
-
-
-@pytest.fixture
-def endless(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Steps of the model that would never end, but for their flag; the event says that one has begun."""
-    began, stopped = threading.Event(), threading.Event()
-
-    class Flag:
-        def set(self, on: bool = True) -> None:
-            (stopped.set if on else stopped.clear)()
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        began.set()
-        stopped.wait()
-        raise CancelledError("stopped")
-
-    real = llm.engine.forward
-    flag = llm.scheduler._stop
-    with monkeypatch.context() as patch:
-        patch.setattr(llm.scheduler, "_stop", Flag())
-        patch.setattr(llm.engine, "forward", forward)
-        yield began
-    while not llm.scheduler.idle:
-        time.sleep(0.001)
-    assert llm.engine.forward == real
-    assert llm.scheduler._stop is flag
-    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
-
-
-def test_cancel_stops_the_step_that_runs(llm: LLM, endless: threading.Event) -> None:
-    stream = llm.stream("Once upon a time")
-    endless.wait()
-    stream.cancel()
-    assert [event.finish_reason for event in stream] == ["cancelled"]
-
-
-def test_a_timeout_stops_the_step_that_runs(llm: LLM, endless: threading.Event) -> None:
-    assert llm.generate("Once upon a time", timeout=0.01).finish_reason == "cancelled"
-
-
-@pytest.mark.parametrize("where", ["main", "elsewhere"])
-@pytest.mark.parametrize("what", ["generate", "logits", "batch"])
-def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, what: str, where: str) -> None:
-    """Also where the signal does not wake the main thread: it may come just before that begins to wait."""
-    main = threading.main_thread().ident
-    assert main is not None
-
-    def interrupt() -> None:
-        endless.wait()
-        time.sleep(0.01)
-        signal.pthread_kill(main if where == "main" else threading.get_ident(), signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        getattr(llm, what)(["Tom", "Lily"] if what == "batch" else "Tom")
-    thread.join()
-
-
-def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM, path: Path) -> None:
-    assert llm.generate("Once", timeout=0).finish_reason == "cancelled"
-    done = llm.generate("Once", timeout=0.002, sampling=GREEDY)
-    assert done.finish_reason in ("cancelled", "context")
-    whole = llm.generate("Once", sampling=GREEDY)
-    assert whole.tokens[: len(done.tokens)] == done.tokens
-    assert whole.text.startswith(done.text)
-
-
-def test_a_stream_that_nobody_holds_ends(llm: LLM) -> None:
-    stream = llm.stream("Once upon a time")
-    next(stream)
-    del stream
-    llm.generate("x", max_tokens=1)
-    assert llm.scheduler._requests == [] or all(r.done for r in llm.scheduler._requests)
-
-
 def test_what_goes_wrong_in_a_step_reaches_who_waits(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
     real = llm.engine.forward
 
@@ -285,54 +199,6 @@ def test_a_logit_processor_that_fails_ends_its_own_answer_alone(llm: LLM) -> Non
     assert other.result().tokens == llm.generate("Tom", max_tokens=30, sampling=SamplingParams(seed=7)).tokens
 
 
-@pytest.mark.subprocess
-def test_a_process_ends_whatever_still_runs(path: Path) -> None:
-    script = f"""
-import threading
-from llamaq import LLM
-from llamaq.errors import CancelledError, ClosedError
-llm = LLM.load({str(path)!r}, threads=2)
-began, stopped = threading.Event(), threading.Event()
-class Flag:
-    def set(self, on=True): stopped.set() if on else stopped.clear()
-def endless(*args, **kwargs):
-    began.set()
-    stopped.wait()
-    raise CancelledError("stopped")
-llm.scheduler._stop, llm.engine.forward = Flag(), endless
-stream = llm.stream("Once")
-def read():
-    try: list(llm.stream("Tom"))
-    except ClosedError: pass
-threading.Thread(target=read, daemon=True).start()
-began.wait()
-print("end")
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
-
-
-def test_close_ends_what_runs(path: Path) -> None:
-    llm = LLM.load(path, threads=2)
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            while True:
-                llm.generate("Once upon a time", sampling=SamplingParams(seed=1))
-        except ClosedError as error:
-            caught.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.05)
-    llm.close()
-    for thread in threads:
-        thread.join()
-    assert len(caught) == 3
-
-
 def test_ids_outside_the_vocabulary_touch_nobody(llm: LLM) -> None:
     for ids in ([1, 100_000], [-1]):
         with pytest.raises(TokenizerError, match="token ids are 0 to 511"):
@@ -349,21 +215,6 @@ def test_events_for_a_coroutine(llm: LLM) -> None:
 
     want = [llm.generate(p, max_tokens=20, sampling=GREEDY).tokens for p in PROMPTS]
     assert [done.tokens for done in asyncio.run(both())] == want
-
-
-def test_a_cancelled_task_and_a_timeout_end_an_answer(llm: LLM) -> None:
-    async def run() -> None:
-        stream = llm.stream("Once", timeout=0)
-        assert [event.finish_reason async for event in stream][-1] == "cancelled"  # what was there already still comes
-        stream = llm.stream("Once upon a time")
-        task = asyncio.ensure_future(stream.aresult())
-        await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert stream._request.done
-
-    asyncio.run(run())
 
 
 @pytest.mark.parametrize("overflow", ["truncate_left", "shift"])

@@ -13,7 +13,7 @@ from llamaq.arithmetic import round_to_cache
 from llamaq.graph import Op, Plan
 from llamaq.reading import Captured
 from llamaq.reference import first_seen
-from llamaq.scheduler import Capture
+from llamaq.request import Capture
 
 __all__ = ["CaptureKind", "Forward", "Inside"]
 

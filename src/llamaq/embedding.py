@@ -15,7 +15,7 @@ from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Norm, Plan
 from llamaq.reading import Captured, Reading
-from llamaq.scheduler import Capture
+from llamaq.request import Capture
 
 __all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from llamaq import _core
 from llamaq.errors import CancelledError
 from llamaq.interrupt import at_once
-from llamaq.scheduler import F32, Capture, Request, Scheduler
+from llamaq.request import F32, Capture, Request
+from llamaq.scheduler import Scheduler
 
 __all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
 

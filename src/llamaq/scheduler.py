@@ -9,10 +9,8 @@ from __future__ import annotations
 import atexit
 import threading
 import weakref
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,75 +18,14 @@ from numpy.typing import NDArray
 from llamaq.engine import Engine, StopFlag
 from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError
 from llamaq.kv_cache import PAGE_TOKENS, KVCache
-from llamaq.prefix import Node, PrefixTree
+from llamaq.prefix import PrefixTree
+from llamaq.request import F32, Capture, Request
 from llamaq.step import Step
 
-__all__ = ["Capture", "Request", "Scheduler"]
-
-F32: TypeAlias = NDArray[np.float32]
-Capture: TypeAlias = tuple[int, int, int]
-"""Number of an op of the plan, the slot to look at after it, and the columns of the value there."""
+__all__ = ["Scheduler"]
 
 _FEW = 16  # rows; requests that want no more than so many go first
 _PROMPT_ROWS = 128  # of prompts in a step that others wait for with their next token
-
-
-class Request(ABC):
-    """Tokens to read, and what becomes of their logits. The scheduler's lock guards everything in it.
-
-    ``ids`` may grow until ``done``; ``read`` of them are in the cache, ``cached`` were there at the beginning.
-    Logits are wanted of token number ``first_wanted`` and all after it. With ``share`` the beginning may come from the
-    cache, and stays there for others.
-    """
-
-    def __init__(self, ids: list[int], first_wanted: int, *, share: bool = True) -> None:
-        self.ids = ids
-        self.prompt_tokens = len(ids)
-        self.why = "it has not begun yet"
-        """Why so much of the prompt, and no more, came from the cache."""
-        self.expected = 0
-        """Tokens that were in the cache when their owner last looked."""
-        self.first_wanted = first_wanted
-        self.share = share
-        self.captures: tuple[Capture, ...] = ()
-        self.max_rows: int | None = None
-        """Most rows of this request in a step."""
-        self.read = 0
-        self.kept = 0
-        """Of what had been read when the sequence was taken away, what the cache was left with."""
-        self.cached: int | None = None
-        self.done = False
-        self.sequence: int | None = None
-        self.node: Node | None = None
-        """Of the last full page that the tree of prefixes has of this request."""
-
-    def begin(self) -> None:
-        """It is about to be read from token number ``read`` on: for the first time, or again from there because others
-        needed its room meanwhile."""
-        return
-
-    @abstractmethod
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        """Gets what a step gave: ``logits`` (n, vocabulary) of the last n of the tokens ``first`` to ``read``, and
-        ``captured`` arrays (read - first, cols). May add to ``ids``, or say ``done``."""
-
-    @abstractmethod
-    def end(self, error: BaseException | None) -> None:
-        """Ends the request early, with an error or (None) because someone cancelled it."""
-
-    def shift(self) -> None:
-        """Makes ``ids`` shorter once they are more than a context; they are read anew then. Only requests that let
-        ``ids`` grow are asked."""
-        raise NotImplementedError
-
-    @property
-    def paused(self) -> bool:
-        """Whether the next step should be taken without it."""
-        return False
-
-    @property
-    def pending(self) -> int:
-        return len(self.ids) - self.read
 
 
 _schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
@@ -137,9 +74,16 @@ class Scheduler:
         with self.lock:
             if not request.done:
                 self._end(request, None)
-                if all(r.done for r in self._running):
-                    self._stop.set()
+                self.abandon(request)
                 self.wake()
+
+    def abandon(self, request: Request) -> None:
+        """``cancel`` for a request whose events nobody can read any more. Takes no lock: the garbage collector calls it
+        at any point of any thread, the loop's included."""
+        request.done = True
+        running = self._running
+        if running and all(r.done for r in running):
+            self._stop.set()
 
     def cancel_all(self) -> None:
         """Ends all requests."""
@@ -151,9 +95,13 @@ class Scheduler:
         """Sees to it that the loop runs."""
         with self.lock:
             if self._thread is None and self._requests:
-                # The end of the process does not wait for what nobody will read (_at_exit).
-                self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
-                self._thread.start()
+                try:
+                    # The end of the process does not wait for what nobody will read (_at_exit).
+                    self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
+                    self._thread.start()
+                except BaseException:  # Ctrl-C, and nobody knows whether it has started
+                    self._thread = None
+                    raise
 
     def close(self) -> None:
         """Ends all requests with ``ClosedError`` and waits for the loop to end."""
@@ -202,6 +150,10 @@ class Scheduler:
         request.end(error)
 
     def _loop(self) -> None:
+        with self.lock:
+            if self._thread not in (None, threading.current_thread()):
+                return  # another one was started in its place
+            self._thread = threading.current_thread()
         while True:
             with self.lock:
                 try:
@@ -215,9 +167,11 @@ class Scheduler:
                 if not rows:
                     self._thread = None
                     return
-                self._running = list(rows)
                 self._stop.set(False)
+                self._running = list(rows)
             try:
+                if all(r.done for r in rows):  # abandoned before it could be seen that they run
+                    continue
                 logits, captured = self._step(rows)
             except CancelledError:
                 continue

@@ -13,8 +13,9 @@ from typing import Literal, TypedDict
 from llamaq.errors import ClosedError, ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
 from llamaq.interrupt import at_once
+from llamaq.request import F32, Capture, Request
 from llamaq.sampling import SamplingParams
-from llamaq.scheduler import F32, Capture, Request, Scheduler
+from llamaq.scheduler import Scheduler
 
 __all__ = ["Completion", "Generation", "Options", "Overflow", "Progress", "Stream", "Usage", "fitted"]
 
@@ -137,7 +138,8 @@ class Generation(Request):
         self._latest = time.perf_counter()
         self.ids += self.answer.tokens[made:]
         self.first_wanted = len(self.ids) - 1
-        self.done = events[-1].finish_reason is not None
+        if events[-1].finish_reason is not None:
+            self.done = True
         self._put(events)
 
     def end(self, error: BaseException | None) -> None:
@@ -225,7 +227,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
 
     def __del__(self) -> None:
         try:  # noqa: SIM105, at the end of the process contextlib may be gone
-            self.cancel()
+            self._scheduler.abandon(self._request)
         except Exception:  # half made, or the end of the process
             pass
 
