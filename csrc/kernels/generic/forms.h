@@ -6,11 +6,11 @@
 
 constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
 
-// Fetches the lines of kBytes, without a loop.
-template <int kBytes>
+// Fetches the lines of kBytes, without a loop, to the first-level cache (3) or the second (2).
+template <int kBytes, int kLevel = 3>
 inline void prefetch(const uint8_t* p) {
-  __builtin_prefetch(p);
-  if constexpr (kBytes > 64) prefetch<kBytes - 64>(p + 64);
+  __builtin_prefetch(p, 0, kLevel);
+  if constexpr (kBytes > 64) prefetch<kBytes - 64, kLevel>(p + 64);
 }
 
 struct Scaled {  // acc += scale * d * sum
