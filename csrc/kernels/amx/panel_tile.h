@@ -90,6 +90,8 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
+constexpr int kDirectRows = 8;  // of x: calls of no more do without panels
+
 template <class W>
 constexpr int most_tile_rows() {
   return 16;

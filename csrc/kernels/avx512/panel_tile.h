@@ -5,6 +5,8 @@
 // interleaved; four rows have two sums each. That is assembly: gcc 12 loads the activations apart. Eleven instructions
 // of the two 512-bit ports for 16 x 32 products, eight of which multiply.
 
+constexpr int kDirectRows = 16;  // of x: calls of no more do without panels
+
 template <class W>
 constexpr int most_tile_rows() {
   return PanelOf<W>::kScales < 3 ? 16 : 8;

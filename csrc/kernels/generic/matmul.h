@@ -1,7 +1,7 @@
 // y = x * W^T for quantized weights. Lanes are outputs: a tile is 16 weight rows by some rows of x, and each output sums
 // its blocks in ascending order, whatever the number of rows, the thread or the instruction set.
 //
-// One row of x reads the packed weights and unpacks them in registers: such calls wait for memory. More rows share one
+// A few rows of x read the packed weights and unpack them in registers: such calls wait for memory. More rows share one
 // unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales that stays in the cache,
 // and panel_tile (the level's micro-kernel) runs over it for each tile of rows.
 
@@ -21,6 +21,11 @@ inline void store_first(float* p, F32 a, int count) {
   for (int i = 0; i < count; ++i) p[i] = lanes[i];
 }
 
+template <class W>
+inline int64_t row_size_of(const MatmulArgs& a) {
+  return a.cols / W::kLayout.block * W::kLayout.block_bytes;
+}
+
 // Fetches one block's share of what stands ahead of it. The blocks of a super-block take long enough for the lines to come
 // in two steps, of which only the short one holds a place among the first-level cache's few open requests. The empty
 // statements keep GCC from moving the requests of all blocks into one burst.
@@ -37,22 +42,42 @@ inline void fetch_ahead(const uint8_t* share) {
   }
 }
 
-template <class W>
-inline void direct_row(const MatmulArgs& a, const QuantBlock* row_x, float* y) {
+// kRows rows of x, `rows` of which are wanted, times 16 rows of packed weights at w.
+template <class W, int kRows>
+inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int width, int rows, float* y,
+                        int lanes) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
-  const int64_t blocks = a.cols / W::kLayout.block;
-  for (int64_t row = a.begin; row < a.end; row += 16, y += 16) {
-    const uint8_t* w = a.weights + row * blocks * W::kLayout.block_bytes;
-    const QuantBlock* x = row_x;
-    F32 acc = splat(0);
-    for (int64_t left = blocks; left > 0; --left, w += kBytes, x += kBlocks) {
-      W::each(w, [&](int j, const auto& words, const auto& scales) {
-        fetch_ahead<W>(w + j * packed_block_bytes<W>());
-        add_block<W, 1>(words, scales, x + j, &acc);
-      });
-    }
-    store_first(y, acc, lanes_of(a, row));
+  F32 acc[kRows];
+  for (int m = 0; m < kRows; ++m) acc[m] = splat(0);
+  for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
+    W::each(w, [&](int j, const auto& words, const auto& scales) {
+      fetch_ahead<W>(w + j * packed_block_bytes<W>());
+      add_block<W, kRows>(words, scales, x + j * width, acc);
+    });
   }
+  for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
+}
+
+// The last `rows` rows of x, one group.
+template <class W>
+inline void direct_rows(const MatmulArgs& a, int rows) {
+  const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + (a.m - rows) * (a.cols / 32);
+  const int width = group_width(rows);
+  for (int64_t row = a.begin; row < a.end; row += 16)
+    for (int m = 0; m < width;) {
+      const auto tile = [&](auto size) {
+        float* const y = a.y + (a.m - rows + m) * a.y_stride + (row - a.begin);
+        direct_tile<W, size>(a, a.weights + row * row_size_of<W>(a), x + m, width, rows - m, y, lanes_of(a, row));
+        m += size;
+      };
+      constexpr bool kMany = kDirectRows > 1;
+      if (kMany && width - m >= 8)
+        tile(Constant<kMany ? 8 : 1>());
+      else if (kMany && width > 1)
+        tile(Constant<kMany ? 4 : 1>());
+      else
+        tile(Constant<1>());
+    }
 }
 
 // Adds a panel's blocks to the sums of one group of rows (or starts them); they wait in y meanwhile. Where the weights
@@ -97,11 +122,6 @@ inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks,
 constexpr int kPanelBlocks = 64, kShortPanel = 16;  // blocks of 32 columns: 40 KB for many rows of x, 10 KB for a few
 constexpr int64_t kRowBlocks = 512 * 1024 / 64;     // activation blocks that are to stay in the second-level cache
 
-template <class W>
-inline int64_t row_size_of(const MatmulArgs& a) {
-  return a.cols / W::kLayout.block * W::kLayout.block_bytes;
-}
-
 // Unpacks the `count` blocks of 32 of 16 weight rows that begin at w. For a few rows of x the next panel's weights are
 // fetched, one part here and the other by tile_rows; for many, what stands kPrefetch ahead.
 template <class W>
@@ -133,18 +153,18 @@ inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
     }
 }
 
-// All rows of x but one that is alone in its group, which is the last; returns their number.
+// Whole panels for the first `rows` rows of x, as many at a time as stay in the cache.
 template <class W>
-inline int64_t shared_rows(const MatmulArgs& a) {
-  const int64_t blocks = a.cols / 32, rows = a.m % kGroupRows == 1 ? a.m - 1 : a.m;
-  const int64_t fit = kRowBlocks / blocks / kGroupRows * kGroupRows;
+inline void shared_rows(const MatmulArgs& a, int64_t rows) {
+  const int64_t fit = kRowBlocks / (a.cols / 32) / kGroupRows * kGroupRows;
   const int64_t step = fit < 4 * kGroupRows ? 4 * kGroupRows : fit;
   for (int64_t m = 0; m < rows; m += step) panel_rows<W>(a, m, rows - m < step ? rows : m + step);
-  return rows;
 }
 
 template <class W>
 inline void matmul_quantized(const MatmulArgs& a) {
-  const int64_t m = shared_rows<W>(a);
-  if (m < a.m) direct_row<W>(a, static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32), a.y + m * a.y_stride);
+  if (a.m <= kDirectRows) return direct_rows<W>(a, static_cast<int>(a.m));
+  const int alone = a.m % kGroupRows == 1;
+  shared_rows<W>(a, a.m - alone);
+  if (alone) direct_rows<W>(a, 1);
 }

@@ -1,5 +1,7 @@
 // The micro-kernel in plain terms: kRows rows of x times a panel.
 
+constexpr int kDirectRows = 1;  // of x: calls of no more do without panels
+
 template <class W>
 constexpr int most_tile_rows() {  // their integer sums and a word of weights fill the registers
   return 4;

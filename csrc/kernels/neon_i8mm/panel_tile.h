@@ -3,6 +3,8 @@
 // Words 2i and 2i+1 of four weight rows, zipped, are two such pairs of rows. Eight weight rows are taken at a time, so
 // that their sums with eight rows of x fill 16 registers.
 
+constexpr int kDirectRows = 1;  // of x: calls of no more do without panels
+
 template <class W>
 constexpr int most_tile_rows() {
   return 8;
