@@ -58,9 +58,10 @@ inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock*
   for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
-// The last `rows` rows of x, one group.
+// The last `rows` rows of x, one group: eight at a time where the registers hold their sums, or four.
 template <class W>
 inline void direct_rows(const MatmulArgs& a, int rows) {
+  constexpr int kFour = kDirectRows > 1 ? 4 : 1, kEight = kDirectRows > 1 && kAccumulators >= 16 ? 8 : kFour;
   const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + (a.m - rows) * (a.cols / 32);
   const int width = group_width(rows);
   for (int64_t row = a.begin; row < a.end; row += 16)
@@ -70,13 +71,12 @@ inline void direct_rows(const MatmulArgs& a, int rows) {
         direct_tile<W, size>(a, a.weights + row * row_size_of<W>(a), x + m, width, rows - m, y, lanes_of(a, row));
         m += size;
       };
-      constexpr bool kMany = kDirectRows > 1;
-      if (kMany && width - m >= 8)
-        tile(Constant<kMany ? 8 : 1>());
-      else if (kMany && width > 1)
-        tile(Constant<kMany ? 4 : 1>());
-      else
+      if (width == 1)
         tile(Constant<1>());
+      else if (width - m < 8)
+        tile(Constant<kFour>());
+      else
+        tile(Constant<kEight>());
     }
 }
 
