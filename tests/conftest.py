@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from llamaq import LLM
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,3 +34,18 @@ def shared_path(name: str) -> Path:
 def shared() -> Callable[[str], Path]:
     """``shared("models")`` is the path of that folder, or the test is skipped with a reason."""
     return shared_path
+
+
+@pytest.fixture(scope="session")
+def stories(shared: Callable[[str], Path]) -> Path:
+    """A model of 260 thousand parameters that has learnt to tell stories."""
+    return shared("models/stories260K-Q8_0.gguf")
+
+
+@pytest.fixture
+def llm(stories: Path) -> Iterator[LLM]:
+    """It loaded, with room for eight contexts."""
+    from llamaq import LLM
+
+    with LLM.load(stories, threads=2, n_ctx=256, n_cache=2048) as llm:
+        yield llm

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,6 @@ from llamaq import LLM, SamplingParams
 from llamaq.errors import CancelledError, ClosedError
 
 GREEDY = SamplingParams(temperature=0)
-PROMPTS = ["Once upon a time", "Lily saw a big", "", "Tom and his dog went to the park. Tom", "One day, a"]
-
-
-@pytest.fixture(scope="module")
-def path(shared: Callable[[str], Path]) -> Path:
-    return shared("models/stories260K-Q8_0.gguf")
-
-
-@pytest.fixture
-def llm(path: Path) -> Iterator[LLM]:
-    with LLM.load(path, threads=2, n_ctx=256, n_cache=2048) as llm:
-        yield llm
 
 
 def test_cancel_from_another_thread(llm: LLM) -> None:
@@ -98,7 +86,7 @@ def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, wha
     thread.join()
 
 
-def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM, path: Path) -> None:
+def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM) -> None:
     assert llm.generate("Once", timeout=0).finish_reason == "cancelled"
     done = llm.generate("Once", timeout=0.002, sampling=GREEDY)
     assert done.finish_reason in ("cancelled", "context")
@@ -162,12 +150,12 @@ def test_ctrl_c_while_the_loop_begins(llm: LLM, monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.subprocess
-def test_a_process_ends_whatever_still_runs(path: Path) -> None:
+def test_a_process_ends_whatever_still_runs(stories: Path) -> None:
     script = f"""
 import threading
 from llamaq import LLM
 from llamaq.errors import CancelledError, ClosedError
-llm = LLM.load({str(path)!r}, threads=2)
+llm = LLM.load({str(stories)!r}, threads=2)
 began, stopped = threading.Event(), threading.Event()
 class Flag:
     def set(self, on=True): stopped.set() if on else stopped.clear()
@@ -188,8 +176,8 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_close_ends_what_runs(path: Path) -> None:
-    llm = LLM.load(path, threads=2)
+def test_close_ends_what_runs(stories: Path) -> None:
+    llm = LLM.load(stories, threads=2)
     caught: list[BaseException] = []
 
     def work() -> None:

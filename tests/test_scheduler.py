@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,18 @@ GREEDY = SamplingParams(temperature=0)
 PROMPTS = ["Once upon a time", "Lily saw a big", "", "Tom and his dog went to the park. Tom", "One day, a"]
 
 
-@pytest.fixture(scope="module")
-def path(shared: Callable[[str], Path]) -> Path:
-    return shared("models/stories260K-Q8_0.gguf")
-
-
-@pytest.fixture
-def llm(path: Path) -> Iterator[LLM]:
-    with LLM.load(path, threads=2, n_ctx=256, n_cache=2048) as llm:
-        yield llm
-
-
-def alone(path: Path, prompts: list[str], **settings: Any) -> list[tuple[int, ...]]:
+def alone(stories: Path, prompts: list[str], **settings: Any) -> list[tuple[int, ...]]:
     """The answers of a model that does one thing at a time."""
-    with LLM.load(path, threads=1, n_ctx=256) as llm:
+    with LLM.load(stories, threads=1, n_ctx=256) as llm:
         return [llm.generate(p, max_tokens=40, sampling=SamplingParams(seed=7), **settings).tokens for p in prompts]
 
 
-def test_streams_side_by_side_say_what_each_says_alone(llm: LLM, path: Path) -> None:
+def test_streams_side_by_side_say_what_each_says_alone(llm: LLM, stories: Path) -> None:
     streams = [llm.stream(p, max_tokens=40, sampling=SamplingParams(seed=7)) for p in PROMPTS]
-    assert [s.result().tokens for s in streams] == alone(path, PROMPTS)
+    assert [s.result().tokens for s in streams] == alone(stories, PROMPTS)
 
 
-def test_threads_side_by_side_say_what_each_says_alone(llm: LLM, path: Path) -> None:
+def test_threads_side_by_side_say_what_each_says_alone(llm: LLM, stories: Path) -> None:
     prompts = PROMPTS * 4
     got: dict[int, tuple[int, ...]] = {}
 
@@ -56,10 +44,10 @@ def test_threads_side_by_side_say_what_each_says_alone(llm: LLM, path: Path) -> 
         thread.start()
     for thread in threads:
         thread.join()
-    assert [got[i] for i in range(len(prompts))] == alone(path, prompts)
+    assert [got[i] for i in range(len(prompts))] == alone(stories, prompts)
 
 
-def test_logits_are_the_same_in_company(llm: LLM, path: Path) -> None:
+def test_logits_are_the_same_in_company(llm: LLM, stories: Path) -> None:
     ids = llm.prompt_ids("Once upon a time there was a little girl who had a red ball and a dog.")
     want = llm.logits(ids)
     streams = [llm.stream(p, max_tokens=200) for p in PROMPTS]
@@ -103,19 +91,19 @@ def test_equal_prompts_at_once_are_read_once(llm: LLM) -> None:
     assert "were in the cache" in streams[1].why
 
 
-def test_requests_that_find_no_room_wait_and_give_way(path: Path) -> None:
+def test_requests_that_find_no_room_wait_and_give_way(stories: Path) -> None:
     """Eight texts of 200 tokens in a cache of 256: they are put off and read anew, and say what each says alone."""
     prompts = [p + " the" for p in [*PROMPTS, "A", "B", "C"]]
-    with LLM.load(path, threads=1, n_ctx=256) as llm:
+    with LLM.load(stories, threads=1, n_ctx=256) as llm:
         want = [llm.generate(p, max_tokens=200, sampling=SamplingParams(seed=3)).tokens for p in prompts]
-    with LLM.load(path, threads=1, n_ctx=256) as llm:
+    with LLM.load(stories, threads=1, n_ctx=256) as llm:
         with llm.scheduler.lock:
             streams = [llm.stream(p, max_tokens=200, sampling=SamplingParams(seed=3)) for p in prompts]
         assert [stream.result().tokens for stream in streams] == want
 
 
 @pytest.mark.parametrize("what", ["score", "hidden"])
-def test_a_reading_that_gives_way_begins_again(path: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reading_that_gives_way_begins_again(stories: Path, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text is half read when an answer that came first needs one page more than there are."""
     began = []
     text = list(range(300, 360))
@@ -125,9 +113,9 @@ def test_a_reading_that_gives_way_begins_again(path: Path, what: str, monkeypatc
             return Scoring(text, 1, llm.tokenizer.n_vocab)
         return Inside(llm.plan, "f16", ["hidden"], None).request(text)
 
-    with LLM.load(path, threads=1, n_ctx=96, n_batch=7) as llm:
+    with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
         [want] = wait(llm.scheduler, [reading(llm)])
-    with LLM.load(path, threads=1, n_ctx=96, n_batch=7) as llm:
+    with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
         with llm.scheduler.lock:
             stream = llm.stream(list(range(400, 458)), max_tokens=20, sampling=GREEDY)
             stream.gather()
@@ -144,9 +132,9 @@ def test_a_reading_that_gives_way_begins_again(path: Path, what: str, monkeypatc
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(path: Path) -> None:
+def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(stories: Path) -> None:
     prompt = [1, *range(300, 350)]
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         want = llm.generate(prompt, sampling=GREEDY).tokens
         stream = llm.stream(prompt, sampling=GREEDY)
         seen = [next(stream).token for _ in range(2)]
@@ -157,8 +145,8 @@ def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(path: Path
         assert (*seen, *stream.result().tokens) == want
 
 
-def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(path: Path) -> None:
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(stories: Path) -> None:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         first = llm.generate("Once upon a time", sampling=GREEDY)
         again = llm.generate("Once upon a time", sampling=GREEDY)
         other = llm.generate("Lily", sampling=GREEDY)
@@ -218,9 +206,9 @@ def test_events_for_a_coroutine(llm: LLM) -> None:
 
 
 @pytest.mark.parametrize("overflow", ["truncate_left", "shift"])
-def test_a_prompt_is_cut_where_the_caller_asks_for_it(path: Path, overflow: Any) -> None:
+def test_a_prompt_is_cut_where_the_caller_asks_for_it(stories: Path, overflow: Any) -> None:
     prompt = [1, *range(300, 400)]
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         done = llm.generate(prompt, max_tokens=10, sampling=GREEDY, overflow=overflow)
         assert done.usage.dropped_tokens == 101 - 54
         assert done.tokens == llm.generate([1, *prompt[-53:]], max_tokens=10, sampling=GREEDY).tokens
@@ -235,8 +223,8 @@ def test_a_prompt_is_cut_where_the_caller_asks_for_it(path: Path, overflow: Any)
             llm.generate(prompt, overflow="never")  # type: ignore[arg-type]
 
 
-def test_a_shifted_context_goes_on_as_if_the_rest_were_the_prompt(path: Path) -> None:
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+def test_a_shifted_context_goes_on_as_if_the_rest_were_the_prompt(stories: Path) -> None:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         stream = llm.stream("Once upon a time", max_tokens=100, sampling=GREEDY, overflow="shift", keep=3)
         done = stream.result()
         assert len(done.tokens) == 100
