@@ -15,7 +15,7 @@ namespace llamaq {
 
 constexpr int kOwnRows = 4;     // up to so many rows every worker norms and quantizes for itself: no meeting needed
 constexpr int kFastRows = 16;   // with more rows, numerics "fast" multiplies as bfloat16
-constexpr int kChunkRows = 64;  // most weight rows that a worker takes at once
+constexpr int kChunkRows = 128;  // most weight rows that a worker takes at once
 constexpr int kSpanBytes = 1 << 17;  // for each worker: states of attention's spans before they are merged
 
 class Executor {
@@ -88,7 +88,7 @@ class Executor {
   void add_squares(const float* x, int64_t width, const Call& call);
   void project(const Projection& p, const Input& input, const Call& call, int64_t begin, int64_t end, float* y,
                int64_t stride);
-  int chunk_rows(int64_t total) const;
+  int chunk_rows(int64_t total, const Call& call) const;
 
   const Weight& weight(int index) const { return weights_.all()[static_cast<size_t>(index)]; }
   const float* vector(int index) const { return reinterpret_cast<const float*>(weight(index).data); }

@@ -71,10 +71,11 @@ void Executor::project(const Projection& p, const Input& input, const Call& call
   for (int i = 0; i < rows; ++i) kernels_.add(y + i * stride, bias, y + i * stride, end - begin);
 }
 
-// Whole tiles of 16 rows, small enough that every worker gets several.
-int Executor::chunk_rows(int64_t total) const {
+// Whole tiles of 16 rows, small enough that every worker gets several and that the last is soon done. Many rows of x,
+// which each chunk reads anew, are worth larger chunks.
+int Executor::chunk_rows(int64_t total, const Call& call) const {
   const int64_t share = total / (team_.size() * 8) / 16 * 16;
-  return static_cast<int>(std::clamp<int64_t>(share, 16, kChunkRows));
+  return static_cast<int>(std::clamp<int64_t>(share, 16, call.rows > kGroupRows ? kChunkRows : kChunkRows / 2));
 }
 
 void Executor::run(const LinearOp& op, const Call& call) {
@@ -85,7 +86,7 @@ void Executor::run(const LinearOp& op, const Call& call) {
     total += weight(p.weight).rows;
   }
   const Input input = prepare(op.in, weight(op.projections[0].weight).cols, op.norm, quantized, call);
-  const int per_chunk = chunk_rows(total);
+  const int per_chunk = chunk_rows(total, call);
   const auto chunks_of = [&](const Projection& p) {
     return static_cast<int>((weight(p.weight).rows + per_chunk - 1) / per_chunk);
   };
@@ -108,7 +109,7 @@ void Executor::run(const GluLinearOp& op, const Call& call) {
   const Weight &gate = weight(op.gate.weight), &up = weight(op.up.weight);
   const bool quantized = gate.kernel->quantized_input || up.kernel->quantized_input;
   const Input input = prepare(op.in, gate.cols, op.norm, quantized, call);
-  const int per_chunk = chunk_rows(gate.rows);
+  const int per_chunk = chunk_rows(gate.rows, call);
   const int chunks = static_cast<int>((gate.rows + per_chunk - 1) / per_chunk);
   float* up_out = scratch_[static_cast<size_t>(call.worker.id())].chunk;
   for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {

@@ -7,7 +7,7 @@
 // the registers, which costs a third of the speed. The sums of a block (AVX2 has 16-bit lanes; avx2/sums_i16.h says why
 // they fit) then go to float and, scaled, to the outputs, which wait in the first-level cache.
 
-constexpr int kDirectRows = 8;  // of x: calls of no more do without panels
+constexpr int kDirectRows = 4;  // of x: calls of no more do without panels
 
 template <class W>
 constexpr int most_tile_rows() {

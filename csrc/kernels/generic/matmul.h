@@ -1,9 +1,10 @@
 // y = x * W^T for quantized weights. Lanes are outputs: a tile is 16 weight rows by some rows of x, and each output sums
 // its blocks in ascending order, whatever the number of rows, the thread or the instruction set.
 //
-// A few rows of x read the packed weights and unpack them in registers: such calls wait for memory. More rows share one
-// unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales that stays in the cache,
-// and panel_tile (the level's micro-kernel) runs over it for each tile of rows.
+// Up to kDirectRows rows of x read the packed weights and unpack them in registers: such calls wait for memory. More rows
+// share one unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales, over which panel_tile (the
+// level's micro-kernel) runs for each tile of rows. One group of rows unpacks a block at a time, which stays in the
+// first-level cache; many groups share as long a panel as the cache holds.
 
 inline int lanes_of(const MatmulArgs& a, int64_t row) { return a.end - row < 16 ? static_cast<int>(a.end - row) : 16; }
 
@@ -26,13 +27,13 @@ inline int64_t row_size_of(const MatmulArgs& a) {
   return a.cols / W::kLayout.block * W::kLayout.block_bytes;
 }
 
-// Fetches one block's share of what stands ahead of it. The blocks of a super-block take long enough for the lines to come
-// in two steps, of which only the short one holds a place among the first-level cache's few open requests. The empty
-// statements keep GCC from moving the requests of all blocks into one burst.
-template <class W>
+// Fetches one block's share of what stands ahead of it. Where a turn takes long enough, with super-blocks or several rows,
+// the lines come in two steps, of which only the short one holds a place among the first-level cache's few open
+// requests. The empty statements keep GCC from moving the requests of all blocks into one burst.
+template <class W, int kRows>
 inline void fetch_ahead(const uint8_t* share) {
   constexpr int kBytes = packed_block_bytes<W>();
-  if constexpr (W::kLayout.block == 32) {
+  if constexpr (W::kLayout.block == 32 && kRows == 1) {
     prefetch<kBytes>(share + kPrefetch);
   } else {
     asm volatile("");
@@ -51,24 +52,23 @@ inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock*
   for (int m = 0; m < kRows; ++m) acc[m] = splat(0);
   for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
     W::each(w, [&](int j, const auto& words, const auto& scales) {
-      fetch_ahead<W>(w + j * packed_block_bytes<W>());
+      fetch_ahead<W, kRows>(w + j * packed_block_bytes<W>());
       add_block<W, kRows>(words, scales, x + j * width, acc);
     });
   }
   for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
-// The last `rows` rows of x, one group: eight at a time where the registers hold their sums, or four.
+// All weight rows of the call times a group of x, eight rows at a time where the registers hold their sums, or four.
 template <class W>
-inline void direct_rows(const MatmulArgs& a, int rows) {
+inline void direct_rows(const MatmulArgs& a, const QuantBlock* x, int rows, float* y) {
   constexpr int kFour = kDirectRows > 1 ? 4 : 1, kEight = kDirectRows > 1 && kAccumulators >= 16 ? 8 : kFour;
-  const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + (a.m - rows) * (a.cols / 32);
   const int width = group_width(rows);
-  for (int64_t row = a.begin; row < a.end; row += 16)
+  for (int64_t row = a.begin; row < a.end; row += 16, y += 16)
     for (int m = 0; m < width;) {
       const auto tile = [&](auto size) {
-        float* const y = a.y + (a.m - rows + m) * a.y_stride + (row - a.begin);
-        direct_tile<W, size>(a, a.weights + row * row_size_of<W>(a), x + m, width, rows - m, y, lanes_of(a, row));
+        direct_tile<W, size>(a, a.weights + row * row_size_of<W>(a), x + m, width, rows - m, y + m * a.y_stride,
+                             lanes_of(a, row));
         m += size;
       };
       if (width == 1)
@@ -80,35 +80,14 @@ inline void direct_rows(const MatmulArgs& a, int rows) {
     }
 }
 
-// Adds a panel's blocks to the sums of one group of rows (or starts them); they wait in y meanwhile. Where the weights
-// of the next panel stand `ahead`, they are fetched along the way, or memory would rest while the tile multiplies.
-template <class W, int kRows>
-inline void tile_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
-                      int rows, bool first, float* y, int lanes, const uint8_t* ahead) {
-  constexpr int kBytes = packed_block_bytes<W>();
-  F32 acc[kRows];
-  for (int m = 0; m < kRows; ++m) acc[m] = first || m >= rows ? splat(0) : load_first(y + m * a.y_stride, lanes);
-  if (ahead) {
-    for (int block = 0; block < blocks; ++block) {
-      prefetch<fetched_by_tile<W>()>(ahead + block * kBytes);
-      panel_tile<W, kRows>(panel + block, 1, x + block * width, width, acc);
-    }
-  } else {
-    panel_tile<W, kRows>(panel, blocks, x, width, acc);
-  }
-  for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
-}
-
-template <class W>
-inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x, int rows,
-                       bool first, float* y, int lanes, const uint8_t* ahead) {
+// f(rows, first) for the tiles of a group as the level has them; rows is a constant.
+template <class W, class F>
+inline void each_tile(int width, const F& f) {
   constexpr int kMost = most_tile_rows<W>();
-  const int width = group_width(rows);
   for (int m = 0; m < width;) {
-    const auto tile = [&](auto size) {
-      tile_rows<W, size>(a, panel, blocks, x + m, width, rows - m, first, y + m * a.y_stride, lanes,
-                         m ? nullptr : ahead);
-      m += size;
+    const auto tile = [&](auto rows) {
+      f(rows, m);
+      m += rows;
     };
     if (kMost >= 16 && width - m >= 16)
       tile(Constant<kMost >= 16 ? 16 : 4>());
@@ -119,52 +98,77 @@ inline void group_rows(const MatmulArgs& a, const PanelOf<W>* panel, int blocks,
   }
 }
 
-constexpr int kPanelBlocks = 64, kShortPanel = 16;  // blocks of 32 columns: 40 KB for many rows of x, 10 KB for a few
-constexpr int64_t kRowBlocks = 512 * 1024 / 64;     // activation blocks that are to stay in the second-level cache
-
-// Unpacks the `count` blocks of 32 of 16 weight rows that begin at w. For a few rows of x the next panel's weights are
-// fetched, one part here and the other by tile_rows; for many, what stands kPrefetch ahead.
+// A group of x times 16 rows of packed weights at w, one of whose blocks at a time is unpacked.
 template <class W>
-inline void fill_next(const uint8_t* w, int count, PanelOf<W>* panel, bool few) {
-  constexpr int kBytes = packed_block_bytes<W>(), kByTile = fetched_by_tile<W>();
-  if (few)
-    fill_panel<W, kBytes - kByTile>(w, count, panel, count * kBytes + kByTile);
-  else
-    fill_panel<W, kBytes>(w, count, panel, kPrefetch);
+inline void blockwise_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
+  constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
+  const int width = group_width(rows);
+  PanelOf<W> panel[kBlocks];
+  F32 acc[kGroupRows];
+  for (int m = 0; m < width; ++m) acc[m] = splat(0);
+  for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
+    W::each(w, [&](int j, const auto& words, const auto& scales) {
+      fetch_ahead<W, kGroupRows>(w + j * packed_block_bytes<W>());
+      fill_block<W>(words, scales, panel + j);
+    });
+    each_tile<W>(width, [&](auto tile, int m) { panel_tile<W, tile>(panel, kBlocks, x + m, width, acc + m); });
+  }
+  for (int m = 0; m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
-// Rows of x [first, last), whole groups but for the end, times all weight rows of the call.
+// One group: `rows` rows of x from `first` on.
 template <class W>
-inline void panel_rows(const MatmulArgs& a, int64_t first, int64_t last) {
+inline void few_rows(const MatmulArgs& a, int64_t first, int rows) {
+  const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + first * (a.cols / 32);
+  float* y = a.y + first * a.y_stride;
+  if (rows <= kDirectRows) return direct_rows<W>(a, x, rows, y);
+  for (int64_t row = a.begin; row < a.end; row += 16, y += 16)
+    blockwise_tile<W>(a, a.weights + row * row_size_of<W>(a), x, rows, y, lanes_of(a, row));
+}
+
+// Adds a panel's blocks to the sums of a tile of x (or starts them); they wait in y meanwhile. A function of its own: GCC
+// finds registers for its sums then.
+template <class W, int kRows>
+__attribute__((noinline)) void add_panel(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x,
+                                         int width, int rows, bool first, float* y, int lanes) {
+  F32 acc[kRows];
+  for (int m = 0; m < kRows; ++m) acc[m] = first || m >= rows ? splat(0) : load_first(y + m * a.y_stride, lanes);
+  panel_tile<W, kRows>(panel, blocks, x, width, acc);
+  for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
+}
+
+constexpr int kPanelBlocks = 64;  // blocks of 32 columns: 40 KB
+constexpr int kSlabRows = 128;    // of x, which stay in the second-level cache: 512 KB with the columns of a panel
+
+// All weight rows of the call times a slab of x: rows [first, last), whole groups but for the end, blocks [begin, end).
+template <class W>
+inline void slab(const MatmulArgs& a, int64_t first, int64_t last, int begin, int end) {
   alignas(64) PanelOf<W> panel[kPanelBlocks];
-  const bool few = last - first <= kGroupRows;
-  const int blocks = static_cast<int>(a.cols / 32), most = few ? kShortPanel : kPanelBlocks;
-  for (int64_t row = a.begin; row < a.end; row += 16)
-    for (int block = 0; block < blocks; block += most) {
-      const int count = blocks - block < most ? blocks - block : most;
-      const uint8_t* const w = a.weights + row * row_size_of<W>(a) + block * packed_block_bytes<W>();
-      fill_next<W>(w, count, panel, few);
-      for (int64_t m = first; m < last; m += kGroupRows) {
-        const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
-        const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * blocks + block * group_width(rows);
-        group_rows<W>(a, panel, count, x, rows, block == 0, a.y + m * a.y_stride + (row - a.begin), lanes_of(a, row),
-                      few ? w + count * packed_block_bytes<W>() : nullptr);
-      }
+  for (int64_t row = a.begin; row < a.end; row += 16) {
+    fill_panel<W>(a.weights + row * row_size_of<W>(a) + begin * packed_block_bytes<W>(), end - begin, panel);
+    for (int64_t m = first; m < last; m += kGroupRows) {
+      const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
+      const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32) + begin * group_width(rows);
+      float* const y = a.y + m * a.y_stride + (row - a.begin);
+      const int width = group_width(rows);
+      each_tile<W>(width, [&](auto tile, int i) {
+        add_panel<W, tile>(a, panel, end - begin, x + i, width, rows - i, begin == 0, y + i * a.y_stride,
+                           lanes_of(a, row));
+      });
     }
+  }
 }
 
-// Whole panels for the first `rows` rows of x, as many at a time as stay in the cache.
-template <class W>
-inline void shared_rows(const MatmulArgs& a, int64_t rows) {
-  const int64_t fit = kRowBlocks / (a.cols / 32) / kGroupRows * kGroupRows;
-  const int64_t step = fit < 4 * kGroupRows ? 4 * kGroupRows : fit;
-  for (int64_t m = 0; m < rows; m += step) panel_rows<W>(a, m, rows - m < step ? rows : m + step);
-}
-
+// A group of one row, which micro-kernels do not know, is left for the end.
 template <class W>
 inline void matmul_quantized(const MatmulArgs& a) {
-  if (a.m <= kDirectRows) return direct_rows<W>(a, static_cast<int>(a.m));
-  const int alone = a.m % kGroupRows == 1;
-  shared_rows<W>(a, a.m - alone);
-  if (alone) direct_rows<W>(a, 1);
+  const int64_t last = a.m > kGroupRows && a.m % kGroupRows == 1 ? a.m - 1 : a.m;
+  const int blocks = static_cast<int>(a.cols / 32);
+  int64_t m = 0;
+  for (; last - m > kGroupRows; m += kSlabRows)
+    for (int block = 0; block < blocks; block += kPanelBlocks)
+      slab<W>(a, m, last - m < kSlabRows ? last : m + kSlabRows, block,
+              blocks - block < kPanelBlocks ? blocks : block + kPanelBlocks);
+  if (m < last) few_rows<W>(a, m, static_cast<int>(last - m));
+  if (last < a.m) few_rows<W>(a, last, 1);
 }

@@ -34,22 +34,20 @@ constexpr int packed_block_bytes() {
   return 16 * W::kLayout.block_bytes / (W::kLayout.block / 32);
 }
 
-// Of a block that a few rows of x are multiplied with, so many bytes are fetched while the block before it in that place
-// is multiplied, and the rest while that one is unpacked: not many at once, or the requests wait for each other.
-template <class W>
-constexpr int fetched_by_tile() {
-  return packed_block_bytes<W>() > 448 ? packed_block_bytes<W>() / 2 : packed_block_bytes<W>();
+template <class W, class Words>
+inline void fill_block(const Words& words, const typename W::Form& scales, PanelOf<W>* block) {
+  eight_times([&](auto i) { store_u8(block->words[i], panel_word<W::kZero>(words(i))); });
+  put_scales(block->scales, scales);
 }
 
-// Unpacks the blocks of W's rows at w. With each, kFetch of the bytes that stand `ahead` behind it are fetched.
-template <class W, int kFetch>
-inline void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel, ptrdiff_t ahead) {
+// Unpacks the blocks of W's rows at w. (Inlined into its loop, it and the micro-kernel are slower.)
+template <class W>
+__attribute__((noinline)) void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
   for (; blocks > 0; blocks -= kBlocks, w += kBytes, panel += kBlocks) {
     W::each(w, [&](int j, const auto& words, const auto& scales) {
-      if constexpr (kFetch > 0) prefetch<kFetch>(w + ahead + j * packed_block_bytes<W>());
-      eight_times([&](auto i) { store_u8(panel[j].words[i], panel_word<W::kZero>(words(i))); });
-      put_scales(panel[j].scales, scales);
+      prefetch<packed_block_bytes<W>()>(w + kPrefetch + j * packed_block_bytes<W>());
+      fill_block<W>(words, scales, panel + j);
     });
   }
 }
