@@ -13,8 +13,8 @@
 
 namespace llamaq {
 
-constexpr int kOwnRows = 4;     // up to so many rows every worker norms and quantizes for itself: no meeting needed
-constexpr int kFastRows = 16;   // with more rows, numerics "fast" multiplies as bfloat16
+constexpr int kOwnRows = 4;      // up to so many rows every worker norms and quantizes for itself: no meeting needed
+constexpr int kFastRows = 16;    // with more rows, numerics "fast" multiplies as bfloat16
 constexpr int kChunkRows = 128;  // most weight rows that a worker takes at once
 constexpr int kSpanBytes = 1 << 17;  // for each worker: states of attention's spans before they are merged
 
