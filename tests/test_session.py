@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,9 @@ GREEDY = SamplingParams(temperature=0)
 STORY = "Once upon a time there was a little girl named Lily. She had a red ball and a big brown dog."
 
 
-@pytest.fixture(scope="module")
-def path(shared: Callable[[str], Path]) -> Path:
-    return shared("models/stories260K-Q8_0.gguf")
-
-
 @pytest.fixture
-def llm(path: Path) -> Iterator[LLM]:
-    with LLM.load(path, threads=1, n_ctx=256, n_cache=1024) as llm:
+def llm(stories: Path) -> Iterator[LLM]:
+    with LLM.load(stories, threads=1, n_ctx=256, n_cache=1024) as llm:
         yield llm
 
 
@@ -97,8 +92,8 @@ def test_truncate_goes_back(session: Session) -> None:
     assert session.tokens == ()
 
 
-def test_why_tells_of_texts_that_made_room(path: Path) -> None:
-    with LLM.load(path, threads=1, n_ctx=128) as llm:
+def test_why_tells_of_texts_that_made_room(stories: Path) -> None:
+    with LLM.load(stories, threads=1, n_ctx=128) as llm:
         session = llm.session()
         assert session.why == "nothing has been read yet"
         session.generate(STORY, max_tokens=3, sampling=GREEDY)
@@ -130,8 +125,8 @@ def test_a_session_for_coroutines(llm: LLM) -> None:
     assert asyncio.run(run()) == [llm.generate("Tom", max_tokens=5, sampling=GREEDY).text] * 3
 
 
-def test_a_shift_takes_tokens_from_the_session(path: Path) -> None:
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+def test_a_shift_takes_tokens_from_the_session(stories: Path) -> None:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         session = llm.session()
         done = session.generate("Once upon a time", max_tokens=150, sampling=GREEDY, overflow="shift", keep=4)
         assert len(done.tokens) == 150
@@ -147,9 +142,9 @@ def saved(llm: LLM, session: Session, tmp_path: Path) -> Path:
     return tmp_path / "a.session"
 
 
-def test_a_saved_session_goes_on_elsewhere(llm: LLM, session: Session, saved: Path, path: Path) -> None:
+def test_a_saved_session_goes_on_elsewhere(llm: LLM, session: Session, saved: Path, stories: Path) -> None:
     want = session.fork().generate(max_tokens=20, sampling=GREEDY)
-    with LLM.load(path, threads=2, n_ctx=256) as other:
+    with LLM.load(stories, threads=2, n_ctx=256) as other:
         loaded = other.session()
         loaded.load(saved)
         assert loaded.tokens == session.tokens
@@ -157,14 +152,14 @@ def test_a_saved_session_goes_on_elsewhere(llm: LLM, session: Session, saved: Pa
         done = loaded.generate(max_tokens=20, sampling=GREEDY)
         assert done.tokens == want.tokens
         assert done.usage.cached_tokens == len(session.tokens) // 32 * 32
-    with LLM.load(path, threads=1, n_ctx=32) as small, pytest.raises(ContextOverflowError, match="raise the context"):
-        small.session().load(saved)
-    assert hashlib.sha256(path.read_bytes()).hexdigest().encode() in saved.read_bytes()
+    with LLM.load(stories, threads=1, n_ctx=32) as tiny, pytest.raises(ContextOverflowError, match="raise the context"):
+        tiny.session().load(saved)
+    assert hashlib.sha256(stories.read_bytes()).hexdigest().encode() in saved.read_bytes()
 
 
-def test_a_session_longer_than_the_room_is_read_anew(session: Session, saved: Path, path: Path) -> None:
+def test_a_session_longer_than_the_room_is_read_anew(session: Session, saved: Path, stories: Path) -> None:
     want = session.fork().generate(max_tokens=5, sampling=GREEDY)
-    with LLM.load(path, threads=1, n_ctx=64) as llm:
+    with LLM.load(stories, threads=1, n_ctx=64) as llm:
         busy = llm.session()
         stream = busy.stream([1, *range(300, 335)], sampling=GREEDY)
         next(stream)
@@ -174,13 +169,13 @@ def test_a_session_longer_than_the_room_is_read_anew(session: Session, saved: Pa
         assert loaded.generate(max_tokens=5, sampling=GREEDY).tokens == want.tokens
 
 
-def test_sessions_of_other_models_and_settings_are_refused(llm: LLM, saved: Path, path: Path) -> None:
+def test_sessions_of_other_models_and_settings_are_refused(llm: LLM, saved: Path, stories: Path) -> None:
     with (
-        LLM.load(path.with_name("stories260K-Q4_0.gguf"), threads=1) as other,
+        LLM.load(stories.with_name("stories260K-Q4_0.gguf"), threads=1) as other,
         pytest.raises(SessionError, match=r"expected a session with model .* load it with the model"),
     ):
         other.session().load(saved)
-    with LLM.load(path, threads=1, cache_type="f32") as other, pytest.raises(SessionError, match="pages of"):
+    with LLM.load(stories, threads=1, cache_type="f32") as other, pytest.raises(SessionError, match="pages of"):
         other.session().load(saved)
     with pytest.raises(SessionError, match=r"none\.session: cannot be read: No such file"):
         llm.session().load(saved.with_name("none.session"))
@@ -188,7 +183,7 @@ def test_sessions_of_other_models_and_settings_are_refused(llm: LLM, saved: Path
         llm.session().save(saved.parent)
     with pytest.raises(SessionError, match="cannot be written"):
         llm.session().save(saved.parent / "none" / "a.session")
-    (saved.parent / "gguf").write_bytes(path.read_bytes()[:5000])
+    (saved.parent / "gguf").write_bytes(stories.read_bytes()[:5000])
     with pytest.raises(SessionError, match="expected a session, got b'GGUF"):
         llm.session().load(saved.parent / "gguf")
 

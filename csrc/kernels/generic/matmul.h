@@ -147,10 +147,9 @@ inline void slab(const MatmulArgs& a, int64_t first, int64_t last, int begin, in
   for (int64_t row = a.begin; row < a.end; row += 16) {
     fill_panel<W>(a.weights + row * row_size_of<W>(a) + begin * packed_block_bytes<W>(), end - begin, panel);
     for (int64_t m = first; m < last; m += kGroupRows) {
-      const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows);
-      const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32) + begin * group_width(rows);
+      const int rows = static_cast<int>(last - m < kGroupRows ? last - m : kGroupRows), width = group_width(rows);
+      const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32) + begin * width;
       float* const y = a.y + m * a.y_stride + (row - a.begin);
-      const int width = group_width(rows);
       each_tile<W>(width, [&](auto tile, int i) {
         add_panel<W, tile>(a, panel, end - begin, x + i, width, rows - i, begin == 0, y + i * a.y_stride,
                            lanes_of(a, row));
