@@ -90,7 +90,12 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
-constexpr int kDirectRows = 8;  // of x: calls of no more do without panels
+constexpr int kDirectRows = 8;  // of x: groups of no more unpack weights in registers
+
+template <class W>
+constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+  return 16;
+}
 
 template <class W>
 constexpr int most_tile_rows() {

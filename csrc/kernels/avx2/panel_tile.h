@@ -7,7 +7,12 @@
 // the registers, which costs a third of the speed. The sums of a block (AVX2 has 16-bit lanes; avx2/sums_i16.h says why
 // they fit) then go to float and, scaled, to the outputs, which wait in the first-level cache.
 
-constexpr int kDirectRows = 4;  // of x: calls of no more do without panels
+constexpr int kDirectRows = 4;  // of x: groups of no more unpack weights in registers
+
+template <class W>
+constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+  return kUnpacking<W> == Unpacking::kLong ? 16 : 64;
+}
 
 template <class W>
 constexpr int most_tile_rows() {

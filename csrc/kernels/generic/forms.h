@@ -13,6 +13,11 @@ inline void prefetch(const uint8_t* p) {
   if constexpr (kBytes > 64) prefetch<kBytes - 64, kLevel>(p + 64);
 }
 
+// What it takes to unpack a word: a load, a shift and a mask; some more; or as much as several rows' products.
+enum class Unpacking { kTrivial, kShort, kLong };
+template <class W>
+constexpr Unpacking kUnpacking = Unpacking::kShort;
+
 struct Scaled {  // acc += scale * d * sum
   F32 scale;
 };

@@ -1,10 +1,11 @@
 // y = x * W^T for quantized weights. Lanes are outputs: a tile is 16 weight rows by some rows of x, and each output sums
 // its blocks in ascending order, whatever the number of rows, the thread or the instruction set.
 //
-// Up to kDirectRows rows of x read the packed weights and unpack them in registers: such calls wait for memory. More rows
-// share one unpacking: the blocks of 16 weight rows go to a panel of bytes and float scales, over which panel_tile (the
-// level's micro-kernel) runs for each tile of rows. One group of rows unpacks a block at a time, which stays in the
-// first-level cache; many groups share as long a panel as the cache holds.
+// Two ways lead through a call. Group by group: 16 weight rows times up to 16 rows of x, from the packed weights, which
+// wait in the cache for the next group. A group of up to kDirectRows rows unpacks them in registers, anew for each tile
+// (or if it is one tile, where that takes long), a larger one a block at a time to the first-level cache. By panels, for
+// more rows than most_grouped_rows(): all blocks of 16 weight rows, or as many as the cache holds, are unpacked to bytes
+// and float scales first, for all groups at once. panel_tile, the level's micro-kernel, multiplies such blocks.
 
 inline int lanes_of(const MatmulArgs& a, int64_t row) { return a.end - row < 16 ? static_cast<int>(a.end - row) : 16; }
 
@@ -44,40 +45,41 @@ inline void fetch_ahead(const uint8_t* share) {
 }
 
 // kRows rows of x, `rows` of which are wanted, times 16 rows of packed weights at w.
-template <class W, int kRows>
+template <class W, int kRows, bool kFetch>
 inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int width, int rows, float* y,
                         int lanes) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
+  for (int m = 0; m < kRows && m < rows; ++m) __builtin_prefetch(y + m * a.y_stride, 1);
   F32 acc[kRows];
   for (int m = 0; m < kRows; ++m) acc[m] = splat(0);
   for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
     W::each(w, [&](int j, const auto& words, const auto& scales) {
-      fetch_ahead<W, kRows>(w + j * packed_block_bytes<W>());
+      if constexpr (kFetch) fetch_ahead<W, kRows>(w + j * packed_block_bytes<W>());
       add_block<W, kRows>(words, scales, x + j * width, acc);
     });
   }
   for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
-// All weight rows of the call times a group of x, eight rows at a time where the registers hold their sums, or four.
-template <class W>
-inline void direct_rows(const MatmulArgs& a, const QuantBlock* x, int rows, float* y) {
-  constexpr int kFour = kDirectRows > 1 ? 4 : 1, kEight = kDirectRows > 1 && kAccumulators >= 16 ? 8 : kFour;
+constexpr int kDirectTile = kDirectRows < 4 ? 1 : kDirectRows < 8 || kAccumulators < 16 ? 4 : 8;  // rows at once
+
+// The same for a group of x.
+template <class W, bool kFetch>
+inline void direct_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
+  constexpr int kFour = kDirectTile < 4 ? 1 : 4;
   const int width = group_width(rows);
-  for (int64_t row = a.begin; row < a.end; row += 16, y += 16)
-    for (int m = 0; m < width;) {
-      const auto tile = [&](auto size) {
-        direct_tile<W, size>(a, a.weights + row * row_size_of<W>(a), x + m, width, rows - m, y + m * a.y_stride,
-                             lanes_of(a, row));
-        m += size;
-      };
-      if (width == 1)
-        tile(Constant<1>());
-      else if (width - m < 8)
-        tile(Constant<kFour>());
-      else
-        tile(Constant<kEight>());
-    }
+  for (int m = 0; m < width;) {
+    const auto tile = [&](auto size) {
+      direct_tile<W, size, kFetch || size == 1>(a, w, x + m, width, rows - m, y + m * a.y_stride, lanes);
+      m += size;
+    };
+    if (width == 1)
+      tile(Constant<1>());
+    else if (width - m < 8)
+      tile(Constant<kFour>());
+    else
+      tile(Constant<kDirectTile>());
+  }
 }
 
 // f(rows, first) for the tiles of a group as the level has them; rows is a constant.
@@ -98,9 +100,9 @@ inline void each_tile(int width, const F& f) {
   }
 }
 
-// A group of x times 16 rows of packed weights at w, one of whose blocks at a time is unpacked.
-template <class W>
-inline void blockwise_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
+// The same, but a block at a time is unpacked for all rows of the group.
+template <class W, bool kFetch>
+inline void blockwise_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
   const int width = group_width(rows);
   PanelOf<W> panel[kBlocks];
@@ -108,7 +110,7 @@ inline void blockwise_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlo
   for (int m = 0; m < width; ++m) acc[m] = splat(0);
   for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
     W::each(w, [&](int j, const auto& words, const auto& scales) {
-      fetch_ahead<W, kGroupRows>(w + j * packed_block_bytes<W>());
+      if constexpr (kFetch) fetch_ahead<W, kGroupRows>(w + j * packed_block_bytes<W>());
       fill_block<W>(words, scales, panel + j);
     });
     each_tile<W>(width, [&](auto tile, int m) { panel_tile<W, tile>(panel, kBlocks, x + m, width, acc + m); });
@@ -116,14 +118,28 @@ inline void blockwise_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlo
   for (int m = 0; m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
-// One group: `rows` rows of x from `first` on.
-template <class W>
-inline void few_rows(const MatmulArgs& a, int64_t first, int rows) {
+// 16 weight rows from `row` on times a group of x: rows [first, last).
+template <class W, bool kFetch>
+inline void group(const MatmulArgs& a, int64_t row, int64_t first, int64_t last) {
+  constexpr int kDirect = kUnpacking<W> == Unpacking::kLong ? kDirectTile : kDirectRows;
+  const uint8_t* const w = a.weights + row * row_size_of<W>(a);
   const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + first * (a.cols / 32);
-  float* y = a.y + first * a.y_stride;
-  if (rows <= kDirectRows) return direct_rows<W>(a, x, rows, y);
-  for (int64_t row = a.begin; row < a.end; row += 16, y += 16)
-    blockwise_tile<W>(a, a.weights + row * row_size_of<W>(a), x, rows, y, lanes_of(a, row));
+  const int rows = static_cast<int>(last - first < kGroupRows ? last - first : kGroupRows), lanes = lanes_of(a, row);
+  float* const y = a.y + first * a.y_stride + (row - a.begin);
+  if (rows <= kDirect)
+    direct_group<W, kFetch>(a, w, x, rows, y, lanes);
+  else
+    blockwise_group<W, kFetch>(a, w, x, rows, y, lanes);
+}
+
+// All weight rows of the call times rows [first, last) of x. The first group fetches what the others find in the cache.
+template <class W>
+inline void group_by_group(const MatmulArgs& a, int64_t first, int64_t last) {
+  constexpr bool kOne = most_grouped_rows<W>() <= kGroupRows;  // more groups are rare: no code of their own
+  for (int64_t row = a.begin; row < a.end; row += 16) {
+    group<W, true>(a, row, first, last);
+    for (int64_t m = first + kGroupRows; m < last; m += kGroupRows) group<W, kOne>(a, row, m, last);
+  }
 }
 
 // Adds a panel's blocks to the sums of a tile of x (or starts them); they wait in y meanwhile. A function of its own: GCC
@@ -158,16 +174,22 @@ inline void slab(const MatmulArgs& a, int64_t first, int64_t last, int begin, in
   }
 }
 
-// A group of one row, which micro-kernels do not know, is left for the end.
+// The last group goes alone where nothing shares its panel, or if it is one row, which micro-kernels do not know.
 template <class W>
-inline void matmul_quantized(const MatmulArgs& a) {
-  const int64_t last = a.m > kGroupRows && a.m % kGroupRows == 1 ? a.m - 1 : a.m;
+inline void by_panels(const MatmulArgs& a) {
+  const int64_t end = a.m % kGroupRows == 1 ? a.m - 1 : a.m;
   const int blocks = static_cast<int>(a.cols / 32);
   int64_t m = 0;
-  for (; last - m > kGroupRows; m += kSlabRows)
+  for (; end - m > kGroupRows; m += kSlabRows)
     for (int block = 0; block < blocks; block += kPanelBlocks)
-      slab<W>(a, m, last - m < kSlabRows ? last : m + kSlabRows, block,
+      slab<W>(a, m, end - m < kSlabRows ? end : m + kSlabRows, block,
               blocks - block < kPanelBlocks ? blocks : block + kPanelBlocks);
-  if (m < last) few_rows<W>(a, m, static_cast<int>(last - m));
-  if (last < a.m) few_rows<W>(a, last, 1);
+  group_by_group<W>(a, m < end ? m : end, a.m);
+}
+
+template <class W>
+inline void matmul_quantized(const MatmulArgs& a) {
+  if (a.m > most_grouped_rows<W>()) return by_panels<W>(a);
+  const int64_t rows = a.cols / 32 > kPanelBlocks ? kSlabRows / 2 : kSlabRows;  // of all columns
+  for (int64_t m = 0; m < a.m; m += rows) group_by_group<W>(a, m, a.m - m < rows ? a.m : m + rows);
 }

@@ -1,6 +1,11 @@
 // The micro-kernel in plain terms: kRows rows of x times a panel.
 
-constexpr int kDirectRows = 1;  // of x: calls of no more do without panels
+constexpr int kDirectRows = 1;  // of x: groups of no more unpack weights in registers
+
+template <class W>
+constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+  return 16;
+}
 
 template <class W>
 constexpr int most_tile_rows() {  // their integer sums and a word of weights fill the registers

@@ -68,6 +68,8 @@ struct IQ2_XXS {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ2_XXS> = Unpacking::kLong;
 
 struct IQ2_XS {
   using Form = Halves;
@@ -89,6 +91,8 @@ struct IQ2_XS {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ2_XS> = Unpacking::kLong;
 
 struct IQ2_S {
   using Form = Halves;
@@ -109,6 +113,8 @@ struct IQ2_S {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ2_S> = Unpacking::kLong;
 
 struct IQ3_XXS {
   using Form = Scaled;
@@ -130,6 +136,8 @@ struct IQ3_XXS {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ3_XXS> = Unpacking::kLong;
 
 struct IQ3_S {
   using Form = Scaled;
@@ -154,6 +162,8 @@ struct IQ3_S {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ3_S> = Unpacking::kLong;
 
 // Levels -1, 0, 1 in eighths, plus or (bit 3) minus 1.
 alignas(16) static const int8_t kShiftedLevels[16] = {9, 17, 25, 0, 0, 0, 0, 0, 7, 15, 23, 0, 0, 0, 0, 0};
@@ -180,6 +190,8 @@ struct IQ1_S {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ1_S> = Unpacking::kLong;
 
 // A binary16 in the low bits of each lane.
 inline F32 f16_lanes(I32 halves) {
@@ -214,3 +226,5 @@ struct IQ1_M {
     }
   }
 };
+template <>
+constexpr Unpacking kUnpacking<IQ1_M> = Unpacking::kLong;

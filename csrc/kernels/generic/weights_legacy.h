@@ -35,6 +35,8 @@ struct Q4_0 {
     use(0, Nibbles{w + 32}, Scaled{load_f16(w)});
   }
 };
+template <>
+constexpr Unpacking kUnpacking<Q4_0> = Unpacking::kTrivial;
 
 struct Q4_1 {
   using Form = WithMinimum;
@@ -45,6 +47,8 @@ struct Q4_1 {
     use(0, Nibbles{w + 64}, WithMinimum{load_f16(w), load_f16(w + 32)});
   }
 };
+template <>
+constexpr Unpacking kUnpacking<Q4_1> = Unpacking::kTrivial;
 
 struct Q5_0 {
   using Form = Scaled;
@@ -75,6 +79,8 @@ struct Q8_0 {
     use(0, Bytes{w + 32}, Scaled{load_f16(w)});
   }
 };
+template <>
+constexpr Unpacking kUnpacking<Q8_0> = Unpacking::kTrivial;
 
 struct IQ4_NL {
   using Form = Scaled;

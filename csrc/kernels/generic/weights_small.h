@@ -58,6 +58,8 @@ struct TQ1_0 {
     });
   }
 };
+template <>
+constexpr Unpacking kUnpacking<TQ1_0> = Unpacking::kLong;
 
 struct TQ2_0 {
   using Form = Scaled;
@@ -72,6 +74,8 @@ struct TQ2_0 {
     });
   }
 };
+template <>
+constexpr Unpacking kUnpacking<TQ2_0> = Unpacking::kLong;
 
 // Half of E8M0, 2^(e - 128). Its exponent bits are e - 1; the two least values are subnormal, one bit of the fraction.
 inline F32 half_of_e8m0(I32 e) {
@@ -115,3 +119,5 @@ struct NVFP4 {
     block(Constant<0>()), block(Constant<1>());
   }
 };
+template <>
+constexpr Unpacking kUnpacking<NVFP4> = Unpacking::kLong;

@@ -3,7 +3,12 @@
 // Words 2i and 2i+1 of four weight rows, zipped, are two such pairs of rows. Eight weight rows are taken at a time, so
 // that their sums with eight rows of x fill 16 registers.
 
-constexpr int kDirectRows = 1;  // of x: calls of no more do without panels
+constexpr int kDirectRows = 1;  // of x: groups of no more unpack weights in registers
+
+template <class W>
+constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+  return 16;
+}
 
 template <class W>
 constexpr int most_tile_rows() {
