@@ -21,7 +21,7 @@ import llamaq
 from report import machine, print_table
 
 GROUPS = (
-    ("matmul", r"direct_|panel_row|panel_tile|matmul|project|pack_blocks|row_group"),
+    ("matmul", r"direct_|panel|group|matmul|project|pack_blocks"),
     ("attention", r"attention|merge_spans|scores_of|cache_"),
     ("waiting for threads", r"Worker::|sync|ThreadTeam|next_chunk"),
     ("norms, RoPE, activations, quantizing rows", r"::(scalar|avx2|avxvnni|avx512|amx|neon\w*)::|rope|Executor::"),

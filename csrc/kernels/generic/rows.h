@@ -1,11 +1,19 @@
 // Operations on single rows: quantization of activations, norms, sums, activations, rotation.
 
-// Sums of q[i] with i % 4 in {0, 1} and in {2, 3}.
+// Sums of q[i] with i % 4 in {0, 1} and in {2, 3}. Bytes are made 0 .. 255 and added as lanes of 16 bits in a register of
+// 64: from a plain loop GCC takes every byte out of a vector by itself.
 inline void pair_sums(const int8_t* q, int16_t* pair) {
-  int sums[2] = {};
-  for (int i = 0; i < 16; ++i) sums[i / 2 % 2] += q[i];
-  pair[0] = static_cast<int16_t>(sums[0]);
-  pair[1] = static_cast<int16_t>(sums[1]);
+  const uint64_t low_bytes = 0x00ff00ff00ff00ff, flip = 0x8080808080808080;
+  uint64_t lanes = 0;
+  for (int i = 0; i < 16; i += 8) {
+    uint64_t eight;
+    memcpy(&eight, q + i, 8);
+    eight ^= flip;
+    lanes += (eight & low_bytes) + (eight >> 8 & low_bytes);
+  }
+  lanes += lanes >> 32;
+  pair[0] = static_cast<int16_t>((lanes & 0xffff) - 8 * 128);
+  pair[1] = static_cast<int16_t>((lanes >> 16 & 0xffff) - 8 * 128);
 }
 
 inline void quantize_row(const float* x, int64_t cols, QuantBlock* out, int64_t stride) {
