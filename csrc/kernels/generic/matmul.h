@@ -66,19 +66,16 @@ constexpr int kDirectTile = kDirectRows < 4 ? 1 : kDirectRows < 8 || kAccumulato
 // The same for a group of x.
 template <class W, bool kFetch>
 inline void direct_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
-  constexpr int kFour = kDirectTile < 4 ? 1 : 4;
   const int width = group_width(rows);
-  for (int m = 0; m < width;) {
-    const auto tile = [&](auto size) {
-      direct_tile<W, size, kFetch || size == 1>(a, w, x + m, width, rows - m, y + m * a.y_stride, lanes);
-      m += size;
-    };
-    if (width == 1)
-      tile(Constant<1>());
-    else if (width - m < 8)
-      tile(Constant<kFour>());
-    else
-      tile(Constant<kDirectTile>());
+  const auto tile = [&](auto size, int m) {
+    direct_tile<W, size, kFetch || size == 1>(a, w, x + m, width, rows - m, y + m * a.y_stride, lanes);
+  };
+  if (rows == 1) return tile(Constant<1>(), 0);
+  if constexpr (kDirectTile > 1) {
+    if (rows == 2) return tile(Constant<2>(), 0);
+    int m = 0;
+    for (; m + kDirectTile <= width; m += kDirectTile) tile(Constant<kDirectTile>(), m);
+    if (m < width) tile(Constant<4>(), m);
   }
 }
 
