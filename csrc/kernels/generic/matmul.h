@@ -28,20 +28,18 @@ inline int64_t row_size_of(const MatmulArgs& a) {
   return a.cols / W::kLayout.block * W::kLayout.block_bytes;
 }
 
-// Fetches one block's share of what stands ahead of it. Where a turn takes long enough, with super-blocks or several rows,
-// the lines come in two steps, of which only the short one holds a place among the first-level cache's few open
-// requests. The empty statements keep GCC from moving the requests of all blocks into one burst.
+constexpr int kFar = 6144, kNear = 512;  // bytes ahead
+
+// Fetches one block's share of what stands ahead of it: to the second-level cache, since the first has room for few open
+// requests, and from there to the first where a turn takes long, with super-blocks or several rows. The empty statements
+// keep GCC from moving the requests of all blocks into one burst.
 template <class W, int kRows>
 inline void fetch_ahead(const uint8_t* share) {
   constexpr int kBytes = packed_block_bytes<W>();
-  if constexpr (W::kLayout.block == 32 && kRows == 1) {
-    prefetch<kBytes>(share + kPrefetch);
-  } else {
-    asm volatile("");
-    prefetch<kBytes, 2>(share + 2 * kPrefetch);
-    prefetch<kBytes>(share + kPrefetch / 8);
-    asm volatile("");
-  }
+  asm volatile("");
+  prefetch<kBytes, 2>(share + kFar);
+  if constexpr (W::kLayout.block > 32 || kRows > 1) prefetch<kBytes>(share + kNear);
+  asm volatile("");
 }
 
 // kRows rows of x, `rows` of which are wanted, times 16 rows of packed weights at w.
