@@ -135,6 +135,13 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session(requires=["install"], venv_backend="none")
+def stress(session: nox.Session) -> None:
+    """Threads, sessions, slow readers, timeouts and cancels on a small cache, for a minute (LLAMAQ_STRESS_SECONDS)."""
+    env = {"LLAMAQ_STRESS_SECONDS": os.environ.get("LLAMAQ_STRESS_SECONDS", "60")}
+    session.run(installed(session, "pytest"), "tests/test_stress.py", "-s", env=env, external=True)
+
+
+@nox.session(requires=["install"], venv_backend="none")
 def oldcpu(session: nox.Session) -> None:
     """Older x86 CPUs under qemu: the right level is chosen and nothing beyond it is executed."""
     python = installed(session, "python")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 import time
 from pathlib import Path
@@ -191,6 +192,33 @@ def test_ids_outside_the_vocabulary_touch_nobody(llm: LLM) -> None:
     for ids in ([1, 100_000], [-1]):
         with pytest.raises(TokenizerError, match="token ids are 0 to 511"):
             llm.stream(ids)
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "cached"])
+def test_a_text_of_no_tokens_has_a_score_at_once(llm: LLM, again: bool) -> None:
+    if again:
+        llm.generate("Lily saw", max_tokens=40)
+    score = llm.score("", prompt="Lily saw")
+    assert (score.tokens, score.logprobs.shape, score.sum) == ((), (0,), 0.0)
+    assert llm.score([]).tokens == ()
+
+
+def test_a_cancelled_reading_leaves_asyncio_nothing_to_complain_of(llm: LLM) -> None:
+    said: list[dict[str, Any]] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+        for _ in range(3):
+            task = asyncio.create_task(llm.aembed(["Once upon a time " * 20] * 3))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        await llm.aembed("Once")  # by now the others have ended, too
+        gc.collect()
+
+    asyncio.run(main())
+    assert said == []
 
 
 def test_events_for_a_coroutine(llm: LLM) -> None:

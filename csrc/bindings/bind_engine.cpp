@@ -195,7 +195,7 @@ void bind_engine(py::module_& m) {
         arg("other"), "Sums of squares of the base's weights, and of what the other's differ by.");
   m.def("probe", &probe_machine, arg("team"), arg("bytes"), arg("isa") = "",
         "Bytes that all threads read and int8 operations that they do in a second, at best (engine/probe.h).");
-  py::class_<ThreadTeam>(m, "ThreadTeam")
+  py::class_<ThreadTeam, std::unique_ptr<ThreadTeam, TeamDeleter>>(m, "ThreadTeam")
       .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
       .def_property_readonly("size", &ThreadTeam::size)
       .def("cancel", &ThreadTeam::cancel, "Stops the forward pass that runs, from any thread.");

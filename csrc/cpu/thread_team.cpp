@@ -5,9 +5,21 @@
 
 #include "core/error.h"
 
+#ifndef _WIN32
+#include <unistd.h>
+#endif
+
 namespace llamaq {
 
 constexpr int kSpins = 2000;  // some 50 to 100 microseconds
+
+static int this_process() {
+#ifdef _WIN32
+  return 0;  // there is no fork
+#else
+  return static_cast<int>(getpid());
+#endif
+}
 
 static inline void pause_cpu() {
 #if defined(__x86_64__) || defined(_M_X64)
@@ -62,7 +74,7 @@ int Worker::next_chunk(int count) {
   return chunk < count ? chunk : -1;
 }
 
-ThreadTeam::ThreadTeam(int threads, bool spin) : size_(threads), spins_(spin ? kSpins : 0) {
+ThreadTeam::ThreadTeam(int threads, bool spin) : size_(threads), spins_(spin ? kSpins : 0), process_(this_process()) {
   if (threads < 1 || threads > 1024) throw Error("threads must be 1 to 1024, got " + std::to_string(threads));
   try {
     for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
@@ -74,6 +86,8 @@ ThreadTeam::ThreadTeam(int threads, bool spin) : size_(threads), spins_(spin ? k
 }
 
 ThreadTeam::~ThreadTeam() { quit(); }
+
+bool ThreadTeam::inherited() const { return process_ != this_process(); }
 
 void ThreadTeam::quit() {
   quit_.store(true, std::memory_order_relaxed);
@@ -93,6 +107,7 @@ void ThreadTeam::loop(int id) {
 }
 
 bool ThreadTeam::run(const std::function<void(Worker&)>& job, const std::function<bool()>& interrupted) {
+  if (inherited()) throw Error("the model was loaded before this process was forked; load it in this process");
   std::lock_guard<std::mutex> one_at_a_time(run_mutex_);
   job_ = &job;
   interrupted_ = interrupted ? &interrupted : nullptr;

@@ -53,6 +53,10 @@ class ThreadTeam {
 
   int size() const { return size_; }
 
+  // Whether this process is a fork of the one that made the team: it has none of the threads, so it can neither run a
+  // job nor end them.
+  bool inherited() const;
+
   // Runs the job on all workers; the caller is worker 0. One run at a time. `interrupted` is asked by worker 0 every
   // few milliseconds; once it says true (or cancel() is called) no more chunks are handed out. Returns whether the
   // job ran to its end.
@@ -69,6 +73,7 @@ class ThreadTeam {
 
   const int size_;
   const int spins_;
+  const int process_;
   std::mutex run_mutex_;
   Signal start_, barrier_, done_;
   std::atomic<int> arrived_{0}, finished_{0}, chunk_{0};
@@ -77,6 +82,13 @@ class ThreadTeam {
   const std::function<bool()>* interrupted_ = nullptr;
   std::chrono::steady_clock::time_point last_poll_{};
   std::vector<std::thread> threads_;
+};
+
+// Leaves an inherited team where it is: what its threads waited for in the other process can't be destroyed here.
+struct TeamDeleter {
+  void operator()(ThreadTeam* team) const {
+    if (!team->inherited()) delete team;
+  }
 };
 
 }  // namespace llamaq

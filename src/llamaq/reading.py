@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, TimeoutError
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from llamaq.errors import CancelledError
 from llamaq.interrupt import at_once
 from llamaq.request import F32, Capture, Request
 from llamaq.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
 
@@ -122,12 +125,21 @@ async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[
     import asyncio
 
     scheduler.submit(*requests)
+    futures = [asyncio.wrap_future(request.future) for request in requests]
+    for future in futures:
+        future.add_done_callback(_seen)
     try:
         # Shielded, for the scheduler alone settles the futures.
-        return [await asyncio.shield(asyncio.wrap_future(request.future)) for request in requests]
+        return [await asyncio.shield(future) for future in futures]
     except BaseException:
         _cancel(scheduler, requests)
         raise
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Looks at an error that nobody may wait for any more, so that asyncio does not print it."""
+    if not future.cancelled():
+        future.exception()
 
 
 def _cancel(scheduler: Scheduler, requests: Sequence[Reading]) -> None:

@@ -72,6 +72,25 @@ class Request(ABC):
         """Whether the next step should be taken without it."""
         return False
 
+    def explain(self, known: int) -> str:
+        """Why ``read`` tokens, and no more, came from a cache that knows so many of the beginning."""
+        total = self.prompt_tokens
+        if not self.share:
+            return f"none of the {total} tokens came from the cache: the request reads everything itself"
+        if known < self.expected:
+            gone = f"what was read of it before, up to token {self.expected}, had to make room for other texts"
+            return f"{self.read} of the {total} tokens were in the cache; {gone}"
+        if known == 0:
+            return f"none of the {total} tokens were in the cache: no text in it begins with the same token"
+        if self.read < known or known == total:
+            return f"{self.read} of the {total} tokens were in the cache; the others are read for their logits"
+        return f"{known} of the {total} tokens were in the cache; no text in it goes on with the same token after them"
+
+    @property
+    def wants_something(self) -> bool:
+        """Whether anything is to be read for it; if not, it is complete as it comes."""
+        return self.first_wanted < len(self.ids) or bool(self.captures)
+
     @property
     def pending(self) -> int:
         return len(self.ids) - self.read

@@ -2,14 +2,20 @@
 
 A thread runs the loop while there is something to run, and ends when there is not. Requests come from any thread.
 Whatever company a request has, its logits have the same bits (docs/numerics.md).
+
+The loop never stops while somebody waits. The oldest request that has a sequence and no slow reader always gets its
+rows: it takes room from the cache's tree, from slow readers and from younger requests, and alone it has room, or ends.
+Where no request has a sequence, the oldest that waits gets one. A stall is therefore a fault of the loop itself, which
+ends the requests with an error that tells its state.
 """
 
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -37,6 +43,15 @@ def _at_exit() -> None:
         scheduler.close()
 
 
+def _in_child() -> None:
+    for scheduler in list(_schedulers):
+        scheduler.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
 class Scheduler:
     """Runs requests on an engine and a cache; ``lock`` guards all state but the running step's."""
 
@@ -50,8 +65,10 @@ class Scheduler:
         self._stop = StopFlag()
         self._requests: list[Request] = []
         self._running: list[Request] = []  # those of the step that runs now
+        self._slow: list[Request] = []  # those that wait for their readers, when rows were last chosen
         self._thread: threading.Thread | None = None
         self._next_sequence = 0
+        self._disowned = False
         _schedulers.add(self)
 
     @property
@@ -64,10 +81,29 @@ class Scheduler:
         if threading.current_thread() is self._thread:
             raise LlamaqError("a logit processor cannot ask its own model for something: nobody would read it")
         with self.lock:
-            if self.closed:
-                raise ClosedError("the model is closed; load it again")
+            self.check_open()
             self._requests.extend(requests)
+            for request in requests:
+                if not request.wants_something:
+                    request.read = len(request.ids)
+                    self._receive(request, request.read, np.empty((0, self._engine.plan.out_cols), np.float32), {})
             self.wake()
+
+    def check_open(self) -> None:
+        """Raises ``ClosedError`` where nothing can be asked any more."""
+        if self.closed:
+            raise self._closed_error()
+
+    def disown(self) -> None:
+        """Closes the model in a forked child: the loop runs, and the lock may be held, in the parent alone."""
+        self.lock = threading.RLock()
+        self._thread, self._requests, self._running = None, [], []
+        self.closed = self._disowned = True
+
+    def _closed_error(self) -> ClosedError:
+        if self._disowned:
+            return ClosedError("the model was loaded before this process was forked; load it in this process")
+        return ClosedError("the model is closed; load it again")
 
     def cancel(self, request: Request) -> None:
         """Ends a request; a step that nobody else waits for is stopped."""
@@ -109,7 +145,7 @@ class Scheduler:
             self.closed = True
             for request in self._requests:
                 if not request.done:
-                    self._end(request, ClosedError("the model is closed; load it again"))
+                    self._end(request, self._closed_error())
             self._stop.set()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -129,12 +165,14 @@ class Scheduler:
     def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
         """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
         with self.lock:
+            self.check_open()
             pages, known = self.prefixes.find(tokens)
             return np.ascontiguousarray(self._cache.by_page()[:, pages[: known // PAGE_TOKENS]].swapaxes(0, 1))
 
     def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
         """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
         with self.lock:
+            self.check_open()
             self._next_sequence += 1
             sequence, length = self._next_sequence, len(pages) * PAGE_TOKENS
             with suppress(ContextOverflowError):
@@ -154,69 +192,94 @@ class Scheduler:
             if self._thread not in (None, threading.current_thread()):
                 return  # another one was started in its place
             self._thread = threading.current_thread()
-        while True:
-            with self.lock:
-                try:
-                    rows = self._choose()
-                except BaseException as error:  # nobody must wait for what never comes
-                    self._fail(self._requests, error)
-                    self._requests.clear()
-                    rows = {}
-                if not rows and any(r.done for r in self._requests):
-                    continue
-                if not rows:
-                    self._thread = None
-                    return
-                self._stop.set(False)
-                self._running = list(rows)
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """Runs one step; False, and the loop has ended, where there is nothing to run."""
+        with self.lock:
             try:
-                if all(r.done for r in rows):  # abandoned before it could be seen that they run
-                    continue
-                logits, captured = self._step(rows)
-            except CancelledError:
-                continue
-            except BaseException as error:
-                self._fail(rows, error)
-                continue
-            finally:
-                self._running = []
+                rows = self._choose()
+            except BaseException as error:  # nobody must wait for what never comes
+                self._give_up(error)
+                rows = {}
+            if not rows and any(r.done for r in self._requests):
+                return True
+            if not rows:
+                self._thread = None
+                return False
+            self._stop.set(False)
+            self._running = list(rows)
+        try:
+            if all(r.done for r in rows):  # abandoned before it could be seen that they run
+                return True
+            logits, captured = self._step(rows)
             with self.lock:
                 self._share_out(rows, logits, captured)
+        except CancelledError:
+            pass
+        except BaseException as error:
+            self._fail(rows, error)
+        finally:
+            self._running = []
+        return True
 
-    def _fail(self, requests: Mapping[Request, int] | list[Request], error: BaseException) -> None:
+    def _fail(self, requests: Iterable[Request], error: BaseException) -> None:
         with self.lock:
             for request in requests:
                 if not request.done:
                     self._end(request, error)
+
+    def _give_up(self, error: BaseException) -> None:
+        """Ends all requests; their sequences go without a trace in the tree, which may be what is wrong."""
+        self._fail(self._requests, error)
+        for request in self._requests:
+            if request.sequence is not None:
+                self._cache.drop(request.sequence)
+        self._requests.clear()
 
     def _choose(self) -> dict[Request, int]:
         """How many rows of which requests come next; room in the cache is theirs already."""
         for request in [r for r in self._requests if r.done]:
             self._release(request, partial=True)
             self._requests.remove(request)
+        self._slow = [r for r in self._requests if r.paused]
+        ready = [r for r in self._requests if r not in self._slow]
+        running = [r for r in ready if r.sequence is not None]
         chosen: dict[Request, int] = {}
-        rows, prompts = self._engine.max_rows, self._engine.max_rows
-        ready = [r for r in self._requests if not r.paused]
-        for request in sorted(ready, key=lambda r: r.pending > _FEW or r.sequence is None):
-            if request.sequence is None:
-                if self._is_being_read(request):
-                    continue
+        for request in sorted(running, key=lambda r: r.pending > _FEW):
+            if request.sequence is not None:  # which an older one may have needed
+                self._choose_rows(request, chosen)
+        for request in ready:
+            if request.sequence is None and not self._is_being_read(request, ready):
                 if not self._begin(request):
                     break  # no room: those behind it wait too
-            if request.done:
-                continue
-            few = request.pending <= _FEW
-            limit = rows if few else min(rows, prompts)
-            count = min(request.pending, limit, request.max_rows or limit)
-            if count > 0 and self._has_room(request, request.read + count, chosen):
-                chosen[request] = count
-                rows -= count
-                prompts = min(prompts, _PROMPT_ROWS) if few else prompts - count
+                if not request.done:
+                    self._choose_rows(request, chosen)
+        if not chosen and ready and not any(r.done for r in self._requests):
+            raise LlamaqError(f"the scheduler came to a stand, which is a fault of llamaq; its state: {self._state()}")
         return chosen
 
-    def _is_being_read(self, request: Request) -> bool:
-        """Whether another request is just reading pages that this one can have from it."""
-        others = [r for r in self._requests if r.sequence is not None and r.share and r.pending > 1 and not r.paused]
+    def _choose_rows(self, request: Request, chosen: dict[Request, int]) -> None:
+        """Chooses as many rows of a request that has a sequence as there are left, and room in the cache for."""
+        left = self._engine.max_rows - sum(chosen.values())
+        if request.pending > _FEW and any(r.pending <= _FEW for r in chosen):
+            left = min(left, _PROMPT_ROWS - sum(n for r, n in chosen.items() if r.pending > _FEW))
+        count = min(request.pending, left, request.max_rows or left)
+        if count > 0 and self._has_room(request, request.read + count, chosen):
+            chosen[request] = count
+
+    def _state(self) -> str:
+        """What there is to choose from, for the report of a stall."""
+        requests = [
+            f"{type(r).__name__}(tokens={len(r.ids)}, read={r.read}, sequence={r.sequence}, paused={r.paused})"
+            for r in self._requests
+        ]
+        return f"{self._cache.free_tokens} tokens free of {self._cache.n_ctx}, requests [{', '.join(requests)}]"
+
+    def _is_being_read(self, request: Request, ready: list[Request]) -> bool:
+        """Whether another of those that go on is just reading pages that this one can have from it."""
+        others = [r for r in ready if r.sequence is not None and r.share and r.pending > 1]
         if not others or not request.share:
             return False
         _, known = self.prefixes.find(request.ids, touch=False)
@@ -246,7 +309,7 @@ class Scheduler:
         request.begin()
         if request.cached is None:
             request.cached = request.read
-            request.why = _why(request, known)
+            request.why = request.explain(known)
         return True
 
     def _has_room(self, request: Request, length: int, chosen: dict[Request, int]) -> bool:
@@ -270,8 +333,8 @@ class Scheduler:
 
     def _release_paused(self) -> bool:
         """Takes its sequence from a request that waits for its reader; whether there was one."""
-        for request in reversed(self._requests):
-            if request.sequence is not None and request.paused:
+        for request in reversed(self._slow):
+            if request.sequence is not None:
                 self._release(request)
                 return True
         return False
@@ -315,30 +378,19 @@ class Scheduler:
             if not request.done:
                 self._remember(request, partial=first < request.prompt_tokens <= request.read)
                 own = {c: captured[c][row : row + count] for c in request.captures}
-                try:
-                    request.receive(first, logits[given : given + n], own)
-                    if not request.done and len(request.ids) > self.n_ctx:
-                        self._release(request)
-                        request.shift()
-                except BaseException as error:
-                    self._end(request, error)
+                self._receive(request, first, logits[given : given + n], own)
             row, given = row + count, given + n
+
+    def _receive(self, request: Request, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Gives a request what a step made of its rows; what goes wrong there ends it alone."""
+        try:
+            request.receive(first, logits, captured)
+            if not request.done and len(request.ids) > self.n_ctx:
+                self._release(request)
+                request.shift()
+        except BaseException as error:
+            self._end(request, error)
 
 
 def _begin_alike(a: list[int], b: list[int], n: int) -> bool:
     return len(a) >= n <= len(b) and a[:n] == b[:n]
-
-
-def _why(request: Request, known: int) -> str:
-    """The sentence behind ``Session.why``."""
-    total = request.prompt_tokens
-    if not request.share:
-        return f"none of the {total} tokens came from the cache: the request reads everything itself"
-    if known < request.expected:
-        gone = f"what was read of it before, up to token {request.expected}, had to make room for other texts"
-        return f"{request.read} of the {total} tokens were in the cache; {gone}"
-    if known == 0:
-        return f"none of the {total} tokens were in the cache: no text in it begins with the same token"
-    if request.read < known or known == total:
-        return f"{request.read} of the {total} tokens were in the cache; the others are read for their logits"
-    return f"{known} of the {total} tokens were in the cache; no text in it goes on with the same token after them"

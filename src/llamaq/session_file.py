@@ -66,7 +66,7 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
             )
     if hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() != data[-_DIGEST:]:
         raise SessionError(f"{path}: its bytes do not have the checksum at its end; {_DAMAGED}")
-    if n > scheduler.n_ctx:
+    if n > scheduler.n_ctx + 1:  # the last token of an answer that filled the context was not read
         raise ContextOverflowError(
             f"{path}: the session has {n} tokens, the context {scheduler.n_ctx}; raise the context (-c)",
             needed=n, available=scheduler.n_ctx,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
-from llamaq.errors import ClosedError, ContextOverflowError
+from llamaq.errors import ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
 from llamaq.interrupt import at_once
 from llamaq.request import F32, Capture, Request
@@ -315,8 +315,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
 
     def _left(self) -> float | None:
         """Seconds until the deadline; once it has come, the answer is cancelled."""
-        if self._scheduler.closed:
-            raise ClosedError("the model is closed; load it again")
+        self._scheduler.check_open()
         if self._deadline is None or self._request.done:
             return None
         left = self._deadline - time.monotonic()
