@@ -1,32 +1,22 @@
-"""Mutated real files: reading them ends soon, with contents or a GGUFError, in memory bounded by their size.
-
-The search lasts LLAMAQ_FUZZ_SECONDS (default 5).
-"""
+"""Mutated real files: reading them ends soon, with contents or a GGUFError, in memory bounded by their size."""
 
 from __future__ import annotations
 
-import os
-import struct
-import time
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from fuzzing import Mutation, bounded, mutated, mutations, search
 from gguf_files import ARRAY, EVERY_TYPE, STRING, Entry, Tensor, build
 from llamaq.errors import GGUFError
 from llamaq.gguf import GGUFArray, GGUFFile
 from llamaq.gguf.parse import parse
 
-SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "5"))
-EXTREMES = [0, 1, 2, 3, 4, 8, 9, 12, 31, 127, 255, 1 << 16, 1 << 31, 1 << 32, 1 << 60, 1 << 63, (1 << 64) - 1]
-
 Seed = tuple[bytes, int]
 """The front of a file, and how many bytes of tensor data it claims to have after that."""
-Mutation = Callable[[bytes], bytes]
 
 
 def _seeds(models: Path, vocab: Path) -> list[Seed]:
@@ -57,49 +47,6 @@ def _few_entries(file: GGUFFile) -> list[Entry]:
     return entries
 
 
-def _mutations() -> st.SearchStrategy[Mutation]:
-    place = st.floats(0, 1, exclude_max=True)
-
-    def flip(at: float, bit: int) -> Mutation:
-        def apply(raw: bytes) -> bytes:
-            copy = bytearray(raw)
-            if copy:
-                copy[int(at * len(copy))] ^= 1 << bit
-            return bytes(copy)
-
-        return apply
-
-    def number(at: float, value: int, code: str) -> Mutation:
-        field = struct.pack(code, value & ((1 << 8 * struct.calcsize(code)) - 1))
-
-        def apply(raw: bytes) -> bytes:
-            start = int(at * len(raw))
-            return raw[:start] + field + raw[start + len(field) :]
-
-        return apply
-
-    def splice(source: float, target: float, size: int, drop: int) -> Mutation:
-        def apply(raw: bytes) -> bytes:
-            piece = raw[int(source * len(raw)) :][:size]
-            start = int(target * len(raw))
-            return raw[:start] + piece + raw[start + drop :]
-
-        return apply
-
-    def cut(at: float) -> Mutation:
-        return lambda raw: raw[: int(at * len(raw))]
-
-    values = st.sampled_from(EXTREMES) | st.integers(0, (1 << 64) - 1)
-    codes = st.sampled_from(["<I", ">I", "<Q", ">Q", "<B"])
-    sizes = st.integers(0, 64)
-    return st.one_of(
-        st.builds(flip, place, st.integers(0, 7)),
-        st.builds(number, place, values, codes),
-        st.builds(splice, place, place, sizes, sizes),
-        st.builds(cut, place),
-    )
-
-
 def _read(raw: bytes, data_size: int) -> str:
     """Parses and, if the file is accepted, decodes all that it offers; returns the message if it is not."""
     try:
@@ -120,23 +67,11 @@ def test_mutated_files(shared: Callable[[str], Path]) -> None:
     seeds = _seeds(shared("models"), shared("vocab"))
     assert [_read(*seed) for seed in seeds] == [""] * len(seeds)
 
-    # Not reproducible on purpose: every run searches elsewhere; hypothesis prints the example that fails.
-    @settings(deadline=None, max_examples=200, database=None, suppress_health_check=list(HealthCheck))
-    @given(st.sampled_from(seeds), st.lists(_mutations(), min_size=1, max_size=4))
-    def reading_ends_well(seed: Seed, mutations: list[Mutation]) -> None:
-        raw, data_size = seed
-        for mutate in mutations:
-            raw = mutate(raw)
-        tracemalloc.start()
-        try:
-            started = time.process_time()
-            message = _read(raw, data_size)
-            assert time.process_time() - started < 5
-            assert tracemalloc.get_traced_memory()[1] < 64 * len(raw) + (1 << 20)
-        finally:
-            tracemalloc.stop()
+    @given(st.sampled_from(seeds), st.lists(mutations(), min_size=1, max_size=4))
+    def reading_ends_well(seed: Seed, changes: list[Mutation]) -> None:
+        raw = mutated(seed[0], changes)
+        with bounded(5, 64 * len(raw) + (1 << 20)):
+            message = _read(raw, seed[1])
         assert not message or message.startswith("fuzz.gguf: byte ")
 
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        reading_ends_well()
+    search(reading_ends_well, examples=200)
