@@ -114,6 +114,7 @@ REFUSED = [
     ("attention.head_count_kv", 3, "a divisor of the 4 heads"),
     ("attention.head_count_kv", 8, "a divisor of the 4 heads"),
     ("attention.key_length", 2**31, "from 1"),
+    ("attention.key_length", 32, "the 64 rows of 'blk.0.attn_q.weight' / 4 heads"),
     ("attention.value_length", 8, "16 as key_length"),
     ("attention.layer_norm_rms_epsilon", math.nan, "a finite number"),
     ("attention.layer_norm_rms_epsilon", -1e-5, "a positive number"),
@@ -172,6 +173,29 @@ def test_every_tensor_is_needed_in_its_shape(name: str) -> None:
 
 def test_a_block_with_a_strange_number_is_not_counted() -> None:
     assert read_hparams(METADATA, SHAPES | {"blk.x.attn_q.weight": (1, 1), "blk.": (1,)}).layers == 2
+
+
+def test_one_tensor_of_a_far_block_does_not_make_so_many() -> None:
+    shapes = SHAPES | {"blk.59999999.attn_q.weight": (64, 64)}
+    with pytest.raises(ModelError, match="block_count is 60000000; expected 3, the number of blocks"):
+        read_hparams(METADATA | {"llama.block_count": 60_000_000}, shapes)
+
+
+@pytest.mark.parametrize("name", ["rope_dims_2g", "block_count_60m"])
+def test_a_small_file_that_claims_much_is_refused_before_anything_is_computed(
+    name: str, shared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llamaq.models.hparams.make_rope", lambda *_, **__: pytest.fail("decimals were computed"))
+    with pytest.raises(ModelError, match=r"key_length is 2147483646|block_count is 60000000; expected 6"):
+        open_plan(shared(f"cases/{name}.gguf"))
+
+
+def test_a_head_as_long_as_a_wide_tensor_is_refused() -> None:
+    shapes = SHAPES | {"token_embd.weight": (1, 1 << 30), "blk.0.attn_q.weight": (1 << 30, 1 << 30)}
+    keys = {"llama.embedding_length": 1 << 30, "llama.attention.head_count": 1, "llama.attention.head_count_kv": 1}
+    metadata = {k: v for k, v in (METADATA | keys).items() if not k.endswith(("_length", "_count"))} | keys
+    with pytest.raises(ModelError, match="key_length is 1073741824; expected an integer from 1 to 65536"):
+        read_hparams(metadata | {"llama.block_count": 2, "llama.context_length": 8}, shapes)
 
 
 # Damage that the tokenizer or the engine meets, and that says nothing to the plan.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +48,23 @@ def test_a_shared_page_is_copied_before_it_is_written() -> None:
     cache.drop(1)
     cache.drop(2)
     assert cache.free_tokens == 4 * PAGE_TOKENS
+
+
+def test_a_claimed_context_costs_nothing_until_it_is_used() -> None:
+    tracemalloc.start()
+    try:
+        cache = cache_of(1 << 19)
+        own = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, 0)])  # without NumPy's memory
+    finally:
+        tracemalloc.stop()
+    assert sum(trace.size for trace in own.traces) < 100_000
+    assert cache.free_tokens == PAGE_TOKENS << 19
+    cache.reserve(1, 3 * PAGE_TOKENS)
+    assert cache.pages(1) == [0, 1, 2]
+    cache.truncate(1, 0)
+    cache.commit(1, 0)
+    cache.drop(1)
+    assert cache.free_tokens == PAGE_TOKENS << 19
 
 
 def test_rewinding_into_a_shared_page_copies_it_too() -> None:

@@ -149,6 +149,7 @@ class Graph:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self._shapes = shapes
         self._ops: list[_Traced] = []
+        self._layers: set[int] = set()  # that have their attention
         self._values = 0
 
     def has(self, weight: str) -> bool:
@@ -229,8 +230,9 @@ class Graph:
             raise ValueError("heads must be a multiple of kv_heads, and rope must not exceed head_dim")
         if window < 0 or chunk < 0:
             raise ValueError(f"window ({window}) and chunk ({chunk}) count tokens; 0 sets no limit")
-        if q.selected or any(op.attrs.get("layer") == layer for op in self._ops):
+        if q.selected or layer in self._layers:
             raise ValueError("attention comes before select_rows and once for each layer")
+        self._layers.add(layer)
         return self._emit(
             "attention", (q.cols,), (q, k, v), layer=layer, heads=heads, kv_heads=kv_heads,
             head_dim=head_dim, scale=scale, rope=rope, window=window, chunk=chunk,

@@ -65,10 +65,11 @@ class KVCache:
                 f"the cache of {n_ctx} tokens needs {size} bytes, which the system refuses; ask for a shorter context",
                 needed=size, available=0,
             ) from None  # fmt: skip
-        n_pages = -(-n_ctx // PAGE_TOKENS)
         self._layers = plan.cache_shape[0]
-        self._users = [0] * n_pages  # of each page
-        self._free = list(range(n_pages - 1, -1, -1))
+        self._n_pages = -(-n_ctx // PAGE_TOKENS)
+        self._untouched = self._n_pages  # the last ones: a context may claim many millions
+        self._users: list[int] = []  # of each page before them
+        self._free: list[int] = []  # pages before them that nobody uses
         self._pages: dict[int, list[int]] = {}
         self._lengths: dict[int, int] = {}
 
@@ -76,6 +77,7 @@ class KVCache:
         """Frees the memory at once."""
         self.data = np.zeros(0, np.uint8)
         self._free.clear()
+        self._untouched = 0
 
     def length(self, sequence: int) -> int:
         """Tokens of the sequence that the cache holds."""
@@ -92,11 +94,15 @@ class KVCache:
     @property
     def free_tokens(self) -> int:
         """Tokens for which there are unused pages."""
-        return len(self._free) * PAGE_TOKENS
+        return self._free_pages * PAGE_TOKENS
+
+    @property
+    def _free_pages(self) -> int:
+        return len(self._free) + self._untouched
 
     def by_page(self) -> NDArray[np.uint8]:
         """The memory as (layers, pages, bytes), a view."""
-        return self.data.reshape(self._layers, len(self._users), -1)
+        return self.data.reshape(self._layers, self._n_pages, -1)
 
     def reserve(self, sequence: int, length: int) -> None:
         """Gives the sequence pages for ``length`` tokens, all or nothing; what it is going to write is its own then.
@@ -108,9 +114,9 @@ class KVCache:
         at = start // PAGE_TOKENS
         shared = start < length and at < len(pages) and self._users[pages[at]] > 1
         wanted = max(0, -(-length // PAGE_TOKENS) - len(pages)) + shared
-        if wanted > len(self._free):
-            self.evict(wanted - len(self._free))
-        if wanted > len(self._free):
+        if wanted > self._free_pages:
+            self.evict(wanted - self._free_pages)
+        if wanted > self._free_pages:
             available = len(pages) * PAGE_TOKENS + self.free_tokens
             raise ContextOverflowError(
                 f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
@@ -161,6 +167,10 @@ class KVCache:
 
     def take(self) -> int:
         """A free page, held once."""
+        if not self._free and self._untouched:
+            self._untouched -= 1
+            self._free.append(len(self._users))
+            self._users.append(0)
         page = self._free.pop()
         self._users[page] = 1
         return page

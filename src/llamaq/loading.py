@@ -15,13 +15,16 @@ from llamaq.gguf import GGUFFile
 from llamaq.graph import Plan
 from llamaq.kv_cache import CacheType, KVCache
 from llamaq.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
-from llamaq.models import ROPE_FREQS, HParams, build_plan
+from llamaq.models import MAX_HEAD_DIM, ROPE_FREQS, HParams, build_plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from llamaq.topology import default_threads
 
 __all__ = ["Parts", "load_parts", "plan_of"]
 
 logger = logging.getLogger("llamaq")
+
+_OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # of vision, audio and drafting, beside the language model
+_SHOWN = 6  # names of tensors in a warning
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,25 @@ def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
         raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
     shapes = {name: info.shape for name, info in file.tensors.items()}
     info = file.tensors.get(ROPE_FREQS)
-    freqs = None if info is None else decode(info.format, file.data(ROPE_FREQS)).ravel().tolist()
-    return build_plan(file.metadata, shapes, rope_freqs=freqs)
+    freqs: list[float] | None = None
+    if info is not None:  # where it is too long for any head, build_plan refuses it unread
+        fits = info.n_elements <= MAX_HEAD_DIM // 2
+        freqs = decode(info.format, file.data(ROPE_FREQS)).ravel().tolist() if fits else []
+    hparams, plan = build_plan(file.metadata, shapes, rope_freqs=freqs)
+    _warn_of_unread(file, plan)
+    return hparams, plan
+
+
+def _warn_of_unread(file: GGUFFile, plan: Plan) -> None:
+    """Says which tensors the architecture has no use for: a model that was trained with them will not do without."""
+    read = {*plan.weights(), ROPE_FREQS}
+    unread = [name for name in file.tensors if name not in read and not name.startswith(_OTHER_PARTS)]
+    if unread:
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        logger.warning(
+            "%s: the architecture %s does not read %s%s; the model may be of another kind, and answer badly",
+            file.path, file.metadata["general.architecture"], ", ".join(unread[:_SHOWN]), more,
+        )  # fmt: skip
 
 
 def load_parts(

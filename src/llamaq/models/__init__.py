@@ -7,12 +7,13 @@ from typing import Any
 
 from llamaq.errors import ModelError
 from llamaq.graph import Graph, Plan, Value
-from llamaq.models.hparams import ROPE_FREQS, HParams, read_hparams
+from llamaq.models.hparams import MAX_HEAD_DIM, ROPE_FREQS, HParams, read_hparams
 from llamaq.models.llama import llama
 from llamaq.models.rope import Rope, YaRN, make_rope
 
 __all__ = [
     "ARCHITECTURES",
+    "MAX_HEAD_DIM",
     "ROPE_FREQS",
     "HParams",
     "Rope",

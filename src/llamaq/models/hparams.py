@@ -15,9 +15,10 @@ import numpy as np
 from llamaq.errors import ModelError
 from llamaq.models.rope import Rope, YaRN, make_rope
 
-__all__ = ["ROPE_FREQS", "HParams", "read_hparams"]
+__all__ = ["MAX_HEAD_DIM", "ROPE_FREQS", "HParams", "read_hparams"]
 
 ROPE_FREQS = "rope_freqs.weight"
+MAX_HEAD_DIM = 1 << 16  # no model comes near it, and each pair of dimensions costs some 40 us of decimals
 
 _INT_MAX = 2**31 - 1
 _MISSING: Any = object()
@@ -126,7 +127,7 @@ def read_hparams(
     context_length = keys.integer("context_length")
     heads = keys.per_layer("attention.head_count", layers)
     kv_heads = _kv_heads(keys, layers, heads)
-    head_dim = _head_dim(keys, width, heads)
+    head_dim = _head_dim(keys, shapes, width, heads)
     eps = keys.positive("attention.layer_norm_rms_epsilon")
     _check_feed_forward(keys, shapes, layers)
     rope = _rope(keys, head_dim, context_length, rope_freqs)
@@ -136,7 +137,8 @@ def read_hparams(
 def _block_count(keys: _Keys, shapes: Mapping[str, tuple[int, ...]]) -> int:
     layers = keys.integer("block_count")
     numbers = (name.split(".")[1] for name in shapes if name.startswith("blk."))
-    present = 1 + max((int(n) for n in numbers if n.isdecimal()), default=-1)
+    # Counted, not the greatest number: one tensor of block 60000000 does not make so many.
+    present = len({int(n) for n in numbers if n.isdecimal()})
     if layers != present:
         raise keys.error("block_count", layers, f"{present}, the number of blocks whose tensors the file has")
     return layers
@@ -163,10 +165,15 @@ def _kv_heads(keys: _Keys, layers: int, heads: tuple[int, ...]) -> tuple[int, ..
     return kv_heads
 
 
-def _head_dim(keys: _Keys, width: int, heads: tuple[int, ...]) -> int:
+def _head_dim(keys: _Keys, shapes: Mapping[str, tuple[int, ...]], width: int, heads: tuple[int, ...]) -> int:
     if not keys.has("attention.key_length") and width % heads[0]:
         raise keys.error("attention.head_count", heads[0], f"a divisor of embedding_length ({width})")
-    head_dim = keys.integer("attention.key_length", width // heads[0])
+    head_dim = keys.integer("attention.key_length", width // heads[0], high=MAX_HEAD_DIM)
+    queries = shapes.get("blk.0.attn_q.weight", ())
+    if len(queries) == 2 and queries[0] != heads[0] * head_dim:
+        raise keys.error(
+            "attention.key_length", head_dim, f"the {queries[0]} rows of 'blk.0.attn_q.weight' / {heads[0]} heads"
+        )
     value_dim = keys.integer("attention.value_length", head_dim)
     if value_dim != head_dim:
         raise keys.error(
