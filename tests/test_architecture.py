@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
+    {"errors", "files", "atomic", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix", "request"},
@@ -30,9 +30,11 @@ TIERS = [
 """Lowest first. A part imports parts of its own tier or below."""
 WITHOUT_COMPILER = [
     "arithmetic",
+    "atomic",
     "bundled",
     "chat",
     "errors",
+    "files",
     "formats",
     "gguf",
     "graph",

@@ -96,7 +96,7 @@ def test_errors_are_one_line_and_1(command: Command, model: Path, tmp_path: Path
         (["run", tmp_path / "none.gguf"], "none.gguf: no such file"),
         (["info", tmp_path / "none.gguf"], "none.gguf: no such file"),
         (["tokenize", tmp_path / "none.gguf", "x"], "none.gguf: no such file"),
-        (["run", model, "-f", tmp_path / "none.txt"], "none.txt: No such file"),
+        (["run", model, "-f", tmp_path / "none.txt"], "none.txt: no such file; check the path"),
         (["run", model, "--top-p", 2], "top_p must be a number from 0 to 1, got 2.0"),
         (["run", model, "--pre", "llama-bpe"], "pre='llama-bpe'"),
         (["run", model, "-c", 10**9], "1000000000 tokens"),

@@ -17,7 +17,7 @@ from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, bundled
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.cli.chat.live_answer import finished_blocks, last_lines
-from llamaq.errors import ChatTemplateError, GGUFError, ModelError
+from llamaq.errors import ChatTemplateError, LlamaqError, ModelError
 
 GREEDY = SamplingParams(temperature=0)
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ greeting }}assistant:"
@@ -88,7 +88,7 @@ def test_what_cannot_be_a_chat_is_an_error(command: Command, chatty: Path, plain
         ([plain, "-cnv", "x"], 1, "the file has no chat template; choose the one"),
         ([plain, "--chat-template", "gpt", "x"], 1, "there is no chat template 'gpt'; there are llama2"),
         ([plain, "--chat-template", "{% if %}", "x"], 1, "the given chat template: line 1"),
-        ([plain, "--chat-template-file", "none.jinja", "x"], 1, "none.jinja: No such file"),
+        ([plain, "--chat-template-file", "none.jinja", "x"], 1, "none.jinja: no such file"),
         ([plain, "x", "-sys", "y"], 2, "--system-prompt is for chats, and the model has no chat template"),
         ([chatty, "x", "-st", "-no-cnv"], 2, "--single-turn is for chats, and -no-cnv is given"),
         ([chatty], 2, "there is no message to answer"),
@@ -285,7 +285,7 @@ def test_commands_that_tell(run: Callable[[str], str], tmp_path: Path) -> None:
     assert run("/?") == text
     assert run("/frobnicate x").startswith("there is no command /frobnicate; /help")
     assert run("/save") == "the name of a file is missing"
-    assert "No such file" in run(f"/load {tmp_path / 'none'}")
+    assert "no such file" in run(f"/load {tmp_path / 'none'}")
     (tmp_path / "bad").write_text("[]")
     assert "not a conversation that /save wrote" in run(f"/load {tmp_path / 'bad'}")
     assert "cannot be written" in run(f"/save {tmp_path}") or "folder" in run(f"/save {tmp_path}")
@@ -303,7 +303,7 @@ def test_a_file_goes_before_the_next_message(talk: Conversation, tmp_path: Path)
 
 
 def test_saving_leaves_no_half_a_file(talk: Conversation, tmp_path: Path) -> None:
-    with pytest.raises(GGUFError):
+    with pytest.raises(LlamaqError, match="create the folder first"):
         talk.save(tmp_path / "none" / "x.json")
     assert list(tmp_path.iterdir()) == []
 

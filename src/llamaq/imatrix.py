@@ -11,11 +11,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import GGUFError
+from llamaq.files import open_file, reason
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
 
@@ -23,6 +25,7 @@ __all__ = ["Imatrix", "Importance", "load", "merged", "read", "save"]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _REMEDY = "make it again with llamaq imatrix, or download it again"
+_MOST_NAME = 1 << 16  # bytes of a name
 
 
 @dataclass
@@ -65,12 +68,10 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
 def read(path: str | os.PathLike[str]) -> Imatrix:
     """The sums and counts of a file of either format. Raises GGUFError as `load` does."""
     path = Path(path)
-    try:
-        with open(path, "rb") as file:
-            modern = file.read(4) == b"GGUF"
-    except OSError as error:
-        raise GGUFError(f"{path}: cannot be read: {error.strerror}; check the path") from None
-    return _read_gguf(path) if modern else _read_binary(path)
+    with open_file(path, GGUFError) as file:
+        if file.read(4) != b"GGUF":
+            return _read_binary(_Binary(path, file))
+    return _read_gguf(path)
 
 
 def save(path: str | os.PathLike[str], imatrix: Imatrix) -> None:
@@ -161,53 +162,60 @@ def _check(path: Path, name: str, sums: NDArray[np.float32]) -> None:
 
 
 def _number(metadata: Mapping[str, object], key: str) -> int:
+    """A count that no array bears out; 0 where the file has none that could be."""
     value = metadata.get(key)
-    return value if isinstance(value, int) else 0
+    return value if isinstance(value, int) and 0 <= value < 1 << 32 else 0
 
 
 class _Binary:
     """Little-endian int32 numbers, strings and arrays, one after the other, each checked against what is left."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._data = path.read_bytes()
-        self._at = 0
+    def __init__(self, path: Path, file: BinaryIO) -> None:
+        self.path = path
+        self._file = file
+        self._at = file.seek(0)
+        self._size = os.fstat(file.fileno()).st_size
 
     @property
     def left(self) -> int:
-        return len(self._data) - self._at
+        return self._size - self._at
 
-    def take(self, count: int, what: str) -> bytes:
-        if not 0 <= count <= self.left:
+    def take(self, count: int, what: str, most: int | None = None) -> bytes:
+        if not 0 <= count <= min(self.left, self.left if most is None else most):
             raise GGUFError(
-                f"{self._path}: byte {self._at}: {what}: expected an importance matrix, of GGUF or of the older binary "
+                f"{self.path}: byte {self._at}: {what}: expected an importance matrix, of GGUF or of the older binary "
                 f"format, got {count} bytes to read where {self.left} are left; {_REMEDY}"
             )
         self._at += count
-        return self._data[self._at - count : self._at]
+        try:
+            data = self._file.read(count)
+        except OSError as error:
+            raise GGUFError(f"{self.path}: cannot be read: {reason(error, 'check the disk')}") from None
+        if len(data) < count:
+            raise GGUFError(f"{self.path}: has become shorter while it was read; {_REMEDY}")
+        return data
 
     def integer(self, what: str) -> int:
         value: int = struct.unpack("<i", self.take(4, what))[0]
         return value
 
     def text(self, what: str) -> str:
-        return self.take(self.integer(f"length of {what}"), what).decode("utf-8", "replace")
+        return self.take(self.integer(f"length of {what}"), what, _MOST_NAME).decode("utf-8", "replace")
 
 
-def _read_binary(path: Path) -> Imatrix:
+def _read_binary(data: _Binary) -> Imatrix:
     """int32 entries; of each: name, calls, number of values, their float32; at last chunks and the text's name."""
-    data = _Binary(path)
     found = Imatrix()
     for _ in range(data.integer("number of entries")):
         name = data.text("name of an entry")
         calls, count = data.integer(f"calls of {name!r}"), data.integer(f"values of {name!r}")
         values = np.frombuffer(data.take(4 * count, f"values of {name!r}"), "<f4").astype(np.float32)
-        _check(path, name, values)
+        _check(data.path, name, values)
         # A value is the mean times the calls; what a call counts (a chunk, in newer files) is not told.
         found.entries[name] = Importance(values[None, :], np.array([calls], np.float32))
     if not found.entries:
-        raise GGUFError(f"{path}: expected entries, got none; {_REMEDY}")
+        raise GGUFError(f"{data.path}: expected entries, got none; {_REMEDY}")
     if data.left:
-        found.chunks = data.integer("chunks")
+        found.chunks = max(0, data.integer("chunks"))
         found.datasets = (data.text("name of the text"),)
     return found

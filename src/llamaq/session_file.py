@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
-from llamaq.errors import ContextOverflowError, GGUFError, SessionError
-from llamaq.gguf.atomic import atomic_file
+from llamaq.atomic import atomic_file
+from llamaq.errors import ContextOverflowError, SessionError
+from llamaq.files import open_file, reason
 from llamaq.kv_cache import PAGE_TOKENS
 from llamaq.loading import Parts
 from llamaq.scheduler import Scheduler
@@ -28,6 +31,7 @@ _MAGIC = b"llamaq session\n"
 _VERSION = 1
 _START = struct.Struct(f"<{len(_MAGIC)}sII")
 _DIGEST = hashlib.sha256().digest_size
+_MOST_HEADER = 1 << 16  # bytes; ours have some 200
 _DAMAGED = "the file is damaged or no session: save it again"
 
 
@@ -40,40 +44,53 @@ def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]
         pages.reshape(-1).data,
     ]  # fmt: skip
     digest = hashlib.sha256()
-    try:
-        with atomic_file(path) as file:
-            for chunk in chunks:
-                digest.update(chunk)
-                file.write(chunk)
-            file.write(digest.digest())
-    except GGUFError as error:
-        raise SessionError(str(error)) from None
+    with atomic_file(path, SessionError) as file:
+        for chunk in chunks:
+            digest.update(chunk)
+            file.write(chunk)
+        file.write(digest.digest())
 
 
 def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...], int]:
-    """Tokens of a file, and how many of them the cache has now. Raises ``SessionError``, ``ContextOverflowError``."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SessionError(f"{path}: cannot be read: {error.strerror}; check the path") from None
-    header, at = _header(path, data)
-    n, shape = _counts(path, header, scheduler, len(data) - at - _DIGEST)
-    for key, ours in _identity(parts).items():
-        if header.get(key) != ours:
-            raise SessionError(
-                f"{path}: expected a session with {key} {ours}, got {header.get(key)}; "
-                "load it with the model and the settings that it was saved with"
-            )
-    if hashlib.sha256(memoryview(data)[:-_DIGEST]).digest() != data[-_DIGEST:]:
+    """Tokens of a file, and how many of them the cache has now. Raises ``SessionError``, ``ContextOverflowError``.
+
+    Pages are read once they are known to fit the context; a pipe or a device is no session.
+    """
+    with open_file(path, SessionError) as file:
+        size = os.fstat(file.fileno()).st_size
+        front, header = _header(path, file, size)
+        n, shape = _counts(path, header, scheduler, size - len(front) - _DIGEST)
+        for key, ours in _identity(parts).items():
+            if header.get(key) != ours:
+                raise SessionError(
+                    f"{path}: expected a session with {key} {ours}, got {str(header.get(key))[:80]}; "
+                    "load it with the model and the settings that it was saved with"
+                )
+        if n > scheduler.n_ctx + 1:  # the last token of an answer that filled the context was not read
+            raise ContextOverflowError(
+                f"{path}: the session has {n} tokens, the context {scheduler.n_ctx}; raise the context (-c)",
+                needed=n, available=scheduler.n_ctx,
+            )  # fmt: skip
+        body, digest = _read(path, file, size - len(front) - _DIGEST), _read(path, file, _DIGEST)
+    checksum = hashlib.sha256(front)
+    checksum.update(body)
+    if checksum.digest() != digest:
         raise SessionError(f"{path}: its bytes do not have the checksum at its end; {_DAMAGED}")
-    if n > scheduler.n_ctx + 1:  # the last token of an answer that filled the context was not read
-        raise ContextOverflowError(
-            f"{path}: the session has {n} tokens, the context {scheduler.n_ctx}; raise the context (-c)",
-            needed=n, available=scheduler.n_ctx,
-        )  # fmt: skip
-    tokens = tuple(np.frombuffer(data, "<i4", n, at).tolist())
-    pages = np.frombuffer(data, np.uint8, offset=at + 4 * n)[:-_DIGEST].reshape(shape)
+    tokens = tuple(np.frombuffer(body, "<i4", n).tolist())
+    if tokens and not 0 <= min(tokens) <= max(tokens) < parts.hparams.vocab_size:
+        raise SessionError(f"{path}: expected tokens below {parts.hparams.vocab_size}, got others; {_DAMAGED}")
+    pages = np.frombuffer(body, np.uint8, offset=4 * n).reshape(shape)
     return tokens, scheduler.put_pages(tokens, pages)
+
+
+def _read(path: Path, file: BinaryIO, size: int) -> bytes:
+    try:
+        data = file.read(size)
+    except OSError as error:
+        raise SessionError(f"{path}: cannot be read: {reason(error, 'check the disk')}") from None
+    if len(data) < size:
+        raise SessionError(f"{path}: expected {size} bytes more, got {len(data)}; {_DAMAGED}")
+    return data
 
 
 def _identity(parts: Parts) -> dict[str, str]:
@@ -81,20 +98,24 @@ def _identity(parts: Parts) -> dict[str, str]:
     return {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
 
 
-def _header(path: Path, data: bytes) -> tuple[dict[str, object], int]:
-    """The header, and where it ends."""
-    if len(data) < _START.size or not data.startswith(_MAGIC):
-        raise SessionError(f"{path}: expected a session, got {data[:16]!r}; {_DAMAGED}")
-    _, version, length = _START.unpack_from(data)
+def _header(path: Path, file: BinaryIO, size: int) -> tuple[bytes, dict[str, object]]:
+    """The bytes before the tokens, and the header in them."""
+    start = _read(path, file, min(size, _START.size))
+    if len(start) < _START.size or not start.startswith(_MAGIC):
+        raise SessionError(f"{path}: expected a session, got {start[:16]!r}; {_DAMAGED}")
+    _, version, length = _START.unpack(start)
     if version != _VERSION:
         raise SessionError(f"{path}: expected version {_VERSION}, got {version}; save it again with this llamaq")
+    if length > _MOST_HEADER:
+        raise SessionError(f"{path}: expected a header of at most {_MOST_HEADER} bytes, got {length}; {_DAMAGED}")
+    text = _read(path, file, length)
     try:
-        header = json.loads(data[_START.size : _START.size + length])
-    except ValueError:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict):
         raise SessionError(f"{path}: the header is not JSON; {_DAMAGED}")
-    return header, _START.size + length
+    return start + text, header
 
 
 def _counts(path: Path, header: dict[str, object], scheduler: Scheduler, left: int) -> tuple[int, tuple[int, ...]]:

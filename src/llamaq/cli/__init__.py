@@ -23,10 +23,12 @@ from llamaq.cli.run import INTERRUPTED, add_run
 from llamaq.cli.split import add_merge, add_split
 from llamaq.cli.tokenize import add_tokenize
 from llamaq.errors import LlamaqError
+from llamaq.files import reason
 
 __all__ = ["main"]
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+_MOST_SHOWN = 4000  # characters of an error: a file may have put a book into it
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,30 +36,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: an error, told in one line on stderr; 2: wrong usage; 130: Ctrl-C; 141: nobody reads stdout any more.
     """
+    debug = False
     try:
         args = _parser().parse_args(argv)
-    except SystemExit as end:  # argparse has printed the help, the version or the error
-        return end.code if isinstance(end.code, int) else 1
-    debug = getattr(args, "debug", False)
-    try:
+        debug = getattr(args, "debug", False)
         with _warnings_on_stderr():
             code: int = args.command(args)
             return code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as end:  # wrong usage that only the command could see
+    except SystemExit as end:  # argparse has printed the help, the version, or what is wrong with the arguments
         return end.code if isinstance(end.code, int) else 1
     except BrokenPipeError:
-        _drop_stdout()
         return BROKEN_PIPE
     except Exception as error:
         if debug:
             traceback.print_exc()
         else:
             print(f"llamaq: error: {_one_line(error)}", file=sys.stderr)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO):
-            _drop_stdout()
         return 1
+    finally:
+        _drop_unwritten()
 
 
 def _parser() -> Parser:
@@ -103,17 +102,24 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, MemoryError):
         text = "out of memory; choose a shorter context (-c) or a smaller model"
     elif isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = reason(error, "") if error.errno in (errno.EMFILE, errno.ENFILE) else error.strerror
+        text = f"{error.filename}: {text}" if error.filename else text
     elif isinstance(error, LlamaqError | ValueError | OSError):
         text = str(error)
     else:
         text = f"{type(error).__name__}: {error} (a bug in llamaq: --debug shows where)"
-    return " ".join(text.splitlines())
+    text = " ".join(text.splitlines())
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + " ..."
 
 
-def _drop_stdout() -> None:
+def _drop_unwritten() -> None:
     """Lets what stdout could not take vanish, so that the interpreter does not try again at its end."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
-        os.close(null)
+    if sys.stdout is None:
+        return
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, sys.stdout.fileno())
+            os.close(null)

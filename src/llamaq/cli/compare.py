@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaq.atomic import atomic_file
 from llamaq.cli.measuring import add_text_options, text_of
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import write
@@ -59,7 +60,8 @@ def compare(args: argparse.Namespace) -> int:
         title = f"{Path(args.other).name} beside {Path(args.base).name}"
         from llamaq.measure import picture
 
-        Path(args.picture).write_text(picture(title, found.divergence, found.weights), encoding="utf-8")
+        with atomic_file(Path(args.picture)) as file:
+            file.write(picture(title, found.divergence, found.weights).encode())
     write(json.dumps(_as_json(found)) + "\n" if args.json else _as_text(found, every_tensor=args.tensors))
     return 0
 

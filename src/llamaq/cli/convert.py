@@ -9,6 +9,7 @@ from pathlib import Path
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
+from llamaq.files import read_text
 
 __all__ = ["add_convert"]
 
@@ -59,8 +60,8 @@ def convert(args: argparse.Namespace) -> int:
 def _metadata(path: Path) -> dict[str, str | list[str]]:
     """What the file holds: texts, and lists of texts. Raises ValueError for anything else."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected JSON: {error}") from None
     texts = found.values() if isinstance(found, dict) else [None]
     if not all(isinstance(x, str) or (isinstance(x, list) and all(isinstance(y, str) for y in x)) for x in texts):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn, TypeAlias
+
+from llamaq.cli.output import write
 
 __all__ = [
     "CACHE_TYPES",
@@ -46,6 +49,13 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"llamaq: error: {message} (see '{self.prog} --help')\n")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        # argparse hides that stdout took nothing, and leaves the text in a buffer.
+        if message and file is not sys.stderr:
+            write(message)
+        else:
+            super()._print_message(message, file)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # A plain parser takes MODEL and an absent PROMPT at once, and then refuses `run MODEL -n 5 PROMPT`.

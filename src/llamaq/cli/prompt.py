@@ -7,8 +7,9 @@ import os
 import re
 import select
 import sys
-from pathlib import Path
 from typing import TextIO
+
+from llamaq.files import decode_text, read_limited, read_text
 
 __all__ = ["file_text", "is_terminal", "prompt_text", "read_stdin", "unescaped"]
 
@@ -21,7 +22,7 @@ _CHARACTERS = {"n": "\n", "t": "\t", "r": "\r"}
 def prompt_text(args: argparse.Namespace) -> str:
     """The prompt of ``llamaq run``; bytes that are not UTF-8 are surrogates (PEP 383).
 
-    Raises ``OSError`` where a file cannot be read.
+    Raises ``LlamaqError`` where a file cannot be read.
     """
     given = [text for text in (args.prompt, args.prompt_option) if text is not None]
     if len(given) + (args.file is not None) > 1:
@@ -35,18 +36,18 @@ def prompt_text(args: argparse.Namespace) -> str:
     return "\n".join(parts)
 
 
-def file_text(name: str) -> str:
+def file_text(name: str, *, exact: bool = True) -> str:
     """What a file (``-``: stdin) holds, without the one newline that editors and ``echo`` put at the end.
 
-    Bytes that are not UTF-8 are surrogates (PEP 383). Raises ``OSError`` where the file cannot be read.
+    ``exact`` and errors as for `read_text`.
     """
-    raw = read_stdin() if name == "-" else Path(name).read_bytes()
-    return re.sub(r"\r?\n\Z", "", raw.decode("utf-8", "surrogateescape"), count=1)
+    text = decode_text(read_stdin(), "stdin", exact=exact) if name == "-" else read_text(name, exact=exact)
+    return re.sub(r"\r?\n\Z", "", text, count=1)
 
 
 def read_stdin() -> bytes:
     """All of stdin, exactly; nothing where it is closed."""
-    return b"" if sys.stdin is None else sys.stdin.buffer.read()
+    return b"" if sys.stdin is None else read_limited(sys.stdin.buffer, "stdin")
 
 
 def unescaped(text: str) -> str:

@@ -122,7 +122,7 @@ def _refuse_chat_options(args: argparse.Namespace) -> None:
 
 def _template(args: argparse.Namespace) -> str | None:
     template: str | None = args.chat_template
-    return template if args.chat_template_file is None else file_text(args.chat_template_file)
+    return template if args.chat_template_file is None else file_text(args.chat_template_file, exact=False)
 
 
 def _conversation(args: argparse.Namespace) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
 def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
     try:
         found = json.loads(args.chat_template_kwargs or "{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         args.parser.error(f"--chat-template-kwargs: {error}")
     if not isinstance(found, dict):
         args.parser.error("--chat-template-kwargs: expected a JSON object")

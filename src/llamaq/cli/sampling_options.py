@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamaq.cli.options import Parser, at_least, number
 from llamaq.cli.prompt import unescaped
+from llamaq.files import read_text
 
 if TYPE_CHECKING:
     from llamaq.sampling import SamplingParams
@@ -129,9 +129,9 @@ def _letters(text: str) -> list[str]:
 def _structure(args: argparse.Namespace) -> Structure | None:
     grammar, schema = args.grammar, args.json_schema
     if args.grammar_file is not None:
-        grammar = Path(args.grammar_file).read_text(encoding="utf-8")
+        grammar = read_text(args.grammar_file)
     if args.json_schema_file is not None:
-        schema = Path(args.json_schema_file).read_text(encoding="utf-8")
+        schema = read_text(args.json_schema_file)
     if grammar is None and schema is None:
         return None
     from llamaq.structure import gbnf, json_object, json_schema, lark

@@ -58,7 +58,7 @@ def add_merge(commands: Commands) -> None:
 def split(args: argparse.Namespace) -> int:
     """Runs the command."""
     from llamaq.gguf import GGUFFile
-    from llamaq.gguf.split import part_path, plan_parts, split_gguf
+    from llamaq.gguf.split import part_path, part_sizes, plan_parts, split_gguf
 
     max_bytes = args.split_max_size
     max_tensors = None if max_bytes else args.split_max_tensors or 128
@@ -66,9 +66,10 @@ def split(args: argparse.Namespace) -> int:
     if args.dry_run:
         with GGUFFile.open(args.source) as file:
             parts = plan_parts(list(file.tensors.values()), **limits)
-        for i, tensors in enumerate(parts):
+            sizes = part_sizes(file, parts)
+        for i, (tensors, nbytes) in enumerate(zip(parts, sizes, strict=True)):
             path = part_path(Path(args.prefix), i, len(parts))
-            write(f"{path}: {len(tensors)} tensors, {size(sum(info.nbytes for info in tensors))}\n")
+            write(f"{path}: {len(tensors)} tensors, {size(nbytes)}\n")
         return 0
     with Bar("splitting", "B", binary=True) as progress:
         paths = split_gguf(args.source, args.prefix, **limits, progress=progress)

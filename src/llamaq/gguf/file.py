@@ -6,7 +6,6 @@ import hashlib
 import mmap
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import GGUFError
+from llamaq.files import open_file, reason
 from llamaq.gguf.parse import Contents, Value, parse
 from llamaq.gguf.types import DAMAGED, ByteOrder, TensorInfo, ValueType, refusal
 
@@ -118,31 +118,13 @@ def _open_shard(path: Path, index: int = 0) -> _Shard:
 
 
 def _map_file(path: Path) -> mmap.mmap:
-    # O_NONBLOCK: a FIFO must be refused, not waited for; O_BINARY: Windows would translate line ends
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        descriptor = os.open(path, flags)
-    except (FileNotFoundError, NotADirectoryError):
-        raise GGUFError(f"{path}: no such file; check the path") from None
-    except PermissionError as error:
-        remedy = "give a GGUF file, not a folder" if path.is_dir() else "ask for the right to read it"
-        raise GGUFError(f"{path}: cannot be opened: {error.strerror}; {remedy}") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise GGUFError(f"{path}: cannot be opened: {reason}; check the path") from None
-    try:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise GGUFError(f"{path}: expected a file, got a folder; give the .gguf file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise GGUFError(f"{path}: expected a file, got a pipe or device; save the model to a file first")
-        if status.st_size == 0:
+    with open_file(path, GGUFError) as file:
+        if os.fstat(file.fileno()).st_size == 0:
             raise refusal(str(path), 0, "header", "a GGUF file", "an empty file")
-        return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise GGUFError(f"{path}: cannot be mapped: {error}; copy it to a local disk") from None
-    finally:
-        os.close(descriptor)
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except OSError as error:
+            raise GGUFError(f"{path}: cannot be mapped: {reason(error, 'copy it to a local disk')}") from None
 
 
 def _split_value(shard: _Shard, key: str) -> int | None:

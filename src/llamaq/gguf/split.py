@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from llamaq.atomic import discard
 from llamaq.errors import GGUFError
 from llamaq.gguf.file import GGUFFile
-from llamaq.gguf.types import TensorInfo
-from llamaq.gguf.writer import TensorData, write_gguf
+from llamaq.gguf.types import TensorInfo, ValueType
+from llamaq.gguf.writer import TensorData, gguf_size, write_gguf
 
-__all__ = ["SPLIT_KEYS", "merge_gguf", "part_path", "plan_parts", "split_gguf", "split_keys"]
+__all__ = ["SPLIT_KEYS", "merge_gguf", "part_path", "part_sizes", "plan_parts", "split_gguf", "split_keys"]
 
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 _PIECE = 1 << 24  # bytes between calls of the progress callback
@@ -44,15 +45,26 @@ def plan_parts(
     With ``metadata_alone`` the first part has no tensors.
     """
     parts: list[list[TensorInfo]] = [[]]
+    nbytes = 0  # of the last one
     for info in tensors:
-        here = parts[-1]
-        full = max_tensors is not None and len(here) >= max_tensors
-        large = max_bytes is not None and sum(other.nbytes for other in here) + info.nbytes > max_bytes
-        if here and (full or large):
-            here = []
-            parts.append(here)
-        here.append(info)
+        full = max_tensors is not None and len(parts[-1]) >= max_tensors
+        large = max_bytes is not None and nbytes + info.nbytes > max_bytes
+        if parts[-1] and (full or large):
+            parts.append([])
+            nbytes = 0
+        parts[-1].append(info)
+        nbytes += info.nbytes
     return [[], *parts] if metadata_alone and tensors else parts
+
+
+def part_sizes(file: GGUFFile, parts: Sequence[Sequence[TensorInfo]]) -> list[int]:
+    """Bytes of the files that `split_gguf` would write for these parts."""
+    sizes = []
+    for i, tensors in enumerate(parts):
+        metadata, types = _metadata(file, split_keys(i, len(parts), len(file.tensors)), whole=i == 0)
+        data = [TensorData(info.name, info.format, info.shape, b"") for info in tensors]
+        sizes.append(gguf_size(metadata, data, types=types))
+    return sizes
 
 
 def split_gguf(
@@ -80,11 +92,11 @@ def split_gguf(
         done: list[Path] = []
         try:
             for i, (path, tensors) in enumerate(zip(paths, parts, strict=True)):
-                copy.write(path, split_keys(i, len(parts), len(file.tensors)), tensors, metadata=i == 0)
+                copy.write(path, split_keys(i, len(parts), len(file.tensors)), tensors, whole=i == 0)
                 done.append(path)
         except BaseException:
             for path in done:
-                path.unlink(missing_ok=True)
+                discard(path)
             raise
     return paths
 
@@ -100,7 +112,15 @@ def merge_gguf(
     with GGUFFile.open(source) as file:
         copy = _Copy(file, progress)
         copy.check_target(Path(target))
-        copy.write(Path(target), {}, list(file.tensors.values()), metadata=True)
+        copy.write(Path(target), {}, list(file.tensors.values()), whole=True)
+
+
+def _metadata(
+    file: GGUFFile, keys: Mapping[str, np.generic], *, whole: bool
+) -> tuple[dict[str, Any], dict[str, ValueType]]:
+    """What a part says, and the values' types: ``keys``, and where ``whole`` what the file says."""
+    kept = {key: value for key, value in file.metadata.items() if whole and key not in SPLIT_KEYS}
+    return {**kept, **keys}, {key: file.metadata_types[key] for key in kept}
 
 
 class _Copy:
@@ -111,15 +131,13 @@ class _Copy:
         self._done, self._total = 0, sum(info.nbytes for info in file.tensors.values())
 
     def check_target(self, path: Path) -> None:
-        if path.resolve() in {part.resolve() for part in self._file.paths}:
+        if os.path.realpath(path) in map(os.path.realpath, self._file.paths):
             raise GGUFError(f"{path}: is the file that is read; give the new file another name")
 
-    def write(self, path: Path, keys: dict[str, np.generic], tensors: Sequence[TensorInfo], *, metadata: bool) -> None:
-        kept: dict[str, Any] = dict(self._file.metadata) if metadata else {}
-        kept = {key: value for key, value in kept.items() if key not in SPLIT_KEYS}
-        types = {key: type for key, type in self._file.metadata_types.items() if key in kept}
+    def write(self, path: Path, keys: dict[str, np.generic], tensors: Sequence[TensorInfo], *, whole: bool) -> None:
+        metadata, types = _metadata(self._file, keys, whole=whole)
         data = [TensorData(info.name, info.format, info.shape, self._pieces(info)) for info in tensors]
-        write_gguf(path, kept | keys, data, types=types)
+        write_gguf(path, metadata, data, types=types)
 
     def _pieces(self, info: TensorInfo) -> Iterator[memoryview]:
         raw = self._file.data(info.name).reshape(-1)

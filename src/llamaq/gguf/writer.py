@@ -12,10 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.atomic import atomic_file
 from llamaq.errors import GGUFError
 from llamaq.formats.table import Format
 from llamaq.gguf.array import GGUFArray
-from llamaq.gguf.atomic import atomic_file
 from llamaq.gguf.parse import DEFAULT_ALIGNMENT, MAGIC, parse
 from llamaq.gguf.types import Scalar, TensorInfo, ValueType, align_up
 
@@ -53,17 +53,19 @@ def write_gguf(
     iterable is asked for when its turn comes, so that a model may be larger than the memory.
 
     Raises GGUFError, before anything is written, for what `GGUFFile` would refuse to read, and later for data
-    of the wrong size or a full disk. Whatever is raised, ``path`` stays as it was.
+    of the wrong size or a full disk. Whatever is raised, a file at ``path`` stays as it was; links, pipes and
+    devices are as `atomic_file` has them.
     """
     target = Path(path)
     listed = list(tensors)
     header, places, size = _layout(str(target), metadata, listed, types or {})
-    with atomic_file(target) as file:
-        file.write(header)
+    with atomic_file(target, GGUFError) as file:
+        at = file.write(header)  # counted, as a pipe cannot tell
         for tensor, place in zip(listed, places, strict=True):
-            file.write(bytes(place.offset - file.tell()))
+            file.write(bytes(place.offset - at))
             _stream(file, target, tensor, place.nbytes)
-        file.write(bytes(size - file.tell()))  # ggml reads the last tensor with its padding
+            at = place.offset + place.nbytes
+        file.write(bytes(size - at))  # ggml reads the last tensor with its padding
 
 
 def gguf_size(

@@ -16,7 +16,7 @@ from llamaq.errors import QuantizationError
 from llamaq.gguf import GGUFFile
 from llamaq.quantization.choice import layer_of
 from llamaq.quantization.ladder import Ladder, Rung, group_of, ladder_of, least_loss, least_size, loss_of
-from llamaq.quantization.plan import Importance, Options, Plan, make_plan
+from llamaq.quantization.plan import Importance, Options, Plan, draft_plan, warn_of_idle
 from llamaq.quantization.search import Search
 from llamaq.quantization.types import file_type_by_name
 
@@ -111,14 +111,15 @@ def fit(
     """The plan for an open file that keeps to the budget.
 
     ``options`` that give tensors a format fix it. ``weighing`` gets tensors tried and their number, ``measuring``
-    groups measured and theirs. Raises what `make_plan` raises and, with a text, `LLM.load`; QuantizationError where no
-    choice keeps to the budget.
+    groups measured and theirs. Warns and raises as `make_plan` does and, with a text, `LLM.load`; QuantizationError
+    where no choice keeps to the budget.
     """
     options = options or Options()
     if options.pure:
         raise ValueError("expected one format for all (--pure) or a budget, got both")
     # What is alike in two pure plans is fixed: vectors, and what the user gave a format.
-    base, other = (make_plan(file, type, replace(options, pure=True), importance) for type in ("Q4_0", "Q8_0"))
+    base, other = (draft_plan(file, type, replace(options, pure=True), importance) for type in ("Q4_0", "Q8_0"))
+    warn_of_idle(file, base.file_type, options)
     free = [i for i, (a, b) in enumerate(zip(base.tensors, other.tensors, strict=True)) if a.format != b.format]
     if not free:
         raise QuantizationError(f"{file.path}: no matrix is left to choose a format for; fix fewer of them")

@@ -8,14 +8,24 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, format_by_name
 from llamaq.quantization.types import FileType
 
-__all__ = ["Choice", "ModelFacts", "TypeOptions", "allows_quantization", "choose", "kind_of", "layer_of", "sort_key"]
+__all__ = [
+    "Choice",
+    "ModelFacts",
+    "TypeOptions",
+    "allows_quantization",
+    "choose",
+    "idle_patterns",
+    "kind_of",
+    "layer_of",
+    "sort_key",
+]
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,33 @@ def choose(
         kept = not allows_quantization(name, shape, leave_output_tensor=options.leave_output_tensor)
         choices[name] = None if kept else rules.choice(name, shape)
     return {name: choices[name] for name in tensors}
+
+
+def idle_patterns(
+    tensors: Mapping[str, Sequence[int]], file_type: FileType | None, options: TypeOptions
+) -> Iterator[tuple[str, Format, str]]:
+    """Each pattern of ``options.tensor_types`` that gives no tensor its format: itself, the format, and why not."""
+    matrices = [
+        name
+        for name, shape in tensors.items()
+        if allows_quantization(name, shape, leave_output_tensor=options.leave_output_tensor)
+    ]
+    left = [
+        name
+        for name in matrices
+        if not (options.token_embedding_type and kind_of(name) == "token_embd")
+        and not (options.output_tensor_type and kind_of(name) == "output")
+    ]
+    for pattern, format in options.tensor_types:
+        matched = {name for name in left if pattern.search(name)}
+        if not any(map(pattern.search, matrices)):
+            yield pattern.pattern, format, "no weight matrix of the file has a name that matches"
+        elif not matched:
+            yield pattern.pattern, format, "all that match have a format by an earlier pattern or option"
+        elif file_type is None or file_type.format.block == 1:
+            name = "COPY" if file_type is None else file_type.name
+            yield pattern.pattern, format, f"type {name} treats all matrices alike"
+        left = [name for name in left if name not in matched]
 
 
 # What a file's type gives to kinds of tensors, where that depends on nothing else.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import re
@@ -18,10 +19,12 @@ from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
 from llamaq.gguf.split import SPLIT_KEYS, split_keys
 from llamaq.gguf.writer import Writable, gguf_size
 from llamaq.imatrix import read
-from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
+from llamaq.quantization.choice import ModelFacts, TypeOptions, choose, idle_patterns
 from llamaq.quantization.types import COPY, FileType, file_type_by_name
 
-__all__ = ["Importance", "Options", "Plan", "TensorPlan", "load_importance", "make_plan"]
+__all__ = ["Importance", "Options", "Plan", "TensorPlan", "draft_plan", "load_importance", "make_plan", "warn_of_idle"]
+
+logger = logging.getLogger("llamaq")
 
 
 @dataclass(frozen=True)
@@ -144,12 +147,26 @@ class Plan:
 
 
 def make_plan(file: GGUFFile, type: str, options: Options | None = None, importance: Importance | None = None) -> Plan:
-    """The plan for an open file.
+    """The plan for an open file. Warns of patterns in ``options.tensor_types`` that change nothing.
 
     Raises ValueError for a type or a format that is unknown, QuantizationError for tensors that are quantized
     already (without ``allow_requantize``) or that no decoder reads, and for importance that has other columns.
     """
     options = options or Options()
+    plan = draft_plan(file, type, options, importance)
+    warn_of_idle(file, plan.file_type, options)
+    return plan
+
+
+def warn_of_idle(file: GGUFFile, file_type: FileType | None, options: Options) -> None:
+    """Logs the patterns of ``options.tensor_types`` that give no tensor its format."""
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+    for pattern, format, why in idle_patterns(shapes, file_type, _type_options(options, None)):
+        logger.warning("the tensor type %s=%s changes nothing: %s", pattern, format.name, why)
+
+
+def draft_plan(file: GGUFFile, type: str, options: Options, importance: Importance | None) -> Plan:
+    """`make_plan` without its warnings."""
     file_type = None if type.upper() == COPY else file_type_by_name(type)
     metadata: dict[str, Writable] = {**file.metadata, **options.override_kv}
     types = {key: value for key, value in file.metadata_types.items() if key not in options.override_kv}

@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.atomic import discard
 from llamaq.errors import GGUFError
+from llamaq.files import open_file
 from llamaq.formats import byteswap
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.gguf.split import part_path
@@ -114,9 +116,9 @@ def run_plan(
     """Does what the plan says; arguments, result and errors as for `quantize`."""
     parts = plan.parts(keep_split)
     paths = _paths(target, len(parts))
-    sources = {path.resolve() for path in plan.file.paths}
+    sources = set(map(os.path.realpath, plan.file.paths))
     for path in paths:
-        if path.resolve() in sources:
+        if os.path.realpath(path) in sources:
             raise GGUFError(f"{path}: is the file that is read; give the new file another name")
     with contextlib.ExitStack() as stack:
         read = _Reader(plan.file, stack)
@@ -130,7 +132,7 @@ def run_plan(
                 done.append(path)
         except BaseException:
             for path in done:
-                path.unlink(missing_ok=True)
+                discard(path)
             raise
     return paths[0]
 
@@ -147,7 +149,7 @@ class _Reader:
     def __init__(self, file: GGUFFile, stack: contextlib.ExitStack) -> None:
         self._file = file
         self._lock = threading.Lock()  # a place to read at belongs to one reader
-        self._handles = [stack.enter_context(path.open("rb", buffering=0)) for path in file.paths]
+        self._handles = [stack.enter_context(open_file(path, GGUFError)) for path in file.paths]
 
     def __call__(self, tensor: TensorPlan, first: int, rows: int) -> NDArray[np.uint8]:
         info = tensor.info
@@ -189,7 +191,7 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
     ) -> None:
         self._read, self._search, self._importance, self._progress = read, search, importance, progress
         self._done, self._total = 0, plan.source_nbytes
-        self._queue = iter([piece for tensor in plan.tensors for piece in _cut(tensor)])
+        self._queue = (piece for tensor in plan.tensors for piece in _cut(tensor))
         # The search of one piece has all threads; the other worker reads the next piece, and waits for them.
         self._pool = ThreadPoolExecutor(_AHEAD, "llamaq-quantize")
         self._ahead: deque[Future[NDArray[np.uint8]]] = deque()

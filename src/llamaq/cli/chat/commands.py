@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llamaq.cli.output import speed
 from llamaq.errors import LlamaqError
+from llamaq.files import read_text
 
 if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
@@ -166,7 +167,7 @@ class Commands:
 
     def _file(self, argument: str) -> None:
         path = _path(argument)
-        text = path.read_text("utf-8", "replace")
+        text = read_text(path, pipes=False)
         self._attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
         count = len(self._chat.llm.tokenizer.encode(text, add_special=False))
         self._say(f"{path.name}, {count} tokens, goes before your next message")

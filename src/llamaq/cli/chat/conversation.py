@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaq.atomic import atomic_file
 from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, ChatStream, chat_request
 from llamaq.errors import LlamaqError
-from llamaq.gguf.atomic import atomic_file
+from llamaq.files import read_text
 
 if TYPE_CHECKING:
     from llamaq.llm import LLM
@@ -136,16 +137,17 @@ class Conversation:
             file.write(json.dumps(kept, ensure_ascii=False, indent=1).encode() + b"\n")
 
     def load(self, path: Path) -> None:
-        """Takes what ``save`` wrote in the place of this conversation. Raises ``ValueError`` and ``OSError``."""
+        """Takes what ``save`` wrote in the place of this conversation. Raises ``ValueError`` and ``LlamaqError``."""
+        text = read_text(path, pipes=False)
         try:
-            kept = json.loads(path.read_text("utf-8"))
+            kept = json.loads(text)
             if kept["format"] != _FORMAT or kept["version"] != 1:
                 raise ValueError("another format")
             messages = [
                 ChatMessage(str(m["role"]), str(m["content"]), str(m.get("reasoning_content", "")))
                 for m in kept["messages"]
             ]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: not a conversation that /save wrote ({error})") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else ""
         self.messages = messages
