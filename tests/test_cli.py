@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -281,6 +283,41 @@ def test_bytes_that_are_not_utf8_pass_through(greedy: Callable[..., bytes], tmp_
     file.write_bytes(b"gr\xfc\xdfe \xf0\x9f\x98")
     assert greedy("-n", 0, "--echo", "-f", file) == b"gr\xfc\xdfe \xf0\x9f\x98\n"
     assert greedy("-n", 0, "--echo", "gr\udcfcn \U0001f600") == b"gr\xfcn \xf0\x9f\x98\x80\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_is_no_text(greedy: Callable[..., bytes], tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "marked.txt"
+    file.write_bytes("Grün 😀\r\n".encode(encoding))
+    for argv, stdin in ((["-f", file], b""), (["-f", "-"], file.read_bytes()), ([], file.read_bytes())):
+        assert greedy("-n", 0, "--echo", *argv, stdin=stdin) == "Grün 😀\n".encode()
+
+
+def test_a_prompt_may_come_from_a_pipe(greedy: Callable[..., bytes], tmp_path: Path) -> None:
+    """As of the shell's <(...)."""
+    os.mkfifo(pipe := tmp_path / "pipe")
+    writer = threading.Thread(target=pipe.write_text, args=("Lily",))
+    writer.start()
+    assert greedy("-n", 0, "--echo", "-f", pipe) == b"Lily\n"
+    writer.join()
+
+
+def test_what_is_no_text_is_refused_by_name(command: Command, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "latin1").write_bytes("Grün".encode("latin-1"))
+    (tmp_path / "utf16").write_bytes("Hi".encode("utf-16-le"))
+    (tmp_path / "deep").write_text("[" * 100_000)
+    for argv, message in [
+        (["run", model, "-f", tmp_path / "utf16"], "utf16: expected text, got a zero byte at its beginning"),
+        (["run", model, "x", "--chat-template-file", tmp_path / "latin1"], "latin1: byte 2: expected UTF-8"),
+        (["run", model, "x", "--grammar-file", tmp_path / "latin1"], "latin1: byte 2: expected UTF-8"),
+        (["run", model, "x", "-jf", tmp_path / "utf16"], "utf16: expected text, got a zero byte"),
+        (["convert", tmp_path, tmp_path / "o", "--metadata", tmp_path / "latin1"], "latin1: byte 2: expected UTF-8"),
+        (["convert", tmp_path, tmp_path / "o", "--metadata", tmp_path / "deep"], "deep: expected JSON"),
+        (["perplexity", model, "-f", tmp_path / "utf16"], "utf16: expected text, got a zero byte"),
+    ]:
+        done = command(*argv)
+        assert (done.code, done.out, done.err.count("\n")) == (1, b"", 1)
+        assert message in done.err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -80,6 +81,10 @@ def test_no_cnv_continues_a_text(command: Command, chatty: Path, plain: Path, tm
         command("run", plain, *options, "-sysf", tmp_path / "system.txt", "--chat-template", TEMPLATE).out,
         command("run", plain, *options, "-sys", "Be kind.", "--chat-template-file", tmp_path / "own.jinja").out,
     }
+    (tmp_path / "own.jinja").write_bytes(TEMPLATE.encode("utf-16"))
+    (tmp_path / "system.txt").write_bytes("Be kind.\n".encode("utf-8-sig"))
+    files = ["-sysf", tmp_path / "system.txt", "--chat-template-file", tmp_path / "own.jinja"]
+    chats.add(command("run", plain, *options, *files).out)
     assert len(chats) == 1
 
 
@@ -244,6 +249,9 @@ def test_commands_that_change_the_conversation(talk: Conversation, run: Callable
     run("/system Be rude.")
     assert run(f"/load {file}").startswith(f"2 messages of {file}: ")
     assert talk.said == before
+    file.write_bytes(file.read_bytes().decode().encode("utf-16"))
+    assert run(f"/load {file}").startswith(f"2 messages of {file}: ")
+    assert talk.said == before
     assert run("/undo") == "taken back: Hello"
     assert run("/undo") == "there is nothing to take back"
     assert run("/regen") == "there is nothing to answer yet"
@@ -300,6 +308,21 @@ def test_a_file_goes_before_the_next_message(talk: Conversation, tmp_path: Path)
     assert commands.message("What is it?") == "a.txt:\n```\none\ntwo\n```\n\nWhat is it?"
     assert commands.message("And?") == "And?"
     assert [commands.run(line) for line in ("/bye", "/exit", "/quit")] == ["leave"] * 3
+
+
+def test_files_that_would_be_waited_for(talk: Conversation, run: Callable[[str], str], tmp_path: Path) -> None:
+    os.mkfifo(pipe := tmp_path / "pipe")
+    for line in (f"/load {pipe}", f"/file {pipe}"):
+        assert run(line) == f"{pipe}: expected a file, got a pipe or device; save it to a file first"
+    assert "nobody reads the pipe" in run(f"/save {pipe}")
+    (tmp_path / "deep").write_text("[" * 100_000)
+    assert "not a conversation that /save wrote" in run(f"/load {tmp_path / 'deep'}")
+    (tmp_path / "latin1").write_bytes("Grün".encode("latin-1"))
+    assert "latin1: byte 2: expected UTF-8" in run(f"/file {tmp_path / 'latin1'}")
+    (tmp_path / "link").symlink_to("talk.json")
+    run(f"/save {tmp_path / 'link'}")
+    assert (tmp_path / "link").is_symlink()
+    assert json.loads((tmp_path / "talk.json").read_bytes())["messages"] == []
 
 
 def test_saving_leaves_no_half_a_file(talk: Conversation, tmp_path: Path) -> None:

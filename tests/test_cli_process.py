@@ -109,6 +109,17 @@ def test_a_full_disk_is_an_error(model: Path) -> None:
     assert done.stderr == b"llamaq: error: No space left on device\n"
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+@pytest.mark.parametrize("words", ["--help", "--version", "quantize --help", "info MODEL", "tokenize MODEL x"])
+def test_whatever_is_written_to_a_full_disk_is_an_error(model: Path, words: str) -> None:
+    argv = [str(model) if word == "MODEL" else word for word in words.split()]
+    for out, message in ((">/dev/full", "No space left on device"), (">&-", "standard output is closed")):
+        done = subprocess.run(
+            ["bash", "-c", f'"$@" {out}', "-", *command(*argv)], capture_output=True, env=environment(), timeout=120
+        )
+        assert (done.returncode, done.stderr.decode()) == (1, f"llamaq: error: {message}\n")
+
+
 @pytest.mark.parametrize("closed", ["<&-", "</dev/null"])
 def test_a_stdin_without_data_is_no_prompt(model: Path, closed: str) -> None:
     line = f'exec "$0" -m llamaq run "$1" -n 5 --temp 0 {closed}'

@@ -88,3 +88,30 @@ def test_help_lists_types(command: Command) -> None:
     done = command("quantize", "--help")
     assert done.code == 0
     assert b"15 Q4_K_M" in done.out
+
+
+@pytest.mark.parametrize("how", [["q4_k_m"], ["--target-bpw", "12"]], ids=["type", "budget"])
+def test_patterns_that_change_nothing_are_named(command: Command, model: Path, tmp_path: Path, how: list[str]) -> None:
+    patterns = ["atn_v=q8_0", "ffn_up=q8_0", r"blk\.0\.ffn_up=q5_0", "_norm=q8_0", "token_embd=q8_0"]
+    options = [word for pattern in patterns for word in ("--tensor-type", pattern)]
+    options += ["--token-embedding-type", "q8_0", "--dry-run"]
+    done = command("quantize", *options, *how[:-1], *how[-1:] * (len(how) > 1), model, *how[:1] * (len(how) == 1))
+    assert done.code == 0
+    unmatched, taken = (
+        "no weight matrix of the file has a name that matches",
+        "all that match have a format by an earlier",
+    )
+    assert [line.removeprefix("llamaq: warning: the tensor type ") for line in done.err.splitlines()] == [
+        f"atn_v=Q8_0 changes nothing: {unmatched}",
+        rf"blk\.0\.ffn_up=Q5_0 changes nothing: {taken} pattern or option",
+        f"_norm=Q8_0 changes nothing: {unmatched}",
+        f"token_embd=Q8_0 changes nothing: {taken} pattern or option",
+    ]
+
+
+def test_a_type_that_treats_all_matrices_alike_says_so(command: Command, model: Path) -> None:
+    for type in ("F16", "COPY"):
+        done = command("quantize", "--tensor-type", "ffn=q8_0", "--dry-run", model, type)
+        assert done.err == (
+            f"llamaq: warning: the tensor type ffn=Q8_0 changes nothing: type {type} treats all matrices alike\n"
+        )

@@ -74,6 +74,10 @@ def test_structures_from_files(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text('{"const": 1}', encoding="utf-8")
     assert parsed("--grammar-file", str(tmp_path / "a.gbnf")).structure == gbnf('root ::= "é"\n')
     assert parsed("-jf", str(tmp_path / "a.json")).structure == json_schema('{"const": 1}')
+    (tmp_path / "a.gbnf").write_bytes('root ::= "é"\r\n'.encode("utf-16"))
+    (tmp_path / "a.json").write_bytes(b'\xef\xbb\xbf{"const": 1}')
+    assert parsed("--grammar-file", str(tmp_path / "a.gbnf")).structure == gbnf('root ::= "é"\n')
+    assert parsed("-jf", str(tmp_path / "a.json")).structure == json_schema('{"const": 1}')
 
 
 def test_the_text_follows_the_structure(command: Command, shared: Callable[[str], Path], tmp_path: Path) -> None:

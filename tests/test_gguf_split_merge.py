@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from gguf_files import EVERY_TYPE, Tensor, build
 from llamaq.errors import GGUFError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorInfo
-from llamaq.gguf.split import merge_gguf, plan_parts, split_gguf
+from llamaq.gguf.split import merge_gguf, part_sizes, plan_parts, split_gguf
 from llamaq.llm import LLM
 
 TENSORS: list[Tensor] = [(f"t{i}", [8 * (i + 1)], 0, bytes([i]) * 32 * (i + 1)) for i in range(7)]
@@ -69,6 +70,9 @@ def test_parts_keep_order_and_limits(
 def test_split_and_merged_is_the_same_file(model: Path, limits: dict[str, int], count: int, tmp_path: Path) -> None:
     calls = []
     paths = split_gguf(model, tmp_path / "part", **limits, progress=lambda done, total: calls.append((done, total)))  # type: ignore[arg-type]
+    with GGUFFile.open(model) as file:
+        sizes = part_sizes(file, plan_parts(list(file.tensors.values()), **limits))  # type: ignore[arg-type]
+    assert [path.stat().st_size for path in paths] == sizes
     assert paths == [tmp_path / f"part-{i + 1:05}-of-{count:05}.gguf" for i in range(count)]
     assert calls[-1] == (896, 896)
     with GGUFFile.open(model) as whole, GGUFFile.open(paths[-1]) as parts:
@@ -100,6 +104,11 @@ def test_a_failure_leaves_no_part(model: Path, tmp_path: Path) -> None:
     with pytest.raises(GGUFError, match="it is a folder"):
         split_gguf(model, tmp_path / "part", max_tensors=3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["part-00003-of-00003.gguf", "whole.gguf"]
+    (tmp_path / "part-00001-of-00003.gguf").symlink_to("elsewhere")
+    with pytest.raises(GGUFError, match="it is a folder"):
+        split_gguf(model, tmp_path / "part", max_tensors=3)
+    assert (tmp_path / "part-00001-of-00003.gguf").is_symlink()
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_the_commands(command: Command, shared: Callable[[str], Path], tmp_path: Path) -> None:
@@ -111,6 +120,7 @@ def test_the_commands(command: Command, shared: Callable[[str], Path], tmp_path:
     names = [line.split(":")[0] for line in done.out.decode().splitlines()]
     assert names == [line.split(":")[0] for line in planned.splitlines()] == sorted(map(str, tmp_path.iterdir()))
     assert len(names) == 4
+    assert [re.sub(r": \d+ tensors,", ":", line) for line in planned.splitlines()] == done.out.decode().splitlines()
     assert command("merge", names[1], tmp_path / "one.gguf").code == 0
     logits = []
     for path in (model, names[2], tmp_path / "one.gguf"):

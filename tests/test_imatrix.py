@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import gguf
@@ -12,6 +14,7 @@ import pytest
 from gguf_files import build
 from llamaq.errors import GGUFError
 from llamaq.imatrix import Imatrix, Importance, load, read, save
+from llamaq.quantization import load_importance
 
 
 def example() -> Imatrix:
@@ -100,3 +103,33 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read(path)
     with pytest.raises(GGUFError, match="check the path"):
         read(tmp_path / "absent")
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(GGUFError, match="pipe: expected a file, got a pipe or device"):
+        read(tmp_path / "pipe")
+
+
+def test_a_large_file_of_another_kind_is_not_read(tmp_path: Path) -> None:
+    """4 GiB, all holes but the length of the first name."""
+    path = tmp_path / "other"
+    path.write_bytes(struct.pack("<ii", 5, 1 << 30))
+    os.truncate(path, 1 << 32)
+    tracemalloc.start()
+    try:
+        with pytest.raises(GGUFError, match="name of an entry: expected an importance matrix"):
+            read(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("chunks", [-3, 2**40, "many"])
+def test_a_count_of_chunks_that_cannot_be_is_none(tmp_path: Path, chunks: int | str) -> None:
+    kind = 8 if isinstance(chunks, str) else 11
+    values = [("a.in_sum2", [1], 0, struct.pack("<f", 1.0)), ("a.counts", [1], 0, struct.pack("<f", 1.0))]
+    path = tmp_path / "i.gguf"
+    path.write_bytes(build([("general.type", 8, "imatrix"), ("imatrix.chunk_count", kind, chunks)], values))
+    assert read(path).chunks == 0
+    assert load_importance(path).metadata["quantize.imatrix.chunks_count"] == 0

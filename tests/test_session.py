@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from llamaq import LLM, SamplingParams, Session
+from llamaq import LLM, SamplingParams, Session, session_file
 from llamaq.errors import ContextOverflowError, SessionError
+from llamaq.session_file import _read
 
 GREEDY = SamplingParams(temperature=0)
 STORY = "Once upon a time there was a little girl named Lily. She had a red ball and a big brown dog."
@@ -233,3 +235,62 @@ def test_damaged_files_are_refused(llm: LLM, saved: Path, place: float, byte: in
     with pytest.raises(SessionError):
         session.load(damaged)
     assert session.tokens == ()
+
+
+def test_what_is_no_regular_file_is_no_session(llm: LLM, saved: Path) -> None:
+    os.mkfifo(pipe := saved.with_name("pipe"))
+    with pytest.raises(SessionError, match="expected a file, got a pipe or device"):
+        llm.session().load(pipe)
+    with pytest.raises(SessionError, match="nobody reads the pipe"):
+        llm.session().save(pipe)
+    with pytest.raises(SessionError, match="expected a file, got a folder"):
+        llm.session().load(saved.parent)
+    link = saved.with_name("link")
+    link.symlink_to(saved)
+    session = llm.session()
+    session.load(link)
+    session.truncate(5)
+    session.save(link)
+    assert link.is_symlink()
+    again = llm.session()
+    again.load(saved)
+    assert again.tokens == session.tokens
+
+
+def test_a_session_is_read_as_far_as_it_is_believed(llm: LLM, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 4 GiB, all holes: refused by their first bytes."""
+    read = []
+    monkeypatch.setattr(session_file, "_read", lambda *args: read.append(args[2]) or _read(*args))  # type: ignore[func-returns-value]
+    layers, size = llm.scheduler.page_shape
+    pages = (1 << 32) // (layers * size)
+    for header, error in (
+        (b'{"tokens": 5, "shape": [0, 1, 1]}', SessionError),
+        (b"[" * 60_000, SessionError),
+        (b"{", SessionError),
+    ):
+        saved.write_bytes(struct.pack("<15sII", b"llamaq session\n", 1, len(header)) + header)
+        os.truncate(saved, 1 << 32)
+        with pytest.raises(error):
+            llm.session().load(saved)
+    saved.write_bytes(struct.pack("<15sII", b"llamaq session\n", 1, 1 << 31))
+    os.truncate(saved, 1 << 32)
+    with pytest.raises(SessionError, match="a header of at most 65536 bytes, got 2147483648"):
+        llm.session().load(saved)
+    parts = llm.parts
+    identity = {"model": parts.sha256, "cache": "f16", "numerics": "exact"}
+    header = json.dumps({**identity, "tokens": 32 * pages, "shape": [pages, layers, size]}).encode()
+    saved.write_bytes(struct.pack("<15sII", b"llamaq session\n", 1, len(header)) + header)
+    os.truncate(saved, 23 + len(header) + 4 * 32 * pages + pages * layers * size + 32)
+    with pytest.raises(ContextOverflowError):
+        llm.session().load(saved)
+    assert max(read) <= 65536
+
+
+def test_tokens_that_the_model_does_not_have_are_refused(llm: LLM, saved: Path) -> None:
+    data = saved.read_bytes()
+    start = 23 + struct.unpack_from("<15sII", data)[2]
+    for token in (512, -1):
+        body = data[:start] + struct.pack("<i", token) + data[start + 4 : -32]
+        saved.write_bytes(body + hashlib.sha256(body).digest())
+        with pytest.raises(SessionError, match="expected tokens below 512"):
+            llm.session().load(saved)
