@@ -172,6 +172,47 @@ HOSTILE = {
     "time": "{{ strftime_now('%999999999d') }}",
     "sum": "{{ ([[1] * 10] * 10**5)|sum(start=[]) }}",
     "tags": "{{ ('<!--' * 10**6)|striptags }}",
+    "round": "{{ 1|round(60000000, 'ceil') }}",
+    "rounded to a variable": "{% set n = 5000000 %}{{ 1|round(n, 'ceil') }}",
+    "rounded away": "{{ 1|round(-60000000) }}",
+    "a rounded text": "{{ 'a'|round(9, 'ceil') }}",
+    "width after a key": "{{ '%(a)99999999d' % {'a': 1} }}",
+    "width after keys in keys": "{{ '%((a))99999999d' % {'(a)': 1} }}",
+    "precision": "{{ '%.99999999f' % 1.5 }}",
+    "a format that is odd": "{{ '%99999999d' is odd }}",
+    "a format that is divisible": "{{ '%99999999d' is divisibleby(1) }}",
+    "many fields": "{{ ('%(a)999d' * 200000) % {'a': 1} }}",
+    "indent by text": "{{ ('a\n' * 10000)|indent('b' * 100000) }}",
+    "indent of other lines": "{{ ('a\r' * 10000)|indent(100000) }}",
+    "replace by name": "{{ ('a' * 100000)|replace(new='b' * 100000, old='a') }}",
+    "replace in a list": "{{ ([1] * 10000)|replace('1', 'b' * 100000) }}",
+    "separators": "{{ ([1] * 10000)|tojson(separators=('b' * 100000, ':')) }}",
+    "joined by a list": "{{ range(9999)|join([range(9999)|list]) }}",
+    "batch of texts": "{{ [1]|batch(10**6, 'a' * 10**6)|first|sort }}",
+    "batch of references": "{{ [1]|batch(6 * 10**7, 1)|first|length }}",
+    "slices": "{{ [1]|slice(6 * 10**7, 1)|first|length }}",
+    "backwards": "{{ ('a' * 10**6).rfind('ab' ~ 'a' * 10**5) }}",
+    "split backwards": "{{ ('a' * 10**6).rsplit('ab' ~ 'a' * 10**5) }}",
+    "strip": "{{ ('a' * 10**6).strip('b' * 10**6 ~ 'a') }}",
+    "trim": "{{ ('a' * 10**6)|trim('b' * 10**6 ~ 'a') }}",
+    "split": "{{ ('a ' * 10**6 * 10).split()|length }}",
+    "split lines": "{{ ('\r' * 10**7).splitlines()|length }}",
+    "characters": "{{ ('€' * 10**7)|list|length }}",
+    "paths": "{{ (['x'] * 10**5)|sort(attribute='0' ~ '.0' * 10**5) }}",
+    "equal hashes": "{{ dict(range(0, 10**23, 2305843009213693951)|batch(2)) }}",
+    "a namespace of equal hashes": "{{ namespace(range(0, 10**23, 2305843009213693951)|batch(2)) }}",
+    "digits": "{{ ('f' * 10**6)|int(base=16) % 3 }}",
+    "digits in the source": "{{ 0x" + "f" * 9999 + " % 3 }}",
+    "slices kept": "{% set x = 'a' * 6 * 10**7 %}" + "{% set y = [y, x[1:]] %}" * 99,
+    "comparisons": "{% set x = 'a' * 10**7 %}{% set y = 'a' * 10**7 %}{{ x == y" + " and x == y" * 99 + " }}",
+    "members": "{% set x = range(99999)|list %}{{ 'a' in x" + " or 'a' in x" * 99 + " }}",
+    "counted": "{% set x = range(99999)|list %}{{ x.count('a')" + " or x.count('a')" * 99 + " }}",
+    "long time": "{{ strftime_now('%c' * 10**6) }}",
+    "concatenations": "{{ " + "a~" * 120000 + "a }}",
+    "compared": "{{ a" + "<a" * 120000 + " }}",
+    "prints": "{{ a }}" * 40000,
+    "sets": "{% set a=a %}" * 20000,
+    "web pages": "{{ 'a'|wordwrap(1) }}",
     "parentheses": "{{ " + "(" * 50000 + "1" + ")" * 50000 + " }}",
     "blocks": "{% for i in [1] %}" * 50 + "{% endfor %}" * 50,
     "its own block": "{% block a %}{{ self.a() }}{% endblock %}",
@@ -239,6 +280,42 @@ def test_whatever_a_template_is_it_renders_or_refuses(fragments: list[str]) -> N
         except ChatTemplateError:
             return
         assert isinstance(text, str)
+
+
+def test_the_time_that_counts_is_the_threads_own() -> None:
+    """A busy machine makes no template worse: a clock that goes on elsewhere ends nothing."""
+    with patch("time.monotonic", lambda: 1e9), patch("time.perf_counter", lambda: 1e9):
+        assert ChatTemplate("{% for i in range(9) %}{{ i }}{% endfor %}").render([]) == "012345678"
+    times = iter(range(0, 10**9, 4))
+    with patch("time.thread_time", lambda: next(times)), pytest.raises(ChatTemplateError, match="more than 5 seconds"):
+        ChatTemplate("{% for i in range(99) %}{{ i * 5000 }}{% endfor %}").render([])
+
+
+def test_real_templates_have_an_eighth_of_the_tokens_at_most(shared: Callable[[str], Path]) -> None:
+    with patch.object(meter, "UNITS", meter.UNITS // 8):
+        for path in sorted(shared("templates").glob("*.jinja")):
+            ChatTemplate(path.read_text(encoding="utf-8"))
+
+
+def test_what_is_paid_for_is_jinjas_own() -> None:
+    for source, expected in [
+        ("{% for i in [1, 2] %}{% if loop is defined %}{{ i }}{{ loop.last }}{% endif %}{% endfor %}", "1False2True"),
+        ("{% set x = [1, 2]|map('string') %}{% if x is defined and x is not none %}{{ x|join }}{% endif %}", "12"),
+        ("{{ 'a b  c'.split() }}{{ 'a-b-c'.rsplit('-', 1) }}{{ 'abab'.rfind('b') }}", "['a', 'b', 'c']['a-b', 'c']3"),
+        ("{{ 'x%d%%, %5.1f, **%s**' % (1, 2.25, 'a') }}{{ '%(a)3d' % {'a': 1} }}", "x1%,   2.2, **a**  1"),
+        ("{{ 'in 20240726 %s' % 1 }}{{ '%s **' % 1 }}{{ '5%% **' % () }}", "in 20240726 11 **5% **"),
+        ("{{ 7|round }}{{ 2.675|round(2) }}{{ 2.1|round(0, 'ceil') }}{{ 1234|round(-2) }}", "72.673.01200"),
+        ("{{ dict([('a', 1)], b=2) }}{{ namespace({'a': 1}).a }}{{ ', '.join([1, 2]|map('string')) }}",
+         "{'a': 1, 'b': 2}11, 2"),
+        ("{{ 'abc'[1:] }}{{ [1, 2, 3][::-1] }}{{ 1 < 2 <= 2 != 3 }}{{ 'b' in 'abc' }}{{ 3 not in [1] }}",
+         "bc[3, 2, 1]TrueTrueTrue"),
+        ("{{ 3 is odd }}{{ 4 is divisibleby(2) }}{{ [[3, 1], [2]]|sort|sum(start=[]) }}", "TrueTrue[2, 3, 1]"),
+        ("{{ 'a\nb'|indent(2) }}{{ 'a\nb'|indent('> ', true) }}{{ '12'|int + '0x1f'|int(base=16) }}",
+         "a\n  b> a\n> b43"),
+        ("{{ [{'a': {'b': 2}}, {'a': {'b': 1}}]|map(attribute='a.b')|list }}", "[2, 1]"),
+        ("{% macro m(x) %}{{ x|length }}{% endmacro %}{% for i in [[1]] %}{{ m(i) }}{% endfor %}", "1"),
+    ]:  # fmt: skip
+        assert ChatTemplate(source).render([]) == expected, source
 
 
 def test_long_conversations_are_within_the_bounds(shared: Callable[[str], Path]) -> None:

@@ -1,33 +1,33 @@
 """jinja2's immutable sandbox as Hugging Face sets it up, in which no template takes more than its meter allows.
 
 Every value that a template makes, joins, passes on or writes is paid for by its size, and each turn of a loop by the
-text in it; operations whose result can be much larger than what goes in are paid for before they run.
+text in it; what can do much with little is paid for before it runs (``llamaq.chat.costs``). Compiling pays for tokens.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Callable, Iterable, Iterator, Sized
 from datetime import datetime
 from functools import wraps
 from typing import Any, cast
 
 from jinja2 import TemplateError, nodes
+from jinja2.compiler import CodeGenerator
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension
-from jinja2.filters import FILTERS as DEFAULT_FILTERS
+from jinja2.lexer import Token, TokenStream
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from llamaq.chat.meter import charge, spend, weight
+from llamaq.chat.costs import check_int, filter_cost, listed, method_cost, operator_cost, pairs_cost, test_cost
+from llamaq.chat.meter import UNITS_PER_TOKEN, charge, spend, weight
 
 __all__ = ["Sandbox"]
-
-MAX_BITS = 4096  # of an integer
 
 
 def _words(text: str) -> frozenset[str]:
@@ -50,18 +50,25 @@ _METHODS: dict[type, frozenset[str]] = {
 }
 """What templates may call of builtin types: nothing that changes them, or makes much of little."""
 
-_BY_REFERENCE = _words(
-    "length count first last list reverse map select reject selectattr rejectattr items default d batch slice "
-    "dictsort sort unique groupby min max attr"
-)
-"""Filters that do not look into what a list holds."""
-_QUADRATIC = frozenset(("striptags", "sum", "urlize", "wordwrap"))
-_WIDE = re.compile(r"%[^a-zA-Z%]*(?:\d{4}|\*)")
+_UNKNOWN_FILTERS = ("pprint", "striptags", "urlize", "wordwrap", "xmlattr")
+"""Filters for web pages and for people who debug them, whose work grows faster than their text."""
+_JINJAS_OWN = ("_block_vars", "_loop_vars")
+"""Arguments that jinja2 adds to calls."""
+_LONGEST_TIME = 1000  # characters of a format for the time
+
+
+class _Generator(CodeGenerator):
+    """Pays for each part of a template that it turns into Python."""
+
+    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
+        spend()
+        return super().visit(node, *args, **kwargs)
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment of all chat templates. Render and compile with ``meter.current`` set."""
 
+    code_generator_class = _Generator
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self) -> None:
@@ -71,19 +78,25 @@ class Sandbox(ImmutableSandboxedEnvironment):
             extensions=["jinja2.ext.loopcontrols", _Generation],
             finalize=charge,
             cache_size=0,
+            optimized=False,  # it looks at an expression as often as it is deep
         )
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime(None)}
         self.filters["tojson"] = _tojson
         self.filters = {name: _guarded(name, filter) for name, filter in self.filters.items()}
-        self.filters["format"] = _guarded("%", DEFAULT_FILTERS["format"])
-        self.filters |= {"llamaq charge": charge, "llamaq turns": _turns}
+        for name in _UNKNOWN_FILTERS:
+            del self.filters[name]
+        self.filters |= {"llamaq charge": charge, "llamaq slice": _sliced, "llamaq turns": _turns}
         tests: dict[str, Any] = self.tests
-        self.tests = {name: _guarded(name, test) for name, test in tests.items()}
+        self.tests = {name: _guarded_test(name, test) for name, test in tests.items()}
 
     def now_globals(self, now: datetime | None) -> dict[str, Any]:
         """The global that tells the time ``now`` instead of the clock's."""
         return {"strftime_now": _strftime(now)}
+
+    def _tokenize(self, source: str, name: str | None, filename: str | None = None, state: str | None = None) -> Any:
+        stream = super()._tokenize(source, name, filename, state)
+        return TokenStream(map(_paid, stream), name, filename)
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = super()._parse(source, name, filename)
@@ -97,26 +110,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        spend(weight(args) + weight(kwargs))
         method = getattr(__obj, "__wrapped__", __obj)  # what jinja2 puts around str.format
-        if isinstance(owner := getattr(method, "__self__", None), str):
-            spend(_growth(method.__name__, owner, args, kwargs))
+        owner = getattr(method, "__self__", None)
+        makes = __obj is dict or __obj is Namespace
+        if makes or isinstance(owner, str | list | tuple | dict):  # what reads all of a generator at once
+            args = tuple(map(listed, args))
+        given = {key: value for key, value in kwargs.items() if key not in _JINJAS_OWN}
+        spend(weight(args) + weight(given) + method_cost(owner, getattr(method, "__name__", ""), args, given))
+        if makes:
+            spend(pairs_cost(args))
         return charge(super().call(__context, __obj, *args, **kwargs))
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        if operator == "%" and isinstance(left, str):
-            spend(_growth("%", left, (right,), {}))
-        elif operator == "*":
-            spend(_product_size(left, right))
-        elif operator == "**" and isinstance(left, int) and isinstance(right, int):
-            _check_bits(left.bit_length() * abs(right))
-        elif operator == "+":
-            spend(weight(left) + weight(right))
+        spend(operator_cost(operator, left, right))
         return super().call_binop(context, operator, left, right)
 
 
 class _Charges(NodeTransformer):
-    """Puts a charge around lists, tuples, dicts, parts of ``~`` and, for each turn, loops."""
+    """Puts a charge around lists, tuples, dicts, slices, what is compared, parts of ``~`` and, for each turn, loops."""
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         text = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
@@ -129,6 +140,21 @@ class _Charges(NodeTransformer):
         node.nodes = [_filtered(part, "llamaq charge") for part in node.nodes]
         return node
 
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = _filtered(node.expr, "llamaq charge")
+        for part in node.ops:
+            part.expr = _filtered(part.expr, "llamaq charge")
+        return node
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(node, "llamaq slice") if isinstance(node.arg, nodes.Slice) else node
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:
+        check_int(node.value)
+        return node
+
     def visit_List(self, node: nodes.Expr) -> nodes.Node:
         self.generic_visit(node)
         return _filtered(node, "llamaq charge")
@@ -138,6 +164,11 @@ class _Charges(NodeTransformer):
     def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
         self.generic_visit(node)
         return _filtered(node, "llamaq charge") if node.ctx == "load" else node
+
+
+def _paid(token: Token) -> Token:
+    spend(UNITS_PER_TOKEN)
+    return token
 
 
 def _filtered(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Expr:
@@ -159,33 +190,38 @@ class _Generation(Extension):
 
 
 def _guarded(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter or test that pays for what it gets and makes. (``wraps`` keeps jinja2's mark for the first argument.)"""
+    """A filter that pays for what it gets and makes. (``wraps`` keeps jinja2's mark for the first argument.)"""
     first = hasattr(function, "jinja_pass_arg")
 
     @wraps(function)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        values = [_listed(arg) for arg in args[first:]]
-        if name in _BY_REFERENCE:
-            spend(sum(len(value) if isinstance(value, str | list | tuple | dict) else 1 for value in values))
-        else:
-            size = weight(values)
-            spend(size + (size * size >> 14 if name in _QUADRATIC else 0))
-        if values:
-            spend(_growth(name, values[0], values[1:], kwargs))
-        return function(*args[:first], *values, **kwargs)
+        values = [listed(arg) for arg in args[first:]]
+        spend(filter_cost(name, values, kwargs))
+        return _checked(function(*args[:first], *values, **kwargs))
 
     return guarded
 
 
-def _listed(value: Any) -> Any:
-    """Generators, such as what ``map`` gives, as lists: their size can be seen."""
-    if not isinstance(value, Iterator):
-        return value
-    found = []
-    for item in value:
-        spend(weight(item))
-        found.append(item)
-    return found
+def _guarded_test(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    first = hasattr(function, "jinja_pass_arg")
+
+    @wraps(function)
+    def guarded(*args: Any) -> Any:
+        spend(test_cost(name, list(args[first:])))
+        return function(*args)
+
+    return guarded
+
+
+def _checked(value: Any) -> Any:
+    check_int(value)
+    return value
+
+
+def _sliced(value: Any) -> Any:
+    """A slice pays for its length; what it holds has been paid for."""
+    spend(len(value) if isinstance(value, Sized) else 0)
+    return value
 
 
 def _turns(value: Iterable[Any], text: int) -> Iterator[Any]:
@@ -194,55 +230,14 @@ def _turns(value: Iterable[Any], text: int) -> Iterator[Any]:
         yield item
 
 
-def _growth(name: str, value: Any, args: Any, kwargs: dict[str, Any]) -> int:
-    """Units for what a filter or method of this name can make beyond the size of ``value``."""
-    extra = [*args, *kwargs.values()]
-    if name in ("%", "format", "format_map"):
-        text = str(value)
-        if _WIDE.search(text) if name == "%" else _has_wide_field(text):
-            raise SecurityError(f"the width in the format {text[:50]!r} is refused")
-        return (text.count("%") + text.count("{")) * weight(extra)
-    lines = 1 + (value.count("\n") if isinstance(value, str) else len(value) if isinstance(value, list | dict) else 0)
-    numbers = max((abs(n) for n in extra if isinstance(n, int)), default=0)
-    if name == "replace" and len(extra) >= 2 and isinstance(value, str):
-        old, new = str(extra[0]), str(extra[1])
-        return value.count(old) * len(new)
-    if name == "join":
-        parts = extra[0] if isinstance(value, str) and extra else value
-        texts = [value if isinstance(value, str) else "", *(e for e in extra if isinstance(e, str))]
-        return len(parts) * max(map(len, texts)) if isinstance(parts, Sized) else 0
-    if name == "tojson":
-        return weight(value) * max([numbers, *(len(e) for e in extra if isinstance(e, str))])
-    return numbers * lines
-
-
-def _has_wide_field(text: str) -> bool:
-    """Whether a field of a format for ``str.format`` has a width of four digits, or one that it is given."""
-    specs = [spec for _, _, spec, _ in string.Formatter().parse(text) if spec]
-    return any("{" in spec or re.search(r"\d{4}", spec) for spec in specs)
-
-
-def _product_size(left: Any, right: Any) -> int:
-    if isinstance(left, int) and isinstance(right, int):
-        _check_bits(left.bit_length() + right.bit_length())
-        return 0
-    times, what = (left, right) if isinstance(left, int) else (right, left)
-    return max(times, 0) * weight(what) if isinstance(times, int) else 0
-
-
-def _check_bits(bits: int) -> None:
-    if bits > MAX_BITS:
-        raise OverflowError(f"an integer of more than {MAX_BITS} bits is refused")
-
-
 def _raise_exception(message: str) -> None:
     raise TemplateError(message)
 
 
 def _strftime(now: datetime | None) -> Callable[[str], str]:
     def strftime_now(format: str) -> str:
-        if re.search(r"%[^a-zA-Z%]*\d", format):
-            raise SecurityError(f"the width in the time format {format[:50]!r} is refused")
+        if re.search(r"%[^a-zA-Z%]*\d", format) or len(format) > _LONGEST_TIME:
+            raise SecurityError(f"the time format {format[:50]!r} is refused: it is long, or has a width")
         return (now or datetime.now()).strftime(format)
 
     return strftime_now

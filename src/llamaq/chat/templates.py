@@ -32,7 +32,7 @@ class ChatTemplate:
         self.source, self.name, self.stop = source, name, tuple(stop)
         if len(source) > MAX_SOURCE:
             raise ChatTemplateError(f"{name}: the template has {len(source)} characters, more than {MAX_SOURCE}")
-        with self._bounded(source):
+        with self._bounded(Meter()):
             self._template = _sandbox().from_string(source)
 
     def render(
@@ -55,7 +55,7 @@ class ChatTemplate:
             given["tools"] = tools
         if now is not None:
             given |= _sandbox().now_globals(now)
-        with self._bounded(given):
+        with self._bounded(Meter(weight(given))):
             return self._template.render(given, add_generation_prompt=add_generation_prompt)
 
     @cached_property
@@ -75,8 +75,8 @@ class ChatTemplate:
         return "'needle'" not in text
 
     @contextmanager
-    def _bounded(self, given: Any) -> Iterator[None]:
-        token = current.set(Meter(weight(given)))
+    def _bounded(self, meter: Meter) -> Iterator[None]:
+        token = current.set(meter)
         try:
             yield
         except TemplateSyntaxError as error:
