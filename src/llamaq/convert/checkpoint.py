@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,12 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.convert.files import MiB, refuse_pointer
+from llamaq.convert.section import Section, read_json
+from llamaq.convert.weight_files import INDEX, refuse_adapter, weight_files
 from llamaq.errors import ModelError
 
 __all__ = ["Checkpoint", "package"]
 
 _PIECE = 1 << 18  # weights read at a time
-_INDEX = "model.safetensors.index.json"
+_MOST = 16 * MiB
+_MOST_TOKENIZER = 64 * MiB  # the largest known have 35
 _DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -31,34 +33,28 @@ class Checkpoint:
         self.folder = path if path.is_dir() else path.parent
         if not path.exists():
             raise ModelError(f"{path}: no such folder or file; give a folder with config.json and safetensors files")
+        refuse_adapter(path)
         self.config = self.json("config.json")
         if not self.config:
             raise ModelError(f"{self.folder}: expected a file config.json, got none; download the whole folder")
-        if self.config.get("quantization_config"):
-            method = self.config["quantization_config"].get("quant_method", "unknown")
+        quantized = self.config.section("quantization_config")
+        if quantized:
             raise ModelError(
-                f"{self.folder}: expected weights in floating point, got quantized ones ({method}); "
-                "convert the model that they were made from"
+                f"{self.folder}: expected weights in floating point, got quantized ones "
+                f"({quantized.text('quant_method', 'unknown')}); convert the model that they were made from"
             )
         package("ml_dtypes")  # teaches NumPy bfloat16, which safetensors then finds
         self._open = package("safetensors").safe_open
+        self._error: type[Exception] = package("safetensors").SafetensorError
         self._files: dict[str, Any] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        for file in self._paths(path):
+        index = Section({}, INDEX) if path.is_file() else self.json(INDEX).section("weight_map")
+        for file in weight_files(path, index):
             self._read_header(file)
 
-    def json(self, name: str) -> dict[str, Any]:
+    def json(self, name: str) -> Section:
         """A JSON file of the folder; empty where there is none."""
-        file = self.folder / name
-        if not file.exists():
-            return {}
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ModelError(f"{file}: expected JSON: {error}; download it again") from None
-        if not isinstance(found, dict):
-            raise ModelError(f"{file}: expected a JSON object, got {type(found).__name__}; download it again")
-        return found
+        return read_json(self.folder / name, _MOST_TOKENIZER if name == "tokenizer.json" else _MOST)
 
     def spans(self, name: str, together: int = 1) -> list[range]:
         """Rows to read at a time: multiples of ``together``, and some hundred thousand weights."""
@@ -68,7 +64,12 @@ class Checkpoint:
 
     def read(self, name: str, rows: range) -> NDArray[np.float32]:
         """Rows of a tensor. Raises ModelError for values that are not finite."""
-        found = np.asarray(self._files[name].get_slice(name)[rows.start : rows.stop]).astype(np.float32)
+        try:
+            part = self._files[name].get_slice(name)[rows.start : rows.stop]
+        except (self._error, OSError) as error:
+            raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
+        with np.errstate(over="ignore"):  # what binary32 cannot hold becomes infinite
+            found = np.asarray(part).astype(np.float32)
         if not np.isfinite(found).all():
             raise ModelError(
                 f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {rows.start} to "
@@ -76,35 +77,29 @@ class Checkpoint:
             )
         return found
 
-    def _paths(self, path: Path) -> list[Path]:
-        if path.is_file():
-            return [path]
-        index: Mapping[str, str] = self.json(_INDEX).get("weight_map", {})
-        files = [path / name for name in sorted(set(index.values()))] or sorted(path.glob("*.safetensors"))
-        if not files:
-            raise ModelError(
-                f"{path}: expected files *.safetensors, got none; save the model with safe_serialization=True"
-            )
-        absent = [file.name for file in files if not file.exists()]
-        if absent:
-            raise ModelError(f"{path}: {absent[0]} is missing, which {_INDEX} names; download it")
-        return files
-
     def _read_header(self, path: Path) -> None:
-        error_type = package("safetensors").SafetensorError
         try:
+            with path.open("rb") as head:
+                refuse_pointer(path, head.read(64))
             file = self._open(path, framework="np")
             for name in list(file.keys()):
                 part = file.get_slice(name)
-                if part.get_dtype() not in _DTYPES:
-                    raise ModelError(
-                        f"{path}: tensor {name!r}: expected one of {', '.join(_DTYPES)}, got {part.get_dtype()}; "
-                        "convert the model that it was made from"
-                    )
-                self.shapes[name] = tuple(part.get_shape())
+                self._add(path, name, tuple(part.get_shape()), part.get_dtype())
                 self._files[name] = file
-        except (error_type, OSError) as error:
+        except (self._error, OSError, ValueError) as error:
             raise ModelError(f"{path}: cannot be read as safetensors: {error}; download it again") from None
+
+    def _add(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+        if dtype not in _DTYPES:
+            raise ModelError(
+                f"{path}: tensor {name!r}: expected one of {', '.join(_DTYPES)}, got {dtype}; "
+                "convert the model that it was made from"
+            )
+        if not shape or 0 in shape:
+            raise ModelError(f"{path}: tensor {name!r}: expected weights, got the shape {shape}; download it again")
+        if name in self.shapes:
+            raise ModelError(f"{path}: tensor {name!r} stands in another file, too; keep the files of one model")
+        self.shapes[name] = shape
 
 
 def package(name: str) -> Any:

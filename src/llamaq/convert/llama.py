@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.convert.section import Section
 from llamaq.errors import ModelError
 
-__all__ = ["CLASSES", "heads_to_turn", "hyperparameters", "neighbours", "rope_divisors", "tensor_name"]
+__all__ = ["CLASSES", "check_heads", "heads_to_turn", "hyperparameters", "neighbours", "rope_divisors", "tensor_name"]
 
 logger = logging.getLogger("llamaq")
 
@@ -38,33 +39,13 @@ _IN_BLOCKS = {
 }
 
 
-class _Config:
-    """Numbers of config.json, each checked when it is asked for."""
+def _rope_parameters(config: Section) -> Section:
+    """``rope_parameters`` (since transformers 5) or ``rope_scaling``."""
+    return config.section("rope_parameters") or config.section("rope_scaling")
 
-    def __init__(self, values: Mapping[str, Any], place: str = "config.json") -> None:
-        self._values = values
-        self._place = place
 
-    def get(self, key: str) -> Any:
-        return self._values.get(key)
-
-    def number(self, key: str, default: float | None = None) -> float:
-        value = self._values.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ModelError(f"{self._place}: {key}: expected a positive number, got {value!r}")
-        return float(value)
-
-    def integer(self, key: str, default: int | None = None) -> int:
-        value = self.number(key, default)
-        if value != int(value):
-            raise ModelError(f"{self._place}: {key}: expected an integer, got {value!r}")
-        return int(value)
-
-    def rope(self) -> _Config:
-        """``rope_parameters`` (since transformers 5) or ``rope_scaling``."""
-        found = self._values.get("rope_parameters") or self._values.get("rope_scaling") or {}
-        return _Config(found, f"{self._place}: rope parameters")
+def _rope_base(config: Section) -> float:
+    return _rope_parameters(config).number("rope_theta", config.number("rope_theta", 10000.0))
 
 
 def tensor_name(name: str) -> str | None:
@@ -79,12 +60,11 @@ def tensor_name(name: str) -> str | None:
     raise ModelError(f"tensor {name!r}: expected the names of {CLASSES[0]}, got one that it does not have")
 
 
-def hyperparameters(values: Mapping[str, Any]) -> dict[str, str | int | float]:
+def hyperparameters(config: Section) -> dict[str, str | int | float]:
     """The keys ``llama.*``. Raises ModelError for what llamaq could not run."""
-    config = _Config(values)
-    if config.get("hidden_act") not in (None, "silu", "swish"):
-        raise ModelError(f"config.json: hidden_act: expected 'silu', got {config.get('hidden_act')!r}")
-    window, context = config.get("sliding_window"), config.integer("max_position_embeddings")
+    if config.text("hidden_act", "silu") not in ("silu", "swish"):
+        raise config.error("hidden_act", "'silu'")
+    window, context = config.integer("sliding_window", 0, low=0), config.integer("max_position_embeddings")
     if window and window < context:
         logger.warning("the model attends to the last %d tokens; llamaq and llama.cpp let it see all", window)
     heads, width = config.integer("num_attention_heads"), config.integer("hidden_size")
@@ -101,22 +81,39 @@ def hyperparameters(values: Mapping[str, Any]) -> dict[str, str | int | float]:
         "attention.value_length": head_dim,
         "attention.layer_norm_rms_epsilon": config.number("rms_norm_eps", 1e-6),
         "rope.dimension_count": head_dim,
-        "rope.freq_base": config.rope().number("rope_theta", config.number("rope_theta", 10000.0)),
+        "rope.freq_base": _rope_base(config),
     }
     return {f"llama.{key}": value for key, value in (keys | _scaling(config)).items()}
 
 
-def _kind(rope: _Config) -> str:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
+def check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ModelError where the length of a head contradicts the tensors, before anything of that length is made.
+
+    ``keys`` are those of `hyperparameters`, ``shapes`` has GGUF's names.
+    """
+    for name, key in (("attn_q", "head_count"), ("attn_k", "head_count_kv")):
+        heads, head_dim = keys[f"llama.attention.{key}"], keys["llama.attention.key_length"]
+        shape = shapes.get(f"blk.0.{name}.weight", (0,))
+        if shape[0] != heads * head_dim:
+            raise ModelError(
+                f"config.json: head_dim: expected the rows of the first block's {name}, {shape[0]}, divided by the "
+                f"{heads} heads, got {head_dim}; the folder mixes two models"
+            )
+
+
+def _kind(rope: Section) -> str:
+    kind = rope.text("rope_type") or rope.text("type") or "default"
     if kind not in ("default", "linear", "yarn", "llama3", "dynamic"):
-        raise ModelError(f"config.json: rope type: expected default, linear, yarn, llama3 or dynamic, got {kind!r}")
-    return str(kind)
+        raise ModelError(
+            f"config.json: rope type: expected default, linear, yarn, llama3 or dynamic, got {kind[:40]!r}"
+        )
+    return kind
 
 
-def _scaling(config: _Config) -> dict[str, str | int | float]:
-    rope = config.rope()
-    if rope.get("partial_rotary_factor") not in (None, 1, 1.0):
-        raise ModelError("config.json: partial_rotary_factor: expected 1, as a Llama has it")
+def _scaling(config: Section) -> dict[str, str | int | float]:
+    rope = _rope_parameters(config)
+    if rope.number("partial_rotary_factor", 1.0) != 1.0:
+        raise rope.error("partial_rotary_factor", "1, as a Llama has it")
     kind = _kind(rope)
     if kind == "dynamic":
         logger.warning("dynamic RoPE scaling begins beyond the model's context; it is left out")
@@ -125,8 +122,8 @@ def _scaling(config: _Config) -> dict[str, str | int | float]:
     factor = rope.number("factor")
     keys: dict[str, str | int | float] = {"rope.scaling.type": kind, "rope.scaling.factor": factor}
     if kind == "yarn":
-        if rope.get("truncate") is False:
-            raise ModelError("config.json: rope parameters: truncate: expected true, got false")
+        if not rope.flag("truncate", True):
+            raise rope.error("truncate", "true")
         # The file's factor multiplies the one that YaRN computes from how far positions are stretched.
         usual = _magnitude(factor)
         wanted = rope.number("attention_factor", _yarn_attention(rope, factor))
@@ -142,9 +139,9 @@ def _scaling(config: _Config) -> dict[str, str | int | float]:
     return keys
 
 
-def _yarn_attention(rope: _Config, factor: float) -> float:
+def _yarn_attention(rope: Section, factor: float) -> float:
     """What cos and sin are multiplied with where the configuration does not say (transformers' default)."""
-    if rope.get("mscale") and rope.get("mscale_all_dim"):
+    if rope.values.get("mscale") and rope.values.get("mscale_all_dim"):
         return _magnitude(factor, rope.number("mscale")) / _magnitude(factor, rope.number("mscale_all_dim"))
     return _magnitude(factor)
 
@@ -153,22 +150,24 @@ def _magnitude(factor: float, scale: float = 1.0) -> float:
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
-def rope_divisors(values: Mapping[str, Any]) -> NDArray[np.float32] | None:
+def rope_divisors(config: Section, head_dim: int) -> NDArray[np.float32] | None:
     """By what Llama 3.1 divides the frequency of each pair, float32 (pairs,); None where it does not.
 
     Pairs that turn often within the original context stay, those that turn seldom are slowed by ``factor``, and
     between the two frequencies are blended.
     """
-    config = _Config(values)
-    rope = config.rope()
+    rope = _rope_parameters(config)
     if _kind(rope) != "llama3":
         return None
-    dims = config.integer("head_dim", config.integer("hidden_size") // config.integer("num_attention_heads"))
-    base = rope.number("rope_theta", config.number("rope_theta", 10000.0))
+    base = _rope_base(config)
     factor, low, high = (rope.number(key) for key in ("factor", "low_freq_factor", "high_freq_factor"))
-    turns = rope.number("original_max_position_embeddings") / (2 * math.pi * base ** (np.arange(0, dims, 2) / dims))
-    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
-    return (1 / ((1 - kept) / factor + kept)).astype(np.float32)
+    if high <= low:
+        raise rope.error("high_freq_factor", f"more than low_freq_factor, {low:g}")
+    context = rope.number("original_max_position_embeddings")
+    with np.errstate(all="ignore"):  # the plan refuses what is not finite
+        turns = context / (2 * math.pi * base ** (np.arange(0, head_dim, 2) / head_dim))
+        kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+        return (1 / ((1 - kept) / factor + kept)).astype(np.float32)
 
 
 def heads_to_turn(name: str, keys: Mapping[str, Any]) -> int | None:

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.convert.checkpoint import Checkpoint
-from llamaq.convert.llama import CLASSES, heads_to_turn, hyperparameters, neighbours, rope_divisors, tensor_name
+from llamaq.convert.llama import (
+    CLASSES,
+    check_heads,
+    heads_to_turn,
+    hyperparameters,
+    neighbours,
+    rope_divisors,
+    tensor_name,
+)
+from llamaq.convert.section import shown
 from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError
 from llamaq.formats import Format, encode, format_by_name
@@ -27,6 +36,8 @@ Progress = Callable[[int, int], None]
 OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
 _F16_MOST = 65504.0
+_MOST = {"F16": _F16_MOST, "Q8_0": _F16_MOST * 127, "BF16": 3.38e38}
+"""Magnitudes that a format holds: Q8_0 has scales in binary16 and weights up to 127 of them."""
 _WORKERS = 4  # threads that read and encode while one writes
 
 
@@ -55,9 +66,9 @@ def convert(
             f"metadata: expected keys that begin with 'general.', got {strange!r}; the rest is the model's"
         )
     checkpoint = Checkpoint(Path(source))
-    kinds = checkpoint.config.get("architectures") or [None]
+    kinds = checkpoint.config.texts("architectures") or ["none"]
     if kinds[0] not in CLASSES:
-        raise ModelError(f"config.json: architectures: expected one of {', '.join(CLASSES)}, got {kinds[0]!r}")
+        raise ModelError(f"config.json: architectures: expected one of {', '.join(CLASSES)}, got {shown(kinds[0])}")
     keys: dict[str, Any] = {
         "general.architecture": "llama",
         "general.type": "model",
@@ -67,12 +78,13 @@ def convert(
         **hyperparameters(checkpoint.config),
         **(metadata or {}),
     }
-    tied = bool(checkpoint.config.get("tie_word_embeddings"))
+    tied = checkpoint.config.flag("tie_word_embeddings")
     names = {
         name: new for name in checkpoint.shapes if (new := tensor_name(name)) and not (tied and new == "output.weight")
     }
     shapes = {new: checkpoint.shapes[name] for name, new in names.items()}
-    divisors = rope_divisors(checkpoint.config)
+    check_heads(keys, shapes)
+    divisors = rope_divisors(checkpoint.config, keys["llama.attention.key_length"])
     if divisors is not None:
         shapes[ROPE_FREQS] = divisors.shape
     build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())  # refuses what would not run
@@ -109,10 +121,10 @@ def _tensor(
     def encoded(span: range) -> NDArray[np.uint8]:
         rows = checkpoint.read(name, span)
         most = np.abs(rows).max()
-        if format.name == "F16" and most > _F16_MOST:
+        if most > _MOST.get(format.name, math.inf):
             raise ModelError(
-                f"tensor {name!r}: expected values up to {_F16_MOST:.0f}, the most that F16 holds, got {most:.0f}; "
-                "choose --outtype bf16 or f32"
+                f"tensor {name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} holds, "
+                f"got {most:.0f}; choose --outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
             )
         return encode(format, neighbours(rows, len(rows) // head_rows) if heads else rows)
 
