@@ -17,7 +17,7 @@ PACKAGE = ROOT / "src" / "llamaq"
 CSRC = ROOT / "csrc"
 
 TIERS = [
-    {"errors", "files", "atomic", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
+    {"errors", "arguments", "files", "atomic", "step", "arithmetic", "cgroup", "topology", "bundled", "interrupt"},
     {"formats"},
     {"gguf", "imatrix", "tokenizer", "graph", "models", "kv_cache", "reference"},
     {"engine", "memory", "structure", "sampling", "probe", "bench", "prefix", "request"},
@@ -29,6 +29,7 @@ TIERS = [
 ]
 """Lowest first. A part imports parts of its own tier or below."""
 WITHOUT_COMPILER = [
+    "arguments",
     "arithmetic",
     "atomic",
     "bundled",

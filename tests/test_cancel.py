@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llamaq import LLM, SamplingParams
@@ -93,6 +95,35 @@ def test_a_timeout_ends_the_answer_with_what_there_is(llm: LLM) -> None:
     whole = llm.generate("Once", sampling=GREEDY)
     assert whole.tokens[: len(done.tokens)] == done.tokens
     assert whole.text.startswith(done.text)
+
+
+@pytest.mark.parametrize(
+    "timeout", [1e10, 1e300, 10**400, math.inf, None, np.float32(1e12), np.int64(2**62)], ids=lambda x: str(x)[:9]
+)
+def test_no_timeout_is_too_long(llm: LLM, timeout: Any) -> None:
+    def generate() -> None:
+        reasons.append(llm.generate("Once", max_tokens=3, timeout=timeout).finish_reason)
+
+    reasons: list[str] = []
+    thread = threading.Thread(target=generate)
+    thread.start()
+    thread.join()
+    generate()
+    reasons.append(asyncio.run(llm.agenerate("Once", max_tokens=3, timeout=timeout)).finish_reason)
+    assert reasons == ["length"] * 3
+
+
+def test_a_long_wait_is_made_of_several(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llamaq.stream.LONGEST", 0.0001)
+    want = llm.generate("Once", max_tokens=30, sampling=GREEDY)
+    assert asyncio.run(llm.agenerate("Once", max_tokens=30, sampling=GREEDY, timeout=1e10)).tokens == want.tokens
+
+
+@pytest.mark.parametrize("timeout", [math.nan, -1, -0.001, -math.inf, True, "5", b"5", [1], np.array([1.0])])
+def test_what_is_no_timeout_is_refused_by_name(llm: LLM, timeout: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="timeout must be a number of at least 0, got "):
+        llm.generate("Once", max_tokens=3, timeout=timeout)
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
 
 
 def test_a_stream_that_nobody_holds_ends(llm: LLM) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import threading
 
-__all__ = ["at_once"]
+__all__ = ["LONGEST", "at_once"]
+
+LONGEST = 3600.0
+"""Seconds of one wait; a longer one is made of several, for the system's clocks overflow."""
 
 
 def at_once(seconds: float | None) -> float | None:

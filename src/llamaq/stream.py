@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
+from llamaq.arguments import real
 from llamaq.errors import ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
-from llamaq.interrupt import at_once
+from llamaq.interrupt import LONGEST, at_once
 from llamaq.request import F32, Capture, Request
 from llamaq.sampling import SamplingParams
 from llamaq.scheduler import Scheduler
@@ -37,7 +38,7 @@ class Options(TypedDict, total=False):
     shows control tokens in it, all or these. ``overflow`` says what becomes of tokens that the context has no room for:
     "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
     ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
-    After ``timeout`` seconds the answer ends as "cancelled".
+    After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled".
     """
 
     max_tokens: int | None
@@ -188,7 +189,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         self._scheduler = scheduler
         self._request = request
         self._progress = progress
-        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._deadline = None if timeout is None else time.monotonic() + real("timeout", timeout, 0.0)
         self._ready: deque[Item] = deque()
         self._seen = 0
         self._ended = False
@@ -321,7 +322,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         left = self._deadline - time.monotonic()
         if left <= 0:
             self.cancel()
-        return max(left, 0.0)
+        return min(max(left, 0.0), LONGEST)
 
     def _take(self, items: list[Item]) -> Item:
         self._ready.extend(items)

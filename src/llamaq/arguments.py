@@ -1,0 +1,108 @@
+"""What callers give, checked where it comes in: a TypeError for the wrong kind, a ValueError for the wrong value; both
+name the argument."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+import reprlib
+from collections.abc import Iterable, Mapping, Set
+from numbers import Real
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["INT32", "items", "one_of", "path_of", "real", "shown", "text", "token_ids", "whole"]
+
+INT32 = 2**31 - 1
+"""The most that a count of tokens, rows or threads can be."""
+
+T = TypeVar("T")
+
+_repr = reprlib.Repr()
+_repr.maxstring = _repr.maxother = 60
+
+
+def shown(value: object) -> str:
+    """The value in a message: short, whatever it is."""
+    try:
+        return _repr.repr(value)
+    except Exception:  # an integer of thousands of digits, or an object whose repr fails
+        return f"<{type(value).__name__}>"
+
+
+def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """An integer, also one of NumPy's, from ``least`` to ``most``."""
+    wanted = f"{name} must be a whole number{_range(least, most)}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{wanted}, got {shown(value)}") from None
+    if (least is not None and number < least) or (most is not None and number > most):
+        raise ValueError(f"{wanted}, got {shown(number)}")
+    return number
+
+
+def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
+    """A number from ``least`` to ``most``, also one of NumPy's; an integer beyond all floats is infinite."""
+    limits = _range(least if least > -math.inf else None, most if most < math.inf else None)
+    wanted = f"{name} must be a number{limits}"
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{wanted}, got {shown(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
+    if not least <= number <= most:
+        raise ValueError(f"{wanted}, got {shown(value)}")
+    return number
+
+
+def text(name: str, value: Any) -> str:
+    """A str."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be text, got {shown(value)}")
+    return value
+
+
+def one_of(name: str, value: Any, choices: Iterable[T]) -> T:
+    """One of a few words."""
+    choices = tuple(choices)
+    if not isinstance(value, str) or value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+    return value
+
+
+def path_of(name: str, value: Any) -> Path:
+    """Where a file is."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path, got {shown(value)}")
+    return Path(value)
+
+
+def items(name: str, value: Any, what: str) -> list[Any]:
+    """The elements of a list, tuple, array or whatever else gives some; ``what`` says of what. Text is none of them,
+    though Python lets one go over its letters."""
+    try:
+        if isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set):
+            raise TypeError
+        return list(value)
+    except TypeError:
+        raise TypeError(f"{name} must be a list of {what}, got {shown(value)}") from None
+
+
+def token_ids(name: str, value: Any) -> list[int]:
+    """Integers, from a list or a NumPy array of one dimension."""
+    found = value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
+    ids = items(name, found, "token ids")
+    return ids if all(type(id) is int for id in ids) else [whole(f"each of {name}", id) for id in ids]
+
+
+def _range(least: float | None, most: float | None) -> str:
+    low, high = (f"{x:g}" if isinstance(x, float) else str(x) for x in (least, most))
+    if most is None:
+        return "" if least is None else f" of at least {low}"
+    return f" of at most {high}" if least is None else f" from {low} to {high}"
