@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 __all__ = [
     "CancelledError",
     "ChatTemplateError",
@@ -22,6 +25,10 @@ __all__ = [
 
 class LlamaqError(Exception):
     """Base of all errors of this library; ``except LlamaqError`` catches whatever llamaq reports."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: made anew without ``__init__``, which in subclasses takes more than ``args``."""
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class GGUFError(LlamaqError):
