@@ -25,7 +25,7 @@ ALL_CORES = ["-n", "auto"]
 """Options of pytest-xdist, for the long sessions."""
 LEVEL_TESTS = [
     f"tests/test_{name}.py" for name in
-    ("isa", "engine", "numerics", "quantize_search", "sampling_properties", "real_models", "bundled")
+    ("isa", "engine", "numerics", "quantize_search", "sampling_properties", "real_models", "bundled", "digests")
 ]  # fmt: skip
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 
