@@ -4,8 +4,8 @@
 #include "bindings/bind.h"
 #include "engine/cache_pages.h"
 #include "engine/executor.h"
-#include "engine/probe.h"
-#include "engine/weight_error.h"
+#include "measure/probe.h"
+#include "measure/weight_error.h"
 #include "kernels/dispatch.h"
 
 namespace llamaq {
@@ -61,26 +61,21 @@ static int raw(PyWeights& self, int id, int64_t rows, int64_t cols, const Array<
   return self.weights.raw(format, rows, cols, data.data());
 }
 
-static Projection projection(const py::tuple& t) { return {t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>()}; }
-
-static Norm norm(const py::tuple& t) { return {t[0].cast<int>(), t[1].cast<float>()}; }
-
-// Ops come as (kind, ...) tuples of numbers, in the order of the structs of engine/plan.h.
-static Op op_of(const py::tuple& t) {
-  const auto i = [&](size_t at) { return t[at].cast<int>(); };
-  const std::string kind = t[0].cast<std::string>();
-  if (kind == "embed") return EmbedOp{i(1), i(2), t[3].cast<float>()};
-  if (kind == "rms_norm") return RmsNormOp{i(1), i(2), i(3), t[4].cast<float>()};
-  if (kind == "linear") {
-    LinearOp op{i(1), norm(t[2]), {}, i(4)};
-    for (const py::handle p : t[3]) op.projections.push_back(projection(p.cast<py::tuple>()));
-    return op;
+// An op comes as its kind and a dict of attributes: numbers, strings and lists of whole numbers.
+static std::unique_ptr<Op> op_of(const py::tuple& t) {
+  std::map<std::string, Attributes::Value> values;
+  for (const auto& item : t[1].cast<py::dict>()) {
+    const std::string name = item.first.cast<std::string>();
+    if (py::isinstance<py::int_>(item.second))
+      values[name] = item.second.cast<int64_t>();
+    else if (py::isinstance<py::float_>(item.second))
+      values[name] = item.second.cast<double>();
+    else if (py::isinstance<py::str>(item.second))
+      values[name] = item.second.cast<std::string>();
+    else
+      values[name] = item.second.cast<std::vector<int64_t>>();
   }
-  if (kind == "glu_linear") return GluLinearOp{i(1), norm(t[2]), projection(t[3]), projection(t[4])};
-  if (kind == "attention")
-    return AttentionOp{i(1), i(2), i(3), i(4), i(5), i(6), i(7), i(8), t[9].cast<float>(), i(10), i(11), i(12)};
-  if (kind == "select_rows") return SelectRowsOp{i(1), i(2), i(3)};
-  throw Error("the executor has no op '" + kind + "'");
+  return make_op(Attributes(t[0].cast<std::string>(), std::move(values)));
 }
 
 // Asks one forward pass to stop; set by any thread, before it begins or while it runs.
@@ -93,42 +88,55 @@ struct PyExecutor {
   Executor executor;
 };
 
-static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vector<int> slot_cols, const py::list& ropes,
-                                                 const py::tuple& cache, const py::object& weights,
-                                                 const py::object& team, int max_rows, bool fast) {
+static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vector<int> slot_cols, int out,
+                                                 const py::list& ropes, const py::list& caches,
+                                                 const py::object& weights, const py::object& team, int max_rows,
+                                                 bool fast) {
   Plan plan;
   for (const py::handle op : ops) plan.ops.push_back(op_of(op.cast<py::tuple>()));
   plan.slot_cols = std::move(slot_cols);
+  plan.out = out;
   for (const py::handle r : ropes) {
     const auto t = r.cast<py::tuple>();
     const auto f = t[0].cast<Array<double>>();
     plan.ropes.push_back({{f.data(), f.data() + f.size()}, t[1].cast<double>(), t[2].cast<bool>()});
   }
-  plan.layers = cache[0].cast<int>(), plan.kv_heads = cache[1].cast<int>(), plan.head_dim = cache[2].cast<int>();
+  for (const py::handle c : caches) {
+    const auto t = c.cast<py::tuple>();
+    plan.caches.push_back({t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>()});
+  }
   return std::unique_ptr<PyExecutor>(new PyExecutor{
       weights, team,
       Executor(std::move(plan), weights.cast<PyWeights&>().weights, team.cast<ThreadTeam&>(), max_rows, fast)});
 }
 
+// The memory of one cache group, uint8, and the page table of the step's sequences, int32 (sequences, pages).
+static CachePages cache_pages(const py::tuple& t, const CacheShape& shape, Format type, py::ssize_t sequences) {
+  auto data = t[0].cast<py::array_t<uint8_t>>();
+  const auto table = t[1].cast<py::array_t<int32_t>>();
+  const int64_t page = page_bytes(shape.head_dim, type) * shape.kv_heads * shape.layers;
+  if (!(data.flags() & table.flags() & py::array::c_style) || data.size() % page)
+    throw Error("the cache is not a whole number of pages");
+  if (table.ndim() != 2 || table.shape(0) != sequences) throw Error("each cache needs the pages of all sequences");
+  return {data.mutable_data(), static_cast<int>(data.size() / page), table.data(), static_cast<int>(table.shape(1))};
+}
+
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
-                    const Array<int32_t>& sequences, const Array<int32_t>& pages, Array<uint8_t> cache, int type,
+                    const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
                     const Array<int32_t>& selected, py::array_t<float> logits, int op_limit, const StopFlag* stop,
                     const py::list& captures) {
-  const Plan& plan = self.executor.plan();
-  if (positions.size() != tokens.size() || sequences.size() != tokens.size() || pages.ndim() != 2)
-    throw Error("tokens, positions and sequences need one length, pages two dimensions");
+  const Resources& r = self.executor.resources();
+  if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
+    throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
   Step step;
   step.rows = static_cast<int>(tokens.size());
   step.tokens = tokens.data(), step.positions = positions.data(), step.sequences = sequences.data();
-  step.pages = pages.data();
-  step.n_sequences = static_cast<int>(pages.shape(0)), step.pages_per_sequence = static_cast<int>(pages.shape(1));
+  step.n_sequences = n_sequences;
   step.selected = selected.data(), step.n_selected = static_cast<int>(selected.size());
-  const int64_t page = page_bytes(plan.head_dim, format_of(type)) * plan.kv_heads * plan.layers;
-  step.cache = cache.mutable_data(), step.n_pages = static_cast<int>(cache.size() / page),
   step.cache_type = format_of(type);
-  if (cache.size() % page) throw Error("the cache is not a whole number of pages");
-  const auto& last = std::get<LinearOp>(plan.ops.back()).projections[0];
-  const int64_t vocabulary = self.weights.cast<PyWeights&>().weights.all()[static_cast<size_t>(last.weight)].rows;
+  for (size_t i = 0; i < caches.size(); ++i)
+    step.caches.push_back(cache_pages(caches[i].cast<py::tuple>(), r.caches[i], step.cache_type, n_sequences));
+  const int64_t vocabulary = self.executor.logits_cols();
   if (!(logits.flags() & py::array::c_style) || logits.size() != vocabulary * step.n_selected)
     throw Error("logits need room for " + std::to_string(step.n_selected) + " x " + std::to_string(vocabulary));
   step.logits = logits.mutable_data();
@@ -148,11 +156,9 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
 }
 
 static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py::ssize_t cols) {
-  const std::vector<int>& widths = self.executor.plan().slot_cols;
-  if (index < 0 || static_cast<size_t>(index) >= widths.size() || cols > widths[static_cast<size_t>(index)])
-    throw Error("no such slot");
+  const float* data = self.executor.slot(index, static_cast<int>(rows), static_cast<int>(cols));
   Array<float> out({rows, cols});
-  std::copy_n(self.executor.slot(index), rows * cols, out.mutable_data());
+  std::copy_n(data, rows * cols, out.mutable_data());
   return out;
 }
 
@@ -194,7 +200,7 @@ void bind_engine(py::module_& m) {
   m.def("weight_error", &compare_weights, arg("team"), arg("base_format"), arg("base"), arg("other_format"),
         arg("other"), "Sums of squares of the base's weights, and of what the other's differ by.");
   m.def("probe", &probe_machine, arg("team"), arg("bytes"), arg("isa") = "",
-        "Bytes that all threads read and int8 operations that they do in a second, at best (engine/probe.h).");
+        "Bytes that all threads read and int8 operations that they do in a second, at best (measure/probe.h).");
   py::class_<ThreadTeam, std::unique_ptr<ThreadTeam, TeamDeleter>>(m, "ThreadTeam")
       .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
       .def_property_readonly("size", &ThreadTeam::size)
@@ -214,9 +220,9 @@ void bind_engine(py::module_& m) {
           arg("data"))
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
   py::class_<PyExecutor>(m, "Executor")
-      .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("ropes"), arg("cache"), arg("weights"),
-           arg("team"), arg("max_rows"), arg("fast") = false)
-      .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("pages"), arg("cache"),
+      .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("out"), arg("ropes"), arg("caches"),
+           arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
+      .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
            arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1, arg("stop") = nullptr,
            arg("captures") = py::list())
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))

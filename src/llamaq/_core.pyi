@@ -1,6 +1,6 @@
 """The compiled part of llamaq: kernels, thread team, executor (csrc/bindings)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,10 +104,11 @@ class Weights:
 class Executor:
     def __init__(
         self,
-        ops: Sequence[tuple[object, ...]],
+        ops: Sequence[tuple[str, Mapping[str, object]]],
         slot_cols: Sequence[int],
+        out: int,
         ropes: Sequence[tuple[NDArray[np.float64], float, bool]],
-        cache: tuple[int, int, int],
+        caches: Sequence[tuple[int, int, int]],
         weights: Weights,
         team: ThreadTeam,
         max_rows: int,
@@ -120,8 +121,8 @@ class Executor:
         tokens: NDArray[np.int32],
         positions: NDArray[np.int32],
         sequences: NDArray[np.int32],
-        pages: NDArray[np.int32],
-        cache: NDArray[np.uint8],
+        n_sequences: int,
+        caches: Sequence[tuple[NDArray[np.uint8], NDArray[np.int32]]],
         cache_type: int,
         selected: NDArray[np.int32],
         logits: NDArray[np.float32],

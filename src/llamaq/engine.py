@@ -130,10 +130,11 @@ class Engine:
         self._load(source, pack, progress or (lambda done, total: None))
         ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
         self._executor: Any = _core.Executor(
-            [self._lowered(op, ropes) for op in plan.ops],
-            [1 if slot == plan.out else cols for slot, cols in enumerate(plan.slot_cols)],  # logits go to the caller
+            [(op.kind, self._lowered(op, ropes)) for op in plan.ops],
+            list(plan.slot_cols),
+            plan.out,
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
-            plan.cache_shape,
+            [plan.cache_shape],
             self._weights,
             self._team,
             max_rows,
@@ -197,8 +198,8 @@ class Engine:
         selected = np.nonzero(step.wanted)[0].astype(np.int32)
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         executor.forward(
-            step.tokens, step.positions, rows.astype(np.int32), cache.table(sequences.tolist()),
-            cache.data, format_of(cache.cache_type).id, selected, logits, op_limit,
+            step.tokens, step.positions, rows.astype(np.int32), len(sequences),
+            [(cache.data, cache.table(sequences.tolist()))], format_of(cache.cache_type).id, selected, logits, op_limit,
             stop, [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
         for sequence, end in ends.items():
@@ -247,33 +248,28 @@ class Engine:
             self._weights.pack(self._team, lambda done: progress(done, total))
         progress(total, total)
 
-    def _lowered(self, op: Op, ropes: list[Rope]) -> tuple[object, ...]:
-        """The op as the tuple that ``_core.Executor`` takes (csrc/engine/plan.h)."""
+    def _lowered(self, op: Op, ropes: list[Rope]) -> dict[str, object]:
+        """The op's attributes as its file in csrc/engine/ops reads them."""
         attrs = op.attrs
+        found: dict[str, object] = {"outs": list(op.outs)}
         if op.kind == "embed":
-            return ("embed", op.outs[0], self._tables[op.weights[0]], attrs["scale"])
+            return {**found, "table": self._tables[op.weights[0]], "scale": float(attrs["scale"])}
+        found["ins"] = list(op.ins)
         if op.kind == "rms_norm":
-            return ("rms_norm", op.ins[0], op.outs[0], self._vectors[op.weights[0]], attrs["eps"])
-        if op.kind == "linear":
-            residual = op.ins[1] if len(op.ins) > 1 else -1
-            return ("linear", op.ins[0], self._norm(attrs["norm"]), self._projections(op), residual)
-        if op.kind == "glu_linear":
-            gate, up = self._projections(op)
-            return ("glu_linear", op.ins[0], self._norm(attrs["norm"]), gate, up)
+            return {**found, "weight": self._vectors[op.weights[0]], "eps": attrs["eps"]}
+        if op.kind in ("linear", "glu_linear"):
+            norm: Norm | None = attrs["norm"]
+            return {
+                **found,
+                "weights": [self._matrices[name] for name in op.weights],
+                "biases": [-1 if bias is None else self._vectors[bias] for bias in attrs["biases"]],
+                "norm": -1 if norm is None else self._vectors[norm.weight],
+                "norm_eps": 0.0 if norm is None else norm.eps,
+            }
         if op.kind == "attention":
             rope = -1 if attrs["rope"] is None else ropes.index(attrs["rope"])
-            return (
-                "attention", *op.ins, op.outs[0], attrs["layer"], attrs["heads"], attrs["kv_heads"],
-                attrs["head_dim"], attrs["scale"], rope, attrs["window"], attrs["chunk"],
-            )  # fmt: skip
+            names = ("layer", "heads", "kv_heads", "head_dim", "scale", "window", "chunk")
+            return {**found, "cache": 0, "rope": rope, **{name: attrs[name] for name in names}}
         if op.kind == "select_rows":
-            return ("select_rows", op.ins[0], op.outs[0], op.cols[0])
+            return {**found, "cols": list(op.cols)}
         raise ModelError(f"the compiled engine has no op {op.kind!r}")
-
-    def _norm(self, norm: Norm | None) -> tuple[int, float]:
-        return (-1, 0.0) if norm is None else (self._vectors[norm.weight], norm.eps)
-
-    def _projections(self, op: Op) -> list[tuple[int, int, int]]:
-        biases = (-1 if bias is None else self._vectors[bias] for bias in op.attrs["biases"])
-        outs = (*op.outs, -1)  # glu_linear: `up` has no slot of its own
-        return [(out, self._matrices[name], bias) for out, name, bias in zip(outs, op.weights, biases)]  # noqa: B905

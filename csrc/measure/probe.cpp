@@ -1,4 +1,4 @@
-#include "engine/probe.h"
+#include "measure/probe.h"
 
 #include <algorithm>
 #include <chrono>

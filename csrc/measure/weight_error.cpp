@@ -1,4 +1,4 @@
-#include "engine/weight_error.h"
+#include "measure/weight_error.h"
 
 #include <algorithm>
 #include <array>

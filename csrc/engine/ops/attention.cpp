@@ -1,0 +1,182 @@
+// attention: rotate the new queries and keys, put keys and values into the cache, then attend tile by tile and KV head by
+// KV head. A tile is a few rows of one sequence. Where tiles are few and the context long, each span of 256 tokens is a
+// task of its own, and the spans' states are merged afterwards in the order in which one worker would have merged them.
+#include <algorithm>
+
+#include "engine/cache_pages.h"
+#include "engine/ops/ops.h"
+
+namespace llamaq {
+
+namespace {
+
+constexpr int kTileQueries = 48;     // rows times heads that share one conversion of a page to floats
+constexpr int kTasksPerWorker = 8;   // with fewer, the end of a phase would wait for the slowest
+constexpr int kSpanBytes = 1 << 17;  // for each worker: states of spans before they are merged
+
+struct Attention final : Op {
+  int q, k, v, out, cache, layer, heads, kv_heads, dim;
+  float scale;
+  int rope, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
+  int tiles = 0;
+
+  explicit Attention(Attributes& a)
+      : q(a.integers("ins", 3)[0]),
+        k(a.integers("ins", 3)[1]),
+        v(a.integers("ins", 3)[2]),
+        out(a.integers("outs", 1)[0]),
+        cache(a.integer("cache")),
+        layer(a.integer("layer")),
+        heads(a.integer("heads")),
+        kv_heads(a.integer("kv_heads")),
+        dim(a.integer("head_dim")),
+        scale(a.number("scale")),
+        rope(a.integer("rope")),
+        window(a.integer("window")),
+        chunk(a.integer("chunk")) {}
+
+  void check(Resources& r) override {
+    if (kv_heads <= 0 || heads <= 0 || heads % kv_heads) throw Error("heads must be a multiple of KV heads");
+    if (cache < 0 || cache >= static_cast<int>(r.caches.size())) throw Error("no such cache");
+    const CacheShape& shape = r.caches[static_cast<size_t>(cache)];
+    if (layer < 0 || layer >= shape.layers || kv_heads > shape.kv_heads || dim != shape.head_dim)
+      throw Error("the layer does not fit the cache");
+    if (heads * dim > r.cols(q) || heads * dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
+        kv_heads * dim > r.cols(v))
+      throw Error("heads times head dimension exceeds a slot");
+    if (rope >= static_cast<int>(r.rotations.size())) throw Error("no such rope");
+    if (rope >= 0 && 2 * r.rotations[static_cast<size_t>(rope)].pairs() > dim)
+      throw Error("the rope turns more dimensions than a head has");
+    tiles = r.tiles_of(std::min(r.max_rows, std::max(1, kTileQueries / group())));
+  }
+
+  int group() const { return heads / kv_heads; }
+  const Tiles& tiles_of(const Call& call) const { return call.r.tiles[static_cast<size_t>(tiles)]; }
+  int64_t span_floats(const Resources& r) const { return int64_t{kSpanBytes} / 4 * r.threads; }
+
+  Scratch scratch(const Resources& r) const override {
+    const int queries = r.tiles[static_cast<size_t>(tiles)].most_rows() * group();
+    return {4 * span_floats(r), Scratch::lines(4 * r.kernels.attention_scratch(queries, dim, dim))};
+  }
+
+  CacheView view(const Call& call, int head, int sequence) const {
+    const CachePages& pages = call.step.caches[static_cast<size_t>(cache)];
+    const int64_t bytes = page_bytes(dim, call.step.cache_type);
+    const int64_t all_heads = call.r.caches[static_cast<size_t>(cache)].kv_heads;
+    const int64_t layer_pages = int64_t{layer} * pages.n_pages;
+    return {pages.data + (layer_pages * all_heads + head) * bytes,
+            bytes * all_heads,
+            pages.table + int64_t{sequence} * pages.pages_per_sequence,
+            call.step.cache_type,
+            dim,
+            dim};
+  }
+
+  // Rotates and caches what one KV head and its query heads have of a tile.
+  void put(const Call& call, const Tile& tile, int head) const {
+    const Resources& r = call.r;
+    const int kv_cols = kv_heads * dim;
+    float* tile_q = r.slot(q) + int64_t{tile.first} * heads * dim + int64_t{head} * group() * dim;
+    float* tile_k = r.slot(k) + int64_t{tile.first} * kv_cols + int64_t{head} * dim;
+    const float* tile_v = r.slot(v) + int64_t{tile.first} * kv_cols + int64_t{head} * dim;
+    if (rope >= 0) {
+      const Rotation& turn = r.rotations[static_cast<size_t>(rope)];
+      const int pairs = turn.pairs();
+      for (int i = 0; i < tile.rows; ++i) {
+        const float* cos = turn.cos + int64_t{tile.first + i} * pairs;
+        const float* sin = turn.sin + int64_t{tile.first + i} * pairs;
+        r.kernels.rope(tile_q + int64_t{i} * heads * dim, group(), dim, pairs, turn.rope.neighbours, cos, sin);
+        r.kernels.rope(tile_k + int64_t{i} * kv_cols, 1, dim, pairs, turn.rope.neighbours, cos, sin);
+      }
+    }
+    const Step& step = call.step;
+    r.kernels.store_kv({view(call, head, step.sequences[tile.first]), step.positions + tile.first, tile.rows, tile_k,
+                        tile_v, kv_cols});
+  }
+
+  AttentionArgs args(const Call& call, const Tile& tile, int head) const {
+    const Step& step = call.step;
+    const int64_t cols = int64_t{heads} * dim, first = tile.first * cols + int64_t{head} * group() * dim;
+    const int32_t* positions = step.positions + tile.first;
+    return {view(call, head, step.sequences[tile.first]),
+            call.r.slot(q) + first,
+            cols,
+            positions,
+            tile.rows,
+            group(),
+            window,
+            chunk,
+            scale,
+            first_seen(positions[0], window, chunk) / kSpanTokens,
+            positions[tile.rows - 1] / kSpanTokens + 1,
+            call.r.slot(out) + first,
+            cols,
+            nullptr,
+            reinterpret_cast<float*>(call.own)};
+  }
+
+  void run(const Call& call) const override {
+    const Tiles& laid = tiles_of(call);
+    const int tasks = laid.count() * kv_heads;
+    const auto tile = [&](int task) -> const Tile& { return laid[task / kv_heads]; };
+    int spans = 0, rows = 1;
+    if (call.worker.count() > 1 && tasks < kTasksPerWorker * call.worker.count())
+      for (int task = 0; task < tasks; task += kv_heads) {
+        const AttentionArgs a = args(call, tile(task), 0);
+        spans = std::max(spans, a.end_span - a.first_span);
+        rows = std::max(rows, a.rows);
+      }
+    const int64_t states = call.r.kernels.attention_states(rows * group(), dim);
+    const int slots = static_cast<int>(span_floats(call.r) / (tasks * states));  // spans of a task there is room for
+    const bool split = spans > 1 && slots > 2;
+
+    // A tile that holds all rows of its sequence reads nothing that another one writes.
+    const bool apart = laid.apart() && !split;
+    if (!apart) {
+      for (int c; (c = call.worker.next_chunk(tasks)) >= 0;) put(call, tile(c), c % kv_heads);
+      call.worker.sync();
+    }
+    const bool fast = call.r.fast && call.rows > kFastRows;
+    const auto attend = fast ? call.r.kernels.fast_attention : call.r.kernels.attention;
+    if (split) return attend_in_spans(call, attend, spans, slots, states);
+    for (int c; (c = call.worker.next_chunk(tasks)) >= 0;) {
+      if (apart) put(call, tile(c), c % kv_heads);
+      attend(args(call, tile(c), c % kv_heads));
+    }
+  }
+
+  // Each task has `slots` states in a row; the first holds what is merged so far once there is such a thing.
+  void attend_in_spans(const Call& call, void (*attend)(const AttentionArgs&), int spans, int slots,
+                       int64_t states) const {
+    const Tiles& laid = tiles_of(call);
+    const int tasks = laid.count() * kv_heads;
+    float* shared = reinterpret_cast<float*>(call.shared);
+    const auto task_args = [&](int task) { return args(call, laid[task / kv_heads], task % kv_heads); };
+    for (int first = 0, count; first < spans; first += count) {
+      const int merged = first ? 1 : 0;
+      count = std::min(slots - merged, spans - first);
+      for (int c; (c = call.worker.next_chunk(tasks * count)) >= 0;) {
+        AttentionArgs a = task_args(c / count);
+        a.first_span += first + c % count;
+        a.end_span = std::min(a.end_span, a.first_span + 1);
+        a.states = shared + (int64_t{c / count} * slots + merged + c % count) * states;
+        attend(a);
+      }
+      call.worker.sync();
+      const bool last = first + count >= spans;
+      for (int task; (task = call.worker.next_chunk(tasks)) >= 0;) {
+        const AttentionArgs a = task_args(task);
+        call.r.kernels.merge_attention({shared + int64_t{task} * slots * states, static_cast<ptrdiff_t>(states),
+                                        merged + count - 1, a.rows, a.heads, a.cache.value_dim, last ? a.out : nullptr,
+                                        a.out_stride});
+      }
+      if (!last) call.worker.sync();
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Op> parse_attention(Attributes& a) { return std::make_unique<Attention>(a); }
+
+}  // namespace llamaq

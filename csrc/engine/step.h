@@ -1,0 +1,39 @@
+// What one forward pass works on. Everything belongs to the caller.
+#pragma once
+#include <stdint.h>
+
+#include <vector>
+
+#include "core/format.h"
+
+namespace llamaq {
+
+// A copy of a slot's rows as they are once that op has run: [rows of the op][cols].
+struct Capture {
+  int op, slot, cols;
+  float* out;
+};
+
+// The keys and values of the layers of one cache group, and where those of each sequence lie.
+struct CachePages {
+  uint8_t* data = nullptr;  // [layers][n_pages][kv_heads] pages
+  int n_pages = 0;
+  const int32_t* table = nullptr;  // [n_sequences][pages_per_sequence]; -1: no such page
+  int pages_per_sequence = 0;
+};
+
+struct Step {
+  int rows = 0;
+  const int32_t* tokens = nullptr;     // [rows]
+  const int32_t* positions = nullptr;  // [rows]
+  const int32_t* sequences = nullptr;  // [rows], row of the page tables
+  int n_sequences = 0;
+  const int32_t* selected = nullptr;  // [n_selected] rows whose logits are wanted
+  int n_selected = 0;
+  std::vector<CachePages> caches;  // one for each group of the plan
+  Format cache_type = Format::F16;
+  float* logits = nullptr;  // [n_selected][vocabulary]
+  std::vector<Capture> captures;
+};
+
+}  // namespace llamaq
