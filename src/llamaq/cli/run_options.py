@@ -34,8 +34,9 @@ comes with llamaq (which a line on stderr then says).
 
 The prompt is PROMPT, -p or -f. What is piped to stdin (or redirected) is the prompt where none of them is given,
 else it follows theirs after a newline; a pipe that stays silent for a second is then left alone (in a loop that
-reads a file itself, add </dev/null). One newline at the end of a file or of stdin does not count. An empty text
-starts from the model's BOS token. Stdout carries the text alone, with a newline at its end; Ctrl-C ends it."""
+reads a file itself, add </dev/null). One newline at the end of a file or of stdin does not count. Texts are
+UTF-8, or UTF-16 or UTF-32 with a byte order mark. An empty text starts from the model's BOS token. Stdout carries the
+text alone, with a newline at its end; Ctrl-C ends it."""
 
 
 def add_options(parser: Parser) -> None:
