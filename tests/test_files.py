@@ -20,6 +20,7 @@ from llamaq import files
 from llamaq.atomic import atomic_file, discard
 from llamaq.errors import GGUFError, LlamaqError, SessionError
 from llamaq.files import decode_text, open_file, read_text
+from llamaq.gguf import GGUFFile
 
 ENCODINGS = [
     ("utf-8", b""),
@@ -102,12 +103,12 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 
 @contextmanager
-def no_more_files() -> Iterator[None]:
-    """As if the process had as many files open as it may."""
+def no_more_files(spare: int = 0) -> Iterator[None]:
+    """As if the process had as many files open as it may, but for ``spare`` ones."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + spare, hard))
     try:
         yield
     finally:
@@ -123,6 +124,9 @@ def test_too_many_open_files_have_a_remedy(tmp_path: Path) -> None:
         with pytest.raises(LlamaqError, match=f"a: cannot be written: {remedy}"), atomic_file(tmp_path / "a"):
             pass
     assert read_text(tmp_path / "a") == "a"
+    for spare, verb in ((0, "opened"), (1, "mapped")):  # a mapping keeps a descriptor of its own
+        with no_more_files(spare), pytest.raises(GGUFError, match=f"a: cannot be {verb}: {remedy}"):
+            GGUFFile.open(tmp_path / "a")
 
 
 def write(path: Path, data: bytes) -> None:

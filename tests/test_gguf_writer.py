@@ -224,6 +224,19 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         write_gguf(tmp_path / "absent" / "model.gguf", {})
 
 
+def test_a_pipe_gets_the_bytes_of_the_file(tmp_path: Path) -> None:
+    tensors = [TensorData("t", F32, (3,), b"123456789012"), TensorData("u", F32, (2,), b"12345678")]
+    write_gguf(tmp_path / "model.gguf", {"k": 1}, tensors)
+    os.mkfifo(pipe := tmp_path / "pipe")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_gguf(pipe, {"k": 1}, tensors)
+        assert os.read(reader, 1 << 16) == (tmp_path / "model.gguf").read_bytes()
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo()
+
+
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
