@@ -9,8 +9,6 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import regex
-
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.errors import ChatTemplateError
 
@@ -81,20 +79,22 @@ class TaggedCalls(ToolReader):
 
 
 class Llama3Calls(ToolReader):
-    """Llama 3.x: an answer that is ``{"name": "f", "parameters": {...}}``, or one after ``<|python_tag|>``."""
+    """Llama 3.x: an answer that is ``{"name": "f", "parameters": {...}}``, a list of such, or one after
+    ``<|python_tag|>``."""
 
     marks = ("<|python_tag|>",)
-    _call = regex.compile(r'\{\s*(?:"type"\s*:\s*"function"\s*,\s*)?"name"\s*:\s*"([^"\\]*)"')
 
     def parse(self) -> Waiting:
         tagged = False
         while (yield from self.skip(" \t\r\n;")):
             if (yield from self.expect("<|python_tag|>")):
                 tagged = True
-            elif (yield from self._is_call()):
-                yield from self.json_call()
-            else:
+            elif not (yield from self._is_call()):
                 break
+            elif self.text.startswith("["):
+                yield from self.json_calls()
+            else:
+                yield from self.json_call()
         if tagged:
             code, _ = yield from self.until("<|eom_id|>")
             _python(self, code)
@@ -105,14 +105,28 @@ class Llama3Calls(ToolReader):
                 yield from self.parse()
 
     def _is_call(self) -> Waiting:
-        while True:
-            found = self._call.match(self.text, partial=True)
-            if found is None:
-                return False
-            if not found.partial:
-                return found[1] in self.parameters
-            if not (yield from self.more()):
-                return False
+        """Looks ahead for the name of a function that there is."""
+        self.begin_again()
+        name = yield from self._name()
+        self.give_back()
+        return isinstance(name, str) and name in self.parameters
+
+    def _name(self) -> Waiting:
+        if (yield from self.expect("[")):
+            yield from self.skip()
+        if (yield from self.expect("{")) is None:
+            return None
+        while (yield from self.skip(", \t\r\n")) and self.text[0] == '"':
+            key = yield from self.json_text()
+            yield from self.skip()
+            if key not in ("type", "id", "name", "function", "parameters", "arguments"):
+                return None
+            if (yield from self.expect(":")) is None or not (yield from self.skip()):
+                return None
+            value = yield from self.json_text()
+            if key in ("name", "function"):
+                return value
+        return None
 
 
 class MistralCalls(ToolReader):
@@ -126,18 +140,11 @@ class MistralCalls(ToolReader):
             if mark is None or not (yield from self.skip()):
                 return
             if self.text.startswith("["):
-                yield from self._list()
+                yield from self.json_calls()
             elif self.text.startswith("{"):
                 yield from self.json_call("[TOOL_CALLS]")
             else:
                 yield from self._named()
-
-    def _list(self) -> Waiting:
-        self.take(1)
-        while (yield from self.skip(", \t\r\n")) and self.text.startswith("{"):
-            if not (yield from self.json_call()):
-                return
-        yield from self.expect("]")
 
     def _named(self) -> Waiting:
         while not any(mark in self.text for mark in ("[ARGS]", "{")) and (yield from self.more()):

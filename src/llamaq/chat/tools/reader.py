@@ -82,6 +82,14 @@ class ToolReader(ABC):
         self._taken.append(taken)
         return taken
 
+    def begin_again(self) -> None:
+        """What is taken from here on can be given back."""
+        self._taken.clear()
+
+    def give_back(self) -> None:
+        """Puts back what has been taken since ``begin_again``."""
+        self.text = "".join(self._taken) + self.text
+
     def more(self) -> Waiting:
         """Waits for text; False at the end of the answer."""
         if self._ended:
@@ -164,16 +172,25 @@ class ToolReader(ABC):
             return None
 
     def json_call(self, before: str = "") -> Waiting:
-        """Takes ``{"name": ..., "arguments": {...}}`` (or "parameters") as a call; False where it ends too early.
+        """Takes ``{"name": ..., "arguments": {...}}`` (or "function", "parameters") as a call; False where it ends too
+        early.
 
         Where no name comes it is text, after the mark ``before`` it.
         """
-        self._taken.clear()
+        self.begin_again()
         calls = self._calls
         complete = yield from self._json_members()
         if self._calls == calls:
             self.show(before + "".join(self._taken))
         return complete
+
+    def json_calls(self) -> Waiting:
+        """Takes a list of such calls."""
+        self.take(1)
+        while (yield from self.skip(", \t\r\n")) and self.text.startswith("{"):
+            if not (yield from self.json_call()):
+                return
+        yield from self.expect("]")
 
     def _json_members(self) -> Waiting:
         name, waiting = None, ""
@@ -184,15 +201,17 @@ class ToolReader(ABC):
             yield from self.skip()
             if (yield from self.expect(":")) is None or not (yield from self.skip()):
                 return False
-            if key == "name" and name is None:
-                name = yield from self.json_text()
-                self.begin_call(str(name))
-                self.add_arguments(waiting)
+            if key in ("name", "function") and name is None:
+                value = yield from self.json_text()
+                if isinstance(value, str):
+                    name = value
+                    self.begin_call(name)
+                    self.add_arguments(waiting)
             elif key in ("arguments", "parameters"):
                 parts: list[str] = []
                 streams = name is not None and self.text[0] == "{"
                 yield from self.json_value(self.add_arguments if streams else parts.append)
-                waiting = _unquoted("".join(parts))
+                waiting = _object("".join(parts))
                 if name is not None:
                     self.add_arguments(waiting)
             else:
@@ -206,8 +225,10 @@ def _properties(function: Mapping[str, Any]) -> Mapping[str, Any]:
     return properties
 
 
-def _unquoted(arguments: str) -> str:
-    """Arguments that a model wrote as a string of JSON, as JSON."""
+def _object(arguments: str) -> str:
+    """Arguments that a model wrote as a string of JSON, as JSON; null is none."""
+    if arguments == "null":
+        return "{}"
     if arguments.startswith('"'):
         try:
             return str(json.loads(arguments))
