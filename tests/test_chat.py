@@ -62,6 +62,10 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
         llm.chat(HELLO)
     with pytest.raises(ChatTemplateError, match="no place for tools"):
         llm.chat(HELLO, template="chatml", tools=[{"type": "function", "function": {"name": "f"}}])
+    with pytest.raises(ChatTemplateError, match="template chatml has no place for tools, so the model would not see"):
+        llm.chat(
+            HELLO, template="chatml", tools=[{"type": "function", "function": {"name": "f"}}], tool_format="hermes"
+        )
     with pytest.raises(ValueError, match="each tool must be"):
         llm.chat(HELLO, template="chatml", tools=[{"name": 5}])
     with pytest.raises(ValueError, match="must be a list"):

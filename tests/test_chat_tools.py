@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from conftest import shared_path
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatEvent, ChatMessage, ToolCall, message_dicts
-from llamaq.chat.reasoning import REASONING_MARKS, ReasoningSplitter
-from llamaq.chat.request import _rendered
+from llamaq.chat.reasoning import REASONING_MARKS, Beginning, ReasoningSplitter
+from llamaq.chat.rendering import render
 from llamaq.chat.templates import ChatTemplate
 from llamaq.chat.tools import TOOL_FORMATS, format_of
 from llamaq.errors import ChatTemplateError
@@ -35,7 +35,7 @@ WEATHER = {"city": 'Münster "am" {See}\n]', "days": 3, "detail": {"wind": [1, N
 
 def read(format: str, text: str, cuts: Sequence[int] = (), prompt: str = "") -> tuple[ChatMessage, list[ChatEvent]]:
     """The message of an answer that comes in pieces, and its events."""
-    reader = AnswerReader(prompt, TOOL_FORMATS[format](TOOLS) if format else None)
+    reader = AnswerReader(Beginning.after(prompt), TOOL_FORMATS[format](TOOLS) if format else None)
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(edges)]
     events = [event for piece in pieces for event in reader.read(Event(piece, 7))]
@@ -78,6 +78,19 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("llama3", f'<|python_tag|>{{"type": "function", "name": "weather", "parameters": {W}}}; {NOW}',
      "", TWO),
     ("llama3", '{"name": "unknown", "parameters": {}}', '{"name": "unknown", "parameters": {}}', []),
+    ("llama3", f'{{"parameters": {W}, "name": "weather"}}', "", TWO[:1]),
+    ("llama3", f'{{"type": "function", "function": "weather", "parameters": {W}}}', "", TWO[:1]),
+    ("llama3", '{"name": "now", "parameters": null}', "", [("now", {})]),
+    ("llama3", '{"parameters": null, "name": "now"}', "", [("now", {})]),
+    ("llama3", f'[{{"name": "weather", "parameters": {W}}}, {NOW}]', "", TWO),
+    ("llama3", f'<|python_tag|>[{{"parameters": {W}, "function": "weather"}},\n{NOW}]', "", TWO),
+    ("llama3", '{"parameters": {"x": 1}, "name": "unknown"}', '{"parameters": {"x": 1}, "name": "unknown"}', []),
+    ("llama3", '{"parameters": {"x": 1', '{"parameters": {"x": 1', []),
+    ("llama3", '{"name": {"x": 1}}', '{"name": {"x": 1}}', []),
+    ("llama3", '[1, 2]', '[1, 2]', []),
+    ("llama3", '[{"x": 1}]', '[{"x": 1}]', []),
+    ("llama3", "[", "[", []),
+    ("hermes", '<tool_call>{"function": "now", "parameters": null}</tool_call>', "", [("now", {})]),
     ("llama3", '{"answer": 5}', '{"answer": 5}', []),
     ("llama3", "{", "{", []),
     ("llama3", "Plain text { with", "Plain text { with", []),
@@ -195,9 +208,9 @@ def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name
     said = [ChatMessage("user", "Weather?"), ChatMessage("assistant", tool_calls=(call,))]
     given = {"bos_token": "<s>", "eos_token": "</s>"}
     for template_kwargs in ({}, {"tools_in_user_message": False}):
-        before = _rendered(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs)
+        before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs)
         variables = given | template_kwargs | {"add_generation_prompt": False}
-        text = _rendered(template, message_dicts(said), tuple(TOOLS), variables)
+        text, _ = render(template, message_dicts(said), tuple(TOOLS), variables)
         for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>"):
             text = text.rstrip().removesuffix(end)
         assert text.startswith(before.rstrip())
@@ -277,7 +290,7 @@ def test_messages_in_their_shapes() -> None:
     assert message_dicts(given) == [
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "ab"},
-        {"role": "assistant", "content": "", "tool_calls": said},
+        {"role": "assistant", "content": None, "tool_calls": said},
         {"role": "tool", "content": "7", "tool_call_id": "1", "name": "f"},
         {"role": "assistant", "content": "ok", "reasoning_content": "hm"},
     ]

@@ -69,6 +69,18 @@ def test_a_model_with_a_template_answers_once_without_a_terminal(command: Comman
     assert done.out == greeted + b"\n"
 
 
+def test_an_answer_that_ends_while_the_model_thinks_is_said(command: Command, plain: Path) -> None:
+    thinks = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
+    for options, message in [
+        (["-n", 5], "ended by the number of tokens (-n)"),
+        (["-n", 5, "-j", "{}"], "ended by the number of tokens (-n)"),
+        (["-n", 50, "--stop", "e"], "ended by an end token or a stop text"),
+    ]:
+        done = command("run", plain, "Hello", "--chat-template", thinks, "--temp", 0, "-t", 1, *options)
+        told = f"llamaq: there is no answer: the model was still thinking, and was {message}\n"
+        assert (done.code, done.out.strip(), done.err) == (0, b"", told)
+
+
 def test_no_cnv_continues_a_text(command: Command, chatty: Path, plain: Path, tmp_path: Path) -> None:
     options = ("Lily", "--temp", 0, "-n", 12)
     text = command("run", plain, *options).out

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.chat.messages import ChatEvent, ChatFinishReason, ChatMessage, ToolCall, ToolCallDelta
-from llamaq.chat.reasoning import ReasoningSplitter
+from llamaq.chat.reasoning import Beginning, ReasoningSplitter
 
 if TYPE_CHECKING:
     from llamaq.chat.tools import ToolReader
@@ -19,11 +19,11 @@ __all__ = ["AnswerReader"]
 class AnswerReader:
     """Reads the events of an answer; ``message`` is what they amount to so far.
 
-    ``prompt`` is the rendered conversation, ``tools`` the reader of calls where the model was given tools.
+    ``beginning`` is how the answer begins, ``tools`` the reader of calls where the model was given tools.
     """
 
-    def __init__(self, prompt: str, tools: ToolReader | None = None) -> None:
-        self._splitter = ReasoningSplitter(prompt)
+    def __init__(self, beginning: Beginning, tools: ToolReader | None = None) -> None:
+        self._splitter = ReasoningSplitter(beginning)
         self._tools = tools
         self._text: list[str] = []
         self._reasoning: list[str] = []

@@ -100,7 +100,8 @@ class ChatCompletion:
 
 
 def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What templates read: contents as text, tool arguments as objects.
+    """What templates read: contents as text, tool arguments as objects; of messages with tool calls the content may be
+    None.
 
     Raises ``ValueError`` for a message without a role, content that is no text, arguments that are no JSON.
     """
@@ -115,8 +116,10 @@ def _message_dict(message: ChatMessage | Mapping[str, Any], where: str) -> dict[
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(f'{where}: expected a dict with a "role" and "content", got {message!r:.100}')
     found = dict(message)
-    found["content"] = _text(message.get("content"), where)
-    if calls := found.pop("tool_calls", None):
+    calls = found.pop("tool_calls", None)
+    content = found.get("content")
+    found["content"] = None if content is None and calls else _text(content, where)
+    if calls:
         found["tool_calls"] = [_call_dict(call, where) for call in calls]
     return found
 

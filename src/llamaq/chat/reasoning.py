@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["REASONING_MARKS", "ReasoningSplitter", "overlap"]
+from dataclasses import dataclass
+
+__all__ = ["REASONING_MARKS", "Beginning", "ReasoningSplitter", "overlap"]
 
 REASONING_MARKS = {
     "<think>": "</think>",
@@ -17,16 +19,37 @@ REASONING_MARKS = {
 """What begins reasoning at the beginning of an answer, and what ends it."""
 
 
-class ReasoningSplitter:
-    """``push`` gives (reasoning, answer); white space around the marks is dropped. ``prompt`` is what the answer
-    follows: templates of reasoning models often end with the opening mark."""
+@dataclass(frozen=True)
+class Beginning:
+    """How an answer begins: in the midst of reasoning that ``closer`` will end, or where reasoning ``may_open``."""
 
-    def __init__(self, prompt: str = "") -> None:
-        end = prompt.rstrip()
-        self._closer = next((close for open, close in REASONING_MARKS.items() if end.endswith(open)), None)
-        self._searching = self._closer is None
+    closer: str | None = None
+    may_open: bool = True
+    trim: bool = False
+    """Whether white space at its beginning is none of it."""
+
+    @classmethod
+    def after(cls, prompt: str, begun: str = "") -> Beginning:
+        """After a prompt, which templates of reasoning models often end with the opening mark. ``begun`` is what the
+        prompt has of the answer already."""
+        before = prompt.removesuffix(begun).rstrip()
+        text = begun.lstrip()
+        for open, close in REASONING_MARKS.items():
+            if before.endswith(open) or text.startswith(open):
+                _, closed, answer = text.partition(close)
+                thought = text.removeprefix(open)
+                return cls(None, False, not answer.strip()) if closed else cls(close, False, not thought.strip())
+        return cls(None, not text)
+
+
+class ReasoningSplitter:
+    """``push`` gives (reasoning, answer); white space around the marks is dropped."""
+
+    def __init__(self, beginning: Beginning = Beginning()) -> None:
+        self._closer = beginning.closer
+        self._searching = beginning.may_open
         self._held = ""
-        self._trim = self._closer is not None
+        self._trim = beginning.trim
 
     def push(self, text: str) -> tuple[str, str]:
         """Takes the next piece of the answer."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
-from llamaq.chat.reasoning import REASONING_MARKS
-from llamaq.chat.templates import ChatTemplate, choose_template
+from llamaq.chat.reasoning import REASONING_MARKS, Beginning
+from llamaq.chat.rendering import render
+from llamaq.chat.templates import choose_template
 from llamaq.chat.tools import ToolReader, format_of
 from llamaq.errors import ChatTemplateError
 from llamaq.tokenizer import Tokenizer
@@ -20,11 +20,13 @@ __all__ = ["ChatRequest", "chat_request"]
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for, ``stop``
-    the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls."""
+    """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for,
+    ``beginning`` how the answer begins, ``stop`` the template's own stop texts, ``shown`` the control tokens that mark
+    reasoning and tool calls."""
 
     prompt: str
     ids: list[int]
+    beginning: Beginning
     stop: tuple[str, ...]
     shown: frozenset[int]
     tools: tuple[Mapping[str, Any], ...]
@@ -32,7 +34,7 @@ class ChatRequest:
 
     def reader(self) -> AnswerReader:
         """Reads an answer to this request."""
-        return AnswerReader(self.prompt, self.tool_reader(self.tools) if self.tool_reader else None)
+        return AnswerReader(self.beginning, self.tool_reader(self.tools) if self.tool_reader else None)
 
 
 def chat_request(
@@ -51,21 +53,11 @@ def chat_request(
         raise ValueError('each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}')
     chosen = choose_template(metadata, template, tools=bool(tools))
     reader = format_of(chosen.source, tool_format) if tools else None
-    dicts = message_dicts(messages)
     variables = {"bos_token": _text(tokenizer, tokenizer.bos_id), "eos_token": _text(tokenizer, tokenizer.eos_id)}
-    prompt = _rendered(chosen, dicts, tools, {**variables, **(template_kwargs or {})})
+    prompt, beginning = render(chosen, message_dicts(messages), tools, {**variables, **(template_kwargs or {})})
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     shown = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
-    return ChatRequest(prompt, _ids(tokenizer, prompt), chosen.stop, shown, tools, reader)
-
-
-def _rendered(
-    template: ChatTemplate, messages: list[dict[str, Any]], tools: tuple[Any, ...], variables: dict[str, Any]
-) -> str:
-    if any("tool_calls" in message for message in messages) and not template.arguments_are_objects:
-        for function in [call["function"] for message in messages for call in message.get("tool_calls", ())]:
-            function["arguments"] = json.dumps(function["arguments"], ensure_ascii=False)
-    return template.render(messages, tools=list(tools) or None, **variables)
+    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, shown, tools, reader)
 
 
 def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
@@ -38,6 +39,9 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         rest: dict[str, Any] = {**options}
         own = {key: rest.pop(key) for key in _OWN if key in rest}
         request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
+        sampling, closer = rest.get("sampling"), request.beginning.closer
+        if sampling is not None and sampling.structure is not None and closer is not None:
+            rest["sampling"] = replace(sampling, structure=sampling.structure.following(closer))
         stop = rest.get("stop") or ()
         rest["stop"] = (*request.stop, *((stop,) if isinstance(stop, str) else stop))
         return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,6 +21,7 @@ __all__ = ["ChatTemplate", "choose_template", "file_templates"]
 
 MAX_SOURCE = 1 << 18  # characters; real templates have up to some ten thousand
 _KEY = "tokenizer.chat_template"
+_ARGUMENTS = {"needle": "x"}
 
 
 class ChatTemplate:
@@ -61,18 +64,41 @@ class ChatTemplate:
     @cached_property
     def arguments_are_objects(self) -> bool:
         """Whether the template writes the arguments of tool calls as JSON itself; else it expects them as JSON text."""
-        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": {"needle": "x"}}}
+        text = json.dumps(_ARGUMENTS)
+        return any(self._shows_call(content, _ARGUMENTS) for content in (None, "")) or not any(
+            self._shows_call(content, text) for content in (None, "")
+        )
+
+    @cached_property
+    def contents_of_calls(self) -> frozenset[str | None]:
+        """Which of None and "" can be the content of a message that is a tool call: with the other the template leaves
+        the call out, or writes "None"."""
+        arguments = _ARGUMENTS if self.arguments_are_objects else json.dumps(_ARGUMENTS)
+        return frozenset(content for content in (None, "") if self._shows_call(content, arguments))
+
+    @cached_property
+    def knows_developers(self) -> bool:
+        """Whether the template compares the role with "developer" and shows such a message."""
+        messages = [{"role": "developer", "content": "needle"}, {"role": "user", "content": "Go."}]
+        try:
+            shown = "needle" in self.render(messages, bos_token="", eos_token="")
+        except ChatTemplateError:
+            return False
+        return shown and re.search("['\"]developer['\"]", self.source) is not None
+
+    def _shows_call(self, content: str | None, arguments: Any) -> bool:
+        call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": arguments}}
         messages: list[dict[str, Any]] = [
             {"role": "user", "content": "Call it."},
-            {"role": "assistant", "content": "", "tool_calls": [call]},
+            {"role": "assistant", "content": content, "tool_calls": [call]},
             {"role": "tool", "content": "done", "tool_call_id": "call00000", "name": "probe"},
         ]
         tool = {"type": "function", "function": {"name": "probe", "description": "", "parameters": {"properties": {}}}}
         try:
             text = self.render(messages, tools=[tool], bos_token="", eos_token="")
-        except ChatTemplateError as error:
-            return not isinstance(error.__cause__, TypeError)
-        return "'needle'" not in text
+        except ChatTemplateError:
+            return False
+        return "needle" in text and "'needle'" not in text and "None" not in text
 
     @contextmanager
     def _bounded(self, meter: Meter) -> Iterator[None]:

@@ -175,10 +175,11 @@ def _continue(llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Nam
 
 def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
     """Prints the answer to one message as it comes, without the reasoning before it."""
-    out, status, thinks = TextOutput(), Status(), False
+    out, status, thinks, answers = TextOutput(), Status(), False, False
 
     def show(event: ChatEvent) -> None:
-        nonlocal thinks
+        nonlocal thinks, answers
+        answers = answers or bool(event.text)
         if thinks != bool(event.reasoning) and (event.reasoning or event.text):
             thinks = bool(event.reasoning)
             status.show("thinking" if thinks else "")
@@ -190,6 +191,8 @@ def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
     if thinks:
         status.clear()
     out.end()
+    if thinks and not answers and reason is not None:
+        _tell(f"llamaq: there is no answer: the model was still thinking, and was ended by {_ENDS[reason]}")
     return reason
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,10 +21,12 @@ __all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
 @dataclass(frozen=True)
 class Structure:
     """What the output must match; made by ``json_schema``, ``json_object``, ``regex``, ``lark`` or ``gbnf``, which
-    check ``text``. It belongs to no model."""
+    check ``text``. It belongs to no model. Where there is ``after``, such as "</think>", the output is free until it
+    has written that, and what follows must match."""
 
     kind: Literal["json_schema", "regex", "lark", "gbnf"]
     text: str
+    after: str = ""
 
     def __post_init__(self) -> None:
         if len(self.text) > LONGEST:
@@ -34,6 +37,12 @@ class Structure:
                 raise StructureError(f"{self.kind}: {wrong}")
         else:
             self.compiled()
+
+    def following(self, mark: str) -> Structure:
+        """The same, after free text that ends with ``mark``. Nothing is compiled anew."""
+        found = copy(self)
+        object.__setattr__(found, "after", mark)
+        return found
 
     def compiled(self, token_id: TokenId | None = None) -> str:
         """The grammar in llguidance's form; ``token_id`` finds the tokens that a GBNF grammar names by their text."""
