@@ -98,7 +98,7 @@ def test_without_a_structure_or_where_it_allows_there_is_one_draw(tokenizer: Tok
 
 
 def test_forced_tokens_spell_what_must_come(tokenizer: Tokenizer) -> None:
-    sampler = Sampler(SamplingParams(structure=lark('start: /[xy]/ " is the only way" /[0-9]/'), seed=2), tokenizer)
+    sampler = Sampler(SamplingParams(structure=regex("[xy] is the only way[0-9]"), seed=2), tokenizer)
     logits = np.zeros(tokenizer.n_vocab, np.float32)
     assert sampler.forced() == []
     sampler.accept(sampler.sample(logits))

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from llamaq.errors import StructureError
 
-__all__ = ["LONGEST", "cleaned", "limits", "llguidance", "validate"]
+__all__ = ["LEVELS", "LONGEST", "cleaned", "limits", "llguidance", "on_a_deep_stack", "validate"]
 
 LONGEST = 1_000_000
 """Characters of a grammar, schema or pattern."""
+
+LEVELS = 4000
+"""Rules, and groups in them, that a grammar may have: all could stand inside one another, and llguidance goes down
+by recursion."""
+
+_STACK = 256 << 20  # bytes, many times what so many levels were seen to take; untouched pages cost nothing
+_starting = threading.Lock()
+_T = TypeVar("_T")
 
 
 def llguidance() -> ModuleType:
@@ -26,15 +37,28 @@ def llguidance() -> ModuleType:
 
 
 def limits() -> Any:
-    """About a second to read a grammar, 50 milliseconds and 100 MB for what follows; more is an error."""
+    """A second or two to read a grammar, mostly 50 milliseconds and 100 MB for what follows; more is an error."""
     return llguidance().LLParserLimits(
         initial_lexer_fuel=300_000,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
         max_lexer_states=50_000,
-        max_grammar_size=200_000,
+        max_grammar_size=20_000,
         verbose_errors=False,
     )
+
+
+def on_a_deep_stack(work: Callable[[], _T]) -> _T:
+    """What ``work`` gives, run by a thread with room for a grammar of ``LEVELS``: reading one overflows the usual
+    stack, which ends the process."""
+    with ThreadPoolExecutor(1, thread_name_prefix="llamaq-structure") as pool:
+        with _starting:
+            usual = threading.stack_size(_STACK)
+            try:
+                result = pool.submit(work)
+            finally:
+                threading.stack_size(usual)
+        return result.result()
 
 
 def cleaned(message: str) -> str:
@@ -46,6 +70,7 @@ def cleaned(message: str) -> str:
 def validate(grammar: str) -> str | None:
     """What is wrong with a grammar in llguidance's own form, None for nothing. Warnings count: a part that is not
     understood would not constrain. Tokens that it names are checked when there is a vocabulary."""
-    failed, messages = llguidance().LLMatcher.validate_grammar_with_warnings(grammar, limits=limits())
+    check = llguidance().LLMatcher.validate_grammar_with_warnings
+    failed, messages = on_a_deep_stack(lambda: check(grammar, limits=limits()))
     messages = [message for message in messages if failed or "no tokenizer" not in message]
     return cleaned("; ".join(messages)) or "it cannot be used" if failed or messages else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass
@@ -10,12 +11,17 @@ from typing import Any, Literal
 
 from llamaq.errors import StructureError
 
-from .engine import LONGEST, llguidance, validate
+from .engine import LEVELS, LONGEST, llguidance, validate
 from .gbnf import gbnf_to_lark
 from .gbnf.parse import TokenId
 from .schema import compile_schema, read_schema
 
 __all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
+"""Without it llguidance writes what must follow at once, however long that is; the other kinds bound it."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,12 @@ class Structure:
     after: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise TypeError(f"{self.kind}: expected a text, got {type(self.text).__name__}")
         if len(self.text) > LONGEST:
             raise StructureError(f"{self.kind}: {len(self.text)} characters exceed the limit of {LONGEST}")
+        if not self.text.isascii() and _SURROGATE.search(self.text):
+            raise StructureError(f"{self.kind}: half a surrogate pair is no character")
         if self.kind != "json_schema":  # compiling that has checked it
             wrong = validate(self.compiled())
             if wrong:
@@ -52,9 +62,13 @@ class Structure:
             return compile_schema(read_schema(self.text))
         if self.kind == "regex":
             grammar = matcher.grammar_from_regex(self.text)
+        elif self.kind == "gbnf":
+            grammar = matcher.grammar_from_lark(gbnf_to_lark(self.text, token_id))
         else:
-            text = gbnf_to_lark(self.text, token_id) if self.kind == "gbnf" else self.text
-            grammar = matcher.grammar_from_lark(text)
+            levels = len(re.findall(r"[:(\[]", self.text))
+            if levels > LEVELS:
+                raise StructureError(f"lark: {levels} rules, groups and classes exceed the limit of {LEVELS}")
+            grammar = matcher.grammar_from_lark(self.text + _NO_FORCING)
         return grammar
 
 

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary, ref
 from llamaq.errors import StructureError
 from llamaq.tokenizer import Tokenizer, TokenType
 
-from .engine import cleaned, limits, llguidance
+from .engine import cleaned, limits, llguidance, on_a_deep_stack
 from .kinds import Structure
 
 __all__ = ["Vocabulary", "vocabulary_of"]
@@ -48,7 +48,8 @@ class Vocabulary:
         tokenizer = self._tokenizer()
         assert tokenizer is not None
         grammar = structure.compiled(tokenizer.token_to_id)
-        matcher = llguidance().LLMatcher(self._engine, grammar, log_level=0, limits=limits())
+        make = llguidance().LLMatcher
+        matcher: Any = on_a_deep_stack(lambda: make(self._engine, grammar, log_level=0, limits=limits()))
         if matcher.is_error() or matcher.get_grammar_warnings():
             wrong = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
             raise StructureError(f"{structure.kind}: {cleaned(wrong)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import reduce
 
@@ -23,9 +24,10 @@ class Automaton:
     nullable: bool
 
 
-def automaton(node: Node) -> Automaton:
-    """The automaton of a regular node; it may match more than the node does, never less."""
-    builder = _Builder()
+def automaton(node: Node, spend: Callable[[int], None]) -> Automaton:
+    """The automaton of a regular node; it may match more than the node does, never less. ``spend`` is told the steps
+    before they are made."""
+    builder = _Builder(spend)
     first, last, nullable = builder.add(node)
     return Automaton(builder.chars, builder.follow, first, last, nullable)
 
@@ -47,11 +49,13 @@ _Part = tuple[set[int], set[int], bool]  # first, last, nullable
 
 
 class _Builder:
-    def __init__(self) -> None:
+    def __init__(self, spend: Callable[[int], None]) -> None:
+        self._spend = spend
         self.chars: list[Ranges] = []
         self.follow: list[set[int]] = []
 
     def add(self, node: Node) -> _Part:
+        self._spend(1)
         if isinstance(node, Chars):
             self.chars.append(node.ranges)
             self.follow.append(set())
@@ -67,6 +71,7 @@ class _Builder:
         return self._repeat(node)
 
     def _join(self, a: _Part, b: _Part) -> _Part:
+        self._spend(len(a[1]) * len(b[0]))
         for at in a[1]:
             self.follow[at] |= b[0]
         return a[0] | b[0] if a[2] else a[0], a[1] | b[1] if b[2] else b[1], a[2] and b[2]
@@ -79,6 +84,7 @@ class _Builder:
                 part = self._join(part, (first, last, nullable or copy >= node.low))
             return part
         first, last, nullable = self.add(node.item)
+        self._spend(len(first) * len(last))
         for at in last:
             self.follow[at] |= first
         return first, last, nullable or node.low == 0

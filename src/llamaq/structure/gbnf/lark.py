@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from llamaq.errors import StructureError
+from llamaq.structure.engine import LEVELS
+
 from .lexing import terminals
 from .parse import TokenId, parse
 from .regular import regular_parts
@@ -25,6 +28,9 @@ class _Writer:
 
     def text(self) -> str:
         lines = [f"{self._names[name]}: {self._expression(node)}" for name, node in self._rules.items()]
+        levels = sum(1 + line.count("(") for line in lines)
+        if levels > LEVELS:
+            raise StructureError(f"grammar: {levels} rules and groups in them exceed the limit of {LEVELS}")
         lines += [f"{name}: /{regex}/" for regex, name in self._terminals.items()]
         return "\n".join(["%llguidance {}", *lines]) + "\n"
 

@@ -38,6 +38,7 @@ class _TooLong(Exception):
 class _Search:
     def __init__(self) -> None:
         self._automata: dict[Node, Automaton] = {}
+        self._first: dict[Node, Ranges] = {}
         self._left = _BUDGET
 
     def spend(self, steps: int = 1) -> None:
@@ -47,9 +48,21 @@ class _Search:
 
     def automaton(self, node: Node) -> Automaton:
         if node not in self._automata:
-            self._automata[node] = automaton(node)
-            self.spend(len(self._automata[node].chars))
+            self._automata[node] = automaton(node, self.spend)
         return self._automata[node]
+
+    def first(self, node: Node) -> Ranges:
+        """Characters that a regular node may begin with."""
+        if node not in self._first:
+            a = self.automaton(node)
+            self._first[node] = self.union(a.chars[at] for at in a.first)
+        return self._first[node]
+
+    def union(self, sets: Iterable[Ranges]) -> Ranges:
+        """Characters that are in one of some sets."""
+        ranges = [r for ranges in sets for r in ranges]
+        self.spend(len(ranges))
+        return union(ranges)
 
     def conflicts(self, follow: dict[Node, Ranges]) -> set[Node]:
         """Terminals that are to be taken apart."""
@@ -62,17 +75,18 @@ class _Search:
     def _reads_over(self, s: Node, t: Node, after: Ranges) -> bool:
         """Whether T goes on, with a character of ``after``, where S has ended."""
         a, b = self.automaton(s), self.automaton(t)
+        self.spend(1 + len(a.first) * len(b.first))
         waiting = [(i, j) for i in a.first for j in b.first]
         seen = set(waiting)
-        self.spend(1 + len(waiting))
         while waiting:
             i, j = waiting.pop()
+            self.spend(len(a.chars[i]) + len(b.chars[j]))
             if not overlap(a.chars[i], b.chars[j]):
                 continue
             if i in a.last and any(overlap(b.chars[k], after) for k in b.follow[j]):
                 return True
-            new = {(x, y) for x in a.follow[i] for y in b.follow[j]} - seen
             self.spend(len(a.follow[i]) * len(b.follow[j]))
+            new = {(x, y) for x in a.follow[i] for y in b.follow[j]} - seen
             seen |= new
             waiting += new
         return False
@@ -82,7 +96,7 @@ class _Follow:
     """Which characters may come after each terminal. Source: FIRST and FOLLOW of Aho and Ullman."""
 
     def __init__(self, rules: dict[str, Node], chosen: set[Node], search: _Search) -> None:
-        self._rules, self._chosen, self._search = rules, chosen, search
+        self._rules, self._chosen, self._search, self._all = rules, chosen, search, search.union
         self._first: dict[str, tuple[Ranges, bool]] = dict.fromkeys(rules, ((), False))
         self._after: dict[str, Ranges] = dict.fromkeys(rules, ())
         self.terminals: dict[Node, Ranges] = {}
@@ -111,21 +125,20 @@ class _Follow:
         if isinstance(node, Token):
             return (), False
         if node in self._chosen:
-            a = self._search.automaton(node)
-            return union(r for at in a.first for r in a.chars[at]), a.nullable
+            return self._search.first(node), self._search.automaton(node).nullable
         if isinstance(node, Repeat):
             first, nullable = self._first_of(node.item)
             return first, nullable or node.low == 0
         assert isinstance(node, Sequence | Alternatives)
         firsts = [self._first_of(item) for item in node.items]
         if isinstance(node, Alternatives):
-            return _all(ranges for ranges, _ in firsts), any(nullable for _, nullable in firsts)
+            return self._all(ranges for ranges, _ in firsts), any(nullable for _, nullable in firsts)
         return self._first_of_all(firsts)
 
     def _first_of_all(self, firsts: list[tuple[Ranges, bool]]) -> tuple[Ranges, bool]:
         begin: Ranges = ()
         for ranges, nullable in firsts:
-            begin = _all((begin, ranges))
+            begin = self._all((begin, ranges))
             if not nullable:
                 return begin, False
         return begin, True
@@ -133,12 +146,12 @@ class _Follow:
     def _walk(self, node: Node, after: Ranges) -> None:
         self._search.spend()
         if isinstance(node, Reference):
-            self._after[node.name] = _all((self._after[node.name], after))
+            self._after[node.name] = self._all((self._after[node.name], after))
         elif node in self._chosen:
-            self.terminals[node] = _all((self.terminals.get(node, ()), after))
+            self.terminals[node] = self._all((self.terminals.get(node, ()), after))
         elif isinstance(node, Repeat):
             again = () if node.high == 1 else self._first_of(node.item)[0]
-            self._walk(node.item, _all((after, again)))
+            self._walk(node.item, self._all((after, again)))
         elif isinstance(node, Alternatives):
             for item in node.items:
                 self._walk(item, after)
@@ -146,8 +159,4 @@ class _Follow:
             for item in reversed(node.items):
                 self._walk(item, after)
                 first, nullable = self._first_of(item)
-                after = _all((first, after)) if nullable else first
-
-
-def _all(sets: Iterable[Ranges]) -> Ranges:
-    return union(r for ranges in sets for r in ranges)
+                after = self._all((first, after)) if nullable else first

@@ -8,7 +8,8 @@ from typing import NoReturn
 
 from llamaq.errors import StructureError
 
-from .tree import ALL, Alternatives, Chars, Node, Reference, Repeat, Sequence, Token, complement, references, union
+from .shortest import nodes, shortest
+from .tree import ALL, Alternatives, Chars, Node, Reference, Repeat, Sequence, Token, complement, union
 
 __all__ = ["TokenId", "parse"]
 
@@ -17,13 +18,15 @@ TokenId = Callable[[str], "int | None"]
 
 _MOST_REPEATS = 2000  # as in llama.cpp
 _DEEPEST = 100
+_LARGEST = 100_000  # characters, classes, groups and references; a second or two of work
+_LONGEST = 100_000  # characters of a text that leaves no choice, since all of them are read at once
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t", "\\": "\\", '"': '"', "[": "[", "]": "]", "-": "-", "^": "^"}
 _HEX = {"x": 2, "u": 4, "U": 8}
 _SPACE = re.compile(r"(?:[ \t]|#[^\r\n]*)*")
 _SPACE_AND_LINES = re.compile(r"(?:[ \t\r\n]|#[^\r\n]*)*")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_REPEAT = re.compile(r"\{\s*([0-9]+)\s*(,)?\s*([0-9]*)\s*\}")
-_TOKEN = re.compile(r"(!?)<(?:\[([0-9]+)\]|([^>\r\n]+))>")
+_REPEAT = re.compile(r"\{\s*([0-9]{1,9})\s*(,)?\s*([0-9]{0,9})\s*\}")
+_TOKEN = re.compile(r"(!?)<(?:\[([0-9]{1,9})\]|([^>\r\n]+))>")
 
 
 def parse(text: str, token_id: TokenId | None = None) -> dict[str, Node]:
@@ -42,6 +45,7 @@ class _Parser:
         self._token_id = token_id
         self._at = 0
         self._depth = 0
+        self._size = 0
         self._rule = ""
         self._references: dict[str, tuple[int, str]] = {}  # where each rule is first referred to, and in which rule
 
@@ -50,6 +54,7 @@ class _Parser:
         self._skip(_SPACE_AND_LINES)
         while self._at < len(self._text):
             self._rule = name = self._match(_NAME, "the name of a rule")[0]
+            self._grow()
             self._skip(_SPACE)
             if not self._take("::="):
                 self._fail("expected ::= after the name of a rule")
@@ -68,26 +73,19 @@ class _Parser:
             if name not in rules:
                 self._at, self._rule = at, rule
                 self._fail(f"there is no rule called {name}")
-        for name, at in self._endless(rules).items():
-            self._at, self._rule = at, name
-            self._fail("no text can match it: each alternative refers back to the rule")
+        self._check_lengths(rules)
         return rules
 
-    def _endless(self, rules: dict[str, Node]) -> dict[str, int]:
-        """Rules, of those that count, which refer to themselves whatever alternative is taken; where to look."""
-        ends: set[str] = set()
-        users: dict[str, list[str]] = {name: [] for name in rules}
-        for name, node in rules.items():
-            for other in references(node):
-                users[other].append(name)
-        waiting = list(rules)
-        while waiting:
-            name = waiting.pop()
-            if name not in ends and _can_end(rules[name], ends):
-                ends.add(name)
-                waiting += users[name]
-        used = {"root": 0, **{name: at for name, (at, _) in self._references.items()}}
-        return {name: at for name, at in used.items() if name not in ends}
+    def _check_lengths(self, rules: dict[str, Node]) -> None:
+        """Every rule that counts matches some text, and no part of one only texts that are too long."""
+        found = shortest(rules)
+        places = {"root": 0, **{name: at for name, (at, _) in self._references.items()}}
+        for name, at in places.items():
+            self._at, self._rule = at, name
+            if rules[name] not in found:
+                self._fail("no text can match it: each alternative refers back to the rule")
+            if any(found.get(node, 0) > _LONGEST for node in nodes(rules[name])):
+                self._fail(f"a text that matches a part of it has more than {_LONGEST} characters")
 
     def _alternatives(self, *, nested: bool) -> Node:
         self._depth += 1
@@ -95,6 +93,7 @@ class _Parser:
             self._fail(f"groups are nested deeper than {_DEEPEST}")
         items = [self._sequence(nested=nested)]
         while self._take("|"):
+            self._grow()
             self._skip(_SPACE_AND_LINES)
             items.append(self._sequence(nested=nested))
         self._depth -= 1
@@ -104,6 +103,7 @@ class _Parser:
         space = _SPACE_AND_LINES if nested else _SPACE
         items: list[Node] = []
         while (item := self._item()) is not None:
+            self._grow()
             self._skip(space)
             repeat = self._repeat(item)
             self._skip(space)
@@ -116,6 +116,7 @@ class _Parser:
         if self._take('"'):
             chars: list[Node] = []
             while not self._take('"'):
+                self._grow()
                 code = self._char()
                 chars.append(Chars(((code, code),)))
             return Sequence(tuple(chars))
@@ -160,6 +161,7 @@ class _Parser:
                 high = self._char()
             if high < low:
                 self._fail(f"the range {chr(low)}-{chr(high)} runs backwards")
+            self._grow()
             ranges.append((low, high))
         chars = complement(union(ranges)) if negated else union(ranges)
         if not chars:
@@ -192,6 +194,11 @@ class _Parser:
         self._at = found.end()
         return Token(id, negated=bool(found[1]))
 
+    def _grow(self) -> None:
+        self._size += 1
+        if self._size > _LARGEST:
+            self._fail(f"the grammar is too large: more than {_LARGEST} characters, classes and groups")
+
     def _skip(self, what: re.Pattern[str]) -> None:
         found = what.match(self._text, self._at)
         self._at = found.end() if found else self._at
@@ -211,18 +218,8 @@ class _Parser:
 
     def _fail(self, what: str) -> NoReturn:
         line = self._text.count("\n", 0, self._at) + 1
-        rule = f", rule {self._rule}" if self._rule else ""
-        raise StructureError(f"grammar, line {line}{rule}: {what}")
-
-
-def _can_end(node: Node, ends: set[str]) -> bool:
-    if isinstance(node, Reference):
-        return node.name in ends
-    if isinstance(node, Sequence):
-        return all(_can_end(item, ends) for item in node.items)
-    if isinstance(node, Alternatives):
-        return any(_can_end(item, ends) for item in node.items)
-    return not isinstance(node, Repeat) or node.low == 0 or _can_end(node.item, ends)
+        rule = f", rule {self._rule[:100]}" if self._rule else ""
+        raise StructureError(f"grammar, line {line}{rule}: {what[:300]}")
 
 
 def _no_character(code: int) -> bool:

@@ -9,7 +9,8 @@ from .tree import Alternatives, Chars, Node, Reference, Repeat, Sequence, Token,
 
 __all__ = ["Parts", "regular_parts"]
 
-_LARGEST, _DEEPEST = 2000, 40  # of a rule that becomes part of others, in nodes: they multiply
+_LARGEST, _DEEPEST = 2000, 40  # of a rule that becomes part of others, in nodes and ranges: they multiply
+_ROOM = 200_000  # for all rules that became part of others
 
 
 @dataclass
@@ -40,6 +41,7 @@ class _Builder:
         self.built: dict[str, Node] = {}  # regular rules
         self.regular: set[Node] = set()
         self._sizes: dict[str, tuple[int, int]] = {}  # nodes and depth
+        self._room = _ROOM
 
     def take_over(self) -> None:
         """Finds the regular rules, those first to which others refer."""
@@ -54,8 +56,11 @@ class _Builder:
             size, depth = self._size(self._rules[name])
             if size > _LARGEST or depth > _DEEPEST or self._has_token(self._rules[name]):
                 continue
+            built = self.build(self._rules[name])
+            if built not in self.regular:  # for want of room
+                continue
             self._sizes[name] = size, depth
-            self.built[name] = self.build(self._rules[name])
+            self.built[name] = built
             for user in users[name]:
                 needs[user].discard(name)
                 if not needs[user]:
@@ -64,7 +69,8 @@ class _Builder:
     def build(self, node: Node) -> Node:
         """The node with regular rules in place of references, and regular neighbours joined."""
         if isinstance(node, Reference):
-            return self.built.get(node.name, node)
+            self._room -= self._sizes.get(node.name, (0, 0))[0]
+            return self.built.get(node.name, node) if self._room >= 0 else node
         if isinstance(node, Repeat):
             item = self.build(node.item)
             return self._marked(Repeat(item, node.low, node.high), item in self.regular)
@@ -101,6 +107,8 @@ class _Builder:
     def _size(self, node: Node) -> tuple[int, int]:
         if isinstance(node, Reference):
             return self._sizes[node.name]
+        if isinstance(node, Chars):
+            return len(node.ranges), 1
         sizes = [self._size(child) for child in children(node)]
         return 1 + sum(size for size, _ in sizes), 1 + max((depth for _, depth in sizes), default=0)
 
