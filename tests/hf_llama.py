@@ -181,4 +181,4 @@ def tokenizer_model(file: GGUFFile) -> bytes:
         for text, score, type in zip(*columns, strict=True)
     )
     trainer = bytes([3 << 3, 2, 35 << 3 & 127 | 128, 2, 1])  # model_type BPE, byte_fallback
-    return pieces + field(2, trainer)
+    return pieces + field(2, trainer) + field(3, bytes([4 << 3, 0]))  # and spaces are kept

@@ -20,12 +20,13 @@ from llamaq.errors import ModelError, TokenizerError
 from llamaq.gguf import GGUFFile
 from llamaq.llm import LLM
 from llamaq.tokenizer import PRETOKENIZERS, load_tokenizer
+from llamaq.tokenizer.bpe import _alphabet
 
 LLAMA_3_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
     r"|\s+(?!\S)|\s+"
 )
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": True}
 PRE_TOKENIZERS: dict[str, Any] = {
     "llama-bpe": [
         {"type": "Split", "pattern": {"Regex": LLAMA_3_PATTERN}, "behavior": "Isolated", "invert": False},
@@ -247,11 +248,14 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command(command: Command, tmp_path: Path) -> None:
-    config, tensors = tiny()
-    folder = save(tmp_path / "model", config, tensors, tokenizer=LETTERS)
+    config, tensors = tiny(vocab_size=256)
+    model = {"type": "BPE", "vocab": {letter: id for id, letter in enumerate(_alphabet())}, "merges": []}
+    folder = save(tmp_path / "model", config, tensors, tokenizer=LETTERS | {"model": model})
     done = command("convert", folder, tmp_path / "out.gguf", "--outtype", "BF16")
     assert (done.code, done.err) == (0, "")
-    assert done.out.decode().startswith(f"{tmp_path / 'out.gguf'}: ")
+    file_line, tokenizer_line = done.out.decode().splitlines()
+    assert file_line.startswith(f"{tmp_path / 'out.gguf'}: ")
+    assert tokenizer_line.startswith("tokenizer: ")
     with GGUFFile.open(tmp_path / "out.gguf") as file:
         assert file.metadata["general.file_type"] == 32
     assert command("convert", tmp_path, tmp_path / "out.gguf").code == 1

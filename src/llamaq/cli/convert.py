@@ -52,8 +52,10 @@ def convert(args: argparse.Namespace) -> int:
 
     metadata = _metadata(Path(args.metadata)) if args.metadata else None
     with Bar("converting", " weights") as progress:
-        convert(args.source, args.target, args.outtype.lower(), pre=args.pre, metadata=metadata, progress=progress)
-    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n")
+        compared = convert(
+            args.source, args.target, args.outtype.lower(), pre=args.pre, metadata=metadata, progress=progress
+        )
+    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\ntokenizer: {compared}\n")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .compare import Comparison
 from .write import OUTTYPES, convert
 
-__all__ = ["OUTTYPES", "convert"]
+__all__ = ["OUTTYPES", "Comparison", "convert"]

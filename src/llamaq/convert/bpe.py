@@ -7,7 +7,7 @@ from typing import Any
 
 from llamaq.convert.section import Section, is_text, shown
 from llamaq.convert.steps import add_space_prefix, check_normalizers, rule_name, steps
-from llamaq.convert.tokens import Tokens
+from llamaq.convert.tokens import Tokens, expect_rows
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.tokenizer import TokenType
 
@@ -29,7 +29,7 @@ def read_bpe(described: Section, settings: Section, tokens: Tokens, pre: str | N
             "llamaq converts BPE and tokenizer.model"
         )
     vocab, merges = model.get("vocab", dict) or {}, _merges(model)
-    tokens.expect(len(vocab))
+    expect_rows(len(vocab), len(tokens.texts))
     parts = steps(described, "pre_tokenizer")
     normalizers = steps(described, "normalizer")
     if any(part.text("type") == "ByteLevel" for part in (*parts, *steps(described, "decoder"))):

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamaq.convert.files import MiB, read_bytes
+from llamaq.convert.files import read_bytes
+from llamaq.convert.tokens import expect_rows
 from llamaq.errors import ModelError
 from llamaq.tokenizer import TokenType
 
-__all__ = ["BPE", "UNIGRAM", "SentencePieceModel", "read_sentencepiece", "without_prefix"]
+__all__ = ["BPE", "UNIGRAM", "SentencePieceModel", "read_sentencepiece", "with_prefix"]
 
 UNIGRAM, BPE = 1, 2
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
-_MOST = 64 * MiB
 _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* \d+\r?\n")  # a token in base64 and its rank
 
 
@@ -39,23 +39,24 @@ class SentencePieceModel:
     escape_whitespaces: bool
 
 
-def read_sentencepiece(path: Path) -> SentencePieceModel | None:
+def read_sentencepiece(path: Path, rows: int) -> SentencePieceModel | None:
     """The model; None where there is no such file, or one of tiktoken, which tokenizer.json describes better.
 
-    Raises ModelError for what is no such model.
+    Raises ModelError for what is no such model, and for more pieces than the embedding table has ``rows``.
     """
-    data = read_bytes(path, _MOST)
+    data = read_bytes(path)
     if data is None or _TIKTOKEN.match(data):
         return None
     try:
+        expect_rows(sum(number == _PIECES for number, _ in _fields(data)), rows)
         return _parsed(data)
     except (ValueError, IndexError, struct.error) as error:
         raise ModelError(f"{path}: cannot be read as a SentencePiece model: {error}; download it again") from None
 
 
-def without_prefix(data: bytes) -> bytes:
-    """The same model, which puts no space before a text: of a field that stands twice, the last counts."""
-    return data + bytes([_NORMALIZER << 3 | 2, 2, 3 << 3, 0])
+def with_prefix(data: bytes, prefix: bool) -> bytes:
+    """The same model, which puts a space before a text or none: of a field that stands twice, the last counts."""
+    return data + bytes([_NORMALIZER << 3 | 2, 2, 3 << 3, prefix])
 
 
 def _parsed(data: bytes) -> SentencePieceModel:

@@ -88,9 +88,15 @@ def add_space_prefix(normalizers: Sequence[Section], pretokenizers: Sequence[Sec
     for step in pretokenizers:
         kind = step.text("type")
         if kind == "Metaspace" and step.text("replacement", SPACE) == SPACE:
-            scheme = step.text("prepend_scheme", "always")
-            prefixed = prefixed or (scheme != "never" and step.flag("add_prefix_space", True))
             spelled = True
+            scheme = step.text("prepend_scheme", "always")
+            if scheme != "never" and step.flag("add_prefix_space", True):
+                prefixed = True
+                logger.warning(
+                    "tokenizer.json: GGUF's llama cannot say %s: a space is put before every text and after every "
+                    "special token, also where one stands already",
+                    f"the pre_tokenizer Metaspace with prepend_scheme {scheme!r}",
+                )
         elif not (kind == "Split" and step.section("pattern").values == {"String": " "}):  # no spaces are left
             logger.warning("tokenizer.json: the pre_tokenizer %s is left out, as GGUF's llama has none", kind)
     if not spelled:
@@ -123,7 +129,7 @@ def _cut(patterns: Sequence[str]) -> list[str]:
             split = regex.compile(f"({pattern})", regex.V1).split
             cut = (split(word, timeout=max(0.001, end - time.process_time())) for word in words)
             words = [piece for pieces in cut for piece in pieces if piece]
-    except (regex.error, ValueError, RecursionError, TimeoutError, OverflowError) as error:
+    except (regex.error, ValueError, RecursionError, TimeoutError, OverflowError, MemoryError) as error:
         reason = "it takes too long" if isinstance(error, TimeoutError) else str(error)
         raise TokenizerError(f"tokenizer.json: pre_tokenizer: cannot be understood: {reason}; {_NEEDS_PRE}") from None
     return words

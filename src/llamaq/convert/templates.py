@@ -29,7 +29,7 @@ def chat_templates(checkpoint: Checkpoint, settings: Section) -> dict[str, Any]:
         if text is not None:
             found[name] = text
     # Readers take names of these characters only, as llama.cpp writes them.
-    found = {re.sub("[^A-Za-z0-9]", "_", name) or "_": text for name, text in found.items()}
+    found = {re.sub("[^A-Za-z0-9]", "_", name): text for name, text in found.items()}
     others = sorted(found.keys() - {"default"})
     keys: dict[str, Any] = {f"{_KEY}.{name}": found[name] for name in others}
     if others:
@@ -44,4 +44,9 @@ def _listed(values: Section) -> dict[str, str]:
     if not isinstance(values.values.get("chat_template"), list):
         text = values.text("chat_template")
         return {"default": text} if text else {}
-    return {entry.text("name"): entry.text("template") for entry in values.sections("chat_template")}
+    found = {}
+    for entry in values.sections("chat_template"):
+        if not entry.text("name") or not entry.text("template"):
+            raise entry.error("template" if entry.text("name") else "name", "a text")
+        found[entry.text("name")] = entry.text("template")
+    return found

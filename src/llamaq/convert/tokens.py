@@ -10,9 +10,17 @@ from llamaq.convert.section import is_text, shown
 from llamaq.errors import ModelError
 from llamaq.tokenizer import TokenType
 
-__all__ = ["ADDED_SCORE", "Tokens"]
+__all__ = ["ADDED_SCORE", "Tokens", "expect_rows"]
 
 ADDED_SCORE = -1000.0  # what llama.cpp gives tokens that no merge makes
+
+
+def expect_rows(count: int, rows: int) -> None:
+    """Raises ModelError for a vocabulary of more tokens than the embedding table has rows."""
+    if count > rows:
+        raise ModelError(
+            f"the vocabulary has {count} tokens, the embedding table {rows} rows; the folder mixes two models"
+        )
 
 
 class Tokens:
@@ -23,14 +31,6 @@ class Tokens:
         self.types = [TokenType.UNUSED] * rows
         self.scores = [ADDED_SCORE] * rows
         self.keys: dict[str, Any] = {}
-
-    def expect(self, count: int) -> None:
-        """Raises ModelError for a vocabulary of more tokens than there are rows."""
-        if count > len(self.texts):
-            raise ModelError(
-                f"the vocabulary has {count} tokens, the embedding table {len(self.texts)} rows; "
-                "the folder mixes two models"
-            )
 
     def put(self, id: Any, text: Any, type: TokenType, score: float = 0.0) -> None:
         """Sets a token. Raises ModelError for what is no text, and for an id that is none or has no row."""

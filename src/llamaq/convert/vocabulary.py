@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,25 +24,28 @@ __all__ = ["vocabulary"]
 logger = logging.getLogger("llamaq")
 
 
-def vocabulary(checkpoint: Checkpoint, rows: int, *, pre: str | None = None) -> dict[str, Any]:
+def vocabulary(
+    checkpoint: Checkpoint, rows: int, *, pre: str | None = None, general: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The keys, for an embedding table of ``rows`` tokens. Raises ModelError or TokenizerError for an unknown scheme.
 
     Ids that the table has beyond the vocabulary become unused tokens. What GGUF cannot say is refused where it
-    changes most texts, and else warned of by name.
+    changes most texts, and else warned of by name. ``general``: the file's other keys, as readers know the habits of
+    some models by their names.
     """
     settings = checkpoint.json("tokenizer_config.json")
     described = checkpoint.json("tokenizer.json")
     generation = checkpoint.json("generation_config.json")
-    model = read_sentencepiece(checkpoint.folder / "tokenizer.model")
+    model = read_sentencepiece(checkpoint.folder / "tokenizer.model", rows)
     tokens = Tokens(rows)
     if model is not None:
         _put_pieces(tokens, model, settings)
     elif described:
         read_bpe(described, settings, tokens, pre)
     else:
+        got = "one of tiktoken" if (checkpoint.folder / "tokenizer.model").exists() else "neither"
         raise ModelError(
-            f"{checkpoint.folder}: expected tokenizer.model (of SentencePiece) or tokenizer.json, got neither; "
-            "download it"
+            f"{checkpoint.folder}: expected tokenizer.json, or SentencePiece's tokenizer.model, got {got}; download it"
         )
     added = read_added(described, settings, checkpoint.json("added_tokens.json"))
     put_added(tokens, added)
@@ -53,20 +57,19 @@ def vocabulary(checkpoint: Checkpoint, rows: int, *, pre: str | None = None) -> 
     keys |= end_tokens(checkpoint.config, generation, keys)
     keys |= additions(settings, described, usual=unigram)
     keys |= chat_templates(checkpoint, settings)
-    warn_of_added(load_tokenizer(keys), added)  # loading refuses what llamaq could not use
+    warn_of_added(load_tokenizer({**(general or {}), **keys}), added)  # loading refuses what llamaq could not use
     return keys
 
 
 def _put_pieces(tokens: Tokens, model: SentencePieceModel, settings: Section) -> None:
     """The pieces of tokenizer.model; its scores tell which merge comes first, or how likely a piece is."""
-    if model.type not in (UNIGRAM, BPE) or model.whitespace_as_suffix or not model.escape_whitespaces:
-        odd = f"model_type {model.type}" if model.type not in (UNIGRAM, BPE) else "treat_whitespace_as_suffix"
-        odd = odd if model.escape_whitespaces else "escape_whitespaces: false"
-        raise TokenizerError(
-            f"tokenizer.model: expected a model of type unigram or BPE whose pieces begin with their spaces, "
-            f"got one with {odd}, which GGUF cannot say; use the model with its own library"
-        )
-    tokens.expect(len(model.pieces))
+    for odd, what in (
+        (model.type not in (UNIGRAM, BPE), f"model_type {model.type}, neither unigram nor BPE"),
+        (model.whitespace_as_suffix, "treat_whitespace_as_suffix"),
+        (not model.escape_whitespaces, "escape_whitespaces: false"),
+    ):
+        if odd:
+            raise TokenizerError(f"tokenizer.model: it has {what}, which GGUF cannot say; use its own library")
     for id, (text, score, kind) in enumerate(model.pieces):
         tokens.put(id, text, kind, score)
     tokens.keys = {

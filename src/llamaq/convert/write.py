@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.convert.checkpoint import Checkpoint
+from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.llama import (
     CLASSES,
     check_heads,
@@ -27,8 +28,9 @@ from llamaq.convert.section import shown
 from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError
 from llamaq.formats import Format, encode, format_by_name
-from llamaq.gguf import TensorData, write_gguf
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.models import ROPE_FREQS, build_plan
+from llamaq.tokenizer import load_tokenizer
 
 __all__ = ["OUTTYPES", "convert"]
 
@@ -49,8 +51,10 @@ def convert(
     pre: str | None = None,
     metadata: Mapping[str, str | list[str]] | None = None,
     progress: Progress | None = None,
-) -> None:
+) -> Comparison:
     """Writes a GGUF file from a Hugging Face folder (or one safetensors file beside its config.json).
+
+    Returns how the written tokenizer compares with the source's own.
 
     Matrices are written as ``outtype`` ("f32", "f16", "bf16", "q8_0"; rows that are no blocks of Q8_0 as F16),
     vectors as F32. ``pre`` names the pre-tokenizer where the tokenizer's rules are not recognized. ``metadata`` are
@@ -88,12 +92,14 @@ def convert(
     if divisors is not None:
         shapes[ROPE_FREQS] = divisors.shape
     build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())  # refuses what would not run
-    keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre)
+    keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
         tensors = [_tensor(checkpoint, name, new, outtype, keys, pool) for name, new in names.items()]
         if divisors is not None:
             tensors.append(TensorData(ROPE_FREQS, format_by_name("F32"), divisors.shape, [divisors]))
         write_gguf(target, keys, _counted(tensors, progress or (lambda done, total: None)))
+    with GGUFFile.open(target) as file:
+        return compare(checkpoint, load_tokenizer(file.metadata))
 
 
 def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:

@@ -25,7 +25,10 @@ _UNKNOWN_PENALTY = 10.0  # below the worst token, in log-probability
 
 
 class UnigramTokenizer(Tokenizer):
-    """Normalizes a text, spells its spaces ▁ and cuts it into the likeliest tokens."""
+    """Normalizes a text, spells its spaces ▁ and cuts it into the likeliest tokens.
+
+    A character without a token becomes byte tokens where the vocabulary has all 256, else the unknown token.
+    """
 
     keeps_raw_bytes: ClassVar[bool] = True  # the normalization turns them into U+FFFD
 
@@ -42,6 +45,8 @@ class UnigramTokenizer(Tokenizer):
         self._between_spaces = not charsmap.spans_spaces
         self._normalized = Memo(charsmap.normalize)
         self._memo = Memo(self._encode_word)
+        byte_ids = [id for id in self.vocab.byte_ids() if id is not None and self.vocab.types[id] == TokenType.BYTE]
+        self._bytes = byte_ids if len(byte_ids) == 256 else []  # SentencePiece's byte_fallback
         self._set_candidates()
 
     def _set_candidates(self) -> None:
@@ -92,8 +97,9 @@ class UnigramTokenizer(Tokenizer):
                 best[start + 1], last[start + 1] = here + self._unknown_score, (unk, start)
         ids: list[int] = []
         while n:
-            id, n = last[n]
-            ids.append(id)
+            id, start = last[n]
+            ids += [self._bytes[b] for b in reversed(word[start:n].encode())] if id == unk and self._bytes else [id]
+            n = start
         return ids[::-1]
 
     def _spell(self, token: bytes) -> bytes:
