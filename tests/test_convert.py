@@ -248,8 +248,9 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_command(command: Command, tmp_path: Path) -> None:
-    config, tensors = tiny(vocab_size=256)
-    model = {"type": "BPE", "vocab": {letter: id for id, letter in enumerate(_alphabet())}, "merges": []}
+    config, tensors = tiny(vocab_size=257)
+    letters = {letter: id for id, letter in enumerate([*_alphabet(), "ab"])}
+    model = {"type": "BPE", "vocab": letters, "merges": ["a b"]}
     folder = save(tmp_path / "model", config, tensors, tokenizer=LETTERS | {"model": model})
     done = command("convert", folder, tmp_path / "out.gguf", "--outtype", "BF16")
     assert (done.code, done.err) == (0, "")

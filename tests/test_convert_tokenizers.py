@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ from typing import Any
 import pytest
 import sentencepiece
 import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from command import Command
 from hf_llama import save, tiny, tokenizer_json, tokenizer_model
 from llamaq.convert import Comparison, convert
+from llamaq.convert.sentencepiece_model import read_sentencepiece
 from llamaq.convert.texts import texts
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.gguf import GGUFFile
@@ -178,6 +183,18 @@ def test_tokenizer_models_that_are_damaged(data: bytes, message: str, tmp_path: 
         converted(folder_with(tmp_path / "model", data))
 
 
+@settings(deadline=None, max_examples=200)
+@given(data=st.binary(max_size=40), place=st.integers(0, 60), byte=st.integers(0, 255))
+def test_random_tokenizer_models(data: bytes, place: int, byte: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.getbasetemp() / "tokenizer.model"
+    sound = bytearray(b"\x0a\x09\x0a\x02ab\x15\0\0\x80\x3f" * 5 + b"\x12\x02\x18\x02\x1a\x02\x18\x00")
+    sound[place % len(sound)] = byte
+    for content in (data, bytes(sound)):
+        path.write_bytes(content)
+        with contextlib.suppress(ModelError):
+            read_sentencepiece(path, 20)
+
+
 def test_tiktoken_beside_tokenizer_json(tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "model", byte_level())
     (folder / "tokenizer.model").write_bytes(b"aGk= 0\naG8= 1\n")
@@ -209,6 +226,13 @@ def test_recorded_vocabularies_tokenize_alike(shared: Callable[[str], Path], tmp
     for name, source in (("a", model), ("b", described)):
         compared, _ = converted(folder_with(tmp_path / name, source, rows))
         assert compared.alike == compared.total > 200
+    (tmp_path / "b" / "tokenizer.model").write_bytes(model)  # beside tokenizer.json, which has the special tokens
+    compared, _ = converted(tmp_path / "b")
+    assert (compared.library, compared.alike) == ("tokenizers", compared.total)
+    (tmp_path / "b" / "tokenizer_config.json").write_text('{"add_prefix_space": false}')
+    compared, tokenizer = converted(tmp_path / "b")
+    assert (compared.library, compared.alike) == ("sentencepiece", compared.total)
+    assert not tokenizer.add_space_prefix
 
 
 @pytest.mark.parametrize("name", ["NFC", "NFKC"])
@@ -302,7 +326,7 @@ def test_what_the_command_says(command: Command, tmp_path: Path, monkeypatch: py
     done = command("convert", folder, tmp_path / "out.gguf")
     assert (done.code, done.err) == (0, "")
     assert done.out.decode().splitlines()[1].endswith("texts tokenize alike (compared with tokenizers)")
-    monkeypatch.setitem(__import__("sys").modules, "tokenizers", None)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
     done = command("convert", folder, tmp_path / "out.gguf")
     expected = "tokenizer: nothing was compared: the package tokenizers is not installed; pip install tokenizers"
     assert (done.code, done.out.decode().splitlines()[1], done.err) == (0, expected, "")

@@ -40,16 +40,27 @@ class Comparison:
 
 
 def compare(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Comparison:
-    """Encodes some hundred texts with both; a warning shows the first that differs. Raises nothing."""
+    """Encodes some hundred texts with both; a warning shows the first that differs. Raises nothing of its own.
+
+    The library ``tokenizers`` counts first, as transformers uses it and tokenizer.json has the added tokens.
+    """
     model = read_sentencepiece(checkpoint.folder / "tokenizer.model", tokenizer.n_vocab)
-    library = "tokenizers" if model is None else "sentencepiece"
+    described = bool(checkpoint.json("tokenizer.json"))
+    if model is not None and "add_prefix_space" in checkpoint.json("tokenizer_config.json"):
+        described = False  # transformers, too, makes the tokenizer from tokenizer.model then
+    wanted = ["tokenizers"] * described + ["sentencepiece"] * (model is not None)
+    for library in wanted:
+        try:
+            package = import_module(library)
+            break
+        except ImportError:
+            continue
+    else:
+        return Comparison(wanted[0], reason=f"the package {wanted[0]} is not installed; pip install {wanted[0]}")
     try:
-        package = import_module(library)
-    except ImportError:
-        return Comparison(library, reason=f"the package {library} is not installed; pip install {library}")
-    try:
-        if model is None:
+        if library == "tokenizers":
             return _compared(library, tokenizer, _by_tokenizers(package, checkpoint), _special(tokenizer))
+        assert model is not None
         encode = _by_sentencepiece(package, model, tokenizer.add_space_prefix)
         return _compared(library, tokenizer, encode, (), _unknown_to(model, tokenizer))
     except (KeyboardInterrupt, SystemExit):

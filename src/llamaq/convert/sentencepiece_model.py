@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from llamaq.convert.checkpoint import package
 from llamaq.convert.files import read_bytes
 from llamaq.convert.tokens import expect_rows
 from llamaq.errors import ModelError
@@ -47,10 +48,13 @@ def read_sentencepiece(path: Path, rows: int) -> SentencePieceModel | None:
     data = read_bytes(path)
     if data is None or _TIKTOKEN.match(data):
         return None
+    library = package("sentencepiece")
     try:
         expect_rows(sum(number == _PIECES for number, _ in _fields(data)), rows)
-        return _parsed(data)
-    except (ValueError, IndexError, struct.error) as error:
+        found = _parsed(data)
+        library.SentencePieceProcessor(model_proto=data)  # knows more ways to be damaged
+        return found
+    except (ValueError, IndexError, struct.error, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as a SentencePiece model: {error}; download it again") from None
 
 
