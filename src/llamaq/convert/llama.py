@@ -51,7 +51,7 @@ def _rope_base(config: Section) -> float:
 def tensor_name(name: str) -> str | None:
     """GGUF's name of a tensor; None for one that is not stored. Raises ModelError for an unknown name."""
     stem, _, kind = name.rpartition(".")
-    block = re.fullmatch(r"model\.layers\.(\d+)\.(.+)", stem)
+    block = re.fullmatch(r"model\.layers\.(0|[1-9][0-9]{0,5})\.(.+)", stem)
     known = _IN_BLOCKS.get(block[2]) if block else _NAMES.get(stem)
     if known is not None and kind in ("weight", "bias"):
         return f"blk.{block[1]}.{known}.{kind}" if block else f"{known}.{kind}"
@@ -64,8 +64,8 @@ def hyperparameters(config: Section) -> dict[str, str | int | float]:
     """The keys ``llama.*``. Raises ModelError for what llamaq could not run."""
     if config.text("hidden_act", "silu") not in ("silu", "swish"):
         raise config.error("hidden_act", "'silu'")
-    window, context = config.integer("sliding_window", 0, low=0), config.integer("max_position_embeddings")
-    if window and window < context:
+    window, context = config.integer("sliding_window", -1, low=-1), config.integer("max_position_embeddings")
+    if 0 < window < context:
         logger.warning("the model attends to the last %d tokens; llamaq and llama.cpp let it see all", window)
     heads, width = config.integer("num_attention_heads"), config.integer("hidden_size")
     head_dim = config.integer("head_dim", width // heads)

@@ -28,7 +28,7 @@ from llamaq.convert.section import shown
 from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError
 from llamaq.formats import Format, encode, format_by_name
-from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.gguf import TensorData, write_gguf
 from llamaq.models import ROPE_FREQS, build_plan
 from llamaq.tokenizer import load_tokenizer
 
@@ -37,8 +37,7 @@ __all__ = ["OUTTYPES", "convert"]
 Progress = Callable[[int, int], None]
 OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
-_F16_MOST = 65504.0
-_MOST = {"F16": _F16_MOST, "Q8_0": _F16_MOST * 127, "BF16": 3.38e38}
+_MOST = {"F16": 65504.0, "Q8_0": 65504.0 * 127, "BF16": 2.0**128 - 2.0**120}
 """Magnitudes that a format holds: Q8_0 has scales in binary16 and weights up to 127 of them."""
 _WORKERS = 4  # threads that read and encode while one writes
 
@@ -54,13 +53,13 @@ def convert(
 ) -> Comparison:
     """Writes a GGUF file from a Hugging Face folder (or one safetensors file beside its config.json).
 
-    Returns how the written tokenizer compares with the source's own.
-
     Matrices are written as ``outtype`` ("f32", "f16", "bf16", "q8_0"; rows that are no blocks of Q8_0 as F16),
     vectors as F32. ``pre`` names the pre-tokenizer where the tokenizer's rules are not recognized. ``metadata`` are
     further keys ``general.*``, such as ``general.license``. ``progress`` gets weights written and in total. Memory:
-    some megabytes. Raises ModelError for what llamaq could not run, TokenizerError for a vocabulary that it does not
-    know, GGUFError where the disk refuses; ``target`` is then as it was.
+    some megabytes. Returns how the written tokenizer compares with the source's own, by the library that it was made
+    for, where that is installed. Logs warnings of what GGUF cannot say and most texts do not need. Raises ModelError
+    for damaged files and what llamaq could not run, TokenizerError for a vocabulary that it does not know or GGUF
+    cannot say, GGUFError where the disk refuses; ``target`` is then as it was.
     """
     if outtype not in OUTTYPES:
         raise ValueError(f"outtype: expected one of {', '.join(OUTTYPES)}, got {outtype!r}")
@@ -98,8 +97,7 @@ def convert(
         if divisors is not None:
             tensors.append(TensorData(ROPE_FREQS, format_by_name("F32"), divisors.shape, [divisors]))
         write_gguf(target, keys, _counted(tensors, progress or (lambda done, total: None)))
-    with GGUFFile.open(target) as file:
-        return compare(checkpoint, load_tokenizer(file.metadata))
+    return compare(checkpoint, load_tokenizer(keys))
 
 
 def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
