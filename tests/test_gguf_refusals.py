@@ -133,8 +133,9 @@ def test_paths_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         GGUFFile.open(tmp_path / "pipe")
     with pytest.raises(GGUFError, match=r"got a pipe or device"):
         GGUFFile.open("/dev/null")
-    with pytest.raises(GGUFError, match=r"cannot be opened"):
-        GGUFFile.open("a\0b")
+    for bad in ("a\0b", "\ud800", b"model.gguf", 5, None):
+        with pytest.raises((ValueError, TypeError), match=r"path must be a path"):
+            GGUFFile.open(bad)  # type: ignore[arg-type]
     with pytest.raises(GGUFError, match=r"no such file"):
         GGUFFile.open(tmp_path / "pipe" / "model.gguf")
 

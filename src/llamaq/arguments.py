@@ -7,12 +7,27 @@ import math
 import operator
 import os
 import reprlib
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["INT32", "items", "one_of", "path_of", "real", "shown", "text", "token_ids", "whole"]
+__all__ = [
+    "INT32",
+    "flag",
+    "function",
+    "instance",
+    "items",
+    "one_of",
+    "path_of",
+    "real",
+    "shown",
+    "text",
+    "text_or_bytes",
+    "texts",
+    "whole",
+    "wholes",
+]
 
 INT32 = 2**31 - 1
 """The most that a count of tokens, rows or threads can be."""
@@ -80,25 +95,70 @@ def path_of(name: str, value: Any) -> Path:
     """Where a file is."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path, got {shown(value)}")
-    return Path(value)
+    path = Path(value)
+    try:
+        if b"\0" in os.fsencode(path):
+            raise ValueError
+    except ValueError:  # also a surrogate that stands for no byte
+        raise ValueError(f"{name} must be a path that the system can have, got {shown(value)}") from None
+    return path
+
+
+def instance(name: str, value: Any, kind: type[T]) -> T:
+    """An object of a class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
+    return value
+
+
+def flag(name: str, value: Any) -> bool:
+    """Whatever is true or false."""
+    try:
+        return bool(value)
+    except Exception:  # NumPy's, about arrays
+        raise TypeError(f"{name} must be true or false, got {shown(value)}") from None
+
+
+def function(name: str, value: T) -> T:
+    """What can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {shown(value)}")
+    return value
 
 
 def items(name: str, value: Any, what: str) -> list[Any]:
     """The elements of a list, tuple, array or whatever else gives some; ``what`` says of what. Text is none of them,
     though Python lets one go over its letters."""
     try:
-        if isinstance(value, str | bytes | bytearray | memoryview | Mapping | Set):
+        if isinstance(value, str | bytes | bytearray | memoryview | Mapping):
             raise TypeError
         return list(value)
     except TypeError:
         raise TypeError(f"{name} must be a list of {what}, got {shown(value)}") from None
 
 
-def token_ids(name: str, value: Any) -> list[int]:
-    """Integers, from a list or a NumPy array of one dimension."""
-    found = value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
-    ids = items(name, found, "token ids")
-    return ids if all(type(id) is int for id in ids) else [whole(f"each of {name}", id) for id in ids]
+def text_or_bytes(name: str, value: Any) -> str | bytes:
+    """A str or bytes."""
+    if not isinstance(value, str | bytes | bytearray | memoryview):
+        raise TypeError(f"{name} must be text or bytes, got {shown(value)}")
+    return value if isinstance(value, str) else bytes(value)
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """A str, or several."""
+    return (
+        (value,) if isinstance(value, str) else tuple(text(f"each of {name}", x) for x in items(name, value, "texts"))
+    )
+
+
+def wholes(name: str, value: Any, what: str, least: int | None = None, most: int | None = None) -> list[int]:
+    """Integers from ``least`` to ``most``, in a list or a NumPy array of one dimension."""
+    found = items(name, value.tolist() if hasattr(value, "dtype") else value, what)
+    if not all(type(x) is int for x in found):
+        found = [whole(f"each of {name}", x) for x in found]
+    for extreme in (min(found), max(found)) if found else ():
+        whole(f"each of {name}", extreme, least, most)
+    return found
 
 
 def _range(least: float | None, most: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import shown, texts, wholes
 from llamaq.arithmetic import round_to_cache
 from llamaq.graph import Op, Plan
 from llamaq.reading import Captured
@@ -48,11 +49,12 @@ class Inside:
         self, plan: Plan, cache_type: str, capture: Collection[CaptureKind], layers: Sequence[int] | None
     ) -> None:
         attention = {op.attrs["layer"]: (i, op) for i, op in enumerate(plan.ops) if op.kind == "attention"}
-        unknown = [*(set(capture) - {"hidden", "attention"}), *(set(layers or ()) - set(attention))]
+        layers = None if layers is None else wholes("layers", layers, "numbers of layers")
+        unknown = {*texts("capture", capture)} - {"hidden", "attention"} or {*(layers or ())} - {*attention}
         if unknown or isinstance(capture, str):
             raise ValueError(
                 f"capture takes a list of 'hidden' and 'attention', layers 0 to {len(attention) - 1}; "
-                f"got {capture!r} and {layers!r}"
+                f"got {shown(capture)} and {shown(layers)}"
             )
         wanted = attention if layers is None else layers
         self._cache_type = cache_type

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import one_of
 from llamaq.arithmetic import rms_norm
 from llamaq.errors import ModelError
 from llamaq.formats import decode
@@ -31,9 +32,9 @@ class Embedder:
 
     def __init__(self, file: GGUFFile, plan: Plan, pooling: Pooling | None, normalize: bool) -> None:
         architecture = file.metadata.get("general.architecture")
+        if pooling is not None:
+            one_of("pooling", pooling, _POOLINGS.values())
         self.pooling = pooling or _POOLINGS.get(file.metadata.get(f"{architecture}.pooling_type"), "mean")
-        if self.pooling not in _POOLINGS.values():
-            raise ValueError(f"pooling must be 'mean', 'last' or 'cls', got {pooling!r}")
         self._normalize = normalize
         self._capture = last_layer(plan)
         norm = final_norm(plan)

@@ -16,6 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import path_of
 from llamaq.errors import GGUFError
 from llamaq.files import open_file, reason
 from llamaq.formats import format_by_name
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
 
 def read(path: str | os.PathLike[str]) -> Imatrix:
     """The sums and counts of a file of either format. Raises GGUFError as `load` does."""
-    path = Path(path)
+    path = path_of("path", path)
     with open_file(path, GGUFError) as file:
         if file.read(4) != b"GGUF":
             return _read_binary(_Binary(path, file))

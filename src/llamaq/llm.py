@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import bundled
+from llamaq.arguments import flag, function, instance, items, shown, texts, whole, wholes
 from llamaq.capture import CaptureKind, Forward, Inside
 from llamaq.embedding import Embedder, Pooling
 from llamaq.engine import Engine, Numerics
@@ -155,22 +156,30 @@ class LLM:
 
     def detokenize(self, tokens: Sequence[int], *, special: bool = False) -> str:
         """Text of token ids; ``special`` shows special tokens. Raises ``TokenizerError`` for an unknown id."""
-        return self.tokenizer.decode(tokens, special=special)
+        return self.tokenizer.decode(wholes("tokens", tokens, "token ids"), special=special)
 
-    def prompt_ids(self, prompt: Prompt) -> list[int]:
+    def prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
         """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;
         ids are taken as they are; an empty prompt is BOS alone.
 
-        Raises ``TokenizerError`` for an id outside the vocabulary.
+        Raises ``TokenizerError`` for an id outside the vocabulary, ``TypeError`` (about ``name``) for what is neither.
         """
-        ids = self.tokenizer.encode(prompt, parse_special=True) if isinstance(prompt, str | bytes) else list(prompt)
+        ids = self.text_ids(prompt, name)
         if not ids:
             if self.tokenizer.bos_id is None:
                 raise TokenizerError("the prompt is empty and the model has no BOS token to start from; give a prompt")
             ids = [self.tokenizer.bos_id]
         if min(ids) < 0 or max(ids) >= self.hparams.vocab_size:
-            raise TokenizerError(f"token ids are 0 to {self.hparams.vocab_size - 1}, got {min(ids)} to {max(ids)}")
+            raise TokenizerError(
+                f"token ids are 0 to {self.hparams.vocab_size - 1}, got {shown(min(ids))} to {shown(max(ids))}"
+            )
         return ids
+
+    def text_ids(self, text: Prompt, name: str = "text", *, continuation: bool = False) -> list[int]:
+        """Tokens of a text, which may go on another one; as ``prompt_ids`` but for what that does with an empty one."""
+        if isinstance(text, str | bytes):
+            return self.tokenizer.encode(text, parse_special=True, continuation=continuation)
+        return wholes(name, text, "token ids, or text")
 
     def stream(self, prompt: Prompt, *, progress: Progress | None = None, **options: Unpack[Options]) -> Stream:
         """The answer piece by piece, for ``for`` or ``async for``; the last event has the finish reason.
@@ -244,7 +253,9 @@ class LLM:
 
         Raises ``ContextOverflowError`` where they exceed the context.
         """
-        logits: NDArray[np.float32] = wait(self.scheduler, [Reading(self._fitting(self.prompt_ids(tokens)), first)])[0]
+        ids = self._fitting(self.prompt_ids(tokens, "tokens"))
+        reading = Reading(ids, whole("first", first, 0, len(ids)))
+        logits: NDArray[np.float32] = wait(self.scheduler, [reading])[0]
         return logits
 
     def forward(
@@ -257,7 +268,7 @@ class LLM:
         ``ValueError`` for an unknown capture or layer.
         """
         inside = Inside(self.plan, self.parts.cache.cache_type, capture, layers)
-        ids = self._fitting(self.prompt_ids(text))
+        ids = self._fitting(self.prompt_ids(text, "text"))
         return inside.forward(ids, wait(self.scheduler, [inside.request(ids)])[0])
 
     def score(self, text: Prompt, *, prompt: Prompt = "") -> Score:
@@ -304,11 +315,15 @@ class LLM:
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
-        if max_tokens is not None and max_tokens < 0:
-            raise ValueError(f"max_tokens must be at least 0, or None for no limit, got {max_tokens}")
+        max_tokens = None if max_tokens is None else whole("max_tokens", max_tokens, 0)
+        progress = None if progress is None else function("progress", progress)
+        stop = texts("stop", stop)
+        keep = whole("keep", keep)
         keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
-        sampler = Sampler(sampling or SamplingParams(), self.tokenizer)
+        sampling = SamplingParams() if sampling is None else instance("sampling", sampling, SamplingParams)
+        sampling.check_vocabulary(self.hparams.vocab_size)
+        sampler = Sampler(sampling, self.tokenizer)
         answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
@@ -321,9 +336,15 @@ class LLM:
     def _batch(
         self, prompts: Sequence[Prompt], samplings: Sequence[SamplingParams] | None, options: Options
     ) -> Iterator[list[Stream]]:
+        prompts = items("prompts", prompts, "texts")
+        if samplings is not None:
+            samplings = [
+                instance("each of samplings", each, SamplingParams)
+                for each in items("samplings", samplings, "SamplingParams")
+            ]
         if samplings is not None and len(samplings) != len(prompts):
             raise ValueError(f"samplings must be as many as prompts: got {len(samplings)} for {len(prompts)}")
-        ids = [self._fitting(self.prompt_ids(p), options.get("overflow", "error")) for p in prompts]
+        ids = [self._fitting(self.prompt_ids(p, "each of prompts"), options.get("overflow", "error")) for p in prompts]
         streams = []
         for i, prompt in enumerate(ids):
             own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
@@ -343,17 +364,17 @@ class LLM:
 
     def _scoring(self, text: Prompt, prompt: Prompt) -> Scoring:
         size = self.hparams.vocab_size
+        prompt = prompt if isinstance(prompt, str | bytes) else wholes("prompt", prompt, "token ids, or text")
         if not prompt:
-            return Scoring(self._fitting(self.prompt_ids(text)), 1, size)
+            return Scoring(self._fitting(self.prompt_ids(text, "text")), 1, size)
         before = self.prompt_ids(prompt)
-        if isinstance(text, str | bytes):
-            text = self.tokenizer.encode(text, parse_special=True, continuation=True)
-        return Scoring(self._fitting(self.prompt_ids([*before, *text])), len(before), size)
+        ids = self.text_ids(text, "text", continuation=True)
+        return Scoring(self._fitting(self.prompt_ids([*before, *ids])), len(before), size)
 
     def _embedding(
         self, texts: str | Sequence[Prompt], pooling: Pooling | None, normalize: bool
     ) -> tuple[Embedder, list[Reading]]:
         parts = self.parts
-        embedder = Embedder(parts.file, parts.engine.plan, pooling, normalize)
-        texts = [texts] if isinstance(texts, str) else texts
-        return embedder, [embedder.request(self._fitting(self.prompt_ids(text))) for text in texts]
+        embedder = Embedder(parts.file, parts.engine.plan, pooling, flag("normalize", normalize))
+        texts = [texts] if isinstance(texts, str | bytes) else items("texts", texts, "texts")
+        return embedder, [embedder.request(self._fitting(self.prompt_ids(text, "each of texts"))) for text in texts]

@@ -8,12 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from llamaq.arguments import INT32, flag, function, one_of, text, whole
 from llamaq.engine import Engine, Numerics, Progress
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Plan
-from llamaq.kv_cache import CacheType, KVCache
+from llamaq.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
 from llamaq.models import MAX_HEAD_DIM, ROPE_FREQS, HParams, build_plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
@@ -85,11 +86,17 @@ def load_parts(
     progress: Progress | None,
 ) -> Parts:
     """See ``LLM.load``."""
-    if min(n_ctx or 0, n_cache or 0, threads or 0, n_batch - 1) < 0:
-        given = f"n_ctx ({n_ctx}), n_cache ({n_cache}), threads ({threads}) and n_batch ({n_batch})"
-        raise ValueError(f"{given} must be positive")
+    n_ctx, n_cache, threads = (
+        None if value is None else whole(name, value, 0, INT32)
+        for name, value in (("n_ctx", n_ctx), ("n_cache", n_cache), ("threads", threads))
+    )
+    n_batch = whole("n_batch", n_batch, 1, INT32)
+    one_of("cache_type", cache_type, CACHE_TYPES)
+    one_of("numerics", numerics, ("exact", "fast"))
+    progress = None if progress is None else function("progress", progress)
+    pre = None if pre is None else text("pre", pre)
     file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
-    pack = pack or not file.mapped
+    pack = flag("pack", pack) or not file.mapped
     try:
         hparams, plan = plan_of(file)
         tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq import session_file
+from llamaq.arguments import path_of, whole
 from llamaq.reading import Reading, wait
 from llamaq.stream import Completion, Progress, Stream, fitted
 
@@ -94,6 +94,7 @@ class Session:
 
     def truncate(self, n: int) -> None:
         """Forgets all but the first ``n`` tokens (negative: all but the last ``-n``)."""
+        n = whole("n", n)
         self._settle(now=True)
         tokens = self.tokens[:n]
         self._tokens, self._stream, self._expected = tokens, None, min(self._expected, len(tokens))
@@ -108,8 +109,9 @@ class Session:
 
         Raises ``SessionError`` where the disk refuses.
         """
+        target = path_of("path", path)
         self._settle(now=True)
-        session_file.save(Path(path), self._llm.parts, self._llm.scheduler, self.tokens)
+        session_file.save(target, self._llm.parts, self._llm.scheduler, self.tokens)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Takes the text of a file that ``save`` wrote in the place of the session's own.
@@ -118,17 +120,18 @@ class Session:
         is no session, is damaged, or is of another model, cache type or version; ``ContextOverflowError`` for a text
         longer than the context.
         """
+        source = path_of("path", path)
         self._settle(now=True)
-        tokens, held = session_file.load(Path(path), self._llm.parts, self._llm.scheduler)
+        tokens, held = session_file.load(source, self._llm.parts, self._llm.scheduler)
         self._tokens, self._stream, self._expected = tokens, None, held
         self._why = f"{held} of the {len(tokens)} tokens came from {path}"
 
     def _with(self, text: str | bytes | Sequence[int]) -> list[int]:
         self._settle(now=True)
         tokens = self._tokens
-        if isinstance(text, str | bytes):
-            text = self._llm.tokenizer.encode(text, parse_special=True, continuation=True) if tokens else text
-        return self._llm.prompt_ids([*tokens, *text] if tokens and not isinstance(text, str | bytes) else text)
+        if not tokens:
+            return self._llm.prompt_ids(text, "text")
+        return self._llm.prompt_ids([*tokens, *self._llm.text_ids(text, continuation=True)])
 
     def _settle(self, *, now: bool = False) -> None:
         """Takes over the tokens of an answer that has come to its end, or (``now``) makes it end."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
-from llamaq.arguments import real
+from llamaq.arguments import one_of, real, shown
 from llamaq.errors import ContextOverflowError
 from llamaq.generate import Answer, Event, FinishReason
 from llamaq.interrupt import LONGEST, at_once
@@ -88,10 +88,9 @@ def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens
     Where it must be cut, it leaves room for ``max_tokens`` of answer, though at most for half the context. Raises
     ``ContextOverflowError`` where ``overflow`` says "error", or where ``keep`` leaves no room.
     """
-    if overflow not in ("error", "truncate_left", "shift"):
-        raise ValueError(f"overflow must be 'error', 'truncate_left' or 'shift', got {overflow!r}")
-    if overflow != "error" and not 0 <= keep < n_ctx - 1:
-        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {keep}")
+    one_of("overflow", overflow, ("error", "truncate_left", "shift"))
+    if keep < 0 or (overflow != "error" and keep >= n_ctx - 1):
+        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}")
     if len(ids) <= n_ctx:
         return ids, 0
     half = n_ctx // 2

@@ -14,6 +14,7 @@ from types import MappingProxyType, TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import path_of, text
 from llamaq.errors import GGUFError
 from llamaq.files import open_file, reason
 from llamaq.gguf.parse import Contents, Value, parse
@@ -53,7 +54,7 @@ class GGUFFile:
 
         Raises GGUFError where a file is missing, unreadable, not GGUF, or says what its size contradicts.
         """
-        given = Path(path)
+        given = path_of("path", path)
         shard = _open_shard(given)
         return cls(given, _shards(shard) if _split_count(shard) > 1 else (shard,))
 
@@ -67,7 +68,7 @@ class GGUFFile:
 
         A view of the mapping, which stays valid after `close`; from a big-endian file, a little-endian copy.
         """
-        info = self.tensors[name]
+        info = self.tensors[text("name", name)]
         raw = np.frombuffer(self._map(info), dtype=np.uint8, count=info.nbytes, offset=info.offset)
         raw = raw.reshape(*info.shape[:-1], info.format.row_bytes(info.shape[-1]))
         if not self.mapped:

@@ -98,7 +98,7 @@ def _tails(tokenizer: Tokenizer, breakers: tuple[str, ...]) -> _Tails:
 
 def _find_tails(tokenizer: Tokenizer, breakers: tuple[str, ...]) -> _Tails:
     tails: defaultdict[int, list[list[int]]] = defaultdict(list)
-    texts = [breaker[:_LONGEST_BREAKER].encode() for breaker in breakers if breaker]
+    texts = [breaker[:_LONGEST_BREAKER].encode("utf-8", "surrogatepass") for breaker in breakers if breaker]
     for id in range(tokenizer.n_vocab):
         piece = tokenizer.token_bytes(id, special=True)
         for text in texts:

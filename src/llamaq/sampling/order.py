@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llamaq.arguments import texts
+
 __all__ = ["DEFAULT_ORDER", "SAMPLER_LETTERS", "parse_order"]
 
 DEFAULT_ORDER = ("penalties", "dry", "top_n_sigma", "top_k", "typ_p", "top_p", "min_p", "xtc", "temperature")
@@ -34,7 +36,7 @@ def parse_order(samplers: str | Iterable[str]) -> tuple[str, ...]:
     if isinstance(samplers, str):
         lettered = samplers and ";" not in samplers and _name(samplers) not in SAMPLER_LETTERS.values()
         samplers = [SAMPLER_LETTERS.get(c, c) for c in samplers] if lettered else filter(None, samplers.split(";"))
-    names = tuple(_name(name) for name in samplers)
+    names = tuple(_name(name) for name in texts("samplers", samplers))
     for name in names:
         if name not in SAMPLER_LETTERS.values():
             known = ", ".join(f"{name} ({letter})" for letter, name in SAMPLER_LETTERS.items())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .order import DEFAULT_ORDER, parse_order
+from llamaq.arguments import INT32, flag, function, instance, items, real, texts, whole
+from llamaq.structure import Structure
 
-if TYPE_CHECKING:
-    from llamaq.structure import Structure
+from .order import DEFAULT_ORDER, parse_order
 
 __all__ = ["LogitProcessor", "SamplingParams"]
 
@@ -42,16 +42,16 @@ _RANGES = {
     "adaptive_target": (-1.0, 1.0),
     "adaptive_decay": (0.0, 0.99),
 }
-_LEAST = {
-    "top_k": 0,
-    "min_keep": 0,
-    "repeat_last_n": -1,
-    "dry_allowed_length": 1,
-    "dry_penalty_last_n": -1,
-    "mirostat": 0,
-    "min_tokens": 0,
-    "seed": 0,
-    "logprobs": 0,
+_COUNTS = {
+    "top_k": (0, INT32),
+    "min_keep": (0, INT32),
+    "repeat_last_n": (-1, INT32),
+    "dry_allowed_length": (1, INT32),
+    "dry_penalty_last_n": (-1, INT32),
+    "mirostat": (0, 2),
+    "min_tokens": (0, INT32),
+    "seed": (0, None),
+    "logprobs": (0, INT32),
 }
 
 
@@ -71,7 +71,7 @@ class SamplingParams:
     of so many most likely tokens; ``min_tokens`` are generated before an end token may come, and ``ignore_eos``
     lets none come. ``structure`` (made by ``llamaq.structure``) says what the text must match.
 
-    Raises ``ValueError`` for a value out of range.
+    Raises ``ValueError`` for a value out of range, ``TypeError`` for one of the wrong kind.
     """
 
     temperature: float = 0.8
@@ -109,24 +109,35 @@ class SamplingParams:
     structure: Structure | None = None
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
+        checked: dict[str, Any] = {name: real(name, getattr(self, name), *limits) for name, limits in _RANGES.items()}
+        for name, limits in _COUNTS.items():
             value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f"{name} must be a number from {low:g} to {high:g}, got {value}")
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"{name} must be at least {least}, got {value}")
-        if self.mirostat > 2:
-            raise ValueError(f"mirostat must be 0 (off), 1 or 2, got {self.mirostat}")
-        object.__setattr__(self, "samplers", parse_order(self.samplers))
-        object.__setattr__(self, "dry_sequence_breakers", tuple(self.dry_sequence_breakers))
-        object.__setattr__(self, "logit_processors", tuple(self.logit_processors))
-        object.__setattr__(self, "logit_bias", {int(id): float(bias) for id, bias in self.logit_bias.items()})
-        for id, bias in self.logit_bias.items():
-            if id < 0 or not (bias == -math.inf or abs(bias) <= 1e6):
+            if value is not None or name not in ("seed", "logprobs"):
+                checked[name] = whole(name, value, *limits)
+        checked["ignore_eos"] = flag("ignore_eos", self.ignore_eos)
+        checked["samplers"] = parse_order(self.samplers)
+        checked["dry_sequence_breakers"] = texts("dry_sequence_breakers", self.dry_sequence_breakers)
+        processors = items("logit_processors", self.logit_processors, "functions")
+        checked["logit_processors"] = tuple(function("each of logit_processors", each) for each in processors)
+        bias_of = instance("logit_bias", self.logit_bias, Mapping)  # type: ignore[type-abstract]
+        checked["logit_bias"] = {
+            whole("each id of logit_bias", id, 0, INT32): real("each number of logit_bias", bias)
+            for id, bias in bias_of.items()
+        }
+        for id, bias in checked["logit_bias"].items():
+            if bias != -math.inf and abs(bias) > 1e6:
                 raise ValueError(f"logit_bias must map token ids to numbers up to 1e6 (or -inf), got {id}: {bias}")
+        if self.structure is not None:
+            instance("structure", self.structure, Structure)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def check_vocabulary(self, size: int) -> None:
+        """Raises ``ValueError`` where ``logit_bias`` has an id beyond a vocabulary of ``size`` tokens."""
+        highest = max(self.logit_bias, default=0)
+        if highest >= size:
+            raise ValueError(f"logit_bias has token {highest}, but the vocabulary's {size} tokens are 0 to {size - 1}")
 
     def nth(self, index: int) -> SamplingParams:
         """The settings of answer ``index`` of several to one prompt: the seed goes up by one with each."""
-        return self if self.seed is None else replace(self, seed=self.seed + index)
+        return self if self.seed is None else replace(self, seed=self.seed + whole("index", index, 0))

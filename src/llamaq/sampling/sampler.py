@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
+from llamaq.arguments import INT32, instance, shown, whole, wholes
 from llamaq.errors import ModelError, SamplingError
 from llamaq.structure import Matcher
 from llamaq.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ class Sampler:
     """
 
     def __init__(self, params: SamplingParams, tokenizer: Tokenizer | None = None) -> None:
-        self.params = params
+        self.params = instance("params", params, SamplingParams)
         self.seed = random.SystemRandom().getrandbits(32) if params.seed is None else params.seed
         self.history = array("i")
         self._made = 0
@@ -41,6 +42,7 @@ class Sampler:
         self._ends: list[int] = []
         self._matcher: Matcher | None = None
         if tokenizer is not None:
+            instance("tokenizer", tokenizer, Tokenizer)  # type: ignore[type-abstract]
             self._ends = sorted(tokenizer.eog_ids)
             self._matcher = None if params.structure is None else Matcher(params.structure, tokenizer)
         elif params.min_tokens or params.ignore_eos or params.structure is not None:
@@ -48,11 +50,11 @@ class Sampler:
 
     def feed(self, ids: Iterable[int]) -> None:
         """Tells tokens of the prompt."""
-        self.history.extend(ids)
+        self.history.extend(wholes("ids", ids, "token ids", 0, INT32))
 
     def accept(self, token: int) -> None:
         """Tells a token that joined the text, sampled or forced."""
-        self.history.append(token)
+        self.history.append(whole("token", token, 0, INT32))
         self._made += 1
         self._chain.selector.accept(token)
         if self._matcher is not None:
@@ -127,7 +129,10 @@ class Sampler:
         ids = np.array(self.history, np.int32)
         for process in self.params.logit_processors:
             changed = process(ids, logits)
-            logits = logits if changed is None else np.asarray(changed, np.float32)
+            try:
+                logits = logits if changed is None else np.asarray(changed, np.float32)
+            except (TypeError, ValueError, OverflowError):
+                raise TypeError(f"a logit processor must return logits, float32, got {shown(changed)}") from None
             if logits.shape != shape:
                 raise ValueError(f"a logit processor must return logits of shape {shape}, got {logits.shape}")
         return logits

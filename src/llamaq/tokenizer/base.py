@@ -8,6 +8,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from llamaq import arguments
 from llamaq.errors import TokenizerError
 
 from .added import AddedTokens
@@ -108,9 +109,11 @@ class Tokenizer(ABC):
                 Leave it off for text from strangers. User-defined tokens are always recognized.
             continuation: the text goes on another, so neither BOS nor a space is put before it.
         """
+        add_special = arguments.flag("add_special", add_special)
+        continuation = arguments.flag("continuation", continuation)
         ids = list(self._prefix) if add_special and not continuation else []
         after_special = not continuation
-        for fragment in self._added.split(self._as_text(text), parse_special):
+        for fragment in self._added.split(self._as_text(text), arguments.flag("parse_special", parse_special)):
             if isinstance(fragment, int):
                 ids.append(fragment)
             else:
@@ -143,7 +146,7 @@ class Tokenizer(ABC):
     def decode_bytes(self, ids: Iterable[int], *, special: bool = False, continuation: bool = False) -> bytes:
         """The bytes of token ids, which may end or begin inside a character; else as `decode`."""
         read = self._reader(special, continuation).read
-        return b"".join(read(id) for id in ids)
+        return b"".join(read(id) for id in arguments.wholes("ids", ids, "token ids"))
 
     def stream(self, *, special: bool | Container[int] = False, continuation: bool = False) -> StreamDecoder:
         """A decoder for ids that come one at a time; the arguments are those of `decode`, but ``special`` may also be
@@ -156,7 +159,8 @@ class Tokenizer(ABC):
 
     def token_bytes(self, id: int, *, special: bool = False) -> bytes:
         """What this token adds to a text: nothing for a control token unless ``special``."""
-        if self._types[self._checked(id)] in _HIDDEN and not special:
+        id = self._checked(id)
+        if self._types[id] in _HIDDEN and not special:
             return b""
         piece = self._pieces.get(id)
         if piece is None:
@@ -165,7 +169,10 @@ class Tokenizer(ABC):
 
     def token_to_id(self, text: str) -> int | None:
         """The id of a token spelled as in the vocabulary, None where there is none."""
-        return self.vocab.ids.get(text.encode("utf-8", "surrogateescape"))
+        try:
+            return self.vocab.ids.get(arguments.text("text", text).encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:  # a surrogate that stands for no byte
+            return None
 
     @abstractmethod
     def _encode_text(self, text: str, after_special: bool) -> list[int]:
@@ -176,6 +183,9 @@ class Tokenizer(ABC):
         """The bytes that a normal token stands for."""
 
     def _reader(self, special: bool | Container[int], continuation: bool) -> PieceReader:
+        if isinstance(special, str | bytes | bytearray) or not isinstance(special, bool | Container):
+            raise TypeError(f"special must be true, false or a set of token ids, got {arguments.shown(special)}")
+
         def piece(id: int) -> bytes:
             return self.token_bytes(id, special=special if isinstance(special, bool) else id in special)
 
@@ -194,9 +204,12 @@ class Tokenizer(ABC):
         return _byte(token) if kind == TokenType.BYTE else b""
 
     def _checked(self, id: int) -> int:
+        id = arguments.whole("id", id)
         if 0 <= id < len(self.vocab):
             return id
-        raise TokenizerError(f"token id {id} is outside the vocabulary, whose ids are 0 to {self.n_vocab - 1}")
+        raise TokenizerError(
+            f"token id {arguments.shown(id)} is outside the vocabulary, whose ids are 0 to {self.n_vocab - 1}"
+        )
 
     def _affix(self, role: str, wanted: bool) -> tuple[int, ...]:
         if not wanted:
@@ -212,7 +225,8 @@ class Tokenizer(ABC):
 
     def _as_text(self, text: str | bytes) -> str:
         """A str in which bytes that are not UTF-8 are surrogates, or U+FFFD where the scheme has no use for them."""
-        text = text if isinstance(text, str) else bytes(text).decode("utf-8", "surrogateescape")
+        text = arguments.text_or_bytes("text", text)
+        text = text if isinstance(text, str) else text.decode("utf-8", "surrogateescape")
         if text.isascii():
             return text
         return (_SURROGATE_BUT_RAW_BYTE if self.keeps_raw_bytes else _SURROGATE).sub("\ufffd", text)
