@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from llamaq.arguments import one_of
 from llamaq.arithmetic import rms_norm
-from llamaq.errors import ModelError
+from llamaq.errors import ModelError, not_numbers
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from llamaq.graph import Norm, Plan
@@ -50,7 +50,10 @@ class Embedder:
         for row, (_, states) in zip(out, results, strict=True):
             if self.pooling != "mean":
                 states = states[:1] if self.pooling == "cls" else states[-1:]
-            vector = rms_norm(states, self._weight, self._eps).astype(np.float64).mean(axis=0)
+            with np.errstate(all="ignore"):
+                vector = rms_norm(states, self._weight, self._eps).astype(np.float64).mean(axis=0)
+            if not np.isfinite(vector).all():
+                raise not_numbers("states")
             length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0
             row[:] = vector / (length or 1.0)
         return out

@@ -20,6 +20,7 @@ __all__ = [
     "SessionError",
     "StructureError",
     "TokenizerError",
+    "not_numbers",
 ]
 
 
@@ -37,6 +38,13 @@ class GGUFError(LlamaqError):
 
 class ModelError(LlamaqError):
     """The file is sound, but it needs an architecture, a format or a tensor that llamaq cannot run."""
+
+
+def not_numbers(what: str) -> ModelError:
+    """NaN or infinities came out of the model where numbers were expected."""
+    return ModelError(
+        f"the model gave {what} that are not numbers: weights in its file are damaged; download or convert it again"
+    )
 
 
 class QuantizationError(LlamaqError):

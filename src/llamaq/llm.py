@@ -251,7 +251,7 @@ class LLM:
         """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary), read from an empty
         context.
 
-        Raises ``ContextOverflowError`` where they exceed the context.
+        Raises ``ContextOverflowError`` where they exceed the context, ``ModelError`` where they are not numbers.
         """
         ids = self._fitting(self.prompt_ids(tokens, "tokens"))
         reading = Reading(ids, whole("first", first, 0, len(ids)))
@@ -265,7 +265,7 @@ class LLM:
         and the "attention" probabilities (of ``layers``, None: all).
 
         Attention takes 4 bytes for each layer, head and pair of tokens. Raises ``ContextOverflowError``,
-        ``ValueError`` for an unknown capture or layer.
+        ``ModelError`` where logits are not numbers, ``ValueError`` for an unknown capture or layer.
         """
         inside = Inside(self.plan, self.parts.cache.cache_type, capture, layers)
         ids = self._fitting(self.prompt_ids(text, "text"))
@@ -275,7 +275,7 @@ class LLM:
         """How likely the model finds a text after a prompt: the log-probability of each of its tokens.
 
         Without a prompt the text begins after BOS, or with its own first token, which then has no probability.
-        Raises ``ContextOverflowError`` where both exceed the context.
+        Raises ``ContextOverflowError`` where both exceed the context, ``ModelError`` for logits that are not numbers.
         """
         score: Score = wait(self.scheduler, [self._scoring(text, prompt)])[0]
         return score
@@ -291,7 +291,8 @@ class LLM:
         """One vector for each text, float32 (texts, width): of the last layer's normed states the "mean", the "last"
         token's or the first's ("cls"); ``pooling`` None takes what the file names, or else the mean.
 
-        Vectors have length 1 where ``normalize``. Raises ``ContextOverflowError``, ``ValueError``.
+        Vectors have length 1 where ``normalize``. Raises ``ContextOverflowError``, ``ValueError``, and ``ModelError``
+        for vectors that are not numbers.
         """
         embedder, requests = self._embedding(texts, pooling, normalize)
         return embedder.pooled(wait(self.scheduler, requests))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.errors import CancelledError
+from llamaq.errors import CancelledError, not_numbers
 from llamaq.interrupt import at_once
 from llamaq.request import F32, Capture, Request
 from llamaq.scheduler import Scheduler
@@ -51,6 +51,8 @@ class Reading(Request):
         self._parts = []
 
     def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        if len(logits) and not np.isfinite(logits.max(axis=1)).all():  # as the sampler asks
+            raise not_numbers("logits")
         self.collect(first, logits, captured)
         if self.read == len(self.ids):
             self.done = True

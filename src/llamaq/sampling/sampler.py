@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.arguments import INT32, instance, shown, whole, wholes
-from llamaq.errors import ModelError, SamplingError
+from llamaq.errors import SamplingError, not_numbers
 from llamaq.structure import Matcher
 from llamaq.tokenizer import Tokenizer
 
@@ -106,7 +106,7 @@ class Sampler:
     def _narrow(self, logits: NDArray[np.float32], mask: bytes | None = None) -> None:
         p, candidates = self.params, self._candidates
         if not math.isfinite(candidates.load(logits)):
-            raise ModelError("the model gave logits that are not numbers; its file is probably damaged")
+            raise not_numbers("logits")
         if mask is not None:
             candidates.keep_bits(mask)
         if p.logit_bias:
