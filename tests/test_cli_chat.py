@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -215,6 +216,29 @@ def test_ctrl_c_keeps_what_came(talk: Conversation) -> None:
         talk.ask("Hm?")
         assert talk.answer(stop) is None
     assert talk.messages == before
+
+
+def test_the_bar_and_the_command_agree_about_an_answer_that_was_stopped(
+    talk: Conversation, run: Callable[[str], str]
+) -> None:
+    def stop(event: ChatEvent) -> None:
+        came.append(event.text)
+        while talk.llm.usage.completion_tokens < 6:  # the model runs ahead of who reads
+            time.sleep(0.001)
+        if len(came) == 3:
+            raise KeyboardInterrupt
+
+    came: list[str] = []
+    talk.max_tokens = None
+    talk.ask("Hello")
+    assert talk.answer(stop) is None
+    assert talk.used == talk.tokens()
+    bar = context_bar(talk.used, talk.llm.n_ctx)
+    assert run("/context") == f"{bar}, 2 messages"
+    talk.max_tokens = 8
+    talk.ask("And?")
+    shown(talk)
+    assert run("/context").startswith(f"{context_bar(talk.used, talk.llm.n_ctx)}, 4")
 
 
 def test_an_error_in_the_middle_takes_the_message_back(talk: Conversation) -> None:

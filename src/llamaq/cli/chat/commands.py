@@ -162,8 +162,7 @@ class Commands:
         self._say("\n".join(f"{name:<10}{value}" for name, value in rows.items()))
 
     def _context(self, argument: str) -> None:
-        total = self._chat.tokens()
-        self._say(f"{context_bar(total, self._chat.llm.n_ctx)}, {len(self._chat.messages)} messages")
+        self._say(f"{context_bar(self._chat.used, self._chat.llm.n_ctx)}, {len(self._chat.messages)} messages")
 
     def _file(self, argument: str) -> None:
         path = _path(argument)

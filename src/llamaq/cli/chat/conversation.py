@@ -163,6 +163,7 @@ class Conversation:
             return
         self.messages.append(stream.message)
         usage = stream.usage
-        self._used = usage.prompt_tokens + usage.completion_tokens
+        # The model was ahead of what came of an answer that Ctrl-C ended.
+        self._used = None if reason is None else usage.prompt_tokens + usage.completion_tokens
         self.totals[0] += usage.prompt_tokens - usage.cached_tokens
         self.totals[1] += usage.completion_tokens
