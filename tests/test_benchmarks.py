@@ -91,10 +91,10 @@ def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
     args = argparse.Namespace(batch=512, cache_type="f16")
     path = shared("models/stories260K-Q4_0.gguf")
     speeds = {name: {"llamaq": {"median": 100.0}, "llama.cpp": {"median": 50.0}} for name in ("pp64", "tg8 x4 @ d32")}
-    found = shares(path, speeds, args, MachineLimits("scalar", 1, 1e9, 1e9))
+    found = shares(path, speeds, args, [MachineLimits("scalar", 1, 1e9, 1e9)])
     assert found["pp64"]["of"] == "int8 peak"
     assert found["pp64"]["llamaq"] == pytest.approx(2 * found["pp64"]["llama.cpp"], rel=0.01)
-    found = shares(path, speeds, args, MachineLimits("scalar", 1, 1e6, 1e15))
+    found = shares(path, speeds, args, [MachineLimits("scalar", 1, 1e5, 1e15), MachineLimits("scalar", 1, 1e6, 1e14)])
     assert {test["of"] for test in found.values()} == {"bandwidth"}
 
 

@@ -19,8 +19,10 @@ FIELDS = [
     *("build_commit", "cpu_info", "backends", "level", "numerics", "model_filename"),
     *("model_type", "model_size", "model_n_params"),
     *("n_batch", "n_ubatch", "n_threads", "type_k", "type_v", "use_mmap", "n_prompt", "n_gen", "n_depth", "n_parallel"),
-    *("test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts", "read_bandwidth_gbps", "percent_of_bandwidth"),
-    *("int8_peak_gops", "percent_of_int8_peak", "samples_ns", "samples_ts"),
+    *("test_time", "avg_ns", "stddev_ns", "avg_ts", "stddev_ts"),
+    *("read_bandwidth_gbps", "read_bandwidth_median_gbps", "read_bandwidth_min_gbps", "percent_of_bandwidth"),
+    *("int8_peak_gops", "int8_peak_median_gops", "int8_peak_min_gops", "percent_of_int8_peak", "remark"),
+    *("samples_ns", "samples_ts"),
 ]
 
 
@@ -98,7 +100,8 @@ def test_a_table_of_markdown(command: Command, model: Path) -> None:
     done = command("bench", model, "-p", 8, "-n", 2, "-npl", 2, "-r", 2, "-ub", 4)
     assert (done.code, done.err) == (0, "")
     head, rule, *rows, blank, limits, version = done.out.decode().splitlines()
-    names = ["model", "size", "params", "backend", "threads", "n_ubatch", "test", "t/s", "% bandwidth", "% int8 peak"]
+    names = ["model", "size", "params", "backend", "threads", "n_ubatch", "test", "t/s", "GB/s", "% bandwidth"]
+    names += ["% int8 peak"]
     assert [cell.strip() for cell in head.strip("|").split("|")] == names
     assert len(rule) == len(head)
     assert [row.split("|")[7].strip() for row in rows] == ["pp8", "tg2 x2"]
@@ -106,6 +109,50 @@ def test_a_table_of_markdown(command: Command, model: Path) -> None:
     assert blank == ""
     assert limits.endswith("threads: reads 10.0 GB/s, int8 peak 500 GOP/s")
     assert version.startswith("llamaq ")
+
+
+def test_the_machine_is_probed_between_the_runs(command: Command, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others leave of it changes: the range is told, and percentages are of the highest."""
+
+    def probe(team: object, size: int, level: str) -> tuple[float, float]:
+        order.append("probe")
+        return next(bandwidths) * 1e9, 400e9
+
+    def timed(*args: object, **options: object) -> Iterator[float]:
+        while True:
+            order.append("run")
+            yield 0.001
+
+    order: list[str] = []
+    bandwidths = iter((32.0, 63.0, 40.0, 35.0, 30.0))
+    monkeypatch.setattr(_core, "probe", probe)
+    monkeypatch.setattr(bench, "seconds", timed)
+    first, second = records(command, model, "-p", "0", "-n", "1,2", "-r", 2)
+    assert order == ["probe", *["run", "probe"] * 4]
+    names = ("read_bandwidth_gbps", "read_bandwidth_median_gbps", "read_bandwidth_min_gbps")
+    assert [first[name] for name in names] == [63, 40, 32]
+    assert [second[name] for name in names] == [40, 35, 30]
+    assert second["percent_of_bandwidth"] / first["percent_of_bandwidth"] == pytest.approx(2 * 63 / 40, rel=0.05)
+    bandwidths = iter((32.0, 63.0, 40.0, 35.0, 30.0))
+    table = command("bench", model, "-p", 0, "-n", "1,2", "-r", 2).out.decode()
+    cells = [line.split("|")[8].strip() for line in table.splitlines() if line.startswith("|")]
+    assert cells[2:] == ["32.0-63.0", "30.0-40.0"]
+    assert "threads: reads 30.0-63.0 GB/s, int8 peak 400 GOP/s" in table
+
+
+def test_no_percentage_above_100_without_its_reason(
+    command: Command, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (model, "-p", 0, "-n", 8, "-r", 1)
+    assert records(command, *options)[0]["remark"] is None
+    assert "*" not in command("bench", *options).out.decode()
+    monkeypatch.setattr(_core, "probe", lambda team, size, level: (1e3, 500e9))
+    (record,) = records(command, *options)
+    assert record["percent_of_bandwidth"] > 100
+    assert record["remark"].startswith("above 100 %: a CPU cache holds what is read, or the machine was slower")
+    table = command("bench", *options).out.decode().splitlines()
+    assert table[2].split("|")[9].strip().endswith("*")
+    assert f"* {record['remark']}" in table
 
 
 def test_json_lines_and_csv(command: Command, model: Path) -> None:

@@ -30,7 +30,7 @@ class MachineLimits:
 
 
 def probe(threads: int, level: str = "") -> MachineLimits:
-    """Measures the limits, in a second or two; ``level`` "" is the level in use (``LLAMAQ_ISA`` or the best).
+    """Measures the limits, in about a second; ``level`` "" is the level in use (``LLAMAQ_ISA`` or the best).
 
     The best of several passes counts, so a moment's rest of other programs is enough. Takes up to 512 MiB of
     memory. Raises ``ISAError`` for a level that is not available, ``LlamaqError`` where threads or memory are

@@ -6,10 +6,8 @@ import argparse
 import contextlib
 import itertools
 import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from llamaq import bundled
@@ -89,9 +87,8 @@ def _records(
     from llamaq.cli.bench_output import make_record
     from llamaq.engine import Engine
     from llamaq.memory import check_memory, memory_need
+    from llamaq.probe import probe
 
-    status.show("measuring the machine")
-    limits = _limits(settings.n_threads)
     rows = max(settings.rows, *(test.n_parallel for test in tests))
     needs: dict[str, Any] = {"threads": settings.n_threads, "max_rows": rows, "pack": settings.pack}
     check_memory(memory_need(model.plan, model.file.tensors, 0, cache_type=settings.cache_type, **needs))
@@ -99,11 +96,15 @@ def _records(
         status.clear()
         engine = Engine(model.plan, model.file, progress=progress, numerics=settings.numerics, **needs)
     with contextlib.closing(engine):
+        status.show("measuring the machine")
+        latest = probe(settings.n_threads)
         for number, test in enumerate(tests, 1):
             status.show(label := f"{model.path.name}: {test} ({number} of {len(tests)})")
             began = datetime.now(timezone.utc)
             runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
-            samples, stopped = _samples(_enough(runs, args.repetitions), test, label, status)
+            limits = [latest]  # of the machine, before and after each run
+            samples, stopped = _samples(_enough(runs, args.repetitions), test, limits, label, status)
+            latest = limits[-1]
             if samples:
                 work = work_of(test, model.plan, model.file.tensors, settings.rows, settings.cache_type)
                 yield make_record(model, settings, test, samples, began, limits, work)
@@ -111,15 +112,20 @@ def _records(
                 raise KeyboardInterrupt
 
 
-def _samples(runs: Iterator[float], test: Workload, label: str, status: Status) -> tuple[list[float], bool]:
-    """Seconds of the runs, none where the cache does not fit; and whether Ctrl-C ended them."""
+def _samples(
+    runs: Iterator[float], test: Workload, limits: list[MachineLimits], label: str, status: Status
+) -> tuple[list[float], bool]:
+    """Seconds of the runs, none where the cache does not fit; and whether Ctrl-C ended them. After each the machine is
+    probed anew: what it can do changes with what else runs on it."""
     from llamaq.errors import InsufficientMemoryError
+    from llamaq.probe import probe
 
     samples: list[float] = []
     try:
         for sample in runs:
             samples.append(sample)
             status.show(f"{label}, {len(samples)} runs, {test.tokens / sample:.1f} t/s")
+            limits.append(probe(limits[0].threads))
     except InsufficientMemoryError as error:
         status.clear()
         print(f"llamaq: left out: {error}", file=sys.stderr)
@@ -130,15 +136,9 @@ def _samples(runs: Iterator[float], test: Workload, label: str, status: Status) 
 
 def _enough(runs: Iterator[float], repetitions: int | None) -> Iterator[float]:
     """As many runs as are wanted, or as patience allows."""
-    began = time.perf_counter()
+    spent = 0.0
     for count, sample in enumerate(itertools.islice(runs, repetitions or MOST_RUNS), 1):
+        spent += sample
         yield sample
-        if repetitions is None and count >= LEAST_RUNS and time.perf_counter() - began > PATIENCE:
+        if repetitions is None and count >= LEAST_RUNS and spent > PATIENCE:
             return
-
-
-@cache
-def _limits(threads: int) -> MachineLimits:
-    from llamaq.probe import probe
-
-    return probe(threads)

@@ -20,7 +20,8 @@ MOST_RUNS, LEAST_RUNS = 5, 2  # of such a test
 
 ABOUT = """\
 Measures how fast a model reads prompts (pp) and writes tokens (tg), and what share of this machine's limits that is:
-its read bandwidth and the int8 peak of its SIMD level, measured in the same run with the same threads.
+its read bandwidth and the int8 peak of its SIMD level, probed with the same threads before and after each run. On a
+machine that others use these change by the second: GB/s is their range, and percentages are of the highest.
 
 Without -p, -n, -pg, -d and -npl: pp512, pp128 and tg64, each with nothing and with 4096 tokens before it, and tg64 of
 2, 4, 8 and 16 sequences at once. With any of these, the others have the defaults below. Numbers may be lists (1,2,4)

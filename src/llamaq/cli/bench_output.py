@@ -29,6 +29,10 @@ __all__ = ["OUTPUTS", "Model", "Output", "Record", "Settings", "make_record"]
 
 Record: TypeAlias = dict[str, Any]
 
+_BEYOND = (
+    "above 100 %: a CPU cache holds what is read, or the machine was slower whenever it was probed than in the runs"
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -93,17 +97,22 @@ class Model:
 
 def make_record(
     model: Model, settings: Settings, test: Workload, samples: Sequence[float], began: datetime,
-    limits: MachineLimits, work: Work,
+    limits: Sequence[MachineLimits], work: Work,
 ) -> Record:  # fmt: skip
-    """One row of the result. Percentages are null where the test has no such work."""
+    """One row of the result; ``limits`` as probed before, between and after the runs. Percentages are of the highest,
+    null where the test has no such work; the remark is the reason for one above 100."""
+    bandwidths = [each.read_bandwidth / 1e9 for each in limits]
+    peaks = [each.int8_peak / 1e9 for each in limits]
     seconds = statistics.mean(samples)
     rates = [test.tokens / sample for sample in samples]
     several = len(samples) > 1
+    of_bandwidth = round(work.nbytes / 1e7 / seconds / max(bandwidths), 2)
+    of_peak = round(work.int8_ops / 1e7 / seconds / max(peaks), 2) if work.int8_ops else None
     return {
         "build_commit": f"llamaq-{__version__}",
         "cpu_info": cpu_name(),
         "backends": "CPU",
-        "level": limits.level,
+        "level": limits[0].level,
         "numerics": numerics_here(settings.numerics),
         "model_filename": str(model.path),
         "model_type": model.kind,
@@ -124,10 +133,15 @@ def make_record(
         "stddev_ns": round(1e9 * statistics.stdev(samples)) if several else 0,
         "avg_ts": round(statistics.mean(rates), 6),
         "stddev_ts": round(statistics.stdev(rates), 6) if several else 0.0,
-        "read_bandwidth_gbps": round(limits.read_bandwidth / 1e9, 3),
-        "percent_of_bandwidth": round(100 * work.nbytes / seconds / limits.read_bandwidth, 2),
-        "int8_peak_gops": round(limits.int8_peak / 1e9, 3),
-        "percent_of_int8_peak": round(100 * work.int8_ops / seconds / limits.int8_peak, 2) if work.int8_ops else None,
+        "read_bandwidth_gbps": round(max(bandwidths), 3),
+        "read_bandwidth_median_gbps": round(statistics.median(bandwidths), 3),
+        "read_bandwidth_min_gbps": round(min(bandwidths), 3),
+        "percent_of_bandwidth": of_bandwidth,
+        "int8_peak_gops": round(max(peaks), 3),
+        "int8_peak_median_gops": round(statistics.median(peaks), 3),
+        "int8_peak_min_gops": round(min(peaks), 3),
+        "percent_of_int8_peak": of_peak,
+        "remark": _BEYOND if max(of_bandwidth, of_peak or 0) > 100 else None,
         "samples_ns": [round(1e9 * sample) for sample in samples],
         "samples_ts": [round(rate, 6) for rate in rates],
     }
@@ -205,12 +219,11 @@ class Markdown(Output):
         for name, width in (("n_batch", 7), ("n_ubatch", 8), ("cache_type", -10), ("numerics", -8)):
             if {getattr(each, name) for each in settings} != {getattr(usual, name)}:
                 self._columns[name] = width
-        self._columns |= {"test": -19, "t/s": 17, "% bandwidth": 11, "% int8 peak": 11}
-        self._limits: dict[str, None] = {}
+        self._columns |= {"test": -19, "t/s": 17, "GB/s": 11, "% bandwidth": 11, "% int8 peak": 11}
+        self._limits: dict[str, list[Record]] = {}
 
     def text(self, record: Record, *, first: bool) -> str:
         test = Workload(*(record[name] for name in ("n_prompt", "n_gen", "n_depth", "n_parallel")))
-        int8 = record["percent_of_int8_peak"]
         cells = record | {
             "model": record["model_type"],
             "size": size(record["model_size"]),
@@ -220,13 +233,12 @@ class Markdown(Output):
             "cache_type": record["type_k"],
             "test": str(test),
             "t/s": f"{record['avg_ts']:.2f} ± {record['stddev_ts']:.2f}",
-            "% bandwidth": f"{record['percent_of_bandwidth']:.1f}",
-            "% int8 peak": "-" if int8 is None else f"{int8:.1f}",
+            "GB/s": _range([record], "read_bandwidth", "gbps", 1),
+            "% bandwidth": _percent(record["percent_of_bandwidth"]),
+            "% int8 peak": _percent(record["percent_of_int8_peak"]),
         }
-        self._limits[
-            f"{record['cpu_info']}, {record['level']}, {record['n_threads']} threads: reads "
-            f"{record['read_bandwidth_gbps']:.1f} GB/s, int8 peak {record['int8_peak_gops']:.0f} GOP/s"
-        ] = None
+        machine = f"{record['cpu_info']}, {record['level']}, {record['n_threads']} threads"
+        self._limits.setdefault(machine, []).append(record)
         row = self._line([_aligned(str(cells[name]), width) for name, width in self._columns.items()])
         return (self._head() if first else "") + row
 
@@ -238,7 +250,18 @@ class Markdown(Output):
         return "| " + " | ".join(cells) + " |\n"
 
     def end(self) -> str:
-        return "".join(f"\n{line}" for line in (*self._limits, f"llamaq {__version__}")) + "\n" if self._count else ""
+        if not self._count:
+            return ""
+        lines = [
+            f"{machine}: reads {_range(records, 'read_bandwidth', 'gbps', 1)} GB/s, "
+            f"int8 peak {_range(records, 'int8_peak', 'gops', 0)} GOP/s"
+            for machine, records in self._limits.items()
+        ]
+        remarks = {record["remark"] for records in self._limits.values() for record in records} - {None}
+        return (
+            "".join(f"\n{line}" for line in (*lines, *(f"* {each}" for each in remarks), f"llamaq {__version__}"))
+            + "\n"
+        )
 
 
 OUTPUTS: Mapping[str, type[Output]] = {"md": Markdown, "json": Json, "jsonl": JsonLines, "csv": Csv}
@@ -247,6 +270,19 @@ OUTPUTS: Mapping[str, type[Output]] = {"md": Markdown, "json": Json, "jsonl": Js
 def _aligned(text: str, width: int) -> str:
     """To the right, or to the left where the width is negative."""
     return text.rjust(width) if width > 0 else text.ljust(-width)
+
+
+def _range(records: Sequence[Record], name: str, unit: str, digits: int) -> str:
+    """From the lowest to the highest that was probed."""
+    lowest = min(record[f"{name}_min_{unit}"] for record in records)
+    highest = max(record[f"{name}_{unit}"] for record in records)
+    return "-".join(dict.fromkeys(f"{x:.{digits}f}" for x in (lowest, highest)))
+
+
+def _percent(share: float | None) -> str:
+    if share is None:
+        return "-"
+    return f"{share:.1f}*" if share > 100 else f"{share:.1f}"
 
 
 def _count(n: int) -> str:
