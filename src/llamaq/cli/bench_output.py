@@ -29,9 +29,7 @@ __all__ = ["OUTPUTS", "Model", "Output", "Record", "Settings", "make_record"]
 
 Record: TypeAlias = dict[str, Any]
 
-_BEYOND = (
-    "above 100 %: a CPU cache holds what is read, or the machine was slower whenever it was probed than in the runs"
-)
+_BEYOND = "above 100 %: a CPU cache holds what is read, or the machine was slower at each probe than in the runs"
 
 
 @dataclass(frozen=True)
