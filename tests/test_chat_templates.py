@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from conftest import shared_path
 from llamaq.chat import meter
 from llamaq.chat.named import NAMED_TEMPLATES
+from llamaq.chat.sandbox import Sandbox
 from llamaq.chat.templates import ChatTemplate, choose_template, file_templates
 from llamaq.errors import ChatTemplateError
 
@@ -206,6 +207,8 @@ HOSTILE = {
     "comparisons": f"{{% set x = {TEXT % 'a'} * 20 %}}{{% set y = x ~ '' %}}{{{{ x == y" + " and x == y" * 99 + " }}",
     "members": "{% set x = range(9999)|list %}{{ 'a' in x" + " or 'a' in x" * 99 + " }}",
     "counted": "{% set x = range(9999)|list %}{{ x.count('a')" + " or x.count('a')" * 99 + " }}",
+    "views": f"{{% set d = dict(a={TEXT % 'a'}) %}}" + "{{ d.values() }}" * 99,
+    "escapes": f"{{% set x = {TEXT % '€'} * 5 %}}" + "".join(f"{{% set y{i} = x|urlencode %}}" for i in range(5)),
     "long time": f"{{{{ strftime_now({TEXT % '%c'} * 20)|length }}}}",
     "concatenations": "{{ " + "a~" * 120000 + "a }}",
     "compared": "{{ a" + "<a" * 120000 + " }}",
@@ -279,6 +282,50 @@ def test_whatever_a_template_is_it_renders_or_refuses(fragments: list[str]) -> N
         except ChatTemplateError:
             return
         assert isinstance(text, str)
+
+
+SIZED = {
+    "A": f"{TEXT % 'a'}",
+    "B": f"{TEXT % '€ '}",
+    "K": f"'ab' ~ {TEXT % 'a'}",
+    "L": "'a\\n' * 1000 * 500",
+    "W": "'%99d' * 9000",
+    "G": "'{:99}' * 9000",
+    "Z": "'0' ~ '.0' * 9000",
+    "X": "['x'] * 9999",
+    "R": "range(9999)|list",
+    "N": "10**1000",
+}
+OPERANDS = st.sampled_from([*SIZED, "'a'", "''", "1", "60000000", "-60000000", "0.5", "none", "messages", "(1, 2)"])
+NAMED_ARGUMENTS = ["", "", "", *(f"{name}=" for name in ("fill_with", "attribute", "indent", "width", "start", "d",
+                   "precision", "base", "old", "new", "separators"))]  # fmt: skip
+ARGUMENTS = st.lists(st.tuples(st.sampled_from(NAMED_ARGUMENTS), OPERANDS).map("".join), max_size=3).map(", ".join)
+FILTER, TEST, METHOD = (st.sampled_from(sorted(names)) for names in (Sandbox().filters, Sandbox().tests, vars(str)))
+OPERATOR = st.sampled_from(["+", "*", "/", "//", "%", "**", "~", "==", "<", "in"])
+MAKER = st.sampled_from(["dict", "namespace", "range", "cycler", "strftime_now"])
+CALLS = st.one_of(
+    st.builds("{} | {}({})".format, OPERANDS, FILTER, ARGUMENTS),
+    st.builds("({}).{}({})".format, OPERANDS, METHOD, ARGUMENTS),
+    st.builds("{} {} {}".format, OPERANDS, OPERATOR, OPERANDS),
+    st.builds("{} is {}({})".format, OPERANDS, TEST, OPERANDS),
+    st.builds("{}({})".format, MAKER, ARGUMENTS),
+)
+VALUES_OF_SIZE = "".join(f"{{% set {name} = {value} %}}" for name, value in SIZED.items())
+
+
+@settings(deadline=None, max_examples=150)
+@given(CALLS, st.sampled_from(["", "|list", "|string", "|tojson"]))
+def test_no_call_does_much_with_little(call: str, then: str) -> None:
+    with patch.object(meter, "SECONDS", 0.5):
+        try:
+            ChatTemplate(VALUES_OF_SIZE + f"{{% set found = ({call}){then} %}}").render(HELLO)
+        except ChatTemplateError as error:
+            if "memory" in str(error).lower():
+                raise
+
+
+def test_the_values_of_that_test_are_paid_for() -> None:
+    assert ChatTemplate(VALUES_OF_SIZE + "{{ A|length }}").render([]) == "1000000"
 
 
 def test_the_time_that_counts_is_the_threads_own() -> None:

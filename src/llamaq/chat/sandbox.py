@@ -215,6 +215,8 @@ def _guarded_test(name: str, function: Callable[..., Any]) -> Callable[..., Any]
 
 def _checked(value: Any) -> Any:
     check_int(value)
+    if isinstance(value, str):
+        spend(len(value))
     return value
 
 
