@@ -29,6 +29,8 @@ LEVEL_TESTS = [
 ]  # fmt: skip
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 
+FUZZ_TESTS = [f"tests/test_{name}.py" for name in ("gguf_fuzz", "fuzz_files", "fuzz_texts")]
+
 
 @nox.session
 def lint(session: nox.Session) -> None:
@@ -129,9 +131,9 @@ def emulated(session: nox.Session) -> None:
 
 @nox.session(requires=["install"], venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """The GGUF reader against mutated files, for a minute."""
-    env = {"LLAMAQ_FUZZ_SECONDS": "60"}
-    session.run(installed(session, "pytest"), "tests/test_gguf_fuzz.py", env=env, external=True)
+    """Searches for inputs that do harm, each for LLAMAQ_FUZZ_SECONDS (20): files, texts, folders to convert."""
+    env = {"LLAMAQ_FUZZ_SECONDS": os.environ.get("LLAMAQ_FUZZ_SECONDS", "20")}
+    session.run(installed(session, "pytest"), *ALL_CORES, *FUZZ_TESTS, env=env, external=True)
 
 
 @nox.session(requires=["install"], venv_backend="none")
@@ -187,6 +189,12 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     if sanitizer != "thread":
         chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
     session.run("python", "-m", "pytest", *ALL_CORES, *chosen, env=env)
+    if sanitizer != "thread":
+        env["LLAMAQ_FUZZ_SECONDS"] = "10"
+        session.run("python", "-m", "pytest", *ALL_CORES, "tests/test_fuzz_files.py", env=env)
+    else:
+        env["LLAMAQ_STRESS_SECONDS"] = "20"
+        session.run("python", "-m", "pytest", "tests/test_stress.py", env=env)
 
 
 def isas(python: str) -> list[str]:

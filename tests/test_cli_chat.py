@@ -10,15 +10,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from command import Command
 from gguf_files import copy_with
 from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, bundled
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
-from llamaq.cli.chat.live_answer import finished_blocks, last_lines
 from llamaq.errors import ChatTemplateError, LlamaqError, ModelError
 
 GREEDY = SamplingParams(temperature=0)
@@ -371,32 +368,3 @@ def test_the_context_bar() -> None:
     assert context_bar(0, 100) == "[----------] 0 of 100 tokens"
     assert context_bar(55, 100) == "[######----] 55 of 100 tokens"
     assert context_bar(200, 100) == "[##########] 200 of 100 tokens"
-
-
-PIECES = st.sampled_from(["a", "- b", "  c", "", "```", "```py", "~~~", "    d", "# e", "1. f", "| g |"])
-
-
-@settings(deadline=None)
-@given(st.lists(PIECES, max_size=12))
-def test_what_is_finished_stays_finished(lines: list[str]) -> None:
-    text = "\n".join(lines)
-    done = ""
-    for end in range(len(text) + 1):
-        block, rest = finished_blocks(text[:end])
-        assert block + rest == text[:end]
-        assert text.startswith(done)
-        assert block.startswith(done) or done.startswith(block)
-        done = max(done, block, key=len)
-        fences = [line for line in block.split("\n") if line.startswith(("```", "~~~"))]
-        assert not fences or len(fences) >= 2
-    assert finished_blocks("a\n\nb") == ("a\n\n", "b")
-    assert finished_blocks("```\na\n\nb") == ("", "```\na\n\nb")
-    assert finished_blocks("1. a\n\n   more") == ("", "1. a\n\n   more")
-
-
-def test_only_the_last_lines_are_drawn_anew() -> None:
-    code = "Here:\n```py\n" + "x = 1\n" * 50
-    assert last_lines(code, 3) == "```py\n" + "x = 1\n" * 3
-    assert last_lines(code + "```\n", 3) == "```py\n" + "x = 1\n" * 2 + "```\n"
-    assert last_lines(code + "```\na\nb\nc", 3) == "a\nb\nc"
-    assert last_lines("a\nb", 3) == "a\nb"
