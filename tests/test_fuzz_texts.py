@@ -31,8 +31,8 @@ GRAMMAR = [
 ]  # fmt: skip
 TEMPLATE = [
     "{{", "}}", "{%", "%}", "{#", "#}", " messages ", " for m in ", " endfor ", " if ", " endif ", " set x = ", "|",
-    "tojson", "join", "length", "round(", "range(", "~", "*", "**", "'a'", "9999999999", "[", "]", "(", ")", ".", "content",
-    "__class__", " namespace(a=1) ", " macro f() ", " endmacro ", "raise_exception(", "loop", "-",
+    "tojson", "join", "length", "round(", "range(", "~", "*", "**", "'a'", "9999999999", "[", "]", "(", ")", ".",
+    "content", "__class__", " namespace(a=1) ", " macro f() ", " endmacro ", "raise_exception(", "loop", "-",
 ]  # fmt: skip
 MESSAGES = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": None}]
 
