@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llamaq import LLM, GGUFFile, SamplingParams, imatrix
+from llamaq import LLM, GGUFFile, SamplingParams, imatrix, quantize, structure
 from llamaq.arguments import real, shown, whole, wholes
+from llamaq.convert import convert
 from llamaq.errors import LlamaqError
+from llamaq.quantization import file_type_by_name
 from llamaq.sampling import Sampler
 
 GREEDY = SamplingParams(temperature=0)
@@ -140,6 +142,55 @@ def test_files(stories: Path) -> None:
     sweep("path", imatrix.load)
     with GGUFFile.open(stories) as file:
         sweep("name", file.data, [value for value in WRONG if not isinstance(value, str)])
+
+
+@pytest.mark.parametrize("make", [structure.json_schema, structure.regex, structure.lark, structure.gbnf])
+def test_structures(make: Callable[[Any], Any]) -> None:
+    name = {"json_schema": "schema", "regex": "pattern"}.get(make.__name__, "grammar")
+    sweep(name, make)
+
+
+@pytest.mark.parametrize(
+    "name", ["tools", "template", "template_kwargs", "tool_format", "max_tokens", "stop", "special", "timeout"]
+)
+def test_chatting(llm: LLM, name: str) -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    said = {"tools": "tool"}.get(name, name)
+    sweep(said, lambda v: llm.chat(messages, **{"template": "chatml", "max_tokens": 1, name: v}))
+
+
+@pytest.mark.parametrize(
+    ("name", "others"),
+    [
+        ("source", {"type": "Q8_0"}),
+        ("type", {}),
+        ("imatrix", {"type": "Q8_0"}),
+        ("tensor_types", {"type": "Q8_0"}),
+        ("output_tensor_type", {"type": "Q8_0"}),
+        ("override_kv", {"type": "Q8_0"}),
+        ("threads", {"type": "Q8_0"}),
+        ("progress", {"type": "Q8_0"}),
+        ("target_size", {}),
+        ("target_bpw", {}),
+        ("text", {"max_kl": 1.0}),
+    ],
+)
+def test_quantizing(stories: Path, tmp_path: Path, name: str, others: dict[str, Any]) -> None:
+    """Values of the right kind have errors in the words of what they are."""
+    right = str | int | float | np.number | Path
+    wrong = [value for value in WRONG if not isinstance(value, right) and value is not object]
+    fixed = {"source": stories, "target": tmp_path / "out.gguf", "threads": 1}
+    sweep(name, lambda v: quantize(**{**fixed, **others, name: v}), wrong)
+
+
+def test_other_files(tmp_path: Path) -> None:
+    wrong = [value for value in WRONG if not isinstance(value, str | Path)]
+    for name in ("source", "target", "outtype", "metadata"):
+        sweep(name, lambda v, name=name: convert(**{"source": tmp_path, "target": tmp_path / "x", name: v}), wrong)
+    sweep("path", lambda v: imatrix.save(v, imatrix.Imatrix()), wrong)
+    sweep("imatrix", lambda v: imatrix.save(tmp_path / "x", v))
+    sweep("parts", imatrix.merged)
+    sweep("name", file_type_by_name, wrong)
 
 
 def test_a_bias_beyond_the_vocabulary_is_told(llm: LLM) -> None:

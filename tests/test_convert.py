@@ -226,7 +226,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 
     name = "model.layers.0.mlp.up_proj.weight"
     refused("no such folder", tmp_path / "absent")
-    refused("expected one of f32", tmp_path, ValueError, "q5_k")
+    refused("outtype must be 'f32', 'f16', ", tmp_path, ValueError, "q5_k")
     refused("neither; download it", save(tmp_path / "a", config, tensors))
     large = tensors | {name: tensors[name] * 1e6}
     refused("choose --outtype bf16", save(tmp_path / "b", config, large, tokenizer=LETTERS))

@@ -97,7 +97,7 @@ def path_of(name: str, value: Any) -> Path:
         raise TypeError(f"{name} must be a path, got {shown(value)}")
     path = Path(value)
     try:
-        if b"\0" in os.fsencode(path):
+        if not os.fspath(value) or b"\0" in os.fsencode(path):
             raise ValueError
     except ValueError:  # also a surrogate that stands for no byte
         raise ValueError(f"{name} must be a path that the system can have, got {shown(value)}") from None

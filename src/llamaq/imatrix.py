@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.arguments import path_of
+from llamaq.arguments import instance, items, path_of
 from llamaq.errors import GGUFError
 from llamaq.files import open_file, reason
 from llamaq.formats import format_by_name
@@ -77,7 +77,7 @@ def read(path: str | os.PathLike[str]) -> Imatrix:
 
 def save(path: str | os.PathLike[str], imatrix: Imatrix) -> None:
     """Writes llama.cpp's GGUF format, whole or not at all. Raises GGUFError where the disk refuses."""
-    f32 = format_by_name("F32")
+    path, imatrix, f32 = path_of("path", path), instance("imatrix", imatrix, Imatrix), format_by_name("F32")
     tensors = []
     for name, entry in sorted(imatrix.entries.items()):
         sums, counts = (np.ascontiguousarray(a, "<f4") for a in (entry.sums, entry.counts[:, None]))
@@ -99,8 +99,8 @@ def merged(parts: Sequence[Imatrix]) -> Imatrix:
     Raises GGUFError where they disagree about a tensor's shape.
     """
     total = Imatrix()
-    for part in parts:
-        for name, entry in part.entries.items():
+    for part in items("parts", parts, "importance matrices"):
+        for name, entry in instance("each of parts", part, Imatrix).entries.items():
             known = total.entries.get(name)
             if known is None:
                 total.entries[name] = entry

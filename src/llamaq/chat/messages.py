@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from llamaq.arguments import items
+
 if TYPE_CHECKING:
     from llamaq.stream import Usage
 
@@ -107,7 +109,8 @@ def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[d
     """
     if isinstance(messages, str | bytes | Mapping):
         raise ValueError('messages must be a list, such as [{"role": "user", "content": "Hello"}]')
-    return [_message_dict(message, f"message {number}") for number, message in enumerate(messages)]
+    found = items("messages", messages, "messages")
+    return [_message_dict(message, f"message {number}") for number, message in enumerate(found)]
 
 
 def _message_dict(message: ChatMessage | Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llamaq.arguments import instance, items, text
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
@@ -15,7 +16,7 @@ from llamaq.chat.tools import ToolReader, format_of
 from llamaq.errors import ChatTemplateError
 from llamaq.tokenizer import Tokenizer
 
-__all__ = ["ChatRequest", "chat_request"]
+__all__ = ["ChatRequest", "chat_request", "checked"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,18 @@ def chat_request(
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     shown = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
     return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, shown, tools, reader)
+
+
+def checked(own: dict[str, Any]) -> dict[str, Any]:
+    """Options of the chat itself, of the right kinds. Raises ``TypeError``."""
+    given = {name: value for name, value in own.items() if value is not None}
+    if "tools" in given:
+        given["tools"] = items("tools", given["tools"], "definitions of tools")
+    for name in {"template", "tool_format"} & given.keys():
+        text(name, given[name])
+    for key in instance("template_kwargs", given.get("template_kwargs", {}), Mapping):  # type: ignore[type-abstract]
+        text("each key of template_kwargs", key)
+    return given
 
 
 def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:

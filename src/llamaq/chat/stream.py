@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llamaq.arguments import texts
 from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
-from llamaq.chat.request import ChatRequest, chat_request
+from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
     from llamaq.chat.options import ChatOptions, Messages
@@ -37,13 +38,13 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     def start(cls, llm: LLM, messages: Messages, options: ChatOptions) -> ChatStream:
         """Renders the conversation and asks for an answer; see ``LLM.chat``."""
         rest: dict[str, Any] = {**options}
-        own = {key: rest.pop(key) for key in _OWN if key in rest}
+        own = checked({key: rest.pop(key) for key in _OWN if key in rest})
         request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
         sampling, closer = rest.get("sampling"), request.beginning.closer
         if sampling is not None and sampling.structure is not None and closer is not None:
             rest["sampling"] = replace(sampling, structure=sampling.structure.following(closer))
-        stop = rest.get("stop") or ()
-        rest["stop"] = (*request.stop, *((stop,) if isinstance(stop, str) else stop))
+        stop = rest.get("stop")
+        rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
         return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))
 
     def __iter__(self) -> ChatStream:

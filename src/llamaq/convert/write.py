@@ -7,12 +7,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import instance, one_of, path_of, text
 from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.llama import (
@@ -61,14 +61,15 @@ def convert(
     for damaged files and what llamaq could not run, TokenizerError for a vocabulary that it does not know or GGUF
     cannot say, GGUFError where the disk refuses; ``target`` is then as it was.
     """
-    if outtype not in OUTTYPES:
-        raise ValueError(f"outtype: expected one of {', '.join(OUTTYPES)}, got {outtype!r}")
-    strange = next((key for key in metadata or {} if not key.startswith("general.")), None)
+    one_of("outtype", outtype, OUTTYPES)
+    metadata = {} if metadata is None else instance("metadata", metadata, Mapping)  # type: ignore[type-abstract]
+    strange = next((key for key in metadata if not text("each key of metadata", key).startswith("general.")), None)
     if strange is not None:
         raise ValueError(
             f"metadata: expected keys that begin with 'general.', got {strange!r}; the rest is the model's"
         )
-    checkpoint = Checkpoint(Path(source))
+    target = path_of("target", target)
+    checkpoint = Checkpoint(path_of("source", source))
     kinds = checkpoint.config.texts("architectures") or ["none"]
     if kinds[0] not in CLASSES:
         raise ModelError(f"config.json: architectures: expected one of {', '.join(CLASSES)}, got {shown(kinds[0])}")

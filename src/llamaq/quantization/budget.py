@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llamaq.arguments import real, shown, text_or_bytes, whole
 from llamaq.engine import Progress
 from llamaq.errors import QuantizationError
 from llamaq.gguf import GGUFFile
@@ -51,6 +53,11 @@ class Budget:
         cls, target_size: int | str | None, target_bpw: float | None, max_kl: float | None, text: str | bytes | None
     ) -> Budget | None:
         """None where no limit is given. Raises ValueError for more than one, or one that is no positive number."""
+        if target_size is not None and not isinstance(target_size, str):
+            target_size = whole("target_size", target_size)
+        target_bpw = None if target_bpw is None else real("target_bpw", target_bpw)
+        max_kl = None if max_kl is None else real("max_kl", max_kl)
+        text = None if text is None else text_or_bytes("text", text)
         given = [limit for limit in (target_size, target_bpw, max_kl) if limit is not None]
         if not given:
             if text is not None:
@@ -58,10 +65,10 @@ class Budget:
             return None
         nbytes = parse_size(target_size) if isinstance(target_size, str) else target_size
         value = next(limit for limit in (nbytes, target_bpw, max_kl) if limit is not None)
-        if len(given) > 1 or not (math.isfinite(value) and value > 0):
+        if len(given) > 1 or not 0 < value <= sys.float_info.max:
             raise ValueError(
                 "expected one positive limit, of target size, bits per weight or divergence, got "
-                + " and ".join(map(str, given))
+                + " and ".join(map(shown, given))
             )
         if max_kl is not None and text is None:
             raise ValueError("a divergence is measured over a text: give one with --text FILE")

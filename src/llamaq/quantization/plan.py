@@ -13,6 +13,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import text
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, can_decode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
@@ -195,8 +196,8 @@ def draft_plan(file: GGUFFile, type: str, options: Options, importance: Importan
 
 
 def _type_options(options: Options, importance: Importance | None) -> TypeOptions:
-    def known(name: str | None) -> Format | None:
-        return None if name is None else format_by_name(name)
+    def known(argument: str, name: str | None) -> Format | None:
+        return None if name is None else format_by_name(text(argument, name))
 
     patterns = []
     for pattern, name in options.tensor_types:
@@ -208,8 +209,8 @@ def _type_options(options: Options, importance: Importance | None) -> TypeOption
         pure=options.pure,
         leave_output_tensor=options.leave_output_tensor,
         has_imatrix=importance is not None,
-        output_tensor_type=known(options.output_tensor_type),
-        token_embedding_type=known(options.token_embedding_type),
+        output_tensor_type=known("output_tensor_type", options.output_tensor_type),
+        token_embedding_type=known("token_embedding_type", options.token_embedding_type),
         tensor_types=patterns,
     )
 

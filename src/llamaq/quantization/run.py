@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.arguments import INT32, function, instance, items, path_of, shown, texts, whole
+from llamaq.arguments import text as text_of
 from llamaq.atomic import discard
 from llamaq.errors import GGUFError
 from llamaq.files import open_file
@@ -76,19 +78,22 @@ def quantize(
     Raises GGUFError for files that cannot be read or written (nothing is left then), QuantizationError for
     weights that are infinite or no numbers and whatever else cannot be quantized, ValueError for unknown types.
     """
-    pairs = tuple(tensor_types.items()) if isinstance(tensor_types, Mapping) else tuple(tensor_types)
-    options = Options(pure, leave_output_tensor, output_tensor_type, token_embedding_type, pairs, allow_requantize,
-                      override_kv or {})  # fmt: skip
+    target = None if target is None else path_of("target", target)
+    type = None if type is None else text_of("type", type)
+    threads = None if threads is None else whole("threads", threads, 1, INT32)
+    progress = None if progress is None else function("progress", progress)
+    options = Options(pure, leave_output_tensor, output_tensor_type, token_embedding_type,
+                      _pairs(tensor_types), allow_requantize, _metadata(override_kv))  # fmt: skip
     budget = Budget.of(target_size, target_bpw, max_kl, text)
     importance = None if imatrix is None else _importance(imatrix)
-    with GGUFFile.open(source) as file:
+    with GGUFFile.open(path_of("source", source)) as file:
         if budget is None:
             plan = make_plan(file, type or "Q4_K_M", options, importance)
         elif type is None and not reference:
             plan = fit(file, budget, options, importance, keep_split=keep_split, threads=threads).plan
         else:
             raise ValueError("expected a budget or a type, or the reference encoding of a type; got both")
-        return run_plan(plan, Path(target) if target is not None else default_path(plan, fitted=budget is not None),
+        return run_plan(plan, target if target is not None else default_path(plan, fitted=budget is not None),
                         importance=importance, keep_split=keep_split, reference=reference, threads=threads,
                         progress=progress)  # fmt: skip
 
@@ -100,7 +105,21 @@ def default_path(plan: Plan, *, fitted: bool = False) -> Path:
 
 
 def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:
-    return Importance(imatrix) if isinstance(imatrix, Mapping) else load_importance(imatrix)
+    return Importance(imatrix) if isinstance(imatrix, Mapping) else load_importance(path_of("imatrix", imatrix))
+
+
+def _metadata(override_kv: Mapping[str, int | float | bool | str] | None) -> Mapping[str, int | float | bool | str]:
+    found = {} if override_kv is None else instance("override_kv", override_kv, Mapping)  # type: ignore[type-abstract]
+    return {text_of("each key of override_kv", key): value for key, value in found.items()}
+
+
+def _pairs(tensor_types: Sequence[tuple[str, str]] | Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    if isinstance(tensor_types, Mapping):
+        tensor_types = [*tensor_types.items()]
+    found = [texts("each of tensor_types", pair) for pair in items("tensor_types", tensor_types, "pairs")]
+    if any(len(pair) != 2 for pair in found):
+        raise ValueError(f"tensor_types must be pairs of a pattern and a format, got {shown(tensor_types)}")
+    return tuple((pattern, name) for pattern, name in found)
 
 
 def run_plan(
@@ -139,8 +158,10 @@ def run_plan(
 
 def _paths(target: Path, count: int) -> list[Path]:
     """The files to write."""
+    if count == 1:
+        return [target]
     prefix = target.with_name(target.name.removesuffix(".gguf"))
-    return [part_path(prefix, index, count) for index in range(count)] if count > 1 else [target]
+    return [part_path(prefix, index, count) for index in range(count)]
 
 
 class _Reader:

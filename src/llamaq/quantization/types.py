@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llamaq.arguments import text
 from llamaq.formats import Format, format_by_name
 
 __all__ = ["COPY", "FILE_TYPES", "FileType", "file_type_by_name"]
@@ -45,7 +46,7 @@ def file_type_by_name(name: str) -> FileType:
 
     Raises ValueError, listing the names, for an unknown one.
     """
-    key = name.upper()
+    key = text("name", name).upper()
     key = _ALIASES.get(key, key)
     found = FILE_TYPES.get(key) or next((type for type in FILE_TYPES.values() if str(type.number) == name), None)
     if found is None:

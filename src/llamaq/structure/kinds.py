@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from llamaq.arguments import one_of, shown, text
 from llamaq.errors import StructureError
 
 from .engine import LEVELS, LONGEST, llguidance, validate
@@ -35,8 +36,8 @@ class Structure:
     after: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.text, str):
-            raise TypeError(f"{self.kind}: expected a text, got {type(self.text).__name__}")
+        one_of("kind", self.kind, ("json_schema", "regex", "lark", "gbnf"))
+        text("text", self.text)
         if len(self.text) > LONGEST:
             raise StructureError(f"{self.kind}: {len(self.text)} characters exceed the limit of {LONGEST}")
         if not self.text.isascii() and _SURROGATE.search(self.text):
@@ -76,7 +77,10 @@ def json_schema(schema: str | bool | Mapping[str, Any]) -> Structure:
     """JSON that a schema accepts: its text, or what ``json.loads`` makes of it. As in llama.cpp, properties come in
     the schema's order, an object with ``properties`` has no others unless ``additionalProperties`` allows them, and
     an integer has at most 16 digits. Raises ``StructureError`` with the path of what cannot be used."""
-    return Structure("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
+    try:
+        return Structure("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
+    except (TypeError, ValueError, RecursionError):
+        raise TypeError(f"schema must be JSON, as text or as what json.loads gives, got {shown(schema)}") from None
 
 
 def json_object() -> Structure:
@@ -87,15 +91,15 @@ def json_object() -> Structure:
 def regex(pattern: str) -> Structure:
     """Text that matches a whole regular expression of Rust's ``regex`` crate, without anchors or look-around. Raises
     ``StructureError``."""
-    return Structure("regex", pattern)
+    return Structure("regex", text("pattern", pattern))
 
 
 def lark(grammar: str) -> Structure:
     """A grammar in the Lark dialect of llguidance, which begins with the rule ``start``. Raises ``StructureError``."""
-    return Structure("lark", grammar)
+    return Structure("lark", text("grammar", grammar))
 
 
 def gbnf(grammar: str) -> Structure:
     """A grammar in llama.cpp's notation, which begins with the rule ``root``. Raises ``StructureError`` with line and
     rule of what cannot be used."""
-    return Structure("gbnf", grammar)
+    return Structure("gbnf", text("grammar", grammar))
