@@ -31,7 +31,7 @@ def all_kinds() -> list[type[LlamaqError]]:
 
 @pytest.mark.parametrize("kind", all_kinds(), ids=lambda kind: kind.__name__)
 def test_errors_survive_pickle_and_copy(kind: type[LlamaqError]) -> None:
-    keywords = inspect.getfullargspec(kind.__init__).kwonlyargs  # type: ignore[misc]
+    keywords = inspect.getfullargspec(kind.__init__).kwonlyargs
     error = kind("the message", **{name: number for number, name in enumerate(keywords, 7)})
     pickled = [pickle.loads(pickle.dumps(error, n)) for n in range(pickle.HIGHEST_PROTOCOL + 1)]
     for again in (*pickled, copy.copy(error), copy.deepcopy(error)):
