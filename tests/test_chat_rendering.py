@@ -79,7 +79,8 @@ def test_a_thought_that_was_cut_is_gone_on_with(templates: list[ChatTemplate]) -
 def test_an_empty_answer_is_a_new_turn(templates: list[ChatTemplate]) -> None:
     for one in templates:
         for content in ("", None, "\n"):
-            assert prompt_of(one, USER, {"role": "assistant", "content": content}) == prompt_of(one, USER), one.name
+            said = {"role": "assistant", "content": content, "reasoning_content": None}
+            assert prompt_of(one, USER, said) == prompt_of(one, USER), one.name
 
 
 def test_what_has_been_thought_to_its_end_may_be_left_out(shared: Callable[[str], Path]) -> None:
@@ -92,6 +93,12 @@ def test_what_has_been_thought_to_its_end_may_be_left_out(shared: Callable[[str]
         assert prompt.endswith("The sum")
         assert beginning == Beginning(None, False)
     assert prompt_of(leaves_out, USER, said)[0] == "[Hello][The sum"
+
+
+def test_white_space_around_the_message_is_the_templates_matter() -> None:
+    said = {"role": "assistant", "content": "  The sum is "}
+    for name, expected in (("llama3", "\n\nThe sum is "), ("chatml", "\n  The sum is ")):
+        assert prompt_of(ChatTemplate(NAMED_TEMPLATES[name][0]), USER, said)[0].endswith(expected)
 
 
 def test_a_new_turn_can_be_asked_for() -> None:

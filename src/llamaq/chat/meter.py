@@ -4,7 +4,7 @@ value's weight is about its text's."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, MappingView
+from collections.abc import ItemsView, Iterable, KeysView, ValuesView
 from contextvars import ContextVar
 from typing import Any
 
@@ -82,6 +82,6 @@ def _parts(value: Any) -> Iterable[Any] | None:
     if isinstance(value, Namespace):
         attributes: dict[str, Any] = object.__getattribute__(value, "_Namespace__attrs")
         return attributes.values()
-    if isinstance(value, list | tuple | set | frozenset | range | MappingView):
+    if isinstance(value, list | tuple | set | frozenset | range | KeysView | ValuesView | ItemsView):
         return value
     return None

@@ -91,7 +91,7 @@ def _with_thought(source: str, prompt: str, message: Message) -> tuple[str, str]
     """The prompt for a new turn, and on with a message that is empty or has not come to the end of its reasoning, which
     a template would close or leave out."""
     own = _open_thought(message["content"])
-    thought = message["content"].lstrip()[len(own) :] if own else "\n" + message.get("reasoning_content", "")
+    thought = message["content"].lstrip()[len(own) :] if own else f"\n{message.get('reasoning_content') or ''}"
     if not own and not thought.strip():
         return prompt, ""
     prompt = _without_end_of_thought(prompt)
@@ -116,7 +116,7 @@ def _up_to_content(show: Callable[[Sequence[Message]], str], messages: Sequence[
     end = secrets.token_hex(16)
     rendered: str = show([*earlier, {**last, "content": last["content"] + end}])
     prompt, found, _ = rendered.rpartition(end)
-    if not found or not prompt.rstrip().endswith(_answer(last["content"]).rstrip()):
+    if not found or not prompt.rstrip().endswith(_answer(last["content"]).strip()):
         raise ChatTemplateError(
             "the chat template does not show the assistant's last message as it is, so it cannot be continued; "
             'end with another message, or begin a new turn: template_kwargs={"add_generation_prompt": True}'
