@@ -43,8 +43,8 @@ def read_added(described: Section, settings: Section, listed: Section) -> dict[i
 
 
 def _token(token: Section) -> AddedToken:
-    text = token.text("content")
-    if not text:
+    text = token.get("content", str)
+    if text is None:
         raise token.error("content", "a text")
     return AddedToken(text, token.flag("special"), frozenset(habit for habit in _HABITS if token.flag(habit)))
 
