@@ -167,7 +167,7 @@ def test_white_space_of_json_is_bounded(tokenizer: Tokenizer) -> None:
         (json_schema, "{", "no JSON"),
         (json_schema, "[]", r"\$ must be an object"),
         (json_schema, '{"properties": {"a": {"type": "foo"}}}', r"\$\.properties\.a: .*foo"),
-        (json_schema, '{"items": {"anyOf": [{}, {"uniqueItems": true}]}}', r"\$\.items\.anyOf\[1\]: .*uniqueItems"),
+        (json_schema, '{"items": {"anyOf": [{}, {"maxItems": -1}]}}', r"\$\.items\.anyOf\[1\]: maxItems"),
         (json_schema, '{"$defs": {"x": {"type": 1}}, "$ref": "#/$defs/x"}', r"\$"),
         (json_schema, '{"pattern": "(", "type": "string"}', "unclosed group"),
         (json_schema, '{"$ref": "#/$defs/none"}', "none"),

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import re
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llamaq.arguments import one_of, shown, text
+from llamaq.arguments import one_of, text
 from llamaq.errors import StructureError
 
 from .engine import LEVELS, LONGEST, llguidance, validate
 from .gbnf import gbnf_to_lark
 from .gbnf.parse import TokenId
-from .schema import compile_schema, read_schema
+from .schema import compile_schema, schema_text
 
 __all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
 
+
+logger = logging.getLogger("llamaq")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
@@ -34,6 +36,8 @@ class Structure:
     kind: Literal["json_schema", "regex", "lark", "gbnf"]
     text: str
     after: str = ""
+    notes: tuple[str, ...] = field(init=False, compare=False, repr=False, default=())
+    """What of a JSON schema the output is not held to, each with its place; the log warns of it too."""
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, ("json_schema", "regex", "lark", "gbnf"))
@@ -42,12 +46,12 @@ class Structure:
             raise StructureError(f"{self.kind}: {len(self.text)} characters exceed the limit of {LONGEST}")
         if not self.text.isascii() and _SURROGATE.search(self.text):
             raise StructureError(f"{self.kind}: half a surrogate pair is no character")
-        if self.kind != "json_schema":  # compiling that has checked it
-            wrong = validate(self.compiled())
-            if wrong:
-                raise StructureError(f"{self.kind}: {wrong}")
-        else:
-            self.compiled()
+        if self.kind == "json_schema":
+            object.__setattr__(self, "notes", compile_schema(self.text).notes)
+            for note in self.notes:
+                logger.warning("JSON schema: %s", note)
+        elif wrong := validate(self.compiled()):
+            raise StructureError(f"{self.kind}: {wrong}")
 
     def following(self, mark: str) -> Structure:
         """The same, after free text that ends with ``mark``. Nothing is compiled anew."""
@@ -60,7 +64,7 @@ class Structure:
         matcher = llguidance().LLMatcher
         grammar: str
         if self.kind == "json_schema":
-            return compile_schema(read_schema(self.text))
+            return compile_schema(self.text).grammar
         if self.kind == "regex":
             grammar = matcher.grammar_from_regex(self.text)
         elif self.kind == "gbnf":
@@ -75,12 +79,10 @@ class Structure:
 
 def json_schema(schema: str | bool | Mapping[str, Any]) -> Structure:
     """JSON that a schema accepts: its text, or what ``json.loads`` makes of it. As in llama.cpp, properties come in
-    the schema's order, an object with ``properties`` has no others unless ``additionalProperties`` allows them, and
-    an integer has at most 16 digits. Raises ``StructureError`` with the path of what cannot be used."""
-    try:
-        return Structure("json_schema", schema if isinstance(schema, str) else json.dumps(schema))
-    except (TypeError, ValueError, RecursionError):
-        raise TypeError(f"schema must be JSON, as text or as what json.loads gives, got {shown(schema)}") from None
+    the schema's order, an object with ``properties`` has no others unless the schema speaks of others, and an integer
+    has at most 16 digits. What is not enforced stands in ``notes``. Raises ``StructureError`` with the path of what
+    cannot be used."""
+    return Structure("json_schema", schema if isinstance(schema, str) else schema_text(schema))
 
 
 def json_object() -> Structure:

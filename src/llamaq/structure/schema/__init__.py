@@ -1,0 +1,8 @@
+"""JSON schemas for llguidance, with llama.cpp's habits added: what it lacks is put into what it has, or named."""
+
+from __future__ import annotations
+
+from .compiling import Compiled, compile_schema
+from .reading import schema_text
+
+__all__ = ["Compiled", "compile_schema", "schema_text"]

@@ -1,0 +1,63 @@
+"""From a schema's text to llguidance's grammar."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from llamaq.errors import StructureError
+from llamaq.structure.engine import validate
+
+from .constraints import grammar_of
+from .keywords import schemas_inside
+from .reading import fail, read_schema
+from .shortest import check_lengths
+from .translating import Translation
+
+__all__ = ["Compiled", "compile_schema"]
+
+_TRIES = 100  # to find the place of what is wrong
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """``grammar`` in llguidance's form, and ``notes`` on what of the schema it does not hold a text to."""
+
+    grammar: str
+    notes: tuple[str, ...]
+
+
+def compile_schema(text: str) -> Compiled:
+    """Raises ``StructureError`` with the path of what cannot be used."""
+    schema = read_schema(text)
+    translation = Translation(schema, schema)
+    check_lengths(translation.schema)
+    grammar = grammar_of(translation.schema)
+    wrong = validate(grammar)
+    if wrong:
+        fail(_where(schema), wrong)
+    return Compiled(grammar, tuple(translation.notes))
+
+
+def _where(root: Any) -> str:
+    """The path of the innermost schema that cannot be used, as far as some tries lead."""
+    path, schema, left = "$", root, _TRIES
+    while True:
+        for step, child in schemas_inside(schema):
+            left -= 1
+            if left < 0:
+                return path
+            if _fails(root, child, f"{path}.{step}"):
+                path, schema = f"{path}.{step}", child
+                break
+        else:
+            return path
+
+
+def _fails(root: Any, schema: Any, path: str) -> bool:
+    if schema is False:  # which nothing matches, but for a reason
+        return False
+    try:
+        return validate(grammar_of(Translation(root, schema, path).schema)) is not None
+    except StructureError:
+        return True
