@@ -72,6 +72,7 @@ def test_a_thought_that_was_cut_is_gone_on_with(templates: list[ChatTemplate]) -
             assert before.endswith(tuple(REASONING_MARKS)), one.name
             assert beginning.closer in REASONING_MARKS.values(), one.name
             assert not beginning.trim
+            assert not before.removesuffix("<think>").rstrip().endswith(tuple(REASONING_MARKS.values())), one.name
             if new.rstrip().endswith(tuple(REASONING_MARKS)):
                 assert prompt == new + "Let me se" or prompt == new + "\nLet me se", one.name
 

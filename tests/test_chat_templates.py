@@ -206,6 +206,7 @@ HOSTILE = {
     "slices kept": f"{{% set x = {TEXT % 'a'} * 20 %}}" + "".join(f"{{% set y{i} = x[1:] %}}" for i in range(99)),
     "comparisons": f"{{% set x = {TEXT % 'a'} * 20 %}}{{% set y = x ~ '' %}}{{{{ x == y" + " and x == y" * 99 + " }}",
     "members": "{% set x = range(9999)|list %}{{ 'a' in x" + " or 'a' in x" * 99 + " }}",
+    "keys": "{% set x = (1,) * 9999 %}{{ x in {}" + " or x in {}" * 99 + " }}",
     "counted": "{% set x = range(9999)|list %}{{ x.count('a')" + " or x.count('a')" * 99 + " }}",
     "views": f"{{% set d = dict(a={TEXT % 'a'}) %}}" + "{{ d.values() }}" * 99,
     "escapes": f"{{% set x = {TEXT % '€'} * 5 %}}" + "".join(f"{{% set y{i} = x|urlencode %}}" for i in range(5)),

@@ -89,7 +89,8 @@ class ChatEvent:
 
 @dataclass(frozen=True)
 class ChatCompletion:
-    """A whole answer; ``message`` can be appended to the conversation as it is."""
+    """A whole answer; ``message`` can be appended to the conversation as it is. Where that ended with the beginning of
+    the answer, ``message`` is what follows."""
 
     message: ChatMessage
     finish_reason: ChatFinishReason
