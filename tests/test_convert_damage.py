@@ -136,6 +136,7 @@ def test_any_value_at_any_place(path: tuple[Any, ...], value: Any, folder: Path)
         (("tokenizer_config", "added_tokens_decoder", "3"), -1, r"added_tokens_decoder\.3: expected an object, got -1"),
         (("tokenizer_config", "added_tokens_decoder", "x"), {}, r"expected ids as keys, got 'x'"),
         (("tokenizer_config", "eos_token"), [None], r"eos_token: expected a text, got a list of 1"),
+        (("tokenizer_config", "chat_template", 0, "template"), "\ud800", r"template: expected a text, got '\\ud800'"),
         (("tokenizer_config", "chat_template", 0, "name"), None, r"chat_template\[0\]\.name: expected a text"),
     ],
     ids=str,
