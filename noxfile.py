@@ -24,12 +24,14 @@ EMULATED = ["avxvnni", "amx"]
 ALL_CORES = ["-n", "auto"]
 """Options of pytest-xdist, for the long sessions."""
 LEVEL_TESTS = [
-    f"tests/test_{name}.py" for name in
-    ("isa", "engine", "numerics", "quantize_search", "sampling_properties", "real_models", "bundled", "digests")
+    f"tests/{name}.py" for name in (
+        "kernels/test_isa", "engine/test_engine", "kernels/test_numerics", "kernels/test_quantize_search",
+        "sampling/test_properties", "models/test_real_models", "models/test_bundled", "test_digests",
+    )
 ]  # fmt: skip
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 
-FUZZ_TESTS = [f"tests/test_{name}.py" for name in ("gguf_fuzz", "fuzz_files", "fuzz_texts")]
+FUZZ_TESTS = ["tests/fuzz"]
 
 
 @nox.session
@@ -96,7 +98,7 @@ def tests(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Converted models beside transformers itself. Not for CI: torch brings gigabytes of libraries for GPUs."""
     session.install(".[test,transformers]")
-    session.run("pytest", "tests/test_convert_transformers.py", *session.posargs)
+    session.run("pytest", "tests/convert/test_transformers.py", *session.posargs)
 
 
 @nox.session(name="demo-model", default=False)
@@ -125,7 +127,7 @@ def emulated(session: nox.Session) -> None:
     made = Path(session.cache_dir).parent / "werror" / "tmp"
     session.install(f"{wheel_of(session, made.resolve(), made / 'emulated', emulate='ON')}[test]")
     here = isas(f"{session.bin}/python")
-    session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", "tests/test_kernels.py", *LEVEL_TESTS)
+    session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", "tests/kernels/test_kernels.py", *LEVEL_TESTS)
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
 
@@ -140,7 +142,7 @@ def fuzz(session: nox.Session) -> None:
 def stress(session: nox.Session) -> None:
     """Threads, sessions, slow readers, timeouts and cancels on a small cache, for a minute (LLAMAQ_STRESS_SECONDS)."""
     env = {"LLAMAQ_STRESS_SECONDS": os.environ.get("LLAMAQ_STRESS_SECONDS", "60")}
-    session.run(installed(session, "pytest"), "tests/test_stress.py", "-s", env=env, external=True)
+    session.run(installed(session, "pytest"), "tests/serving/test_stress.py", "-s", env=env, external=True)
 
 
 @nox.session(requires=["install"], venv_backend="none")
@@ -151,7 +153,7 @@ def oldcpu(session: nox.Session) -> None:
     for cpu, expected, kernels in cases:
         session.log(f"{cpu}: {expected}")
         command = ["qemu-x86_64-static", "-cpu", cpu, python, "-m", "pytest", "-p", "no:cacheprovider"]
-        files = ["tests/test_isa.py", *(["tests/test_engine.py"] if kernels else [])]
+        files = ["tests/kernels/test_isa.py", *(["tests/engine/test_engine.py"] if kernels else [])]
         chosen = ["-m", "not slow and not subprocess", *files, "-k", SMALL]
         session.run(*command, *chosen, env={"EXPECT_ISAS": expected, "OPENBLAS_NUM_THREADS": "1"}, external=True)
 
@@ -185,16 +187,16 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     }
     # Of the longest test, which is about bits and not about memory, one case.
     chosen = ["-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
-    chosen += ["tests/test_engine.py", "tests/test_quantize_search.py", "tests/test_threads.py"]
+    chosen += ["tests/engine/test_engine.py", "tests/kernels/test_quantize_search.py", "tests/engine/test_threads.py"]
     if sanitizer != "thread":
-        chosen += ["tests/test_dequantize.py", "tests/test_kernels.py", "tests/test_torture.py"]
+        chosen += ["tests/kernels/test_dequantize.py", "tests/kernels/test_kernels.py", "tests/engine/test_torture.py"]
     session.run("python", "-m", "pytest", *ALL_CORES, *chosen, env=env)
     if sanitizer != "thread":
         env["LLAMAQ_FUZZ_SECONDS"] = "10"
-        session.run("python", "-m", "pytest", *ALL_CORES, "tests/test_fuzz_files.py", env=env)
+        session.run("python", "-m", "pytest", *ALL_CORES, "tests/fuzz/test_files.py", env=env)
     else:
         env["LLAMAQ_STRESS_SECONDS"] = "20"
-        session.run("python", "-m", "pytest", "tests/test_stress.py", env=env)
+        session.run("python", "-m", "pytest", "tests/serving/test_stress.py", env=env)
 
 
 def isas(python: str) -> list[str]:

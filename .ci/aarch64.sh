@@ -42,22 +42,22 @@ emulated() { # emulated CPU LEVELS [pytest arguments]: LEVELS are those that the
 }
 # The emulator is 25 times slower than the machine: the CPU with all levels compares their bits, the others show that a
 # level runs on a CPU that has nothing beyond it. Not `max` with SVE: numpy's matrix product warns without cause there.
-models=tests/test_real_models.py::test_every_choice_is_the_recorded_one_but_at_near_ties
-bits=tests/test_sampling_properties.py
+models=tests/models/test_real_models.py::test_every_choice_is_the_recorded_one_but_at_near_ties
+bits=tests/sampling/test_properties.py
 all_levels=(max,sve=off scalar,neon,neon_dotprod,neon_i8mm)
 kernels() {
-  emulated cortex-a72 scalar,neon tests/test_isa.py tests/test_dequantize.py tests/test_kernels.py tests/test_engine.py \
-    tests/test_quantize_search.py "$models[stories260K-F16]" -k "test_isa or test_dequantize or equals_the_specification \
+  emulated cortex-a72 scalar,neon tests/kernels/test_isa.py tests/kernels/test_dequantize.py tests/kernels/test_kernels.py tests/engine/test_engine.py \
+    tests/kernels/test_quantize_search.py "$models[stories260K-F16]" -k "test_isa or test_dequantize or equals_the_specification \
     or equals_the_reference or stories or (same_bytes and (Q4_0 or Q4_K or IQ2_XS))" &&
-    emulated neoverse-n1 scalar,neon,neon_dotprod tests/test_isa.py tests/test_kernels.py tests/test_engine.py \
+    emulated neoverse-n1 scalar,neon,neon_dotprod tests/kernels/test_isa.py tests/kernels/test_kernels.py tests/engine/test_engine.py \
       "$models[stories260K-Q8_0]" -k "test_isa or equals_the_specification or equals_the_reference or stories" &&
-    emulated "${all_levels[@]}" tests/test_kernels.py "$bits::test_every_level_gives_the_same_bits" \
+    emulated "${all_levels[@]}" tests/kernels/test_kernels.py "$bits::test_every_level_gives_the_same_bits" \
       "$bits::test_every_machine_gives_the_same_bits"
 }
 kernels >"$work/kernels.log" 2>&1 & # an emulator takes one core
 kernels=$!
-emulated "${all_levels[@]}" tests/test_isa.py tests/test_engine.py "$models[stories260K-Q4_0]" \
-  "tests/test_bundled.py::test_greedy_answers_are_golden[Hello]" -k "not bits_do_not_depend or f16-Q4_K" \
+emulated "${all_levels[@]}" tests/kernels/test_isa.py tests/engine/test_engine.py "$models[stories260K-Q4_0]" \
+  "tests/models/test_bundled.py::test_greedy_answers_are_golden[Hello]" -k "not bits_do_not_depend or f16-Q4_K" \
   && failed=0 || failed=$?
 wait "$kernels" || failed=$?
 cat "$work/kernels.log"

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from chart import Bar, Panel, svg
-from llamaq.bench import Workload, work_of
+from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile
-from llamaq.loading import plan_of
-from llamaq.probe import MachineLimits, probe
+from llamaq.measure.limits import MachineLimits, probe
+from llamaq.measure.speed import Workload, work_of
 from report import Result, machine, print_table, spread
 
 __all__ = ["run_speed"]

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 import llamaq
 from compare_quantize import NEED_IMPORTANCE, peer
 from llamaq.gguf import GGUFFile
-from llamaq.imatrix import Imatrix
+from llamaq.gguf.imatrix import Imatrix
 from llamaq.measure import chunks_of, collect_importance, scored_from
 from llamaq.measure.divergence import compare_logits
 from llamaq.quantization import FILE_TYPES

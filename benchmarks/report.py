@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llamaq.probe import cpu_name
+from llamaq.measure.limits import cpu_name
 
 __all__ = ["Result", "machine", "print_table", "spread"]
 

@@ -54,7 +54,7 @@ class Llamaq:
 
     def begin(self, sequences: int, n_ctx: int) -> None:
         """Room for so many sequences of up to ``n_ctx`` tokens each."""
-        from llamaq.kv_cache import KVCache
+        from llamaq.engine.kv_cache import KVCache
 
         pages = 64  # tokens: whole pages, whatever their size
         self._cache = KVCache(self._llm.plan, sequences * (-(-n_ctx // pages) * pages), self._cache_type)
@@ -65,14 +65,14 @@ class Llamaq:
 
     def forward(self, ids: Sequence[int], start: int, *, all_logits: bool = False) -> NDArray[np.float32]:
         """Logits, see the module."""
-        from llamaq.step import Step
+        from llamaq.plan.step import Step
 
         step = Step.of(ids, start=start, wanted="all" if all_logits else "last")
         return self._llm.engine.forward(step, self._cache)
 
     def step(self, ids: Sequence[int], position: int) -> NDArray[np.float32]:
         """Logits of every sequence."""
-        from llamaq.step import Step
+        from llamaq.plan.step import Step
 
         n = len(ids)
         step = Step(

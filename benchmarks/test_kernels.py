@@ -17,7 +17,7 @@ import pytest
 from kernel_cases import COLS, FORMATS, ROWS, case, levels, weight_bytes
 from llamaq import _core
 from llamaq.formats import format_by_name
-from llamaq.probe import probe
+from llamaq.measure.limits import probe
 
 pytestmark = pytest.mark.benchmark(timer=time.thread_time)  # other programs may run meanwhile
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,24 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from shared_files import shared_path
+
 if TYPE_CHECKING:
     from llamaq import LLM
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-SHARED = Path(os.environ.get("LLAMAQ_SHARED", Path(__file__).parents[2] / "shared"))
-
-
-def shared_path(name: str) -> Path:
-    """A folder or file of the project's shared test material; skips where a user's clone has none."""
-    path = SHARED / name
-    if not path.exists():
-        message = f"{name}: the shared test material is not beside this checkout"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:
 
 def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     import compare_perplexity
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
     from llamaq.measure import chunks_of, perplexity
 
     monkeypatch.setattr(compare_perplexity, "open_runtime", lambda name, *args: open_runtime("llamaq", *args))
@@ -86,7 +86,7 @@ def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: p
 
 def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
     from compare_speed import shares
-    from llamaq.probe import MachineLimits
+    from llamaq.measure.limits import MachineLimits
 
     args = argparse.Namespace(batch=512, cache_type="f16")
     path = shared("models/stories260K-Q4_0.gguf")

@@ -12,9 +12,10 @@ reason = "torch or tokenizers is not installed (CI leaves them out: gigabytes of
 torch = pytest.importorskip("torch", reason=reason)
 pytest.importorskip("tokenizers", reason=reason)
 
-from llamaq.convert import convert  # noqa: E402
-from llamaq.llm import LLM  # noqa: E402
 from test_convert import nmse  # noqa: E402
+
+from llamaq.convert import convert  # noqa: E402
+from llamaq.llm.llm import LLM  # noqa: E402
 
 TOOLS = Path(__file__).parents[1] / "tools"
 TINY = {"vocab_size": 600, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}

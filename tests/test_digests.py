@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from llamaq import LLM, SamplingParams, bundled
+from llamaq import LLM, SamplingParams
+from llamaq.engine import bundled
 from llamaq.quantization import quantize
 
 RECORDED = Path(__file__).parent / "data" / "digests.json"

@@ -15,13 +15,13 @@ from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
     from llamaq.chat import ChatCompletion, ChatEvent, ChatMessage, ChatStream, ToolCall
-    from llamaq.generate import Event
     from llamaq.gguf import GGUFFile
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
+    from llamaq.llm.session import Session
     from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
-    from llamaq.session import Session
-    from llamaq.stream import Completion, Stream, Usage
+    from llamaq.serving.answer import Event
+    from llamaq.serving.stream import Completion, Stream, Usage
 
 __version__ = "0.1.0"
 __all__ = [
@@ -46,16 +46,16 @@ __all__ = [
 
 # Imported when they are first asked for, so that `import llamaq` costs next to nothing.
 _LAZY = {
-    "LLM": "llamaq.llm",
+    "LLM": "llamaq.llm.llm",
     "ChatCompletion": "llamaq.chat",
     "ChatEvent": "llamaq.chat",
     "ChatMessage": "llamaq.chat",
     "ChatStream": "llamaq.chat",
-    "Completion": "llamaq.stream",
-    "Session": "llamaq.session",
-    "Stream": "llamaq.stream",
-    "Usage": "llamaq.stream",
-    "Event": "llamaq.generate",
+    "Completion": "llamaq.serving.stream",
+    "Session": "llamaq.llm.session",
+    "Stream": "llamaq.serving.stream",
+    "Usage": "llamaq.serving.stream",
+    "Event": "llamaq.serving.answer",
     "GGUFFile": "llamaq.gguf",
     "SamplingParams": "llamaq.sampling",
     "ToolCall": "llamaq.chat",

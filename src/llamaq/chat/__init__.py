@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamaq.chat.chat_stream import ChatStream
 from llamaq.chat.messages import (
     ChatCompletion,
     ChatEvent,
@@ -12,7 +13,6 @@ from llamaq.chat.messages import (
 )
 from llamaq.chat.named import NAMED_TEMPLATES
 from llamaq.chat.request import ChatRequest, chat_request
-from llamaq.chat.stream import ChatStream
 from llamaq.chat.templates import ChatTemplate, choose_template, file_templates
 from llamaq.chat.tools import TOOL_FORMATS
 

@@ -11,7 +11,7 @@ from llamaq.chat.reasoning import Beginning, ReasoningSplitter
 
 if TYPE_CHECKING:
     from llamaq.chat.tools import ToolReader
-    from llamaq.generate import Event
+    from llamaq.serving.answer import Event
 
 __all__ = ["AnswerReader"]
 

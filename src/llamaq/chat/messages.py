@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llamaq.arguments import items
+from llamaq.boundary.arguments import items
 
 if TYPE_CHECKING:
-    from llamaq.stream import Usage
+    from llamaq.serving.stream import Usage
 
 __all__ = [
     "ChatCompletion",

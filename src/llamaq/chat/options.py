@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from llamaq.chat.messages import ChatMessage
-from llamaq.stream import Options, Progress
+from llamaq.serving.stream import Options, Progress
 
 __all__ = ["ChatOptions", "Messages"]
 

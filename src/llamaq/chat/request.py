@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamaq.arguments import instance, items, text
+from llamaq.boundary.arguments import instance, items, text
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 
 from llamaq import __version__
+from llamaq.boundary.files import reason
 from llamaq.cli.bench import add_bench
 from llamaq.cli.compare import add_compare
 from llamaq.cli.convert import add_convert
@@ -23,7 +24,6 @@ from llamaq.cli.run import INTERRUPTED, add_run
 from llamaq.cli.split import add_merge, add_split
 from llamaq.cli.tokenize import add_tokenize
 from llamaq.errors import LlamaqError
-from llamaq.files import reason
 
 __all__ = ["main"]
 

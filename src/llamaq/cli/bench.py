@@ -10,15 +10,15 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from llamaq import bundled
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.options import Commands, Parser, threads_default
 from llamaq.cli.progress import Bar, Status
+from llamaq.engine import bundled
 
 if TYPE_CHECKING:
-    from llamaq.bench import Workload
     from llamaq.cli.bench_output import Model, Record, Settings
-    from llamaq.probe import MachineLimits
+    from llamaq.measure.limits import MachineLimits
+    from llamaq.measure.speed import Workload
 
 __all__ = ["add_bench"]
 
@@ -65,8 +65,8 @@ def bench(args: argparse.Namespace) -> int:
 def _settings(args: argparse.Namespace) -> list[Settings]:
     """Every combination of the settings that a model is loaded with."""
     from llamaq.cli.bench_output import Settings
-    from llamaq.kv_cache import CACHE_TYPES
-    from llamaq.topology import default_threads
+    from llamaq.engine.kv_cache import CACHE_TYPES
+    from llamaq.engine.topology import default_threads
 
     keys, values = args.cache_type_k or ["f16"], args.cache_type_v or args.cache_type_k or ["f16"]
     if keys != values:
@@ -83,11 +83,11 @@ def _records(
     model: Model, settings: Settings, tests: list[Workload], args: argparse.Namespace, status: Status
 ) -> Iterator[Record]:
     """Loads the model and measures, one test after the other."""
-    from llamaq.bench import seconds, work_of
     from llamaq.cli.bench_output import make_record
-    from llamaq.engine import Engine
-    from llamaq.memory import check_memory, memory_need
-    from llamaq.probe import probe
+    from llamaq.engine.engine import Engine
+    from llamaq.engine.memory import check_memory, memory_need
+    from llamaq.measure.limits import probe
+    from llamaq.measure.speed import seconds, work_of
 
     rows = max(settings.rows, *(test.n_parallel for test in tests))
     needs: dict[str, Any] = {"threads": settings.n_threads, "max_rows": rows, "pack": settings.pack}
@@ -118,7 +118,7 @@ def _samples(
     """Seconds of the runs, none where the cache does not fit; and whether Ctrl-C ended them. After each the machine is
     probed anew: what it can do changes with what else runs on it."""
     from llamaq.errors import InsufficientMemoryError
-    from llamaq.probe import probe
+    from llamaq.measure.limits import probe
 
     samples: list[float] = []
     try:

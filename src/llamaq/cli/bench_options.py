@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.cli.options import Parser, add_no_pack, add_numerics, at_least
 
 if TYPE_CHECKING:
-    from llamaq.bench import Workload
+    from llamaq.measure.speed import Workload
 
 __all__ = ["ABOUT", "LEAST_RUNS", "MOST_RUNS", "PATIENCE", "add_options", "model_paths", "workloads"]
 
@@ -145,7 +145,7 @@ def model_paths(args: argparse.Namespace) -> list[str]:
 
 def workloads(args: argparse.Namespace, *, smoke: bool) -> list[Workload]:
     """The tests that the options ask for; without such options all, or for a ``smoke`` run two."""
-    from llamaq.bench import Workload
+    from llamaq.measure.speed import Workload
 
     if not (args.pg or any(x is not None for x in (args.n_prompt, args.n_gen, args.n_depth, args.n_parallel))):
         if smoke:

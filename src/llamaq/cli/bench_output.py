@@ -16,14 +16,14 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from llamaq import __version__
-from llamaq.bench import Work, Workload
 from llamaq.cli.output import size, write
-from llamaq.engine import Numerics, numerics_here
+from llamaq.engine.engine import Numerics, numerics_here
+from llamaq.engine.kv_cache import CacheType
+from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile
-from llamaq.graph import Plan
-from llamaq.kv_cache import CacheType
-from llamaq.loading import plan_of
-from llamaq.probe import MachineLimits, cpu_name
+from llamaq.measure.limits import MachineLimits, cpu_name
+from llamaq.measure.speed import Work, Workload
+from llamaq.plan.graph import Plan
 
 __all__ = ["OUTPUTS", "Model", "Output", "Record", "Settings", "make_record"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaq.atomic import atomic_file
+from llamaq.boundary.atomic import atomic_file
 from llamaq.cli.measuring import add_text_options, text_of
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import write

@@ -6,10 +6,10 @@ import argparse
 import json
 from pathlib import Path
 
+from llamaq.boundary.files import read_text
 from llamaq.cli.options import Commands, Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
-from llamaq.files import read_text
 
 __all__ = ["add_convert"]
 

@@ -13,7 +13,7 @@ from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
 if TYPE_CHECKING:
-    from llamaq.imatrix import Imatrix
+    from llamaq.gguf.imatrix import Imatrix
 
 __all__ = ["add_imatrix"]
 
@@ -60,7 +60,7 @@ def add_imatrix(commands: Commands) -> None:
 def imatrix(args: argparse.Namespace) -> int:
     """Runs the command."""
     path, out = model_path(args), Path(args.output_file)
-    from llamaq.imatrix import save
+    from llamaq.gguf.imatrix import save
     from llamaq.measure import collect_importance
 
     found = _begun(args, out)
@@ -87,7 +87,7 @@ def imatrix(args: argparse.Namespace) -> int:
 
 def _begun(args: argparse.Namespace, out: Path) -> Imatrix:
     """What is there to add to: nothing, the sum of other files, or a file that was not finished."""
-    from llamaq.imatrix import Imatrix, merged, read
+    from llamaq.gguf.imatrix import Imatrix, merged, read
 
     if not args.resume:
         return merged([read(path) for path in args.in_file])

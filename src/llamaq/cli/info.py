@@ -44,7 +44,7 @@ def add_info(commands: Commands) -> None:
 def info(args: argparse.Namespace) -> int:
     """Runs the command."""
     path = model_path(args)
-    from llamaq.cli.report import as_json, as_text, examine
+    from llamaq.cli.model_report import as_json, as_text, examine
     from llamaq.gguf import GGUFFile
 
     with GGUFFile.open(path) as file:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
 
 __all__ = ["add_text_options", "load", "text_chunks", "text_of"]
 
@@ -50,7 +50,7 @@ def add_text_options(parser: Parser) -> None:
 
 def load(path: str, args: argparse.Namespace) -> LLM:
     """Loads a model with the context of one chunk."""
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
         return LLM.load(

@@ -29,7 +29,7 @@ __all__ = [
 
 
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
-"""Those of ``llamaq.kv_cache``, known without loading compiled code."""
+"""Those of ``llamaq.engine.kv_cache``, known without loading compiled code."""
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 

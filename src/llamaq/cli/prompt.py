@@ -9,7 +9,7 @@ import select
 import sys
 from typing import TextIO
 
-from llamaq.files import decode_text, read_limited, read_text
+from llamaq.boundary.files import decode_text, read_limited, read_text
 
 __all__ = ["file_text", "is_terminal", "prompt_text", "read_stdin", "unescaped"]
 

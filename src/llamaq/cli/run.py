@@ -18,9 +18,9 @@ from llamaq.cli.sampling_options import sampling_params
 if TYPE_CHECKING:
     from llamaq.chat import ChatEvent, ChatFinishReason
     from llamaq.cli.chat.conversation import Conversation
-    from llamaq.generate import FinishReason
     from llamaq.gguf import GGUFFile
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
+    from llamaq.serving.answer import FinishReason
 
 __all__ = ["add_run"]
 
@@ -136,7 +136,7 @@ def _conversation(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
         return LLM.load(

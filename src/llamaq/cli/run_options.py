@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-from llamaq import bundled
 from llamaq.cli.options import (
     Parser,
     add_batch,
@@ -19,6 +18,7 @@ from llamaq.cli.options import (
     from_env,
 )
 from llamaq.cli.sampling_options import add_sampling
+from llamaq.engine import bundled
 
 __all__ = ["ABOUT", "add_options", "model_and_prompt"]
 

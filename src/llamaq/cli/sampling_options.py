@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llamaq.boundary.files import read_text
 from llamaq.cli.options import Parser, at_least, number
 from llamaq.cli.prompt import unescaped
-from llamaq.files import read_text
 
 if TYPE_CHECKING:
     from llamaq.sampling import SamplingParams

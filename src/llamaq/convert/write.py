@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.arguments import instance, one_of, path_of, text
+from llamaq.boundary.arguments import instance, one_of, path_of, text
 from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.llama import (

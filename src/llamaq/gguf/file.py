@@ -14,9 +14,9 @@ from types import MappingProxyType, TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.arguments import path_of, text
+from llamaq.boundary.arguments import path_of, text
+from llamaq.boundary.files import open_file, reason
 from llamaq.errors import GGUFError
-from llamaq.files import open_file, reason
 from llamaq.gguf.parse import Contents, Value, parse
 from llamaq.gguf.types import DAMAGED, ByteOrder, TensorInfo, ValueType, refusal
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from llamaq.atomic import discard
+from llamaq.boundary.atomic import discard
 from llamaq.errors import GGUFError
 from llamaq.gguf.file import GGUFFile
 from llamaq.gguf.types import TensorInfo, ValueType

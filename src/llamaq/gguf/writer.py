@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.atomic import atomic_file
+from llamaq.boundary.atomic import atomic_file
 from llamaq.errors import GGUFError
 from llamaq.formats.table import Format
 from llamaq.gguf.array import GGUFArray

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from .comparison import Report, compare, store_report
 from .divergence import Divergence, divergence
 from .importance import collect_importance
 from .perplexity import Perplexity, perplexity
 from .picture import picture
-from .report import Report, compare, store_report
 from .text import chunks_of, log_sums, scored_from
 from .weights import WeightError, relative_error, weight_errors
 

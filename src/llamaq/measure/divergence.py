@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine import Progress
+from llamaq.engine.engine import Progress
 from llamaq.errors import ModelError
-from llamaq.llm import LLM
+from llamaq.llm.llm import LLM
 from llamaq.measure.perplexity import Perplexity, mean_and_error
 from llamaq.measure.text import log_sums, scored_from
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine import Engine, Progress
+from llamaq.engine.engine import Engine, Progress
 from llamaq.errors import ModelError
-from llamaq.imatrix import Imatrix, Importance
-from llamaq.llm import LLM
+from llamaq.gguf.imatrix import Imatrix, Importance
+from llamaq.llm.llm import LLM
 
 __all__ = ["collect_importance"]
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine import Progress
-from llamaq.llm import LLM
+from llamaq.engine.engine import Progress
+from llamaq.llm.llm import LLM
 from llamaq.measure.text import log_sums, scored_from
 
 __all__ = ["Perplexity", "mean_and_error", "perplexity"]

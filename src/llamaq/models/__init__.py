@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from llamaq.errors import ModelError
-from llamaq.graph import Graph, Plan, Value
 from llamaq.models.hparams import MAX_HEAD_DIM, ROPE_FREQS, HParams, read_hparams
 from llamaq.models.llama import llama
-from llamaq.models.rope import Rope, YaRN, make_rope
+from llamaq.plan.graph import Graph, Plan, Value
+from llamaq.plan.rope import Rope, YaRN, make_rope
 
 __all__ = [
     "ARCHITECTURES",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from llamaq.errors import ModelError
-from llamaq.models.rope import Rope, YaRN, make_rope
+from llamaq.plan.rope import Rope, YaRN, make_rope
 
 __all__ = ["MAX_HEAD_DIM", "ROPE_FREQS", "HParams", "read_hparams"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from llamaq.graph import Graph, Norm, Value
 from llamaq.models.hparams import HParams
+from llamaq.plan.graph import Graph, Norm, Value
 
 
 def llama(g: Graph, hp: HParams) -> Value:

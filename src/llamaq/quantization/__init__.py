@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .budget import Budget, Fit, fit
 from .plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
-from .run import default_path, quantize, run_plan
 from .types import COPY, FILE_TYPES, FileType, file_type_by_name
+from .write import default_path, quantize, run_plan
 
 __all__ = [
     "COPY",

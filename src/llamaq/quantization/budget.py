@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llamaq.arguments import real, shown, text_or_bytes, whole
-from llamaq.engine import Progress
+from llamaq.boundary.arguments import real, shown, text_or_bytes, whole
+from llamaq.engine.engine import Progress
 from llamaq.errors import QuantizationError
 from llamaq.gguf import GGUFFile
 from llamaq.quantization.choice import layer_of
+from llamaq.quantization.encode import Search
 from llamaq.quantization.ladder import Ladder, Rung, group_of, ladder_of, least_loss, least_size, loss_of
 from llamaq.quantization.plan import Importance, Options, Plan, draft_plan, warn_of_idle
-from llamaq.quantization.search import Search
 from llamaq.quantization.types import file_type_by_name
 
 if TYPE_CHECKING:

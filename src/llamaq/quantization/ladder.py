@@ -18,8 +18,8 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.gguf.types import align_up
 from llamaq.quantization.choice import kind_of, layer_of
+from llamaq.quantization.encode import Search, column_weights
 from llamaq.quantization.plan import TensorPlan
-from llamaq.quantization.search import Search, column_weights
 
 __all__ = ["LADDER", "LADDER_32", "Ladder", "Rung", "group_of", "ladder_of", "least_loss", "least_size", "loss_of"]
 

@@ -13,13 +13,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.arguments import text
+from llamaq.boundary.arguments import text
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, can_decode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
+from llamaq.gguf.imatrix import read
 from llamaq.gguf.split import SPLIT_KEYS, split_keys
 from llamaq.gguf.writer import Writable, gguf_size
-from llamaq.imatrix import read
 from llamaq.quantization.choice import ModelFacts, TypeOptions, choose, idle_patterns
 from llamaq.quantization.types import COPY, FileType, file_type_by_name
 

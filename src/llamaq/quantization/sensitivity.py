@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine import Progress
+from llamaq.engine.engine import Progress
+from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile, TensorInfo
-from llamaq.llm import LLM
-from llamaq.loading import plan_of
+from llamaq.llm.llm import LLM
 from llamaq.measure.divergence import compare_logits
 from llamaq.measure.text import chunks_of, scored_from
+from llamaq.quantization.encode import Search, column_weights
 from llamaq.quantization.ladder import Ladder, Rung
 from llamaq.quantization.plan import TensorPlan
-from llamaq.quantization.search import Search, column_weights
 
 __all__ = ["Meter", "sensitivities"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llamaq.arguments import text
+from llamaq.boundary.arguments import text
 from llamaq.formats import Format, format_by_name
 
 __all__ = ["COPY", "FILE_TYPES", "FileType", "file_type_by_name"]

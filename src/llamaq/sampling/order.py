@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llamaq.arguments import texts
+from llamaq.boundary.arguments import texts
 
 __all__ = ["DEFAULT_ORDER", "SAMPLER_LETTERS", "parse_order"]
 

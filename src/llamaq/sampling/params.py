@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.arguments import INT32, flag, function, instance, items, real, texts, whole
+from llamaq.boundary.arguments import INT32, flag, function, instance, items, real, texts, whole
 from llamaq.structure import Structure
 
 from .order import DEFAULT_ORDER, parse_order

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.arguments import INT32, instance, shown, whole, wholes
+from llamaq.boundary.arguments import INT32, instance, shown, whole, wholes
 from llamaq.errors import SamplingError, not_numbers
 from llamaq.structure import Matcher
 from llamaq.tokenizer import Tokenizer

@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llamaq.arguments import one_of, text
+from llamaq.boundary.arguments import one_of, text
 from llamaq.errors import StructureError
 
 from .engine import LEVELS, LONGEST, llguidance, validate

@@ -6,11 +6,11 @@ from llamaq.errors import TokenizerError
 
 from .base import Tokenizer
 from .bpe import ByteLevelTokenizer, CharacterTokenizer
+from .decoding import StreamDecoder
 from .metadata import Metadata, text
 from .pretokenizers import PRETOKENIZERS, pretokenizer
 from .special import SpecialTokens
 from .spm import SentencePieceTokenizer
-from .stream import StreamDecoder
 from .unigram import UnigramTokenizer
 from .vocab import TokenType, Vocab
 from .wordpiece import WordPieceTokenizer

@@ -8,13 +8,13 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llamaq import arguments
+from llamaq.boundary import arguments
 from llamaq.errors import TokenizerError
 
 from .added import AddedTokens
+from .decoding import PieceReader, StreamDecoder
 from .metadata import Metadata, flag
 from .special import read_special
-from .stream import PieceReader, StreamDecoder
 from .vocab import TokenType, Vocab
 
 __all__ = ["Settings", "Tokenizer"]

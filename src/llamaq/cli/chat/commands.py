@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from llamaq.boundary.files import read_text
 from llamaq.cli.output import speed
 from llamaq.errors import LlamaqError
-from llamaq.files import read_text
 
 if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaq.atomic import atomic_file
+from llamaq.boundary.atomic import atomic_file
+from llamaq.boundary.files import read_text
 from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, ChatStream, chat_request
 from llamaq.errors import LlamaqError
-from llamaq.files import read_text
 
 if TYPE_CHECKING:
-    from llamaq.llm import LLM
+    from llamaq.llm.llm import LLM
     from llamaq.sampling import SamplingParams
 
 __all__ = ["Conversation"]

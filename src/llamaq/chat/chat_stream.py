@@ -1,0 +1,98 @@
+"""The answer of a chat as it comes."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from llamaq.boundary.arguments import texts
+from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+from llamaq.chat.request import ChatRequest, chat_request, checked
+
+if TYPE_CHECKING:
+    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.llm.llm import LLM
+    from llamaq.serving.stream import Stream, Usage
+
+__all__ = ["ChatStream"]
+
+_OWN = ("tools", "template", "template_kwargs", "tool_format")
+
+
+class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
+    """The events of an answer to ``request``, for ``for`` or ``async for``; the last one has the finish reason.
+
+    ``message`` is the answer so far, and ``text`` the stream of the text behind it.
+    """
+
+    def __init__(self, request: ChatRequest, text: Stream) -> None:
+        self.request = request
+        self.text = text
+        self._reader = request.reader()
+        self._ready: deque[ChatEvent] = deque()
+        self._reason: ChatFinishReason | None = None
+
+    @classmethod
+    def start(cls, llm: LLM, messages: Messages, options: ChatOptions) -> ChatStream:
+        """Renders the conversation and asks for an answer; see ``LLM.chat``."""
+        rest: dict[str, Any] = {**options}
+        own = checked({key: rest.pop(key) for key in _OWN if key in rest})
+        request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
+        sampling, closer = rest.get("sampling"), request.beginning.closer
+        if sampling is not None and sampling.structure is not None and closer is not None:
+            rest["sampling"] = replace(sampling, structure=sampling.structure.following(closer))
+        stop = rest.get("stop")
+        rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
+        return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))
+
+    def __iter__(self) -> ChatStream:
+        return self
+
+    def __aiter__(self) -> ChatStream:
+        return self
+
+    def __next__(self) -> ChatEvent:
+        while not self._ready:
+            self._ready += self._reader.read(next(self.text))
+        return self._next()
+
+    async def __anext__(self) -> ChatEvent:
+        while not self._ready:
+            self._ready += self._reader.read(await anext(self.text))
+        return self._next()
+
+    @property
+    def message(self) -> ChatMessage:
+        return self._reader.message
+
+    @property
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        return self.text.usage
+
+    def cancel(self) -> None:
+        """Ends the answer, from any thread. What was there already still comes, then the last event."""
+        self.text.cancel()
+
+    def result(self) -> ChatCompletion:
+        """Waits for the rest, and gives the whole answer."""
+        for _ in self:
+            pass
+        return self._completion()
+
+    async def aresult(self) -> ChatCompletion:
+        """``result`` for coroutines."""
+        async for _ in self:
+            pass
+        return self._completion()
+
+    def _next(self) -> ChatEvent:
+        event = self._ready.popleft()
+        self._reason = event.finish_reason
+        return event
+
+    def _completion(self) -> ChatCompletion:
+        assert self._reason is not None
+        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed)

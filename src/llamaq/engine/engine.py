@@ -1,0 +1,275 @@
+"""The compiled engine: packs a model's tensors, keeps the thread team, runs forward passes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq import _core
+from llamaq.engine.kv_cache import KVCache, format_of
+from llamaq.engine.topology import default_threads
+from llamaq.errors import ClosedError, ModelError
+from llamaq.formats import Format, can_decode, decode
+from llamaq.models import Rope
+from llamaq.plan.graph import Norm, Op, Plan
+from llamaq.plan.step import Step
+
+__all__ = ["Captures", "Engine", "Numerics", "StopFlag", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]
+
+logger = logging.getLogger("llamaq")
+
+Numerics: TypeAlias = Literal["exact", "fast"]
+"""The same bits everywhere, or bfloat16 products for prompts where the CPU has tiles for them (docs/numerics.md)."""
+
+Progress = Callable[[int, int], None]
+
+Captures = Mapping[tuple[int, int], NDArray[np.float32]]
+"""Arrays (rows, cols) that get a copy of a step's rows: by the number of an op, and the slot to look at after it."""
+
+StopFlag = _core.StopFlag
+"""``set()`` it from any thread to end one forward pass; until ``set(False)`` it ends the next ones too."""
+
+
+def numerics_here(wanted: Numerics) -> Numerics:
+    """What the SIMD level in use makes of ``wanted``: where it has no tiles, "fast" is "exact", which the log says.
+
+    Raises ``ValueError`` for another word.
+    """
+    if wanted not in ("exact", "fast"):
+        raise ValueError(f"numerics must be 'exact' or 'fast', got {wanted!r}")
+    if wanted == "fast" and not _core.has_fast():
+        logger.info("numerics 'fast' is the same as 'exact' on the SIMD level %s; it needs AMX", _core.chosen_isa())
+        return "exact"
+    return wanted
+
+
+class Info(Protocol):
+    """What the engine asks of a tensor's entry (``gguf.TensorInfo``)."""
+
+    @property
+    def format(self) -> Format: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Tensors(Protocol):
+    """Where the engine gets tensors from (``gguf.GGUFFile``, or a stand-in in tests)."""
+
+    @property
+    def tensors(self) -> Mapping[str, Info]: ...
+    @property
+    def mapped(self) -> bool: ...
+    def data(self, name: str) -> NDArray[np.uint8]: ...
+
+
+def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
+    """Bytes of memory that the plan's matrices take once packed."""
+    return sum(
+        _core.packed_bytes(_runnable(name, tensors[name]).id, *_matrix_shape(tensors[name])) for name in _matrices(plan)
+    )
+
+
+def mapped_bytes(plan: Plan, tensors: Mapping[str, Info], *, pack: bool) -> int:
+    """Bytes of the file that forward passes read: embedding tables, and matrices that are not packed."""
+    names = {op.weights[0] for op in plan.ops if op.kind == "embed"} | (set() if pack else _matrices(plan))
+    return sum(tensors[name].nbytes for name in names)
+
+
+def _matrices(plan: Plan) -> set[str]:
+    return {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
+
+
+def _matrix_shape(info: Info) -> tuple[int, int]:
+    rows, cols = info.shape  # the graph has seen to it that there are two
+    return rows, cols
+
+
+def _runnable(name: str, info: Info) -> Format:
+    if not can_decode(info.format):
+        raise ModelError(
+            f"tensor {name!r} is in the format {info.format.name}, for which llamaq has no decoder; "
+            "quantize the model to another format"
+        )
+    return info.format
+
+
+class Engine:
+    """A plan with its weights, ready to run on ``threads`` threads, in steps of up to ``max_rows`` rows.
+
+    Without ``pack`` matrices stay in the source and each forward packs what it reads of them: slower, the same
+    bits, no memory but the system's cache of the file. Sources that give copies are packed always. ``numerics``
+    "fast" trades bits for speed where the level can (docs/numerics.md). ``progress``
+    is called with the bytes loaded so far and in total. The tensors' source must stay valid while the engine
+    lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
+    that cannot be decoded.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Tensors,
+        *,
+        threads: int,
+        max_rows: int = 512,
+        pack: bool = True,
+        numerics: Numerics = "exact",
+        progress: Progress | None = None,
+    ) -> None:
+        self.plan = plan
+        self.numerics = numerics_here(numerics)
+        """What runs, which may be "exact" where "fast" was asked for."""
+        self.max_rows = max_rows
+        self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
+        self._weights: Any = _core.Weights()
+        self._load(source, pack, progress or (lambda done, total: None))
+        ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
+        self._executor: Any = _core.Executor(
+            [(op.kind, self._lowered(op, ropes)) for op in plan.ops],
+            list(plan.slot_cols),
+            plan.out,
+            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
+            [plan.cache_shape],
+            self._weights,
+            self._team,
+            max_rows,
+            self.numerics == "fast",
+        )
+
+    def close(self) -> None:
+        """Ends the threads and frees the weights at once. A forward pass afterwards raises ``ClosedError``."""
+        self._executor = self._weights = self._team = None
+
+    @property
+    def isa(self) -> str:
+        """The SIMD level that runs."""
+        return str(self._weights.isa)
+
+    @property
+    def threads(self) -> int:
+        """Threads of the team, the caller's included."""
+        return int(self._team.size)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of activations and scratch."""
+        return int(self._executor.scratch_bytes)
+
+    def cancel(self) -> None:
+        """From another thread: the forward pass that runs ends with ``CancelledError``."""
+        self._team.cancel()
+
+    def forward(
+        self,
+        step: Step,
+        cache: KVCache,
+        *,
+        op_limit: int = -1,
+        stop: StopFlag | None = None,
+        captures: Captures | None = None,
+    ) -> NDArray[np.float32]:
+        """Logits of the wanted rows, float32 (wanted, vocabulary); the step's tokens go to the cache.
+
+        With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does. ``captures`` are filled on the way.
+        Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
+        continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
+        Ctrl-C, ``CancelledError`` and ``ClosedError``; the cache then holds what it held before.
+        """
+        executor = self._running()
+        if len(step) > self.max_rows:
+            raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
+        sequences, rows = np.unique(step.sequences, return_inverse=True)
+        ends = {}
+        for sequence in sequences.tolist():
+            positions = step.positions[step.sequences == sequence]
+            if positions[0] > cache.length(sequence):
+                raise ValueError(
+                    f"sequence {sequence} has {cache.length(sequence)} tokens; the step begins at {positions[0]}"
+                )
+            ends[sequence] = int(positions[-1]) + 1
+        for sequence, end in ends.items():
+            cache.truncate(sequence, end - int((step.sequences == sequence).sum()))
+            cache.reserve(sequence, end)
+        selected = np.nonzero(step.wanted)[0].astype(np.int32)
+        logits = np.empty((len(selected), self.plan.out_cols), np.float32)
+        executor.forward(
+            step.tokens, step.positions, rows.astype(np.int32), len(sequences),
+            [(cache.data, cache.table(sequences.tolist()))], format_of(cache.cache_type).id, selected, logits, op_limit,
+            stop, [(*place, array) for place, array in (captures or {}).items()],
+        )  # fmt: skip
+        for sequence, end in ends.items():
+            cache.commit(sequence, end)
+        return logits
+
+    def slot(self, index: int, rows: int, cols: int) -> NDArray[np.float32]:
+        """A copy of a slot after ``forward`` (with ``op_limit``: as the last op that ran left it)."""
+        return np.asarray(self._executor.slot(index, rows, cols))
+
+    def collect_squares(self, on: bool = True) -> None:
+        """From the next forward pass on (or no longer), adds up the squares of what matrices are multiplied with."""
+        self._running().collect_squares(on)
+
+    def squares(self) -> dict[str, tuple[int, NDArray[np.float64]]]:
+        """By the matrix's name: rows that it was multiplied with since ``collect_squares()``, and the sums of their
+        squares by column, float64 (columns,). The same for any number of threads."""
+        ops = ((i, op) for i, op in enumerate(self.plan.ops) if op.kind in ("linear", "glu_linear"))
+        return {name: found for i, op in ops for found in [self._running().squares(i)] for name in op.weights}
+
+    def _running(self) -> Any:
+        if self._executor is None:
+            raise ClosedError("the model is closed; load it again")
+        return self._executor
+
+    def _load(self, source: Tensors, pack: bool, progress: Progress) -> None:
+        """Packs matrices, copies vectors, leaves embedding tables where they are."""
+        self._matrices: dict[str, int] = {}
+        self._vectors: dict[str, int] = {}
+        self._tables: dict[str, int] = {}
+        total = 0
+        for name, kind in dict.fromkeys((name, op.kind) for op in self.plan.ops for name in op.tensors()):
+            info = source.tensors[name]
+            fmt, data = _runnable(name, info), source.data(name)
+            if len(info.shape) == 1:
+                self._vectors[name] = self._weights.vector(np.ascontiguousarray(decode(fmt, data), np.float32))
+            elif kind == "embed":
+                self._tables[name] = self._weights.raw(fmt.id, *_matrix_shape(info), data)
+            else:
+                self._matrices[name] = self._weights.matrix(fmt.id, *_matrix_shape(info), data, source.mapped)
+                total += info.nbytes
+                if not source.mapped:  # its data may be a copy, so it goes before the next one comes
+                    self._weights.pack(self._team)
+        if pack:
+            progress(0, total)
+            self._weights.pack(self._team, lambda done: progress(done, total))
+        progress(total, total)
+
+    def _lowered(self, op: Op, ropes: list[Rope]) -> dict[str, object]:
+        """The op's attributes as its file in csrc/engine/ops reads them."""
+        attrs = op.attrs
+        found: dict[str, object] = {"outs": list(op.outs)}
+        if op.kind == "embed":
+            return {**found, "table": self._tables[op.weights[0]], "scale": float(attrs["scale"])}
+        found["ins"] = list(op.ins)
+        if op.kind == "rms_norm":
+            return {**found, "weight": self._vectors[op.weights[0]], "eps": attrs["eps"]}
+        if op.kind in ("linear", "glu_linear"):
+            norm: Norm | None = attrs["norm"]
+            return {
+                **found,
+                "weights": [self._matrices[name] for name in op.weights],
+                "biases": [-1 if bias is None else self._vectors[bias] for bias in attrs["biases"]],
+                "norm": -1 if norm is None else self._vectors[norm.weight],
+                "norm_eps": 0.0 if norm is None else norm.eps,
+            }
+        if op.kind == "attention":
+            rope = -1 if attrs["rope"] is None else ropes.index(attrs["rope"])
+            names = ("layer", "heads", "kv_heads", "head_dim", "scale", "window", "chunk")
+            return {**found, "cache": 0, "rope": rope, **{name: attrs[name] for name in names}}
+        if op.kind == "select_rows":
+            return {**found, "cols": list(op.cols)}
+        raise ModelError(f"the compiled engine has no op {op.kind!r}")

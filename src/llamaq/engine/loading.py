@@ -1,0 +1,144 @@
+"""From a file to the parts of a model that is ready to run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from llamaq.boundary.arguments import INT32, flag, function, one_of, text, whole
+from llamaq.engine.engine import Engine, Numerics, Progress
+from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
+from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
+from llamaq.engine.topology import default_threads
+from llamaq.errors import ModelError, TokenizerError
+from llamaq.formats import decode
+from llamaq.gguf import GGUFFile
+from llamaq.models import MAX_HEAD_DIM, ROPE_FREQS, HParams, build_plan
+from llamaq.plan.graph import Plan
+from llamaq.tokenizer import Tokenizer, load_tokenizer
+
+__all__ = ["Parts", "load_parts", "plan_of"]
+
+logger = logging.getLogger("llamaq")
+
+_OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # of vision, audio and drafting, beside the language model
+_SHOWN = 6  # names of tensors in a warning
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a model is made of."""
+
+    file: GGUFFile
+    tokenizer: Tokenizer
+    hparams: HParams
+    engine: Engine
+    cache: KVCache
+    memory: MemoryNeed
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the model file; read once, when it is first asked for."""
+        return self.file.sha256()
+
+
+def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
+    """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
+    if not file.tensors:
+        raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
+    shapes = {name: info.shape for name, info in file.tensors.items()}
+    info = file.tensors.get(ROPE_FREQS)
+    freqs: list[float] | None = None
+    if info is not None:  # where it is too long for any head, build_plan refuses it unread
+        fits = info.n_elements <= MAX_HEAD_DIM // 2
+        freqs = decode(info.format, file.data(ROPE_FREQS)).ravel().tolist() if fits else []
+    hparams, plan = build_plan(file.metadata, shapes, rope_freqs=freqs)
+    _warn_of_unread(file, plan)
+    return hparams, plan
+
+
+def _warn_of_unread(file: GGUFFile, plan: Plan) -> None:
+    """Says which tensors the architecture has no use for: a model that was trained with them will not do without."""
+    read = {*plan.weights(), ROPE_FREQS}
+    unread = [name for name in file.tensors if name not in read and not name.startswith(_OTHER_PARTS)]
+    if unread:
+        more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
+        logger.warning(
+            "%s: the architecture %s does not read %s%s; the model may be of another kind, and answer badly",
+            file.path, file.metadata["general.architecture"], ", ".join(unread[:_SHOWN]), more,
+        )  # fmt: skip
+
+
+def load_parts(
+    path: str | os.PathLike[str] | GGUFFile,
+    *,
+    n_ctx: int | None,
+    n_cache: int | None,
+    threads: int | None,
+    n_batch: int,
+    cache_type: CacheType,
+    pack: bool,
+    numerics: Numerics,
+    pre: str | None,
+    progress: Progress | None,
+) -> Parts:
+    """See ``LLM.load``."""
+    n_ctx, n_cache, threads = (
+        None if value is None else whole(name, value, 0, INT32)
+        for name, value in (("n_ctx", n_ctx), ("n_cache", n_cache), ("threads", threads))
+    )
+    n_batch = whole("n_batch", n_batch, 1, INT32)
+    one_of("cache_type", cache_type, CACHE_TYPES)
+    one_of("numerics", numerics, ("exact", "fast"))
+    progress = None if progress is None else function("progress", progress)
+    pre = None if pre is None else text("pre", pre)
+    file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
+    pack = flag("pack", pack) or not file.mapped
+    try:
+        hparams, plan = plan_of(file)
+        tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors
+        if tokenizer.n_vocab > hparams.vocab_size:
+            raise TokenizerError(
+                f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
+                "the file mixes two models"
+            )
+        threads = threads or default_threads().threads
+        n_batch = min(n_batch, n_ctx or n_batch)
+
+        def need(n_ctx: int) -> MemoryNeed:
+            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
+                               threads=threads or 1, pack=pack)  # fmt: skip
+
+        memory = _checked_need(n_ctx, hparams.context_length, need)
+        n_ctx = memory.n_ctx
+        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type)
+        engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
+                        progress=progress)  # fmt: skip
+    except (ModelError, TokenizerError) as error:
+        file.close()
+        error.args = (f"{file.path}: {error}",)
+        raise
+    except BaseException:
+        file.close()
+        raise
+    return Parts(file, tokenizer, hparams, engine, cache, memory)
+
+
+def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:
+    """The need of the context that was asked for, or else of the model's, or of the longest that fits the memory."""
+    if wanted:
+        check_memory(need(wanted))
+        if wanted > models:
+            logger.warning(
+                "the context of %d tokens exceeds the %d that the model was made for; beyond them text degrades",
+                wanted, models,
+            )  # fmt: skip
+        return need(wanted)
+    fits = fitting_context(models, need)
+    if fits < models:
+        logger.warning("the context is %d tokens instead of the model's %d, to fit the memory", fits, models)
+    check_memory(need(fits))
+    return need(fits)

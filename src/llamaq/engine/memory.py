@@ -1,0 +1,117 @@
+"""What a model needs in memory, known from its header, and what the machine has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamaq.engine import cgroup
+from llamaq.engine.engine import Info, mapped_bytes, packed_bytes
+from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, cache_bytes
+from llamaq.errors import InsufficientMemoryError
+from llamaq.plan.graph import Plan
+
+__all__ = ["MemoryNeed", "available_memory", "cache_tokens", "check_memory", "fitting_context", "memory_need"]
+
+
+@dataclass(frozen=True)
+class MemoryNeed:
+    """Bytes: packed weights, key-value cache at ``n_ctx`` tokens, and at most so many of activations and scratch.
+
+    ``mapped`` bytes of the file are read besides, from the system's cache of it: not this process's memory, but
+    where it does not fit the file is read anew from the disk for each token.
+    """
+
+    weights: int
+    cache: int
+    scratch: int
+    n_ctx: int
+    mapped: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.cache + self.scratch
+
+
+def memory_need(
+    plan: Plan,
+    tensors: Mapping[str, Info],
+    n_ctx: int,
+    *,
+    n_cache: int | None = None,
+    cache_type: CacheType,
+    max_rows: int,
+    threads: int,
+    pack: bool = True,
+) -> MemoryNeed:
+    """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
+    # Twice the slots: normed and quantized copies of a step's rows lie beside them. A MiB for each thread.
+    scratch = 2 * plan.scratch_bytes(max_rows) + threads * 2**20
+    weights = packed_bytes(plan, tensors) if pack else 0
+    if not pack:  # each thread packs 16 rows at a time
+        scratch += threads * max(16 * info.nbytes // info.shape[0] for info in tensors.values())
+    cache = cache_bytes(plan, cache_tokens(n_ctx, n_cache), cache_type)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack))
+
+
+def cache_tokens(n_ctx: int, n_cache: int | None = None) -> int:
+    """Tokens that the cache is made for: a page more than asked for, which the copy of a shared page may take."""
+    return max(n_ctx, n_cache or 0) + PAGE_TOKENS
+
+
+def available_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that this process may still take: the system's free and reclaimable memory, or less where a
+    cgroup limits it; None where neither can be found out."""
+    limits = [_system_available(root), *(_group_available(group) for group in cgroup.groups("memory", root))]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _system_available(root: Path) -> int | None:
+    kib = _field(root / "proc/meminfo", "MemAvailable:")
+    return None if kib is None else kib * 1024
+
+
+def _group_available(group: Path) -> int | None:
+    """What a group's limit leaves; file pages that it has not used lately count as free, as in MemAvailable."""
+    limit, used = cgroup.number(group / "memory.max"), cgroup.number(group / "memory.current")
+    if limit is None:
+        limit, used = cgroup.number(group / "memory.limit_in_bytes"), cgroup.number(group / "memory.usage_in_bytes")
+    if limit is None or used is None:
+        return None
+    stat = group / "memory.stat"
+    idle = _field(stat, "total_inactive_file") or _field(stat, "inactive_file") or 0
+    return max(0, int(limit - used) + idle)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """The number beside a name in a file of such lines."""
+    for line in (cgroup.text(path) or "").splitlines():
+        words = line.split()
+        if words[0] == name and words[1:] and words[1].isdecimal():
+            return int(words[1])
+    return None
+
+
+def check_memory(need: MemoryNeed) -> None:
+    """Raises ``InsufficientMemoryError``, with the numbers, where the need exceeds what is available."""
+    available = available_memory()
+    if available is not None and need.total > available:
+        raise InsufficientMemoryError(
+            f"the model needs {_gib(need.total)} (weights {_gib(need.weights)}, cache of {need.n_ctx} tokens "
+            f"{_gib(need.cache)}, scratch {_gib(need.scratch)}), but {_gib(available)} are available; "
+            "choose a shorter context (-c), a smaller model, or free memory",
+            needed=need.total, available=available,
+        )  # fmt: skip
+
+
+def fitting_context(wanted: int, need: Callable[[int], MemoryNeed]) -> int:
+    """The longest context up to ``wanted`` that fits, halved as often as it must be (256 at least)."""
+    available = available_memory()
+    while available is not None and wanted > 256 and need(wanted).total > available:
+        wanted = max(256, wanted // 2 // 256 * 256)
+    return wanted
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

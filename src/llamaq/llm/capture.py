@@ -1,0 +1,106 @@
+"""What happens inside: hidden states after each layer, and where attention looks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.boundary.arguments import shown, texts, wholes
+from llamaq.plan.arithmetic import round_to_cache
+from llamaq.plan.graph import Op, Plan
+from llamaq.plan.reference import first_seen
+from llamaq.serving.reading import Captured
+from llamaq.serving.request import Capture
+
+__all__ = ["CaptureKind", "Forward", "Inside"]
+
+CaptureKind = Literal["hidden", "attention"]
+F32: TypeAlias = NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Forward:
+    """What reading a text gave, float32.
+
+    ``logits`` (tokens, vocabulary). ``hidden`` (layers + 1, tokens, width): the embeddings, then what each layer leaves
+    for the next, before any norm; the bits that the model computes with. ``attention`` has for each layer that was
+    asked for (heads, queries, keys): the probabilities, made in float64 from the rotated queries and the keys as the
+    cache rounds them. The engine never holds these numbers itself, it sums span by span; so they are exact for
+    its queries and keys, not the last bit of its sums. Both are empty where they were not asked for.
+    """
+
+    tokens: tuple[int, ...]
+    logits: F32
+    hidden: F32
+    attention: Mapping[int, F32]
+
+
+class Inside:
+    """Makes the request for a text, and a ``Forward`` of what it saw.
+
+    Raises ``ValueError`` for an unknown capture or layer.
+    """
+
+    def __init__(
+        self, plan: Plan, cache_type: str, capture: Collection[CaptureKind], layers: Sequence[int] | None
+    ) -> None:
+        attention = {op.attrs["layer"]: (i, op) for i, op in enumerate(plan.ops) if op.kind == "attention"}
+        layers = None if layers is None else wholes("layers", layers, "numbers of layers")
+        unknown = {*texts("capture", capture)} - {"hidden", "attention"} or {*(layers or ())} - {*attention}
+        if unknown or isinstance(capture, str):
+            raise ValueError(
+                f"capture takes a list of 'hidden' and 'attention', layers 0 to {len(attention) - 1}; "
+                f"got {shown(capture)} and {shown(layers)}"
+            )
+        wanted = attention if layers is None else layers
+        self._cache_type = cache_type
+        self._hidden = _layer_ends(plan, len(attention)) if "hidden" in capture else []
+        self._attention: list[tuple[Op, Capture, Capture]] = []
+        if "attention" in capture:
+            for index, op in (attention[layer] for layer in wanted):
+                heads, kv_heads = op.attrs["heads"], op.attrs["kv_heads"]
+                dim = op.attrs["head_dim"]
+                self._attention.append((op, (index, op.ins[0], heads * dim), (index, op.ins[1], kv_heads * dim)))
+
+    def request(self, ids: list[int]) -> Captured:
+        pairs = [capture for _, q, k in self._attention for capture in (q, k)]
+        return Captured(ids, [*self._hidden, *pairs], logits=True)
+
+    def forward(self, ids: Sequence[int], result: list[F32]) -> Forward:
+        """Puts together what the request saw."""
+        logits, *seen = result
+        hidden, pairs = seen[: len(self._hidden)], seen[len(self._hidden) :]
+        attention = {
+            op.attrs["layer"]: _probabilities(op.attrs, q, k, self._cache_type)
+            for (op, _, _), q, k in zip(self._attention, pairs[::2], pairs[1::2], strict=True)
+        }
+        states = np.stack(hidden) if hidden else np.empty((0, len(ids), 0), np.float32)
+        return Forward(tuple(ids), logits, states, attention)
+
+
+def _layer_ends(plan: Plan, layers: int) -> list[Capture]:
+    """The embeddings, and the last op of each layer."""
+    ends = [next(i for i, op in enumerate(plan.ops) if op.kind == "embed")]
+    for layer in range(layers):
+        ends.append(max(i for i, op in enumerate(plan.ops) if any(w.startswith(f"blk.{layer}.") for w in op.weights)))
+    return [(i, plan.ops[i].outs[0], plan.ops[i].cols[0]) for i in ends]
+
+
+def _probabilities(attrs: Mapping[str, Any], q: F32, k: F32, cache_type: str) -> F32:
+    """Softmax of queries (tokens, heads * dim) on keys (tokens, KV heads * dim): (heads, tokens, tokens)."""
+    n, dim = len(q), attrs["head_dim"]
+    keys = round_to_cache(k.reshape(n, -1, dim), cache_type).astype(np.float64)
+    positions = np.arange(n, dtype=np.int32)
+    seen = positions <= positions[:, None]
+    seen &= positions >= first_seen(positions, attrs["window"], attrs["chunk"])[:, None]
+    out = np.empty((attrs["heads"], n, n), np.float32)
+    group = attrs["heads"] // attrs["kv_heads"]
+    for head, queries in enumerate(q.reshape(n, -1, dim).astype(np.float64).swapaxes(0, 1)):
+        scores = np.where(seen, queries @ keys[:, head // group].T * attrs["scale"], -np.inf)
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        out[head] = weights / weights.sum(axis=1, keepdims=True)
+    return out

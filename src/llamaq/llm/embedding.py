@@ -1,0 +1,76 @@
+"""Vectors for texts: what the last layer makes of their tokens, normed, pooled and scaled to length 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.boundary.arguments import one_of
+from llamaq.errors import ModelError, not_numbers
+from llamaq.formats import decode
+from llamaq.gguf import GGUFFile
+from llamaq.plan.arithmetic import rms_norm
+from llamaq.plan.graph import Norm, Plan
+from llamaq.serving.reading import Captured, Reading
+from llamaq.serving.request import Capture
+
+__all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
+
+Pooling = Literal["mean", "last", "cls"]
+_POOLINGS: dict[object, Pooling] = {1: "mean", 2: "cls", 3: "last"}  # numbers of the file's key
+
+
+class Embedder:
+    """Makes requests for texts, and vectors of what they saw.
+
+    Raises ``ValueError`` for an unknown ``pooling``, ``ModelError`` where the plan does not end in a norm.
+    """
+
+    def __init__(self, file: GGUFFile, plan: Plan, pooling: Pooling | None, normalize: bool) -> None:
+        architecture = file.metadata.get("general.architecture")
+        if pooling is not None:
+            one_of("pooling", pooling, _POOLINGS.values())
+        self.pooling = pooling or _POOLINGS.get(file.metadata.get(f"{architecture}.pooling_type"), "mean")
+        self._normalize = normalize
+        self._capture = last_layer(plan)
+        norm = final_norm(plan)
+        self._weight = decode(file.tensors[norm.weight].format, file.data(norm.weight)).astype(np.float32)
+        self._eps = norm.eps
+
+    def request(self, ids: list[int]) -> Reading:
+        return Captured(ids, [self._capture])
+
+    def pooled(self, results: Sequence[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
+        """Vectors, float32 (texts, width); sums in float64, so that they do not depend on NumPy's order."""
+        out = np.empty((len(results), self._capture[2]), np.float32)
+        for row, (_, states) in zip(out, results, strict=True):
+            if self.pooling != "mean":
+                states = states[:1] if self.pooling == "cls" else states[-1:]
+            with np.errstate(all="ignore"):
+                vector = rms_norm(states, self._weight, self._eps).astype(np.float64).mean(axis=0)
+            if not np.isfinite(vector).all():
+                raise not_numbers("states")
+            length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0
+            row[:] = vector / (length or 1.0)
+        return out
+
+
+def last_layer(plan: Plan) -> Capture:
+    """Where the rows of all tokens stand before those whose logits are wanted are selected."""
+    index, select = next((i, op) for i, op in enumerate(plan.ops) if op.kind == "select_rows")
+    return index - 1, select.ins[0], select.cols[0]
+
+
+def final_norm(plan: Plan) -> Norm:
+    """The norm before the logits."""
+    for op in plan.ops[last_layer(plan)[0] + 2 :]:
+        if op.kind == "rms_norm":
+            return Norm(op.weights[0], op.attrs["eps"])
+        norm: Norm | None = op.attrs.get("norm")
+        if norm is not None:
+            return norm
+    raise ModelError("the model has no norm after its last layer, so it has no embeddings to give")

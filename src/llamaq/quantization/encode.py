@@ -1,0 +1,78 @@
+"""Rows of one format as rows of another: the searches of ``csrc/kernels/encode``, or the gguf package's encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.engine.topology import default_threads
+from llamaq.errors import QuantizationError
+from llamaq.formats import Format, decode, encode
+from llamaq.gguf import TensorInfo
+from llamaq.quantization.plan import TensorPlan
+
+__all__ = ["REFERENCE_FORMATS", "Search", "column_weights"]
+
+REFERENCE_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
+"""Those that the gguf package can write."""
+
+_LEAST_WEIGHT = 1e-8  # of the greatest
+
+
+class Search:
+    """Searches on ``threads`` threads; None: one for each performance core."""
+
+    def __init__(self, threads: int | None = None, *, reference: bool = False) -> None:
+        from llamaq import _core
+
+        self._core, self._reference = _core, reference
+        self._team = _core.ThreadTeam(threads or default_threads().threads, False)
+
+    def __call__(
+        self, tensor: TensorPlan, first: int, data: NDArray[np.uint8], weights: NDArray[np.float32] | None
+    ) -> NDArray[np.uint8]:
+        """Rows of ``tensor`` from number ``first`` on, uint8 (rows, bytes of a row), in the format that it will have.
+
+        Raises QuantizationError for weights that are no numbers, and where there is no reference encoding.
+        """
+        source, target, cols = tensor.info.format, tensor.format, tensor.info.shape[-1]
+        if self._reference and target.block > 1:
+            bad, result = self._encoded(tensor, data)
+        else:
+            result = np.empty((len(data), tensor.row_bytes), np.uint8)
+            bad = self._core.quantize(self._team, source.id, target.id, data, cols, weights, result)
+        if bad is not None:
+            raise QuantizationError(
+                f"tensor {tensor.info.name!r}, row {first + bad}: expected finite weights, got NaN, infinity or "
+                "more than 2 ** 50; the file is damaged or was converted wrongly: convert the model again"
+            )
+        return result
+
+    def values(self, format: Format, data: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Rows decoded, float32."""
+        return self._core.dequantize(self._core.chosen_isa(), format.id, data).reshape(len(data), -1)
+
+    def _encoded(self, tensor: TensorPlan, data: NDArray[np.uint8]) -> tuple[int | None, NDArray[np.uint8]]:
+        if tensor.format.name not in REFERENCE_FORMATS:
+            raise QuantizationError(
+                f"tensor {tensor.info.name!r}: {tensor.format.name} has no reference encoding; expected one of "
+                f"{', '.join(REFERENCE_FORMATS)} for every matrix (--pure), or leave out --reference"
+            )
+        values = decode(tensor.info.format, data)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=-1))
+        return (int(bad[0]), data) if bad.size else (None, encode(tensor.format, values))
+
+
+def column_weights(
+    importance: Mapping[str, NDArray[np.float32]], info: TensorInfo, row: int
+) -> NDArray[np.float32] | None:
+    """The importance of the columns of the matrix that holds this row, float32 (columns,), 1 for the greatest."""
+    values = importance.get(info.name)
+    if values is None:
+        return None
+    matrices = values.reshape(-1, info.shape[-1])
+    weights = matrices[row // info.shape[-2] if len(matrices) > 1 else 0].astype(np.float32)
+    # Only their ratios count. A column that was never used still decides where nothing else does.
+    return np.maximum(weights / weights.max(), np.float32(_LEAST_WEIGHT)) if weights.max() > 0 else None

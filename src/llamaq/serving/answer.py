@@ -1,0 +1,125 @@
+"""From logits to the events of an answer: sampling, text, stop strings, reasons to end."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.sampling import Sampler
+from llamaq.serving.prefix import common_prefix
+from llamaq.tokenizer import Tokenizer
+
+__all__ = ["Answer", "Event", "FinishReason", "StopStrings", "common_prefix"]
+
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A piece of the answer. ``text`` may be empty while a character or a possible stop string is held back.
+
+    ``token`` is the token behind it (None in the last event where only held text is let go).
+    ``finish_reason`` is set in the last event: "stop" (an end token or a stop string), "length" (the wanted
+    number of tokens), "context" (no room is left) or "cancelled" (by ``cancel`` or a timeout).
+    Where ``SamplingParams.logprobs`` is set, ``logprob`` is the token's log-probability before any sampler, and
+    ``top_logprobs`` has the most likely tokens and theirs.
+    """
+
+    text: str
+    token: int | None
+    finish_reason: FinishReason | None = None
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+class StopStrings:
+    """Lets text through up to the first stop string, holding back what may be the beginning of one."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(s for s in ((stops,) if isinstance(stops, str) else stops) if s)
+        self._held = ""
+        self.hit = False
+
+    def push(self, text: str) -> str:
+        """Text that is safe to show; after a stop string (``hit``) nothing more comes."""
+        if self.hit:
+            return ""
+        self._held += text
+        found = [(at + len(s), at) for s in self._stops if (at := self._held.find(s)) >= 0]
+        if found:
+            _, at = min(found)  # the one that is complete first, however the text was cut into pieces
+            self.hit = True
+            shown, self._held = self._held[:at], ""
+            return shown
+        keep = max((self._overlap(s) for s in self._stops), default=0)
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown
+
+    def flush(self) -> str:
+        """What was held back, once nothing can follow."""
+        held, self._held = self._held, ""
+        return held
+
+    def _overlap(self, stop: str) -> int:
+        """Length of the longest end of the held text that begins ``stop``."""
+        return next((n for n in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:n])), 0)
+
+
+class Answer:
+    """What follows a prompt: ``take`` the logits after the latest token, read the new ``tokens``, and so on until an
+    event has a finish reason.
+
+    ``tokens`` are those of the answer so far, without an end token.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, sampler: Sampler, prompt: Sequence[int], *, max_tokens: int | None,
+        stop: Sequence[str] = (), special: bool | Container[int] = False,
+    ) -> None:  # fmt: skip
+        self.tokens: list[int] = []
+        self.sampler = sampler
+        self.sampler.feed(prompt)
+        self._tokenizer = tokenizer
+        self._max_tokens = max_tokens
+        # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
+        continuation = any(tokenizer.token_bytes(id) for id in prompt)
+        self._decoder = tokenizer.stream(special=special, continuation=continuation)
+        self._stops = StopStrings(stop)
+
+    @property
+    def end_ids(self) -> frozenset[int]:
+        """Tokens that end the answer and are no part of it."""
+        return self._tokenizer.eog_ids
+
+    def take(self, logits: NDArray[np.float32], room: int | None = None) -> list[Event]:
+        """Samples from ``logits`` (vocabulary,). ``room`` is how many more tokens can be read (None: no matter)."""
+        if self._max_tokens == 0:
+            return [self.end("length")]
+        events: list[Event] = []
+        tokens = [self.sampler.sample(logits)]
+        for i, token in enumerate(tokens):  # which grows by those that a structure forces
+            logprob, top = self.sampler.logprob(token), tuple(self.sampler.top_logprobs())
+            if token in self.end_ids:
+                return [*events, replace(self.end("stop", token), logprob=logprob, top_logprobs=top)]
+            self.tokens.append(token)
+            self.sampler.accept(token)
+            text = self._stops.push(self._decoder.push(token))
+            if self._stops.hit:
+                return [*events, Event(text, token, "stop", logprob, top)]
+            events.append(Event(text, token, None, logprob, top))
+            if len(self.tokens) == self._max_tokens:
+                return [*events, self.end("length")]
+            if room is not None and room <= i:
+                return [*events, self.end("context")]
+            if i == 0 and self.sampler.params.logprobs is None:
+                tokens += self.sampler.forced()
+        return events
+
+    def end(self, reason: FinishReason, token: int | None = None) -> Event:
+        """The last event: text that was held back, and the reason."""
+        text = self._stops.push(self._decoder.flush()) + self._stops.flush()
+        return Event(text, token, "stop" if self._stops.hit else reason)

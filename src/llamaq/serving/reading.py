@@ -1,0 +1,149 @@
+"""Requests that read a text and keep what the model makes of it: logits, log-probabilities, captured values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, TimeoutError
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq import _core
+from llamaq.errors import CancelledError, not_numbers
+from llamaq.serving.interrupt import at_once
+from llamaq.serving.request import F32, Capture, Request
+from llamaq.serving.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
+
+_LOGITS_BYTES = 2**26  # of a step's rows whose logits are looked at and forgotten
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Log-probabilities of a text: of each of ``tokens``, float64 (tokens,), and in ``sum``."""
+
+    tokens: tuple[int, ...]
+    logprobs: NDArray[np.float64]
+
+    @property
+    def sum(self) -> float:
+        return math.fsum(self.logprobs)
+
+
+class Reading(Request):
+    """Reads ``ids`` once. ``future`` gets the logits of token number ``first_wanted`` and all after it; a subclass
+    keeps other things."""
+
+    def __init__(self, ids: list[int], first_wanted: int, *, share: bool = False) -> None:
+        super().__init__(ids, first_wanted, share=share)
+        self.future: Future[Any] = Future()
+        self._parts: list[NDArray[Any]] = []
+
+    def begin(self) -> None:
+        self._parts = []
+
+    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        if len(logits) and not np.isfinite(logits.max(axis=1)).all():  # as the sampler asks
+            raise not_numbers("logits")
+        self.collect(first, logits, captured)
+        if self.read == len(self.ids):
+            self.done = True
+            self.future.set_result(self.finish())
+
+    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Keeps part of what a step gave; as ``receive``."""
+        self._parts.append(logits)
+
+    def finish(self) -> Any:
+        """The whole, for the future."""
+        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+
+    def end(self, error: BaseException | None) -> None:
+        self.future.set_exception(error or CancelledError("the request was cancelled"))
+
+
+class Scoring(Reading):
+    """Log-probabilities of the ids from number ``start`` on, each after those before it: gives a ``Score``."""
+
+    def __init__(self, ids: list[int], start: int, vocabulary: int) -> None:
+        self.text = ids[start:]
+        super().__init__(ids[:-1] if len(ids) > 1 else ids, start - 1, share=True)
+        self.max_rows = max(1, _LOGITS_BYTES // (4 * vocabulary))
+
+    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        start = self.read - len(logits) - self.first_wanted
+        pairs = zip(logits, self.text[start:], strict=False)
+        self._parts.append(np.array([float(row[id]) - _core.log_sum_exp(row) for row, id in pairs], np.float64))
+
+    def finish(self) -> Score:
+        return Score(tuple(self.text), np.concatenate(self._parts))
+
+
+class Captured(Reading):
+    """What captures see, for all ids: a list of float32 (ids, columns) in the order of ``captures``."""
+
+    def __init__(self, ids: list[int], captures: Sequence[Capture], *, logits: bool = False) -> None:
+        super().__init__(ids, 0 if logits else len(ids))
+        self.captures = tuple(captures)
+        self._seen: list[list[F32]] = []
+
+    def begin(self) -> None:
+        super().begin()
+        self._seen = [[] for _ in self.captures]
+
+    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        super().collect(first, logits, captured)
+        for seen, capture in zip(self._seen, self.captures, strict=True):
+            seen.append(captured[capture])
+
+    def finish(self) -> list[F32]:
+        return [super().finish(), *(seen[0] if len(seen) == 1 else np.concatenate(seen) for seen in self._seen)]
+
+
+def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
+    """Runs requests and gives their results; whatever ends the waiting early, Ctrl-C above all, ends them too."""
+    scheduler.submit(*requests)
+    try:
+        for request in requests:
+            while not request.future.done():
+                with suppress(TimeoutError):
+                    request.future.exception(at_once(None))
+        return [request.future.result() for request in requests]
+    except BaseException:
+        _cancel(scheduler, requests)
+        raise
+
+
+async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
+    """``wait`` for coroutines; a cancelled task ends the requests."""
+    import asyncio
+
+    scheduler.submit(*requests)
+    futures = [asyncio.wrap_future(request.future) for request in requests]
+    for future in futures:
+        future.add_done_callback(_seen)
+    try:
+        # Shielded, for the scheduler alone settles the futures.
+        return [await asyncio.shield(future) for future in futures]
+    except BaseException:
+        _cancel(scheduler, requests)
+        raise
+
+
+def _seen(future: asyncio.Future[Any]) -> None:
+    """Looks at an error that nobody may wait for any more, so that asyncio does not print it."""
+    if not future.cancelled():
+        future.exception()
+
+
+def _cancel(scheduler: Scheduler, requests: Sequence[Reading]) -> None:
+    for request in requests:
+        scheduler.cancel(request)

@@ -1,0 +1,96 @@
+"""What the scheduler runs: tokens to read, and what becomes of their logits."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.serving.prefix import Node
+
+__all__ = ["F32", "Capture", "Request"]
+
+F32: TypeAlias = NDArray[np.float32]
+Capture: TypeAlias = tuple[int, int, int]
+"""Number of an op of the plan, the slot to look at after it, and the columns of the value there."""
+
+
+class Request(ABC):
+    """Tokens to read, and what becomes of their logits. The scheduler's lock guards everything in it but
+    ``done``, which once it is True stays so.
+
+    ``ids`` may grow until ``done``; ``read`` of them are in the cache, ``cached`` were there at the beginning.
+    Logits are wanted of token number ``first_wanted`` and all after it. With ``share`` the beginning may come from the
+    cache, and stays there for others.
+    """
+
+    def __init__(self, ids: list[int], first_wanted: int, *, share: bool = True) -> None:
+        self.ids = ids
+        self.prompt_tokens = len(ids)
+        self.why = "it has not begun yet"
+        """Why so much of the prompt, and no more, came from the cache."""
+        self.expected = 0
+        """Tokens that were in the cache when their owner last looked."""
+        self.first_wanted = first_wanted
+        self.share = share
+        self.captures: tuple[Capture, ...] = ()
+        self.max_rows: int | None = None
+        """Most rows of this request in a step."""
+        self.read = 0
+        self.kept = 0
+        """Of what had been read when the sequence was taken away, what the cache was left with."""
+        self.cached: int | None = None
+        self.done = False
+        self.sequence: int | None = None
+        self.node: Node | None = None
+        """Of the last full page that the tree of prefixes has of this request."""
+
+    def begin(self) -> None:
+        """It is about to be read from token number ``read`` on: for the first time, or again from there because others
+        needed its room meanwhile."""
+        return
+
+    @abstractmethod
+    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Gets what a step gave: ``logits`` (n, vocabulary) of the last n of the tokens ``first`` to ``read``, and
+        ``captured`` arrays (read - first, cols). May add to ``ids``, or say ``done``."""
+
+    @abstractmethod
+    def end(self, error: BaseException | None) -> None:
+        """Ends the request early, with an error or (None) because someone cancelled it."""
+
+    def shift(self) -> None:
+        """Makes ``ids`` shorter once they are more than a context; they are read anew then. Only requests that let
+        ``ids`` grow are asked."""
+        raise NotImplementedError
+
+    @property
+    def paused(self) -> bool:
+        """Whether the next step should be taken without it."""
+        return False
+
+    def explain(self, known: int) -> str:
+        """Why ``read`` tokens, and no more, came from a cache that knows so many of the beginning."""
+        total = self.prompt_tokens
+        if not self.share:
+            return f"none of the {total} tokens came from the cache: the request reads everything itself"
+        if known < self.expected:
+            gone = f"what was read of it before, up to token {self.expected}, had to make room for other texts"
+            return f"{self.read} of the {total} tokens were in the cache; {gone}"
+        if known == 0:
+            return f"none of the {total} tokens were in the cache: no text in it begins with the same token"
+        if self.read < known or known == total:
+            return f"{self.read} of the {total} tokens were in the cache; the others are read for their logits"
+        return f"{known} of the {total} tokens were in the cache; no text in it goes on with the same token after them"
+
+    @property
+    def wants_something(self) -> bool:
+        """Whether anything is to be read for it; if not, it is complete as it comes."""
+        return self.first_wanted < len(self.ids) or bool(self.captures)
+
+    @property
+    def pending(self) -> int:
+        return len(self.ids) - self.read

@@ -1,0 +1,363 @@
+"""An answer as it comes: events that a thread or a coroutine waits for, and the whole of them as one result."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Literal, TypedDict
+
+from llamaq.boundary.arguments import one_of, real, shown
+from llamaq.errors import ContextOverflowError
+from llamaq.sampling import SamplingParams
+from llamaq.serving.answer import Answer, Event, FinishReason
+from llamaq.serving.interrupt import LONGEST, at_once
+from llamaq.serving.request import F32, Capture, Request
+from llamaq.serving.scheduler import Scheduler
+
+__all__ = ["Completion", "Generation", "Options", "Overflow", "Progress", "Stream", "Usage", "fitted"]
+
+Overflow = Literal["error", "truncate_left", "shift"]
+"""What to do with more tokens than the context has room for (docs/sessions.md)."""
+
+Progress = Callable[[int, int], None]
+
+Item = Event | tuple[int, int] | BaseException  # a tuple is progress
+
+_AHEAD = 8  # events that may wait for whoever reads them
+
+
+class Options(TypedDict, total=False):
+    """What an answer is asked for with; nothing needs to be given.
+
+    ``max_tokens`` None (the default) means until an end token, a stop string or the end of the context. ``sampling``
+    are llama.cpp's defaults where not given. The text ends before the first of the ``stop`` strings; ``special``
+    shows control tokens in it, all or these. ``overflow`` says what becomes of tokens that the context has no room for:
+    "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
+    ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
+    After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled".
+    """
+
+    max_tokens: int | None
+    sampling: SamplingParams | None
+    stop: Sequence[str]
+    special: bool | Container[int]
+    overflow: Overflow
+    keep: int
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Counts of tokens, and seconds since the request was made.
+
+    ``cached_tokens`` of the prompt were in the cache already; ``dropped_tokens`` were left out of the context, as
+    ``overflow`` asked for.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    prompt_seconds: float
+    completion_seconds: float
+    dropped_tokens: int = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.prompt_seconds + self.completion_seconds
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came."""
+
+    text: str
+    tokens: tuple[int, ...]
+    finish_reason: FinishReason
+    usage: Usage
+    seed: int
+    events: tuple[Event, ...] = field(default=(), repr=False)
+
+
+def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:
+    """A prompt that fits the context, and how many tokens were dropped after the first ``keep`` to make it so.
+
+    Where it must be cut, it leaves room for ``max_tokens`` of answer, though at most for half the context. Raises
+    ``ContextOverflowError`` where ``overflow`` says "error", or where ``keep`` leaves no room.
+    """
+    one_of("overflow", overflow, ("error", "truncate_left", "shift"))
+    if keep < 0 or (overflow != "error" and keep >= n_ctx - 1):
+        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}")
+    if len(ids) <= n_ctx:
+        return ids, 0
+    half = n_ctx // 2
+    size = n_ctx - (half if max_tokens is None else min(max_tokens, half))
+    if overflow == "error" or keep >= size:
+        kept = f", of which {keep} are to be kept" if overflow != "error" else ""
+        raise ContextOverflowError(
+            f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise the context (-c)",
+            needed=len(ids), available=n_ctx,
+        )  # fmt: skip
+    dropped = len(ids) - size
+    return ids[:keep] + ids[keep + dropped :], dropped
+
+
+class Generation(Request):
+    """A request that goes on with what it samples. Its events lie in ``queue``, errors among them; with ``gather`` they
+    come there all together at the end, which spares waking who waits for each."""
+
+    def __init__(
+        self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
+        progress: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(ids, len(ids) - 1)
+        self._n_ctx = n_ctx
+        self.answer = answer
+        self.queue: SimpleQueue[list[Item]] = SimpleQueue()
+        self.notify: Callable[[], None] | None = None
+        self.gather = False
+        self._gathered: list[Item] = []
+        self.dropped = dropped
+        self._shift, self._keep = shift, keep
+        self._progress = progress
+        self._began = time.perf_counter()
+        self._prompt_at = self._latest = 0.0
+
+    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        if self._progress and not self.answer.tokens:
+            self._put([(self.read, len(self.ids))])
+        if not len(logits):
+            return
+        self._latest = time.perf_counter()
+        self._prompt_at = self._prompt_at or self._latest
+        made = len(self.answer.tokens)
+        events = self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
+        self._latest = time.perf_counter()
+        self.ids += self.answer.tokens[made:]
+        self.first_wanted = len(self.ids) - 1
+        if events[-1].finish_reason is not None:
+            self.done = True
+        self._put(events)
+
+    def end(self, error: BaseException | None) -> None:
+        self._put([self.answer.end("cancelled") if error is None else error])
+
+    def shift(self) -> None:
+        """Drops the older half of what follows the first ``keep`` tokens."""
+        count = (len(self.ids) - self._keep) // 2
+        del self.ids[self._keep : self._keep + count]
+        self.dropped += count
+        self.first_wanted = len(self.ids) - 1
+
+    @property
+    def paused(self) -> bool:
+        return not self.gather and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
+
+    @property
+    def usage(self) -> Usage:
+        read = self._prompt_at or time.perf_counter()
+        return Usage(
+            self.prompt_tokens, self.cached or 0, len(self.answer.tokens), read - self._began,
+            max(0.0, self._latest - read), self.dropped,
+        )  # fmt: skip
+
+    def _put(self, items: Sequence[Item]) -> None:
+        self._gathered += items
+        if self.gather and not self.done:
+            return
+        self.queue.put(self._gathered)
+        self._gathered = []
+        if self.notify is not None:
+            self.notify()
+
+
+class Stream(Iterator[Event], AsyncIterator[Event]):
+    """The events of an answer, for ``for`` or ``async for``; the last one has the finish reason.
+
+    The model runs a few tokens ahead of who reads the events. ``cancel`` from any thread ends the answer with the
+    finish reason "cancelled", and so do the timeout and the end of the stream's life.
+    """
+
+    def __init__(
+        self, scheduler: Scheduler, request: Generation, *, progress: Progress | None = None,
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        self._scheduler = scheduler
+        self._request = request
+        self._progress = progress
+        self._deadline = None if timeout is None else time.monotonic() + real("timeout", timeout, 0.0)
+        self._ready: deque[Item] = deque()
+        self._seen = 0
+        self._ended = False
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Event:
+        """Raises what went wrong with the answer; ``KeyboardInterrupt`` ends it."""
+        if self._ended:
+            raise StopIteration
+        try:
+            while True:
+                event = self._event(self._wait())
+                if event is not None:
+                    return event
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def __anext__(self) -> Event:
+        """As ``__next__``; a cancelled task ends the answer."""
+        if self._ended:
+            raise StopAsyncIteration
+        try:
+            while True:
+                event = self._event(await self._await())
+                if event is not None:
+                    return event
+        except BaseException:
+            self.cancel()
+            raise
+
+    def __del__(self) -> None:
+        try:  # noqa: SIM105, at the end of the process contextlib may be gone
+            self._scheduler.abandon(self._request)
+        except Exception:  # half made, or the end of the process
+            pass
+
+    def cancel(self) -> None:
+        """Ends the answer. What was there already still comes, then the last event."""
+        if not self._request.done:
+            self._scheduler.cancel(self._request)
+
+    def result(self) -> Completion:
+        """Waits for the rest of the answer: the whole of what has not been read from the stream yet."""
+        self.gather()
+        return self._completion(list(self))
+
+    async def aresult(self) -> Completion:
+        """``result`` for coroutines."""
+        self.gather()
+        return self._completion([event async for event in self])
+
+    @staticmethod
+    def begin(*streams: Stream) -> None:
+        """Lets the model make these answers. Raises ``ClosedError``."""
+        if streams:
+            streams[0]._scheduler.submit(*(stream._request for stream in streams))
+
+    def gather(self) -> None:
+        """Says that the answer is wanted as a whole: the model waits for no reader, and the events come at the end."""
+        self._request.gather = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether its last event has been read."""
+        return self._ended
+
+    @property
+    def done(self) -> bool:
+        """Whether the model has finished with it; events may still wait to be read."""
+        return self._request.done
+
+    @property
+    def kept(self) -> int:
+        """Tokens of it that were in the cache when the model finished with it."""
+        return max(self._request.kept, self._request.read)
+
+    @property
+    def usage(self) -> Usage:
+        """What has been used so far."""
+        return self._request.usage
+
+    @property
+    def seed(self) -> int:
+        """The seed in use."""
+        return self._request.answer.sampler.seed
+
+    @property
+    def why(self) -> str:
+        """Why so much of the prompt, and no more, came from the cache."""
+        return self._request.why
+
+    @property
+    def tokens(self) -> list[int]:
+        """Prompt and answer as far as events have been read, without what was dropped."""
+        with self._scheduler.lock:
+            unseen = len(self._request.answer.tokens) - self._seen
+            return self._request.ids[: len(self._request.ids) - unseen]
+
+    def _completion(self, events: list[Event]) -> Completion:
+        ends = self._request.answer.end_ids
+        tokens = tuple(e.token for e in events if e.token is not None and e.token not in ends)
+        reason = events[-1].finish_reason if events else None
+        if reason is None:
+            raise ValueError("the stream has been read to its end already; there is nothing to wait for")
+        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed, tuple(events))
+
+    def _event(self, item: Item) -> Event | None:
+        if isinstance(item, tuple):
+            if self._progress is not None:
+                self._progress(*item)
+            return None
+        if isinstance(item, BaseException):
+            self._ended = True
+            raise item
+        self._ended = item.finish_reason is not None
+        self._seen += item.token is not None and item.token not in self._request.answer.end_ids
+        return item
+
+    def _left(self) -> float | None:
+        """Seconds until the deadline; once it has come, the answer is cancelled."""
+        self._scheduler.check_open()
+        if self._deadline is None or self._request.done:
+            return None
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            self.cancel()
+        return min(max(left, 0.0), LONGEST)
+
+    def _take(self, items: list[Item]) -> Item:
+        self._ready.extend(items)
+        return self._ready.popleft()
+
+    def _wait(self) -> Item:
+        while True:
+            left = self._left()
+            if self._ready:
+                return self._ready.popleft()
+            with suppress(Empty):
+                return self._take(self._request.queue.get_nowait())
+            self._scheduler.wake()
+            with suppress(Empty):
+                return self._take(self._request.queue.get(timeout=at_once(left)))
+
+    async def _await(self) -> Item:
+        import asyncio
+
+        loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+        def notify() -> None:
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(ready.set)
+
+        self._request.notify = notify
+        try:
+            while True:
+                left = self._left()
+                if self._ready:
+                    return self._ready.popleft()
+                with suppress(Empty):
+                    return self._take(self._request.queue.get_nowait())
+                self._scheduler.wake()
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(ready.wait(), left)
+                ready.clear()
+        finally:
+            self._request.notify = None

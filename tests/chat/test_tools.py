@@ -1,0 +1,313 @@
+"""Tool calls and reasoning, told from an answer's text however it is cut into pieces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamaq.chat.answer import AnswerReader
+from llamaq.chat.messages import ChatEvent, ChatMessage, ToolCall, message_dicts
+from llamaq.chat.reasoning import REASONING_MARKS, Beginning, ReasoningSplitter
+from llamaq.chat.rendering import render
+from llamaq.chat.templates import ChatTemplate
+from llamaq.chat.tools import TOOL_FORMATS, format_of
+from llamaq.errors import ChatTemplateError
+from llamaq.serving.answer import Event
+from shared_files import shared_path
+
+
+def tool(name: str, **parameters: str) -> dict[str, Any]:
+    properties = {key: {"type": kind, "description": key} for key, kind in parameters.items()}
+    function = {"name": name, "description": name, "parameters": {"type": "object", "properties": properties}}
+    return {"type": "function", "function": function}
+
+
+TOOLS = [tool("weather", city="string", days="integer", detail="object"), tool("python", code="string"), tool("now")]
+WEATHER = {"city": 'Münster "am" {See}\n]', "days": 3, "detail": {"wind": [1, None, "}"], "x": True}}
+
+
+def read(format: str, text: str, cuts: Sequence[int] = (), prompt: str = "") -> tuple[ChatMessage, list[ChatEvent]]:
+    """The message of an answer that comes in pieces, and its events."""
+    reader = AnswerReader(Beginning.after(prompt), TOOL_FORMATS[format](TOOLS) if format else None)
+    edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
+    events = [event for piece in pieces for event in reader.read(Event(piece, 7))]
+    events += reader.read(Event("", None, "stop"))
+    return reader.message, events
+
+
+def calls(message: ChatMessage) -> list[tuple[str, dict[str, Any]]]:
+    return [(call.name, call.arguments) for call in message.tool_calls]
+
+
+W = json.dumps(WEATHER, ensure_ascii=False)
+NOW = '{"name": "now", "arguments": {}}'
+TWO = [("weather", WEATHER), ("now", {})]
+ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
+    ("hermes", "Hello <b>there</b>.\n", "Hello <b>there</b>.\n", []),
+    ("hermes", f'Wait.\n<tool_call>\n{{"name": "weather", "arguments": {W}}}\n</tool_call>', "Wait.", TWO[:1]),
+    ("hermes", f'<tool_call>{{"arguments": {W}, "name": "weather"}}</tool_call>\n<tool_call>{NOW}'
+     "</tool_call>", "", TWO),
+    ("hermes", '<tool_call>{"name": "now"}</tool_call> Done.', "Done.", [("now", {})]),
+    ("hermes", f'<tool_call>{{"name": "weather", "arguments": {json.dumps(W)}}}</tool_call>', "", TWO[:1]),
+    ("hermes", "<tool_call> no call", "<tool_call>no call", []),
+    ("hermes", "a < b <tool", "a < b <tool", []),
+    ("hermes", 'Hm. <tool_call>{"x": 5} y', 'Hm.<tool_call>{"x": 5}y', []),
+    ("hermes", '<tool_call>{"arguments": {}', '<tool_call>{"arguments": {}', []),
+    ("mistral", "[TOOL_CALLS] of [a, b]", "[TOOL_CALLS]of [a, b]", []),
+    ("qwen", "<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>2</parameter>\n"
+     '<parameter=detail>\n{"a": 1}\n</parameter>\n</function>\n</tool_call>', "",
+     [("weather", {"city": "Paris", "days": 2, "detail": {"a": 1}})]),
+    ("qwen", "<tool_call><function=python><parameter=code>\n1 < 2\nx\n\n</parameter></function></tool_call>"
+     "<tool_call><function=now></function></tool_call>", "", [("python", {"code": "1 < 2\nx\n"}), ("now", {})]),
+    ("functionary-v3.1", f"Look: <function=weather>{W}</function><function=now>{{}}</function>", "Look:",
+     TWO),
+    ("functionary-v3.1", "<|python_tag|>print(1)", "", [("python", {"code": "print(1)"})]),
+    ("functionary-v3.2", f"all\nHello.\n>>>weather\n{W}>>>now\n{{}}", "Hello.", TWO),
+    ("functionary-v3.2", ">>>python\nprint('>>')\n", "", [("python", {"code": "print('>>')"})]),
+    ("functionary-v3.2", "unknown\ntext", "unknown\ntext", []),
+    ("functionary-v3.2", "no newline", "no newline", []),
+    ("llama3", f'{{"name": "weather", "parameters": {W}}}', "", [("weather", WEATHER)]),
+    ("llama3", f'<|python_tag|>{{"type": "function", "name": "weather", "parameters": {W}}}; {NOW}',
+     "", TWO),
+    ("llama3", '{"name": "unknown", "parameters": {}}', '{"name": "unknown", "parameters": {}}', []),
+    ("llama3", f'{{"parameters": {W}, "name": "weather"}}', "", TWO[:1]),
+    ("llama3", f'{{"type": "function", "function": "weather", "parameters": {W}}}', "", TWO[:1]),
+    ("llama3", '{"name": "now", "parameters": null}', "", [("now", {})]),
+    ("llama3", '{"parameters": null, "name": "now"}', "", [("now", {})]),
+    ("llama3", f'[{{"name": "weather", "parameters": {W}}}, {NOW}]', "", TWO),
+    ("llama3", f'<|python_tag|>[{{"parameters": {W}, "function": "weather"}},\n{NOW}]', "", TWO),
+    ("llama3", '{"parameters": {"x": 1}, "name": "unknown"}', '{"parameters": {"x": 1}, "name": "unknown"}', []),
+    ("llama3", '{"parameters": {"x": 1', '{"parameters": {"x": 1', []),
+    ("llama3", '{"name": {"x": 1}}', '{"name": {"x": 1}}', []),
+    ("llama3", '[1, 2]', '[1, 2]', []),
+    ("llama3", '[{"x": 1}]', '[{"x": 1}]', []),
+    ("llama3", "[", "[", []),
+    ("hermes", '<tool_call>{"function": "now", "parameters": null}</tool_call>', "", [("now", {})]),
+    ("llama3", '{"answer": 5}', '{"answer": 5}', []),
+    ("llama3", "{", "{", []),
+    ("llama3", "Plain text { with", "Plain text { with", []),
+    ("llama3", '<|python_tag|>weather.call(city="Rome", days=2)', "", [("weather", {"city": "Rome", "days": 2})]),
+    ("llama3", "Let me see. <|python_tag|>x = 1\ny", "Let me see.", [("python", {"code": "x = 1\ny"})]),
+    ("mistral", f'[TOOL_CALLS][{{"name": "weather", "arguments": {W}, "id": "abcdefghi"}}, {NOW}]', "",
+     TWO),
+    ("mistral", f"Hm. [TOOL_CALLS]weather[ARGS]{W}[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{{}}", "Hm.",
+     TWO),
+    ("mistral", "[TOOL_CALLS] weather{}", "", [("weather", {})]),
+    ("", "<tool_call>{}</tool_call>", "<tool_call>{}</tool_call>", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("format", "text", "content", "expected"), ANSWERS)
+@settings(deadline=None, max_examples=25)
+@given(cuts=st.lists(st.integers(0, 500), max_size=8))
+def test_calls_are_read_however_the_text_is_cut(
+    format: str, text: str, content: str, expected: list[tuple[str, dict[str, Any]]], cuts: list[int]
+) -> None:
+    for places in (cuts, range(len(text))):
+        message, events = read(format, text, places)
+        assert (message.content, calls(message)) == (content, expected)
+        assert events[-1].finish_reason == ("tool_calls" if expected else "stop")
+        assert [event.token for event in events].count(7) == len(places) + 1
+        deltas = [event.tool_call for event in events if event.tool_call is not None]
+        for number, call in enumerate(message.tool_calls):
+            mine = [delta for delta in deltas if delta.index == number]
+            assert [(delta.id, delta.name) for delta in mine] == [
+                (call.id, call.name),
+                *[(None, None)] * (len(mine) - 1),
+            ]
+            assert json.loads("".join(delta.arguments for delta in mine) or "{}") == call.arguments
+    assert len({call.id for call in message.tool_calls}) == len(expected)
+
+
+TAGS = (
+    "<tool_call>",
+    "</tool_call>",
+    "<function=",
+    "weather>",
+    ">",
+    "<parameter=",
+    "city>",
+    "</parameter>",
+    "</function>",
+)
+MARKS = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", ">>>", "all\n", "weather\n", "<think>", "</think>")
+JSON = ('{"name": "now"', ', "arguments": ', ', "parameters": ', "{}", *'{}[]"\\:, \n', "weather", "x", "1", "null")
+SCRAPS = st.sampled_from([*TAGS, *MARKS, *JSON, 'now.call(a="b")'])
+
+
+@pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
+@settings(deadline=None, max_examples=200)
+@given(scraps=st.lists(SCRAPS, max_size=14), cuts=st.lists(st.integers(0, 200), max_size=6))
+def test_whatever_a_model_writes_means_the_same_in_pieces(format: str, scraps: list[str], cuts: list[int]) -> None:
+    text = "".join(scraps)
+    whole, events = read(format, text)
+    assert events[-1].finish_reason == ("tool_calls" if whole.tool_calls else "stop")
+    for places in (cuts, range(len(text))):
+        message, _ = read(format, text, places)
+        assert (message.content, message.reasoning, calls(message)) == (whole.content, whole.reasoning, calls(whole))
+
+
+def test_deep_nesting_is_no_call() -> None:
+    deep = "[" * 100_000
+    for format, text in [
+        ("hermes", f'<tool_call>{{"x": {deep}'),
+        ("hermes", f'<tool_call>{{"name": "now", "arguments": {{"x": {deep}{"]" * 100_000}}}}}</tool_call>'),
+        ("qwen", f"<tool_call><function=now><parameter=x>{deep}</parameter></function></tool_call>"),
+        ("llama3", f"<|python_tag|>now({deep})"),
+    ]:
+        message, _ = read(format, text)
+        assert len(message.content) > 100_000 or message.tool_calls
+
+
+def test_arguments_stream_as_they_come() -> None:
+    for format, before in [
+        ("hermes", '<tool_call>{"name": "weather", "arguments": '),
+        ("functionary-v3.1", "<function=weather>"),
+        ("functionary-v3.2", "weather\n"),
+        ("llama3", '{"name": "weather", "parameters": '),
+        ("mistral", '[TOOL_CALLS][{"name": "weather", "arguments": '),
+    ]:
+        reader = TOOL_FORMATS[format](TOOLS)
+        first = reader.push(before)
+        assert [piece.name for piece in first if not isinstance(piece, str)] == ["weather"]
+        assert [piece.arguments for piece in reader.push('{"ci')] == ['{"ci']  # type: ignore[union-attr]
+        assert [piece.arguments for piece in reader.push('ty": "Pa')] == ['ty": "Pa']  # type: ignore[union-attr]
+
+
+def test_a_call_that_is_cut_off_stays_as_text() -> None:
+    message, _ = read("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "Par')
+    assert (message.content, message.tool_calls) == ('weather{"city": "Par', ())
+
+
+SPOKEN = {
+    "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use": "hermes",
+    "Qwen-Qwen2.5-7B-Instruct": "qwen",
+    "Qwen3-Coder": "qwen",
+    "meetkai-functionary-medium-v3.1": "functionary-v3.1",
+    "meetkai-functionary-medium-v3.2": "functionary-v3.2",
+    "meta-llama-Llama-3.1-8B-Instruct": "llama3",
+    "meta-llama-Llama-3.2-3B-Instruct": "llama3",
+    "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
+}
+
+
+@pytest.mark.parametrize("name", SPOKEN)
+def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name: str) -> None:
+    """The calls of an earlier turn, as a real template shows them to the model, are in the format that it writes."""
+    template = ChatTemplate(shared(f"templates/{name}.jinja").read_text(encoding="utf-8"))
+    assert format_of(template.source) is TOOL_FORMATS[SPOKEN[name]]
+    call = ToolCall("abcdefghi", "weather", {"city": "Rome", "days": 2})
+    said = [ChatMessage("user", "Weather?"), ChatMessage("assistant", tool_calls=(call,))]
+    given = {"bos_token": "<s>", "eos_token": "</s>"}
+    for template_kwargs in ({}, {"tools_in_user_message": False}):
+        before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs)
+        variables = given | template_kwargs | {"add_generation_prompt": False}
+        text, _ = render(template, message_dicts(said), tuple(TOOLS), variables)
+        for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>"):
+            text = text.rstrip().removesuffix(end)
+        assert text.startswith(before.rstrip())
+        message, _ = read(SPOKEN[name], text[len(before.rstrip()) :])
+        assert calls(message) == [("weather", {"city": "Rome", "days": 2})]
+
+
+def test_formats_that_are_not_known_are_refused(shared: Callable[[str], Path]) -> None:
+    for name, message in [
+        ("microsoft-Phi-3.5-mini-instruct", "no place for tools"),
+        ("GLM-4.7-Flash", "a format that llamaq does not read; tool_format= takes one of llama3, hermes"),
+        ("MiniMax-M3", "does not read"),
+    ]:
+        source = shared_path(f"templates/{name}.jinja").read_text(encoding="utf-8")
+        with pytest.raises(ChatTemplateError, match=message):
+            format_of(source)
+        assert format_of(source, "hermes") is TOOL_FORMATS["hermes"]
+    with pytest.raises(ChatTemplateError, match="no tool format 'gpt'"):
+        format_of("", "gpt")
+
+
+def test_templates_say_how_they_want_arguments(shared: Callable[[str], Path]) -> None:
+    def objects(source: str) -> bool:
+        return ChatTemplate(source).arguments_are_objects
+
+    wants_text = {path.stem for path in shared("templates").glob("*.jinja") if not objects(path.read_text("utf-8"))}
+    assert wants_text == {"meetkai-functionary-medium-v3.2"}
+    loop = "{%% for m in messages %%}{%% for c in m.tool_calls or [] %%}{{ %s }}{%% endfor %%}{%% endfor %%}"
+    assert objects(loop % "c.function.arguments|tojson")
+    assert not objects(loop % "'<' + c.function.arguments + '>'")
+    assert not objects(loop % "c.function.arguments")
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(0, 200), max_size=8), mark=st.sampled_from(sorted(REASONING_MARKS)))
+def test_reasoning_is_told_from_the_answer(cuts: list[int], mark: str) -> None:
+    close = REASONING_MARKS[mark]
+    for text, prompt in (
+        (f"{mark}\nSo: 1 < 2 </b>.\n{close}\n\nYes {mark} no.\n", ""),
+        (f"\n{mark}So: 1 < 2 </b>.{close}Yes {mark} no.\n", "user: Is it?\n"),
+        (f"So: 1 < 2 </b>.\n\n{close}\nYes {mark} no.\n", f"assistant: {mark}\n"),
+    ):
+        for places in (cuts, range(len(text))):
+            message, _ = read("", text, places, prompt)
+            assert (message.reasoning, message.content) == ("So: 1 < 2 </b>.", f"Yes {mark} no.\n")
+    for text in ("\n Yes.", mark[:-1], f"Yes. {mark}x{close}", "", " "):
+        assert read("", text, cuts)[0] == ChatMessage("assistant", text)
+    assert read("", f"{mark} never closed {close[:-1]}", cuts)[0].reasoning == f"never closed {close[:-1]}"
+
+
+def test_reasoning_streams_as_it_comes() -> None:
+    splitter = ReasoningSplitter()
+    assert [splitter.push(piece) for piece in ("<th", "ink>\n", "One ", "two", "</thi", "nk>", "\n\nThree", " ")] == [
+        ("", ""), ("", ""), ("One", ""), (" two", ""), ("", ""), ("", ""), ("", "Three"), ("", " "),
+    ]  # fmt: skip
+
+
+def test_reasoning_and_calls_in_one_answer() -> None:
+    message, events = read("hermes", '<think>Hm.</think>\n<tool_call>{"name": "now", "arguments": {}}</tool_call>')
+    assert (message.reasoning, message.content, calls(message)) == ("Hm.", "", [("now", {})])
+    assert events[-1].finish_reason == "tool_calls"
+
+
+def test_messages_in_their_shapes() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    given: list[Any] = [
+        ChatMessage("system", "Be kind."),
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call, ToolCall("2", "g", {})]},
+        ChatMessage("tool", "7", tool_call_id="1", name="f"),
+        ChatMessage("assistant", "ok", reasoning="hm"),
+    ]
+    said = [
+        {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"x": 1}}},
+        {"id": "2", "type": "function", "function": {"name": "g", "arguments": {}}},
+    ]
+    assert message_dicts(given) == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "ab"},
+        {"role": "assistant", "content": None, "tool_calls": said},
+        {"role": "tool", "content": "7", "tool_call_id": "1", "name": "f"},
+        {"role": "assistant", "content": "ok", "reasoning_content": "hm"},
+    ]
+    assert call["function"] == {"name": "f", "arguments": '{"x": 1}'}  # what was given is left alone
+
+
+@pytest.mark.parametrize(
+    ("messages", "error"),
+    [
+        ("Hello", "must be a list"),
+        ([{"content": "x"}], "message 0: expected a dict with a"),
+        ([{"role": "user", "content": 5}], "message 0: the content must be text"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "must be text, or a list of text parts"),
+        ([{"role": "assistant", "tool_calls": [{"name": "f"}]}], 'message 0: a tool call needs a "function"'),
+        ([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}], "of f are no JSON"),
+    ],
+)
+def test_messages_that_are_none(messages: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
+        message_dicts(messages)

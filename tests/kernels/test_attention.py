@@ -1,0 +1,194 @@
+"""Attention in the compiled engine: the NumPy executor's bits for every shape of heads, windows, chunks and splits."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engines import VOCABULARY, all_logits, attention_alone, engine_of, tokens_of
+from llamaq import _core
+from llamaq.cli import options
+from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache, format_of
+from llamaq.errors import LlamaqError, ModelError
+from llamaq.formats import decode, encode
+from llamaq.plan.arithmetic import round_to_cache
+from llamaq.plan.graph import Graph
+from llamaq.plan.reference import Reference, attend
+from llamaq.plan.step import Step
+
+ISAS = _core.isas()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "limits",
+    [{}, {"window": 1}, {"window": 5}, {"window": 100}, {"window": 300}, {"chunk": 7}, {"chunk": 256}, {"chunk": 260},
+     {"window": 40, "chunk": 64}],
+    ids=str,
+)  # fmt: skip
+def test_windows_and_chunks(isa: str, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, weights = attention_alone(1, heads=4, kv_heads=2, head_dim=8, **limits)
+    tokens = tokens_of(1, 560)
+    want = Reference(plan, weights).forward(Step.of(tokens, wanted="all"))
+    assert np.isfinite(want).all()
+    for threads, sizes in ((1, [560]), (2, [300, 250] + [1] * 10), (5, [3, 254, 1, 17, 285])):
+        engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=560)
+        got = all_logits(engine, KVCache(plan, 560), tokens, sizes)
+        np.testing.assert_array_equal(got, want, err_msg=f"{threads} threads, chunks {sizes}")
+
+
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+@settings(deadline=None, max_examples=30)
+@given(
+    kv_heads=st.integers(1, 3),
+    group=st.integers(1, 13),
+    head_dim=st.integers(1, 70),
+    blocks=st.integers(1, 3),
+    window=st.sampled_from([0, 0, 3, 50]),
+    rows=st.integers(1, 60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_shape_of_heads(
+    cache_type: CacheType, kv_heads: int, group: int, head_dim: int, blocks: int, window: int, rows: int, seed: int
+) -> None:
+    head_dim = head_dim if cache_type in ("f16", "f32") else 32 * blocks
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plan, weights = attention_alone(
+            seed, heads=kv_heads * group, kv_heads=kv_heads, head_dim=head_dim, window=window, rope=seed % 2 == 0
+        )
+        tokens = tokens_of(seed, rows)
+        want = Reference(plan, weights, cache_type=cache_type).forward(Step.of(tokens, wanted="all"))
+        sizes = [rows - rows // 3, rows // 3] if rows > 2 else [rows]
+        for isa in ISAS:
+            engine = engine_of(plan, weights, isa, monkeypatch, max_rows=64)
+            got = all_logits(engine, KVCache(plan, 64, cache_type), tokens, sizes)
+            np.testing.assert_array_equal(got, want, err_msg=isa)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", ["q8_0", "q4_0"])
+def test_quantized_caches_over_spans(isa: str, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, weights = attention_alone(8, heads=4, kv_heads=2, head_dim=32)
+    tokens = tokens_of(8, 300)
+    want = Reference(plan, weights, cache_type=cache_type).forward(Step.of(tokens, wanted="all"))
+    assert np.isfinite(want).all()
+    for threads, sizes in ((1, [300]), (2, [200, 90] + [1] * 10), (5, [3, 254, 1, 17, 25])):
+        engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=300)
+        got = all_logits(engine, KVCache(plan, 300, cache_type), tokens, sizes)
+        np.testing.assert_array_equal(got, want, err_msg=f"{threads} threads, chunks {sizes}")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_values_come_back_as_the_cache_keeps_them(
+    isa: str, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row that sees itself alone gives its own value: ordinary ones, ties, and every kind of extreme."""
+    rng = np.random.default_rng(9)
+    x = (rng.normal(size=(VOCABULARY, 32)) * 10.0 ** rng.integers(-4, 4, (VOCABULARY, 1))).astype(np.float32)
+    x[0] = np.arange(32) * 8 + 0.5
+    x[0, 31] = 127 * 2  # a scale of 2: integers and halves
+    x[1] = np.where(np.arange(32) % 2, -7.0, 7.0)
+    x[2], x[3], x[4] = 0, -0.0, 1e-33
+    x[5] *= np.float32(1e-38)
+    x[6, 9], x[7, 31], x[8, 0] = np.inf, np.nan, -np.inf
+    x[9] = np.finfo(np.float32).max
+    x[10] = np.linspace(-1e7, 1e7, 32)
+    x[11] = np.linspace(-1e-5, 1e-5, 32)
+    weights = {
+        "embd.weight": x,
+        "zero.weight": np.zeros((32, 32), np.float32),
+        "same.weight": np.eye(32, dtype=np.float32),
+    }
+    g = Graph({name: w.shape for name, w in weights.items()})
+    q, k, v = g.linear(g.embed("embd"), "zero", "zero", "same")
+    a = g.attention(q, k, v, layer=0, heads=1, kv_heads=1, head_dim=32, scale=1.0, rope=None, window=1)
+    plan = g.plan(g.linear(g.select_rows(a), "same"))
+    engine = engine_of(plan, weights, isa, monkeypatch, max_rows=VOCABULARY)
+    cache = KVCache(plan, VOCABULARY, cache_type)
+    engine.forward(Step.of(np.arange(VOCABULARY)), cache, op_limit=3)
+    (attention,) = (op for op in plan.ops if op.kind == "attention")
+    got = engine.slot(attention.outs[0], VOCABULARY, 32)
+    want = round_to_cache(np.where(np.isfinite(x).all(1, keepdims=True), x, np.float32(np.nan)), cache_type)
+    np.testing.assert_array_equal(got, want)
+    ordinary = np.r_[0:5, 11:VOCABULARY]
+    fmt = format_of(cache_type)
+    np.testing.assert_array_equal(want[ordinary], decode(fmt, encode(fmt, x[ordinary])))
+
+
+def test_heads_must_fill_the_blocks_of_the_cache() -> None:
+    plan, _ = attention_alone(1, heads=2, kv_heads=1, head_dim=24)
+    with pytest.raises(ModelError, match=r"multiple of 32 dimensions, the model's have 24; use an f16 cache"):
+        KVCache(plan, 32, "q8_0")
+    with pytest.raises(LlamaqError, match="a cache is F32, F16, Q8_0 or Q4_0"):
+        _core.page_bytes(32, 12)
+    assert options.CACHE_TYPES == CACHE_TYPES
+
+
+def test_a_long_context_is_split_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many spans that their states are merged in several rounds; three rows of one sequence and one of another."""
+    plan, weights = attention_alone(2, heads=32, kv_heads=4, head_dim=64)
+    depth = 14000
+    cache = KVCache(plan, 2 * depth + 64)
+    rng = np.random.default_rng(2)
+    noise = rng.normal(size=1 << 16).astype(np.float16)
+    cache.data.view(np.float16)[:] = np.resize(noise, cache.data.size // 2)
+    for sequence, length in ((0, depth), (5, depth // 3)):
+        cache.reserve(sequence, length)
+        cache.commit(sequence, length)
+    step = Step.join([
+        Step.of(tokens_of(3, 3), start=depth, wanted="all"),
+        Step.of(tokens_of(4, 1), start=depth // 3, sequence=5, wanted="all"),
+    ])  # fmt: skip
+    want = None
+    for isa in ISAS[1:]:
+        for threads in (1, 2, 5):
+            engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=4)
+            got = engine.forward(step, cache)
+            want = got if want is None else want
+            assert np.isfinite(got).all()
+            np.testing.assert_array_equal(got, want, err_msg=f"{isa}, {threads} threads")
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+def test_what_a_row_must_not_see_cannot_touch_it(
+    isa: str, cache_type: CacheType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages begin full of NaN, and so does everything before a window."""
+    plan, weights = attention_alone(5, heads=6, kv_heads=2, head_dim=32, window=20)
+    tokens = tokens_of(5, 50)
+    engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50)
+    clean, spoiled = KVCache(plan, 64, cache_type), KVCache(plan, 64, cache_type)
+    want = all_logits(engine, clean, tokens, [31, 19])
+    spoiled.data[:] = 0xFF
+    np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
+    first_page = spoiled.table([0])[0, 0]
+    pages = spoiled.data.reshape(2, -1)
+    all_logits(engine, spoiled, tokens, [31, 19])
+    pages[first_page] = 0xFF  # the tokens 0 to 31: a row at 51 or later sees none of them
+    last = engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), spoiled)
+    assert np.isnan(last[0]).all()  # sees token 31
+    np.testing.assert_array_equal(last[1:], engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), clean)[1:])
+
+
+def test_windows_of_the_reference_agree_with_a_mask() -> None:
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.normal(size=(600, 1, 4)).astype(np.float32) for _ in range(3))
+    positions = np.arange(600, dtype=np.int32)
+    for window, chunk in ((0, 0), (3, 0), (290, 0), (0, 300), (100, 128)):
+        got = attend(q, k, v, positions, 0.5, window=window, chunk=chunk)
+        row, token = np.ogrid[:600, :600]
+        seen = (token <= row) & (token > row - (window or 600)) & (token // (chunk or 600) == row // (chunk or 600))
+        scores = np.where(seen, q[:, 0].astype(np.float64) @ k[:, 0].T * 0.5, -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        expected = weights / weights.sum(-1, keepdims=True) @ v[:, 0]
+        np.testing.assert_allclose(got[:, 0], expected, atol=2e-5)
+
+
+def test_what_attention_refuses() -> None:
+    for limits in ({"window": -1}, {"chunk": -1}):
+        with pytest.raises(ValueError, match="count tokens"):
+            attention_alone(1, heads=2, kv_heads=1, head_dim=8, **limits)

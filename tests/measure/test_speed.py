@@ -1,0 +1,109 @@
+"""What ``llamaq bench`` measures: the steps of a workload, the work in them, and the machine's limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamaq import _core
+from llamaq.engine.engine import Engine
+from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.loading import plan_of
+from llamaq.errors import InsufficientMemoryError, ISAError
+from llamaq.formats import format_by_name
+from llamaq.gguf import GGUFFile, TensorInfo
+from llamaq.measure import speed as bench
+from llamaq.measure.limits import cpu_name, probe
+from llamaq.measure.speed import Work, Workload, seconds, work_of
+from llamaq.plan.step import Step
+from tiny_llama import plan_of as plan_of_arrays
+from tiny_llama import tiny_llama
+
+counts = st.integers(0, 40)
+
+
+@given(counts, counts, counts, st.integers(1, 9), st.integers(1, 24))
+@settings(deadline=None)
+def test_steps_take_every_token_once(prompt: int, gen: int, depth: int, parallel: int, batch: int) -> None:
+    at = depth
+    for start, rows, logits in Workload(prompt, gen, depth, parallel).steps(batch):
+        assert start == at
+        assert 1 <= rows * parallel <= max(batch, parallel)
+        at += rows
+        assert logits == (parallel if at >= depth + prompt else 0)
+    assert at == depth + prompt + gen
+
+
+def test_names_are_those_of_llama_bench() -> None:
+    loads = [Workload(512, 0), Workload(0, 64, 4096), Workload(8, 4), Workload(0, 64, 16, 4)]
+    assert [str(load) for load in loads] == ["pp512", "tg64 @ d4096", "pp8+tg4", "tg64 x4 @ d16"]
+    assert loads[3].tokens == 256
+
+
+def test_work_by_hand() -> None:
+    metadata, arrays = tiny_llama()
+    _, plan = plan_of_arrays(metadata, arrays)
+    q8, f32 = format_by_name("Q8_0"), format_by_name("F32")
+    formats = {name: f32 if x.ndim == 1 else q8 for name, x in arrays.items()}
+    tensors = {
+        name: TensorInfo(name, formats[name], x.shape, formats[name].row_bytes(x.size), 0) for name, x in arrays.items()
+    }
+    matrices = 2 * (64 * (64 + 32 + 32) + 64 * 64 + 3 * 64 * 96)  # of both layers: q, k, v, output; gate, up, down
+    body = matrices * 34 // 32 + 2 * 2 * 64 * 4  # and two norms in each
+    head = 50 * 64 * 34 // 32 + 64 * 4
+    token = 2 * 2 * 2 * 16 * 2  # of the cache: layers, keys and values, heads, numbers, bytes
+    prompt = Work(2 * body + head + (16 + 24) * token, 2 * (24 * matrices + 50 * 64))
+    assert work_of(Workload(24, 0), plan, tensors, 16, "f16") == prompt
+    several = Work(2 * (body + head) + 3 * (101 + 102) * token, 2 * 2 * 3 * (matrices + 50 * 64))
+    assert work_of(Workload(0, 2, 100, 3), plan, tensors, 16, "f16") == several
+
+
+@pytest.fixture(scope="module")
+def engine(shared: Callable[[str], Path]) -> Iterator[Engine]:
+    with GGUFFile.open(shared("models/stories260K-Q4_0.gguf")) as file:
+        yield Engine(plan_of(file)[1], file, threads=2, max_rows=64)
+
+
+@pytest.mark.parametrize("load", [Workload(100, 0), Workload(0, 3), Workload(5, 3, 7), Workload(0, 2, 100, 3)], ids=str)
+def test_a_workload_runs(engine: Engine, load: Workload) -> None:
+    assert all(time > 0 for time in islice(seconds(engine, load, 32, "f16"), 3))
+
+
+def test_what_stands_before_a_workload_is_like_what_was_read(engine: Engine) -> None:
+    page = _core.PAGE_TOKENS
+    read = KVCache(engine.plan, page, "f16")
+    engine.forward(Step.of(np.arange(page), wanted="none"), read)
+    filled = bench._filled_cache(engine, Workload(0, 4, 3 * page, 2), "f16")
+    assert [filled.length(i) for i in range(3)] == [3 * page, 3 * page, 0]
+    layers = engine.plan.cache_shape[0]
+    assert (filled.data.reshape(layers, 8, -1) == read.data.reshape(layers, 1, -1)).all()
+
+
+def test_a_cache_beyond_memory_is_refused(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "available_memory", lambda: 1000)
+    with pytest.raises(InsufficientMemoryError, match="tg4 x9 @ d512 needs a cache of"):
+        next(seconds(engine, Workload(0, 4, 512, 9), 32, "f16"))
+
+
+@pytest.mark.parametrize("level", _core.isas())
+def test_the_probe_measures_every_level(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llamaq.measure.limits._BUFFER", 4 << 20)
+    limits = probe(2, level)
+    assert (limits.level, limits.threads) == (level, 2)
+    assert limits.read_bandwidth > 1e6
+    assert limits.int8_peak > 1e6
+
+
+def test_the_probe_knows_no_other_level() -> None:
+    with pytest.raises(ISAError, match="sse9"):
+        probe(1, "sse9")
+
+
+def test_the_processor_has_a_name() -> None:
+    assert cpu_name().strip()
