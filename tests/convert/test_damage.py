@@ -8,9 +8,11 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from hf_damage import CONFIG, FILES, SPLIT, TENSORS
 from hf_llama import save
@@ -95,9 +97,15 @@ def test_any_value_at_any_place(path: tuple[Any, ...], value: Any, folder: Path)
         (("tokenizer", "model"), 64, r"tokenizer\.json: model: expected an object, got 64"),
         (("tokenizer", "model", "vocab"), "Split", r"model\.vocab: expected an object, got 'Split'"),
         (("tokenizer", "model", "vocab", "b"), 2 * 10**9, r"token 'b': expected an id from 0 to 49, .*got 2000000000"),
+        (("tokenizer", "model", "vocab", "b"), -1, r"token 'b': expected an id from 0 to 49, .*got -1"),
         (("tokenizer", "model", "vocab", "\ud800"), 3, r"token 3: expected a text, got '\\ud800'"),
         (("tokenizer", "model", "merges", 0), "a b c", r"model\.merges\[0\]: expected a pair of texts, got 'a b c'"),
         (("tokenizer", "model", "merges", 0), 7, r"model\.merges\[0\]: expected a pair of texts, got 7"),
+        (
+            ("tokenizer", "model", "merges", 0),
+            ["a", 1],
+            r"model\.merges\[0\]: expected a pair of texts, got a list of 2",
+        ),
         (("tokenizer", "pre_tokenizer"), 0.5, r"pre_tokenizer: expected an object, got 0\.5"),
         (("tokenizer", "pre_tokenizer", "pretokenizers"), {"a": 1}, r"pretokenizers: expected a list, got an object"),
         (("tokenizer", "pre_tokenizer", "pretokenizers", 0), SPLIT | {"pattern": []}, r"pattern: expected an object"),
@@ -206,6 +214,10 @@ def test_weights_that_are_damaged(tmp_path: Path) -> None:
         with pytest.raises(LlamaqError):
             convert(folder, tmp_path / "out.gguf")
         assert not (tmp_path / "out.gguf").exists()
+    file.unlink()
+    save_file(TENSORS | {"model.layers.0.mlp.up_proj.bias": np.zeros((0, 2), np.float32)}, file)
+    with pytest.raises(ModelError, match=r"up_proj\.bias': expected weights, got the shape \(0, 2\)"):
+        convert(folder, tmp_path / "out.gguf")
     file.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     with pytest.raises(ModelError, match=r"model\.safetensors: expected the file itself.*git lfs pull"):
         convert(folder, tmp_path / "out.gguf")
