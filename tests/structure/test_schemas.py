@@ -14,7 +14,7 @@ import pytest
 
 from llamaq.errors import StructureError
 from llamaq.gguf import GGUFFile
-from llamaq.structure import json_schema, regex
+from llamaq.structure import json_schema, lark, regex
 from llamaq.structure.schema.lookaround import without_lookaround
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from structure_text import accepts
@@ -121,8 +121,7 @@ COMPOSED: dict[str, tuple[Any, list[str], list[str]]] = {
     ),
     "items before draft 2020-12": (
         {"type": "array", "items": [INT, STR], "additionalItems": False, "minItems": 2},
-        ['[1, "a"]'],
-        ["[1, 2]", "[1]"],
+        ['[1, "a"]'], ["[1, 2]", "[1]"],
     ),
     "bounds before draft 6": (
         {"type": "integer", "minimum": 0, "exclusiveMinimum": True, "maximum": 9, "exclusiveMaximum": False},
@@ -202,6 +201,10 @@ WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # by pydantic, zo
         f"$: maximum is {2**53 + 2}, not {2**53 + 3}: numbers beyond are not written",
     ),
     "optional uint": ({"type": ["integer", "null"], "minimum": 0.0}, ["5", "null"], ["-1"], ""),
+    "oneOf that texts overlap": (
+        {"oneOf": [{**CAT, "type": ["object", "string"]}, {**DOG, "type": ["object", "string"]}]}, ['{"kind": "cat"}'],
+        ["1"], "$: oneOf is read as anyOf, since a value may match more than one of its schemas",
+    ),
     "overlapping oneOf": (
         {"oneOf": [INT, {"type": "number"}]}, ["1.5"], ['"a"'],
         "$: oneOf is read as anyOf, since a value may match more than one of its schemas",
@@ -301,6 +304,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
         "more than 100000 characters",
     ),
     "a long constant": ({"anyOf": [NULL, {"const": "a" * 200_000}]}, "more than 100000 characters"),
+    "many patterns": ({"patternProperties": {f"^{i}.*x": INT for i in range(40)}}, "exceed the limit of 30"),
+    "many patterns in parts": (
+        {"allOf": [{"patternProperties": {f"^{i}.*x": INT}} for i in range(40)]},
+        "exceed the limit of 30",
+    ),
     "many alternatives": ({"enum": [f"v{i}" for i in range(50_000)]}, "too big"),
 }
 
@@ -331,6 +339,22 @@ def test_references_inside_one_another_do_not_overflow_the_stack(tokenizer: Toke
 )
 def test_patterns_without_what_looks_around(pattern: str, without: str) -> None:
     assert without_lookaround(pattern) == without
+
+
+def test_many_alternatives_of_a_union_are_told_apart_by_a_constant() -> None:
+    structure = json_schema({"oneOf": [obj("kind", kind={"const": f"k{i}"}, x=NULL) for i in range(300)]})
+    assert structure.notes == ()
+
+
+def test_schemas_in_lark_are_schemas(tokenizer: Tokenizer) -> None:
+    structure = lark('start: "<" j ">"\nj: %json {\n"anyOf": [{"items": {"uniqueItems": true}, "type": "array"}]\n}\n')
+    assert structure.notes == ("$.anyOf[0].items: uniqueItems is not enforced",)
+    assert accepts(structure, "<[[1]]>", tokenizer)
+    assert not accepts(structure, "<[1>", tokenizer)
+    with pytest.raises(StructureError, match="cannot be a constant"):
+        lark('start: %json {"const": -9223372036854775808}')
+    with pytest.raises(StructureError, match="4\\("):
+        lark('start: j k\nj: %json {"type":\n"null"}\n(')
 
 
 def test_a_pattern_of_its_own_may_not_look_around() -> None:

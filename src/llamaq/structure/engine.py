@@ -62,9 +62,10 @@ def on_a_deep_stack(work: Callable[[], _T]) -> _T:
 
 
 def cleaned(message: str) -> str:
-    """A message of llguidance in one line, without pointers and what it says to its own developers."""
+    """A message of llguidance in one line that is not too long, without pointers and words to its own developers."""
     lines = (line.strip() for line in message.replace("<non-verbose/>", "").splitlines())
-    return " ".join(line for line in lines if not re.fullmatch(r"(\d+ \|.*)?\^*", line))
+    message = " ".join(line for line in lines if not re.fullmatch(r"(\d+ \|.*)?\^*", line))
+    return message if len(message) <= 600 else f"{message[:300]} ... {message[-250:]}"
 
 
 def validate(grammar: str) -> str | None:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from llamaq.boundary.arguments import one_of, text
 from llamaq.errors import StructureError
 
-from .engine import LEVELS, LONGEST, llguidance, validate
+from .engine import LONGEST, llguidance, validate
 from .gbnf import gbnf_to_lark
 from .gbnf.parse import TokenId
+from .lark import bounded_lark
 from .schema import compile_schema, schema_text
 
 __all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
@@ -23,8 +24,6 @@ __all__ = ["Structure", "gbnf", "json_object", "json_schema", "lark", "regex"]
 logger = logging.getLogger("llamaq")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
-"""Without it llguidance writes what must follow at once, however long that is; the other kinds bound it."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +46,14 @@ class Structure:
         if not self.text.isascii() and _SURROGATE.search(self.text):
             raise StructureError(f"{self.kind}: half a surrogate pair is no character")
         if self.kind == "json_schema":
-            object.__setattr__(self, "notes", compile_schema(self.text).notes)
-            for note in self.notes:
-                logger.warning("JSON schema: %s", note)
-        elif wrong := validate(self.compiled()):
-            raise StructureError(f"{self.kind}: {wrong}")
+            notes = compile_schema(self.text).notes
+        else:
+            if wrong := validate(self.compiled()):
+                raise StructureError(f"{self.kind}: {wrong}")
+            notes = bounded_lark(self.text)[1] if self.kind == "lark" else ()
+        object.__setattr__(self, "notes", notes)
+        for note in notes:
+            logger.warning("JSON schema: %s", note)
 
     def following(self, mark: str) -> Structure:
         """The same, after free text that ends with ``mark``. Nothing is compiled anew."""
@@ -70,10 +72,7 @@ class Structure:
         elif self.kind == "gbnf":
             grammar = matcher.grammar_from_lark(gbnf_to_lark(self.text, token_id))
         else:
-            levels = len(re.findall(r"[:(\[]", self.text))
-            if levels > LEVELS:
-                raise StructureError(f"lark: {levels} rules, groups and classes exceed the limit of {LEVELS}")
-            grammar = matcher.grammar_from_lark(self.text + _NO_FORCING)
+            grammar = matcher.grammar_from_lark(bounded_lark(self.text)[0])
         return grammar
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .compiling import Compiled, compile_schema
+from .compiling import Compiled, compile_schema, translate_schema
 from .reading import schema_text
 
-__all__ = ["Compiled", "compile_schema", "schema_text"]
+__all__ = ["Compiled", "compile_schema", "schema_text", "translate_schema"]

@@ -14,9 +14,9 @@ from .reading import fail, read_schema
 from .shortest import check_lengths
 from .translating import Translation
 
-__all__ = ["Compiled", "compile_schema"]
+__all__ = ["Compiled", "compile_schema", "translate_schema"]
 
-_TRIES = 100  # to find the place of what is wrong
+_TRIES = 100  # to find the place of what is wrong in a small schema
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,19 @@ def compile_schema(text: str) -> Compiled:
     grammar = grammar_of(translation.schema)
     wrong = validate(grammar)
     if wrong:
-        fail(_where(schema), wrong)
+        fail(_where(schema, max(5, _TRIES - translation.size // 20)), wrong)
     return Compiled(grammar, tuple(translation.notes))
 
 
-def _where(root: Any) -> str:
-    """The path of the innermost schema that cannot be used, as far as some tries lead."""
-    path, schema, left = "$", root, _TRIES
+def translate_schema(text: str) -> Translation:
+    """A schema in llguidance's keywords. Raises ``StructureError``."""
+    schema = read_schema(text)
+    return Translation(schema, schema)
+
+
+def _where(root: Any, left: int) -> str:
+    """The path of the innermost schema that cannot be used, as far as the tries that are left lead."""
+    path, schema = "$", root
     while True:
         for step, child in schemas_inside(schema):
             left -= 1

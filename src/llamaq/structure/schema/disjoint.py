@@ -23,7 +23,21 @@ class Disjoint:
 
     def all(self, schemas: list[Any], path: str) -> bool:
         """Whether each two of them are disjoint."""
-        return all(self.two(a, b, path) for i, a in enumerate(schemas) for b in schemas[i + 1 :])
+        schemas = [self._followed(schema, path) for schema in schemas]
+        return self._told_apart(schemas, path) or all(
+            self.two(a, b, path) for i, a in enumerate(schemas) for b in schemas[i + 1 :]
+        )
+
+    def _told_apart(self, schemas: list[Any], path: str) -> bool:
+        """Whether a property that all objects require has values of its own in each."""
+        required = [set(_objects(schema).get("required", ())) for schema in schemas]
+        for name in set.intersection(*required):
+            properties = (self._followed(schema.get("properties", {}).get(name), path) for schema in schemas)
+            values = [_values(found) if isinstance(found, dict) else None for found in properties]
+            listed = [value for some in values for value in some or ()]
+            if None not in values and len(listed) == len(set(listed)):
+                return True
+        return False
 
     def two(self, a: Any, b: Any, path: str, deep: int = 0) -> bool:
         """Whether these two are disjoint."""
@@ -64,6 +78,11 @@ class Disjoint:
                 break
             schema = self._references.target(schema, keys[0], path)[0]
         return schema
+
+
+def _objects(schema: Any) -> dict[str, Any]:
+    """A schema that only objects match, and nothing in place of any other."""
+    return schema if isinstance(schema, dict) and _types(schema) == {"object"} else {}
 
 
 def _types(schema: dict[str, Any]) -> set[str]:

@@ -20,7 +20,7 @@ class Shape:
     """``names`` of properties in their order and of ``required`` ones; ``defines`` where some have schemas; ``others``
     where a part says what further properties there may be, ``sealed`` where none but the named may be; ``integer``
     where no other number may stand, ``low`` and ``high`` where it has such bounds, ``wide`` where one is beyond the
-    largest integer; ``unions`` where there are alternatives."""
+    largest integer; ``unions`` where there are alternatives; the number of ``patterns`` of properties."""
 
     names: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
@@ -32,6 +32,7 @@ class Shape:
     high: bool = False
     wide: bool = False
     unions: bool = False
+    patterns: int = 0
 
 
 def merged(shapes: Iterable[Shape]) -> Shape:
@@ -42,6 +43,7 @@ def merged(shapes: Iterable[Shape]) -> Shape:
     return Shape(
         tuple(lists["names"]),
         tuple(lists["required"]),
+        patterns=sum(shape.patterns for shape in shapes),
         **{flag: any(getattr(shape, flag) for shape in shapes) for flag in flags},
     )
 
@@ -114,6 +116,7 @@ class Shapes:
             high=listed or bool(high),
             wide=any(abs(bound) > LARGEST_INTEGER for bound in low + high),
             unions="anyOf" in schema or "oneOf" in schema,
+            patterns=len(schema.get("patternProperties", ())),
         )
 
 

@@ -16,13 +16,14 @@ from .shape import LARGEST_INTEGER, Shape, Shapes, is_sealed, merged, parts_in_p
 __all__ = ["Translation"]
 
 _LARGEST = 10_000  # schemas, names of closed objects counting a twentieth
+_MOST_PATTERNS = 30  # of properties of a value: llguidance compares each two of them
 _PARTS = ("allOf", "anyOf", "oneOf", *REFERENCES)
 _NOT_ENFORCED = ("if", "contains", "minContains", "maxContains", "dependentRequired", "dependentSchemas",
                  "dependencies")  # fmt: skip
 
 
 class Translation:
-    """Of one schema: ``schema`` for llguidance, and ``notes`` on what it does not hold a text to.
+    """Of one schema: ``schema`` for llguidance, ``notes`` on what it does not hold a text to, and the ``size`` of both.
 
     An object with ``properties`` is closed: it has no others, unless something says so. Parts that speak of the same
     value (allOf, anyOf, oneOf, references beside other keywords) are closed together, at each alternative, against the
@@ -35,7 +36,7 @@ class Translation:
         self._disjoint = Disjoint(self._references)
         self._names: dict[tuple[int, Shape | None], str] = {}
         self._waiting: list[tuple[str, Any, str, Shape | None]] = []
-        self._size = 0
+        self.size = 0
         self.notes: dict[str, None] = {}
         found = self._place(schema, path, Shape())
         definitions = {}
@@ -78,6 +79,9 @@ class Translation:
         if is_sealed(schema):
             outside = Shape(sealed=True)
         own = Constraints(schema, path, self).translated()
+        if shape.patterns > _MOST_PATTERNS:
+            fail(path, f"{shape.patterns} patterns of properties exceed the limit of {_MOST_PATTERNS}")
+        self._grow(path, shape.patterns**2 // 3)
         parts = self._parts(schema, path, outside) + self._negations(schema, path)
         first = next((key for key in keys if key == "properties" or key in _PARTS), None)
         if parts and first != "properties" and "properties" in own:
@@ -101,7 +105,7 @@ class Translation:
             union = key in ("anyOf", "oneOf")
             if not union or key not in around:
                 rest = [s for j, (k, _, _, s) in enumerate(found) if j != i and not (union and k == key)]
-                said = None if outside is None else replace(merged([outside, own, *rest]), unions=False)
+                said = None if outside is None else replace(merged([outside, own, *rest]), unions=False, patterns=0)
                 around[key] = said if union or shape.unions else None
             if key in REFERENCES:
                 parts.append(self._reference(schema, key, path, around[key]))
@@ -163,6 +167,6 @@ class Translation:
                 out["additionalProperties"] = False
 
     def _grow(self, path: str, size: int) -> None:
-        self._size += size
-        if self._size > _LARGEST:
+        self.size += size
+        if self.size > _LARGEST:
             fail(path, f"it and what it refers to are more than {_LARGEST} schemas")
