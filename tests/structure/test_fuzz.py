@@ -36,8 +36,8 @@ VALUES: list[Any] = [
 KEYS = [
     "type", "enum", "const", "items", "prefixItems", "properties", "required", "additionalProperties",
     "patternProperties", "propertyNames", "minProperties", "maxProperties", "minItems", "maxItems", "uniqueItems",
-    "contains", "minLength", "pattern", "format", "minimum", "exclusiveMaximum", "multipleOf", "allOf", "anyOf", "oneOf",
-    "not", "if", "$ref", "$defs", "$id", "$anchor", "unevaluatedProperties",
+    "contains", "minLength", "pattern", "format", "minimum", "exclusiveMaximum", "multipleOf", "allOf", "anyOf",
+    "oneOf", "not", "if", "$ref", "$defs", "$id", "$anchor", "unevaluatedProperties",
 ]  # fmt: skip
 
 
