@@ -205,6 +205,10 @@ WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # by pydantic, zo
         {"oneOf": [{**CAT, "type": ["object", "string"]}, {**DOG, "type": ["object", "string"]}]}, ['{"kind": "cat"}'],
         ["1"], "$: oneOf is read as anyOf, since a value may match more than one of its schemas",
     ),
+    "sealed where a part says what others there may be": (
+        {"allOf": [{"additionalProperties": INT}], "unevaluatedProperties": False, "type": "object"}, ['{"a": 1}'],
+        ['{"a": "x"}'], "$: unevaluatedProperties is not enforced",
+    ),
     "overlapping oneOf": (
         {"oneOf": [INT, {"type": "number"}]}, ["1.5"], ['"a"'],
         "$: oneOf is read as anyOf, since a value may match more than one of its schemas",

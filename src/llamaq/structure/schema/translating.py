@@ -103,10 +103,12 @@ class Translation:
         around: dict[str, Shape | None] = {}
         for i, (key, child, where, shape) in enumerate(found):
             union = key in ("anyOf", "oneOf")
-            if not union or key not in around:
-                rest = [s for j, (k, _, _, s) in enumerate(found) if j != i and not (union and k == key)]
-                said = None if outside is None else replace(merged([outside, own, *rest]), unions=False, patterns=0)
-                around[key] = said if union or shape.unions else None
+            if not (union and key in around):
+                around[key] = None
+                if outside is not None and (union or shape.unions):
+                    self._grow(path, len(found) // 20)
+                    rest = [s for j, (k, _, _, s) in enumerate(found) if j != i and not (union and k == key)]
+                    around[key] = replace(merged([outside, own, *rest]), unions=False, patterns=0)
             if key in REFERENCES:
                 parts.append(self._reference(schema, key, path, around[key]))
             elif not union:
