@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from conftest import SHARED
 from llamaq.errors import StructureError
 from llamaq.structure import gbnf, json_schema, lark, regex
-from test_structure_schemas import COMPOSED, WRITTEN
+from schema_cases import COMPOSED, WRITTEN
+from shared_files import SHARED
 
 ROUNDS = 150  # for each kind and seed; raise it for a longer attack
 

@@ -14,6 +14,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.structure import Matcher, Structure, gbnf, lark, regex
 from llamaq.structure.gbnf import gbnf_to_lark, parse, regular, shortest
 from llamaq.tokenizer import Tokenizer, load_tokenizer
+from shared_files import ROOT
 from structure_text import accepts
 
 
@@ -73,7 +74,7 @@ def test_none_of_these_grammars_takes_much_memory() -> None:
     script = (
         "import resource, sys\n"
         "if sys.platform == 'linux': resource.setrlimit(resource.RLIMIT_AS, (3 << 29,) * 2)\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        f"sys.path[:0] = {[str(folder) for folder in (Path(__file__).parent, ROOT / 'tests/support')]!r}\n"
         "from test_limits import GRAMMARS\nfrom llamaq.structure import gbnf\n"
         "from llamaq.errors import StructureError\n"
         "for grammar, message in GRAMMARS.values():\n"
