@@ -101,9 +101,12 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
     const auto f = t[0].cast<Array<double>>();
     plan.ropes.push_back({{f.data(), f.data() + f.size()}, t[1].cast<double>(), t[2].cast<bool>()});
   }
-  for (const py::handle c : caches) {
-    const auto t = c.cast<py::tuple>();
-    plan.caches.push_back({t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>()});
+  for (const py::handle group : caches) {
+    plan.caches.emplace_back();
+    for (const py::handle layer : group.cast<py::list>()) {
+      const auto t = layer.cast<py::tuple>();
+      plan.caches.back().push_back({t[0].cast<int>(), t[1].cast<int>()});
+    }
   }
   return std::unique_ptr<PyExecutor>(new PyExecutor{
       weights, team,
@@ -111,14 +114,24 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
 }
 
 // The memory of one cache group, uint8, and the page table of the step's sequences, int32 (sequences, pages).
-static CachePages cache_pages(const py::tuple& t, const CacheShape& shape, Format type, py::ssize_t sequences) {
+static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>& layers, Format type,
+                              py::ssize_t sequences) {
   auto data = t[0].cast<py::array_t<uint8_t>>();
   const auto table = t[1].cast<py::array_t<int32_t>>();
-  const int64_t page = page_bytes(shape.head_dim, type) * shape.kv_heads * shape.layers;
-  if (!(data.flags() & table.flags() & py::array::c_style) || data.size() % page)
+  int64_t bytes = 0;  // of a page in all layers
+  for (const CacheLayer& layer : layers) bytes += page_bytes(layer.head_dim, type) * layer.kv_heads;
+  if (!(data.flags() & table.flags() & py::array::c_style) || data.size() % bytes)
     throw Error("the cache is not a whole number of pages");
   if (table.ndim() != 2 || table.shape(0) != sequences) throw Error("each cache needs the pages of all sequences");
-  return {data.mutable_data(), static_cast<int>(data.size() / page), table.data(), static_cast<int>(table.shape(1))};
+  CachePages pages;
+  pages.n_pages = static_cast<int>(data.size() / bytes);
+  pages.table = table.data(), pages.pages_per_sequence = static_cast<int>(table.shape(1));
+  uint8_t* at = data.mutable_data();
+  for (const CacheLayer& layer : layers) {
+    pages.layers.push_back(at);
+    at += page_bytes(layer.head_dim, type) * layer.kv_heads * pages.n_pages;
+  }
+  return pages;
 }
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,

@@ -21,7 +21,11 @@ const T& Attributes::get(const std::string& name) {
 
 int Attributes::integer(const std::string& name) { return static_cast<int>(get<int64_t>(name)); }
 
+int Attributes::integer(const std::string& name, int absent) { return values_.count(name) ? integer(name) : absent; }
+
 float Attributes::number(const std::string& name) { return static_cast<float>(get<double>(name)); }
+
+float Attributes::number(const std::string& name, float absent) { return values_.count(name) ? number(name) : absent; }
 
 std::vector<int> Attributes::integers(const std::string& name) {
   const auto& values = get<std::vector<int64_t>>(name);

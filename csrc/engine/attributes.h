@@ -20,7 +20,9 @@ class Attributes {
   const std::string& kind() const { return kind_; }
   // Each throws Error where the attribute is missing or of another type.
   int integer(const std::string& name);
+  int integer(const std::string& name, int absent);  // `absent` where there is no such attribute
   float number(const std::string& name);
+  float number(const std::string& name, float absent);
   std::vector<int> integers(const std::string& name, size_t count);
   std::vector<int> integers(const std::string& name);
   void finish() const;  // throws Error where an attribute has not been read

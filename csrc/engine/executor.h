@@ -18,7 +18,7 @@ struct Plan {
   std::vector<int> slot_cols;  // floats per row
   int out = -1;                // the slot of the logits, whose memory is the caller's
   std::vector<Rope> ropes;
-  std::vector<CacheShape> caches;
+  std::vector<std::vector<CacheLayer>> caches;  // the layers of each cache group
 };
 
 class Executor {

@@ -13,9 +13,9 @@
 
 namespace llamaq {
 
-// What the layers of a cache group keep for each token.
-struct CacheShape {
-  int layers, kv_heads, head_dim;
+// What a layer keeps for each token.
+struct CacheLayer {
+  int kv_heads, head_dim;
 };
 
 // cos and sin of a rope for each row of a step.
@@ -30,10 +30,10 @@ struct Resources {
   const Weights& weights;
   const KernelTable& kernels;
   const int max_rows, threads;
-  const bool fast;                   // bfloat16 is allowed for many rows
-  const std::vector<int> slot_cols;  // floats per row; a slot may be wider than the value in it
-  const std::vector<CacheShape> caches;
-  std::vector<float*> slots;  // [max_rows][slot_cols]
+  const bool fast;                                    // bfloat16 is allowed for many rows
+  const std::vector<int> slot_cols;                   // floats per row; a slot may be wider than the value in it
+  const std::vector<std::vector<CacheLayer>> caches;  // the layers of each cache group
+  std::vector<float*> slots;                          // [max_rows][slot_cols]
   std::vector<Rotation> rotations;
   std::vector<Tiles> tiles;
 

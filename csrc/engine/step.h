@@ -16,7 +16,7 @@ struct Capture {
 
 // The keys and values of the layers of one cache group, and where those of each sequence lie.
 struct CachePages {
-  uint8_t* data = nullptr;  // [layers][n_pages][kv_heads] pages
+  std::vector<uint8_t*> layers;  // for each [n_pages][kv_heads] pages
   int n_pages = 0;
   const int32_t* table = nullptr;  // [n_sequences][pages_per_sequence]; -1: no such page
   int pages_per_sequence = 0;

@@ -44,13 +44,13 @@ def test_every_value_equals_the_reference(
     reference = Reference(plan, tensors, cache_type=cache_type)
     for step in (Step.of(tokens[:7]), Step.of(tokens[7:], start=7, wanted="all")):
         values: list[Any] = []
-        want = reference.forward(step, lambda i, op, outs, values=values: values.append((i, op, outs)))
+        want = reference.forward(step, lambda i, node, outs, values=values: values.append((i, node, outs)))
         np.testing.assert_array_equal(engine.forward(step, cache), want)
-        for i, op, outs in values[:-1]:
+        for i, node, outs in values[:-1]:
             engine.forward(step, cache, op_limit=i + 1)
-            for slot, out in zip(op.outs, outs, strict=True):
+            for slot, out in zip(node.outs, outs, strict=True):
                 got = engine.slot(slot, *out.shape)
-                np.testing.assert_array_equal(got, out, err_msg=f"op {i} ({op.kind})")
+                np.testing.assert_array_equal(got, out, err_msg=f"op {i} ({node.op.kind})")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -157,7 +157,7 @@ def test_memory_is_known_beforehand(variant: dict[str, Any], monkeypatch: pytest
         need = memory_need(plan, source.tensors, 100, cache_type="f16", max_rows=rows, threads=threads)
         engine = engine_of(plan, tensors, ISAS[-1], monkeypatch, threads=threads, max_rows=rows)
         assert engine.scratch_bytes <= need.scratch
-        assert KVCache(plan, cache_tokens(100)).data.nbytes == need.cache
+        assert sum(group.nbytes for group in KVCache(plan, cache_tokens(100)).groups) == need.cache
         assert need.weights >= sum(w.nbytes for name, w in tensors.items() if w.ndim == 2 and "embd" not in name)
 
 

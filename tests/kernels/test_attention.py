@@ -15,7 +15,8 @@ from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, encode
 from llamaq.plan.arithmetic import round_to_cache
 from llamaq.plan.graph import Graph
-from llamaq.plan.reference import Reference, attend
+from llamaq.plan.ops.attention import attend
+from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 
 ISAS = _core.isas()
@@ -109,7 +110,7 @@ def test_values_come_back_as_the_cache_keeps_them(
     engine = engine_of(plan, weights, isa, monkeypatch, max_rows=VOCABULARY)
     cache = KVCache(plan, VOCABULARY, cache_type)
     engine.forward(Step.of(np.arange(VOCABULARY)), cache, op_limit=3)
-    (attention,) = (op for op in plan.ops if op.kind == "attention")
+    (attention,) = (node for node in plan.nodes if node.op.keeps)
     got = engine.slot(attention.outs[0], VOCABULARY, 32)
     want = round_to_cache(np.where(np.isfinite(x).all(1, keepdims=True), x, np.float32(np.nan)), cache_type)
     np.testing.assert_array_equal(got, want)
@@ -134,7 +135,8 @@ def test_a_long_context_is_split_without_a_trace(monkeypatch: pytest.MonkeyPatch
     cache = KVCache(plan, 2 * depth + 64)
     rng = np.random.default_rng(2)
     noise = rng.normal(size=1 << 16).astype(np.float16)
-    cache.data.view(np.float16)[:] = np.resize(noise, cache.data.size // 2)
+    for data in cache.groups:
+        data.view(np.float16)[:] = np.resize(noise, data.size // 2)
     for sequence, length in ((0, depth), (5, depth // 3)):
         cache.reserve(sequence, length)
         cache.commit(sequence, length)
@@ -163,10 +165,10 @@ def test_what_a_row_must_not_see_cannot_touch_it(
     engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50)
     clean, spoiled = KVCache(plan, 64, cache_type), KVCache(plan, 64, cache_type)
     want = all_logits(engine, clean, tokens, [31, 19])
-    spoiled.data[:] = 0xFF
+    spoiled.groups[0][:] = 0xFF
     np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
     first_page = spoiled.table([0])[0, 0]
-    pages = spoiled.data.reshape(2, -1)
+    pages = spoiled.groups[0].reshape(2, -1)
     all_logits(engine, spoiled, tokens, [31, 19])
     pages[first_page] = 0xFF  # the tokens 0 to 31: a row at 51 or later sees none of them
     last = engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), spoiled)

@@ -161,7 +161,7 @@ def test_attention_against_numpy(
         for threads in (1, 2, 5):
             engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=count, numerics="fast")
             engine.forward(Step.of(tokens), KVCache(plan, count, cache_type), op_limit=3)
-            found.append(engine.slot(plan.ops[2].outs[0], count, q_cols).reshape(count, heads, head_dim))
+            found.append(engine.slot(plan.nodes[2].outs[0], count, q_cols).reshape(count, heads, head_dim))
             np.testing.assert_array_equal(found[-1], found[0])
         for head in range(heads):
             kv = head // (heads // kv_heads)
@@ -179,7 +179,7 @@ def test_what_a_row_must_not_see_cannot_touch_it(monkeypatch: pytest.MonkeyPatch
     for isa in FAST:
         engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50, numerics="fast")
         clean, spoiled = KVCache(plan, 64), KVCache(plan, 64)
-        spoiled.data[:] = 0xFF
+        spoiled.groups[0][:] = 0xFF
         want = all_logits(engine, clean, tokens, [31, 19])
         assert np.isfinite(want).all()
         np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)

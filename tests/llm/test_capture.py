@@ -63,8 +63,8 @@ def test_hidden_states_are_those_of_the_reference(llm: LLM, path: Path) -> None:
     np.testing.assert_array_equal(found.logits, llm.logits(ids))
     want: list[Any] = []
 
-    def trace(i: int, op: Any, outs: tuple[Any, ...]) -> None:
-        if op.kind == "embed" or any("ffn_down" in name for name in op.weights):
+    def trace(i: int, node: Any, outs: tuple[Any, ...]) -> None:
+        if node.op.kind == "embed" or any("ffn_down" in weight.name for weight in node.op.reads()):
             want.append(outs[0])
 
     with GGUFFile.open(path) as file:
@@ -81,15 +81,15 @@ def test_attention_is_what_the_model_weights_values_with(llm: LLM) -> None:
     assert list(found.attention) == [0, 2]
     assert found.hidden.size == 0
     for layer, p in found.attention.items():
-        i, op = next((i, op) for i, op in enumerate(llm.plan.ops) if op.attrs.get("layer") == layer)
-        heads, kv_heads, dim = (op.attrs[name] for name in ("heads", "kv_heads", "head_dim"))
+        i, node = next((i, n) for i, n in enumerate(llm.plan.nodes) if n.op.keeps and n.op.keeps.layer == layer)
+        heads, kv_heads, dim = (getattr(node.op, name) for name in ("heads", "kv_heads", "head_dim"))
         assert p.shape == (heads, len(ids), len(ids))
         np.testing.assert_allclose(p.sum(axis=2), 1, atol=1e-6)
         assert (np.triu(p, 1) == 0).all()
         assert not np.allclose(p[0], p[1], atol=1e-3)
         from llamaq.serving.reading import Captured, wait
 
-        request = Captured(ids, [(i, op.ins[2], kv_heads * dim), (i, op.outs[0], heads * dim)])
+        request = Captured(ids, [(i, node.ins[2], kv_heads * dim), (i, node.outs[0], heads * dim)])
         _, v, out = wait(llm.scheduler, [request])[0]
         values = v.astype(np.float16).astype(np.float64).reshape(len(ids), kv_heads, dim)
         values = np.repeat(values, heads // kv_heads, axis=1)

@@ -18,7 +18,7 @@ from llamaq.gguf.imatrix import Imatrix, Importance, load, merged, read, save
 from llamaq.llm.llm import LLM
 from llamaq.measure import chunks_of, collect_importance
 from llamaq.plan.arithmetic import rms_norm
-from llamaq.plan.graph import Op
+from llamaq.plan.plan import Node
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from tiny_llama import pack, plan_of, tiny_llama
@@ -51,12 +51,13 @@ def test_sums_are_those_of_the_reference(variant: dict[str, bool], rows: int) ->
     slots: dict[int, NDArray[np.float32]] = {}
     expected: dict[str, NDArray[np.float64]] = {}
 
-    def watch(index: int, op: Op, outs: tuple[NDArray[np.float32], ...]) -> None:
-        if op.kind in ("linear", "glu_linear"):
-            x, norm = slots[op.ins[0]], op.attrs["norm"]
+    def watch(index: int, node: Node, outs: tuple[NDArray[np.float32], ...]) -> None:
+        matrices = [weight.name for weight in node.op.reads() if weight.role == "matrix"]
+        if matrices:
+            x, norm = slots[node.ins[0]], node.op.norm_first
             read = x if norm is None else rms_norm(x, tensors[norm.weight], norm.eps)
-            expected.update(dict.fromkeys(op.weights, (read.astype(np.float64) ** 2).sum(axis=0)))
-        slots.update(zip(op.outs, outs, strict=True))
+            expected.update(dict.fromkeys(matrices, (read.astype(np.float64) ** 2).sum(axis=0)))
+        slots.update(zip(node.outs, outs, strict=True))
 
     step = Step.of(tokens, wanted="all")
     Reference(plan, weights).forward(step, trace=watch)
@@ -85,7 +86,7 @@ def test_collected_over_chunks(model: Path, text: Path) -> None:
         assert saved == [1, 2, 3]
         assert found.chunk_size == 64
         assert set(found.entries) == {
-            name for name in llm.plan.weights() if name.startswith("blk.") and "norm" not in name
+            name for name in llm.plan.tensors if name.startswith("blk.") and "norm" not in name
         }
         assert all(entry.counts.tolist() == [192] for entry in found.entries.values())
         (first, second), whole = (Imatrix(), Imatrix()), Imatrix()

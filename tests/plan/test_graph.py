@@ -6,7 +6,12 @@ import pytest
 
 from llamaq.errors import ModelError
 from llamaq.models import Rope
-from llamaq.plan.graph import Graph, KVLayer, Norm
+from llamaq.plan.graph import Graph, Norm
+from llamaq.plan.op import CacheLayer, Weight
+from llamaq.plan.ops.embed import Embed
+from llamaq.plan.ops.glu_linear import GluLinear
+from llamaq.plan.ops.linear import Linear
+from llamaq.plan.plan import CacheGroup
 from tiny_llama import plan_of, tiny_llama
 
 SHAPES = {
@@ -30,27 +35,30 @@ KV = {"layer": 0, "heads": 2, "kv_heads": 1, "head_dim": 4, "scale": 0.5, "rope"
 def test_plan_of_llama_has_five_ops_a_layer() -> None:
     hp, plan = plan_of(*tiny_llama(layers=3))
     layer = ["linear", "attention", "linear", "glu_linear", "linear"]
-    assert [op.kind for op in plan.ops] == ["embed", *layer * 3, "select_rows", "linear"]
+    assert [node.op.kind for node in plan.nodes] == ["embed", *layer * 3, "select_rows", "linear"]
     assert plan.out_cols == 50
     assert plan.slot_cols[plan.out] >= 50
-    assert plan.kv_layers == tuple(KVLayer(i, 2, 16) for i in range(3))
-    assert plan.ops[1].weights == ("blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.0.attn_v.weight")
-    assert plan.ops[1].attrs["norm"] == Norm("blk.0.attn_norm.weight", hp.eps)
-    assert plan.ops[-1].weights == ("output.weight",)
+    assert plan.caches == (CacheGroup(0, 0, tuple(CacheLayer(i, 2, 16) for i in range(3))),)
+    assert [node.layer for node in plan.nodes] == [None, *[0] * 5, *[1] * 5, *[2] * 5, None, None]
+    assert plan.layer_ends == (0, 5, 10, 15)
+    names = [f"blk.0.attn_{x}.weight" for x in "qkv"]
+    norm = Norm("blk.0.attn_norm.weight", hp.eps)
+    assert plan.nodes[1].op == Linear(tuple(Weight(name, "matrix") for name in names), (None,) * 3, norm)
+    assert plan.weights[-2:] == (Weight("output.weight", "matrix"), Weight("output_norm.weight", "vector"))
 
 
 def test_weights_lists_every_tensor_once() -> None:
     for tied in (True, False):
         metadata, tensors = tiny_llama(biases=True, tied=tied)
         _, plan = plan_of(metadata, tensors)
-        assert sorted(plan.weights()) == sorted(tensors)
+        assert sorted(plan.tensors) == sorted(tensors)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 7])
 def test_slots_are_shared_but_never_within_an_op(layers: int) -> None:
     _, plan = plan_of(*tiny_llama(layers=layers))
     assert len(plan.slot_cols) <= 8
-    for op in plan.ops:
+    for op in plan.nodes:
         assert not set(op.outs) & set(op.ins)
         assert len(set(op.outs)) == len(op.outs)
         assert all(plan.slot_cols[s] >= c for s, c in zip(op.outs, op.cols, strict=True))
@@ -64,10 +72,10 @@ def test_a_slot_is_not_reused_while_its_value_lives() -> None:
     g.linear(x, "o")  # nobody reads it
     second = g.linear(x, "o")
     plan = g.plan(g.linear(second, "q", add=first))
-    first_slot = plan.ops[1].outs[0]
-    assert all(first_slot not in op.outs for op in plan.ops[2:])
-    assert plan.ops[2].outs == plan.ops[3].outs  # the unread value's slot is free at once
-    assert plan.ops[4].ins == (plan.ops[3].outs[0], first_slot)
+    first_slot = plan.nodes[1].outs[0]
+    assert all(first_slot not in node.outs for node in plan.nodes[2:])
+    assert plan.nodes[2].outs == plan.nodes[3].outs  # the unread value's slot is free at once
+    assert plan.nodes[4].ins == (plan.nodes[3].outs[0], first_slot)
 
 
 def test_biases_are_found_by_name() -> None:
@@ -76,10 +84,14 @@ def test_biases_are_found_by_name() -> None:
     q, k, v = g.linear(x, "q", "k", "v", norm=Norm("norm", 1e-6))
     x = g.linear(g.attention(q, k, v, **KV), "o", add=x)
     plan = g.plan(g.glu_linear(x, "gate", "up"))
-    assert plan.ops[1].attrs["biases"] == ("q.bias", None, None)
-    assert plan.ops[4].attrs["biases"] == (None, "up.bias")
-    assert plan.ops[0].attrs["scale"] == 2.0
-    assert plan.weights()[:3] == ("emb.weight", "norm.weight", "q.weight")
+    read, gated, embedded = plan.nodes[1].op, plan.nodes[4].op, plan.nodes[0].op
+    assert isinstance(read, Linear)
+    assert read.biases == (Weight("q.bias", "vector"), None, None)
+    assert isinstance(gated, GluLinear)
+    assert gated.biases == (None, Weight("up.bias", "vector"))
+    assert isinstance(embedded, Embed)
+    assert embedded.scale == 2.0
+    assert plan.tensors[:4] == ("emb.weight", "q.weight", "k.weight", "v.weight")
 
 
 def test_str_shows_one_op_a_line() -> None:
@@ -99,8 +111,8 @@ def test_str_shows_one_op_a_line() -> None:
         "+q.bias",
         "norm=norm.weight",
     ]
-    with pytest.raises(TypeError):
-        plan.ops[0].attrs["scale"] = 3.0
+    with pytest.raises(AttributeError):
+        plan.nodes[0].op.scale = 3.0  # type: ignore[misc]
 
 
 def test_errors_name_the_tensor_and_both_shapes() -> None:
@@ -149,7 +161,7 @@ def test_misuse_is_a_value_error() -> None:
         lambda: g.attention(q, k, v, **{**KV, "layer": 1, "rope": Rope((1.0, 0.5, 0.1))}),  # six of four dims
         lambda: g.linear(x),
         lambda: g.linear(x, "q", "k", add=x),
-        lambda: g.glu_linear(x, "gate", "up", act="nope"),
+        lambda: g.attention(q, k, v, **{**KV, "layer": 2, "window": -1}),
     ]
     for call in calls:
         with pytest.raises(ValueError):

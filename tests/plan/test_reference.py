@@ -18,8 +18,11 @@ from llamaq.formats import Unpacked, decode, encode, format_by_name, unpack
 from llamaq.gguf import GGUFFile
 from llamaq.models import ROPE_FREQS, HParams, build_plan
 from llamaq.plan.arithmetic import exp32, fma_dot, quantize_rows
-from llamaq.plan.graph import Graph, Op
-from llamaq.plan.reference import SPAN, Reference, attend, linear
+from llamaq.plan.graph import Graph
+from llamaq.plan.ops.attention import SPAN, attend
+from llamaq.plan.ops.product import linear
+from llamaq.plan.plan import Node
+from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from tiny_llama import Arrays, pack, plan_of, tiny_llama
 
@@ -154,11 +157,11 @@ def test_only_wanted_rows_come_out() -> None:
 def test_trace_sees_every_op() -> None:
     metadata, tensors = tiny_llama()
     _, plan = plan_of(metadata, tensors)
-    seen: list[tuple[int, Op, tuple[NDArray[np.float32], ...]]] = []
-    logits = Reference(plan, tensors).forward(Step.of([1, 2, 3]), lambda i, op, outs: seen.append((i, op, outs)))
-    assert [(i, op) for i, op, _ in seen] == list(enumerate(plan.ops))
-    for _, op, outs in seen:
-        assert tuple(y.shape[1] for y in outs) == op.cols
+    seen: list[tuple[int, Node, tuple[NDArray[np.float32], ...]]] = []
+    logits = Reference(plan, tensors).forward(Step.of([1, 2, 3]), lambda i, node, outs: seen.append((i, node, outs)))
+    assert [(i, node) for i, node, _ in seen] == list(enumerate(plan.nodes))
+    for _, node, outs in seen:
+        assert tuple(y.shape[1] for y in outs) == node.cols
         assert all(y.dtype == np.float32 for y in outs)
     np.testing.assert_array_equal(seen[-1][2][0], logits)
 

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.errors import ContextOverflowError, LlamaqError
+from llamaq.plan.op import CacheLayer
+from llamaq.plan.plan import CacheGroup
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
 from pages import check_pages
 
-PLAN: Any = SimpleNamespace(cache_shape=(1, 1, 32), out_cols=1)
+PLAN: Any = SimpleNamespace(caches=[CacheGroup(0, 0, (CacheLayer(0, 1, 32),))], out_cols=1)
 
 
 class Engine:

@@ -11,12 +11,13 @@ import pytest
 
 PROGRAM = """
 import gc, os, sys, threading
-from llamaq import LLM
+from llamaq import LLM, SamplingParams
 from llamaq.errors import ClosedError
 
 path, what = sys.argv[1:]
+options = {"max_tokens": 5, "sampling": SamplingParams(seed=1)}
 llm = LLM.load(path, threads=2, n_ctx=64)
-want = llm.generate("Once", max_tokens=5).tokens
+want = llm.generate("Once", **options).tokens
 stream, session = llm.stream("Tom and", max_tokens=40), llm.session()
 next(stream)
 busy = threading.Thread(target=lambda: [llm.generate("Lily", max_tokens=50) for _ in range(20)])
@@ -42,7 +43,7 @@ if pid == 0:
     if what != "drop":
         llm.close()
     own = LLM.load(path, threads=2, n_ctx=64)
-    assert own.generate("Once", max_tokens=5).tokens == want
+    assert own.generate("Once", **options).tokens == want
     own.close()
     del llm, stream, session, use
     gc.collect()
@@ -50,7 +51,7 @@ if pid == 0:
 _, status = os.waitpid(pid, 0)
 if what == "busy":
     busy.join()
-assert llm.generate("Once", max_tokens=5).tokens == want  # the parent goes on
+assert llm.generate("Once", **options).tokens == want  # the parent goes on
 llm.close()
 print("child", status)
 """

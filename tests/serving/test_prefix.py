@@ -35,14 +35,14 @@ def test_a_shared_page_is_copied_before_it_is_written() -> None:
     cache = cache_of(4)
     cache.reserve(1, 40)
     cache.commit(1, 40)
-    cache.by_page()[:, cache.pages(1)[1]] = 7
+    cache.by_layer()[0][cache.pages(1)[1]] = 7
     cache.adopt(2, cache.pages(1), 40)
     assert cache.pages(1) == cache.pages(2)
     assert cache.free_tokens == 2 * PAGE_TOKENS
     cache.reserve(2, 41)
     assert cache.pages(2)[0] == cache.pages(1)[0]
     assert cache.pages(2)[1] != cache.pages(1)[1]
-    assert (cache.by_page()[:, cache.pages(2)[1]] == 7).all()
+    assert (cache.by_layer()[0][cache.pages(2)[1]] == 7).all()
     cache.reserve(1, 41)  # the other one is alone with its page now
     assert cache.free_tokens == PAGE_TOKENS
     cache.drop(1)

@@ -11,7 +11,7 @@ __all__ = ["check_pages"]
 
 def check_pages(s: Scheduler) -> None:
     """Every page is held by exactly the sequences and the nodes that name it."""
-    cache, held = s._cache, [0] * len(s._cache._users)
+    cache, held = s._cache, [0] * len(s._cache.by_layer()[0])
     nodes: list[Node] = [s.prefixes.root]
     while nodes:
         node = nodes.pop()
@@ -22,5 +22,5 @@ def check_pages(s: Scheduler) -> None:
         if request.sequence is not None:
             for page in cache.pages(request.sequence):
                 held[page] += 1
-    assert cache._users == held
+    assert [*cache._users, *[0] * (len(held) - len(cache._users))] == held
     assert cache.free_tokens == held.count(0) * PAGE_TOKENS

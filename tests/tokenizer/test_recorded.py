@@ -63,10 +63,10 @@ def test_a_long_text_comes_back() -> None:
 
 
 def test_texts_of_real_models() -> None:
-    paths = sorted(shared_path("models").glob("*.ref.json"))
-    assert paths
-    for path in paths:
-        reference = json.loads(path.read_text(encoding="utf-8"))
+    texts = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in shared_path("models").glob("*.ref.json")]
+    beside = [(path, reference) for path, reference in texts if "model" in reference]
+    assert len(beside) >= 11
+    for path, reference in beside:
         with GGUFFile.open(path.with_name(reference["model"])) as file:
             tokenizer = load_tokenizer(file.metadata)
         assert tokenizer.encode("") == reference["prompt_ids"] == [tokenizer.bos_id]

@@ -31,16 +31,17 @@ struct Attention final : Op {
         kv_heads(a.integer("kv_heads")),
         dim(a.integer("head_dim")),
         scale(a.number("scale")),
-        rope(a.integer("rope")),
+        rope(a.integer("rope", -1)),
         window(a.integer("window")),
         chunk(a.integer("chunk")) {}
 
   void check(Resources& r) override {
     if (kv_heads <= 0 || heads <= 0 || heads % kv_heads) throw Error("heads must be a multiple of KV heads");
     if (cache < 0 || cache >= static_cast<int>(r.caches.size())) throw Error("no such cache");
-    const CacheShape& shape = r.caches[static_cast<size_t>(cache)];
-    if (layer < 0 || layer >= shape.layers || kv_heads > shape.kv_heads || dim != shape.head_dim)
-      throw Error("the layer does not fit the cache");
+    const auto& layers = r.caches[static_cast<size_t>(cache)];
+    if (layer < 0 || layer >= static_cast<int>(layers.size())) throw Error("no such layer in the cache");
+    const CacheLayer& kept = layers[static_cast<size_t>(layer)];
+    if (kv_heads != kept.kv_heads || dim != kept.head_dim) throw Error("the layer does not fit the cache");
     if (heads * dim > r.cols(q) || heads * dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
         kv_heads * dim > r.cols(v))
       throw Error("heads times head dimension exceeds a slot");
@@ -62,10 +63,8 @@ struct Attention final : Op {
   CacheView view(const Call& call, int head, int sequence) const {
     const CachePages& pages = call.step.caches[static_cast<size_t>(cache)];
     const int64_t bytes = page_bytes(dim, call.step.cache_type);
-    const int64_t all_heads = call.r.caches[static_cast<size_t>(cache)].kv_heads;
-    const int64_t layer_pages = int64_t{layer} * pages.n_pages;
-    return {pages.data + (layer_pages * all_heads + head) * bytes,
-            bytes * all_heads,
+    return {pages.layers[static_cast<size_t>(layer)] + head * bytes,
+            bytes * kv_heads,
             pages.table + int64_t{sequence} * pages.pages_per_sequence,
             call.step.cache_type,
             dim,

@@ -9,7 +9,8 @@ namespace llamaq {
 
 constexpr int kOwnRows = 4;  // up to so many rows every worker norms and quantizes for itself: no meeting needed
 
-Product::Product(Attributes& a) : in(a.integers("ins").at(0)), norm_(a.integer("norm")), eps_(a.number("norm_eps")) {
+Product::Product(Attributes& a)
+    : in(a.integers("ins").at(0)), norm_(a.integer("norm", -1)), eps_(a.number("norm_eps", 0)) {
   const std::vector<int> weights = a.integers("weights"), biases = a.integers("biases", weights.size());
   for (size_t i = 0; i < weights.size(); ++i) projections.push_back({weights[i], biases[i]});
 }

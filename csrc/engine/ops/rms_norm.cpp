@@ -10,7 +10,10 @@ struct RmsNorm final : Op {
   float eps;
 
   explicit RmsNorm(Attributes& a)
-      : in(a.integers("ins", 1)[0]), out(a.integers("outs", 1)[0]), weight(a.integer("weight")), eps(a.number("eps")) {}
+      : in(a.integers("ins", 1)[0]),
+        out(a.integers("outs", 1)[0]),
+        weight(a.integer("norm")),
+        eps(a.number("norm_eps")) {}
 
   void check(Resources& r) override {
     const int64_t width = r.checked_weight(weight).cols;

@@ -11,7 +11,7 @@ struct SelectRows final : Op {
   int in, out, cols;
 
   explicit SelectRows(Attributes& a)
-      : in(a.integers("ins", 1)[0]), out(a.integers("outs", 1)[0]), cols(a.integers("cols", 1)[0]) {}
+      : in(a.integers("ins", 1)[0]), out(a.integers("outs", 1)[0]), cols(a.integer("cols")) {}
 
   void check(Resources& r) override {
     if (cols <= 0 || cols > r.cols(in) || cols > r.cols(out)) throw Error("the rows exceed a slot");

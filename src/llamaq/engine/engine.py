@@ -15,7 +15,8 @@ from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
 from llamaq.models import Rope
-from llamaq.plan.graph import Norm, Op, Plan
+from llamaq.plan.op import Weight
+from llamaq.plan.plan import Node, Plan
 from llamaq.plan.step import Step
 
 __all__ = ["Captures", "Engine", "Numerics", "StopFlag", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]
@@ -71,23 +72,20 @@ class Tensors(Protocol):
 def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
     """Bytes of memory that the plan's matrices take once packed."""
     return sum(
-        _core.packed_bytes(_runnable(name, tensors[name]).id, *_matrix_shape(tensors[name])) for name in _matrices(plan)
-    )
+        _core.packed_bytes(_runnable(weight.name, tensors[weight.name]).id, *_matrix_shape(weight, tensors))
+        for weight in plan.weights if weight.role == "matrix"
+    )  # fmt: skip
 
 
 def mapped_bytes(plan: Plan, tensors: Mapping[str, Info], *, pack: bool) -> int:
     """Bytes of the file that forward passes read: embedding tables, and matrices that are not packed."""
-    names = {op.weights[0] for op in plan.ops if op.kind == "embed"} | (set() if pack else _matrices(plan))
-    return sum(tensors[name].nbytes for name in names)
+    roles = {"table"} if pack else {"table", "matrix"}
+    return sum(tensors[name].nbytes for name in {w.name for w in plan.weights if w.role in roles})
 
 
-def _matrices(plan: Plan) -> set[str]:
-    return {name for op in plan.ops if op.kind in ("linear", "glu_linear") for name in op.weights}
-
-
-def _matrix_shape(info: Info) -> tuple[int, int]:
-    rows, cols = info.shape  # the graph has seen to it that there are two
-    return rows, cols
+def _matrix_shape(weight: Weight, tensors: Mapping[str, Info]) -> tuple[int, int]:
+    rows, cols = tensors[weight.name].shape  # the graph has seen to it that there are two
+    return rows if weight.rows is None else weight.rows[1] - weight.rows[0], cols
 
 
 def _runnable(name: str, info: Info) -> Format:
@@ -128,13 +126,13 @@ class Engine:
         self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
         self._weights: Any = _core.Weights()
         self._load(source, pack, progress or (lambda done, total: None))
-        ropes = list(dict.fromkeys(op.attrs["rope"] for op in plan.ops if op.attrs.get("rope") is not None))
+        lowering = _Numbers(plan, self._numbers)
         self._executor: Any = _core.Executor(
-            [(op.kind, self._lowered(op, ropes)) for op in plan.ops],
+            [(node.op.kind, lowering.attributes(node)) for node in plan.nodes],
             list(plan.slot_cols),
             plan.out,
-            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in ropes],
-            [plan.cache_shape],
+            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in lowering.ropes],
+            [[(layer.kv_heads, layer.head_dim) for layer in group.layers] for group in plan.caches],
             self._weights,
             self._team,
             max_rows,
@@ -199,7 +197,8 @@ class Engine:
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), len(sequences),
-            [(cache.data, cache.table(sequences.tolist()))], format_of(cache.cache_type).id, selected, logits, op_limit,
+            [(group, cache.table(sequences.tolist())) for group in cache.groups], format_of(cache.cache_type).id,
+            selected, logits, op_limit,
             stop, [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
         for sequence, end in ends.items():
@@ -217,8 +216,12 @@ class Engine:
     def squares(self) -> dict[str, tuple[int, NDArray[np.float64]]]:
         """By the matrix's name: rows that it was multiplied with since ``collect_squares()``, and the sums of their
         squares by column, float64 (columns,). The same for any number of threads."""
-        ops = ((i, op) for i, op in enumerate(self.plan.ops) if op.kind in ("linear", "glu_linear"))
-        return {name: found for i, op in ops for found in [self._running().squares(i)] for name in op.weights}
+        found = {}
+        for i, node in enumerate(self.plan.nodes):
+            names = [weight.name for weight in node.op.reads() if weight.role == "matrix"]
+            if names:
+                found.update(dict.fromkeys(names, self._running().squares(i)))
+        return found
 
     def _running(self) -> Any:
         if self._executor is None:
@@ -227,49 +230,50 @@ class Engine:
 
     def _load(self, source: Tensors, pack: bool, progress: Progress) -> None:
         """Packs matrices, copies vectors, leaves embedding tables where they are."""
-        self._matrices: dict[str, int] = {}
-        self._vectors: dict[str, int] = {}
-        self._tables: dict[str, int] = {}
+        self._numbers: dict[Weight, int] = {}
         total = 0
-        for name, kind in dict.fromkeys((name, op.kind) for op in self.plan.ops for name in op.tensors()):
-            info = source.tensors[name]
-            fmt, data = _runnable(name, info), source.data(name)
-            if len(info.shape) == 1:
-                self._vectors[name] = self._weights.vector(np.ascontiguousarray(decode(fmt, data), np.float32))
-            elif kind == "embed":
-                self._tables[name] = self._weights.raw(fmt.id, *_matrix_shape(info), data)
+        for weight in self.plan.weights:
+            fmt, data = _runnable(weight.name, source.tensors[weight.name]), source.data(weight.name)
+            rows = slice(None) if weight.rows is None else slice(*weight.rows)
+            if weight.role == "vector":
+                number = self._weights.vector(np.ascontiguousarray(decode(fmt, data)[rows], np.float32))
+            elif weight.role == "table":
+                number = self._weights.raw(fmt.id, *_matrix_shape(weight, source.tensors), data)
             else:
-                self._matrices[name] = self._weights.matrix(fmt.id, *_matrix_shape(info), data, source.mapped)
-                total += info.nbytes
+                shape = _matrix_shape(weight, source.tensors)
+                number = self._weights.matrix(fmt.id, *shape, data[rows], source.mapped)
+                total += data[rows].nbytes
                 if not source.mapped:  # its data may be a copy, so it goes before the next one comes
                     self._weights.pack(self._team)
+            self._numbers[weight] = number
         if pack:
             progress(0, total)
             self._weights.pack(self._team, lambda done: progress(done, total))
         progress(total, total)
 
-    def _lowered(self, op: Op, ropes: list[Rope]) -> dict[str, object]:
-        """The op's attributes as its file in csrc/engine/ops reads them."""
-        attrs = op.attrs
-        found: dict[str, object] = {"outs": list(op.outs)}
-        if op.kind == "embed":
-            return {**found, "table": self._tables[op.weights[0]], "scale": float(attrs["scale"])}
-        found["ins"] = list(op.ins)
-        if op.kind == "rms_norm":
-            return {**found, "weight": self._vectors[op.weights[0]], "eps": attrs["eps"]}
-        if op.kind in ("linear", "glu_linear"):
-            norm: Norm | None = attrs["norm"]
-            return {
-                **found,
-                "weights": [self._matrices[name] for name in op.weights],
-                "biases": [-1 if bias is None else self._vectors[bias] for bias in attrs["biases"]],
-                "norm": -1 if norm is None else self._vectors[norm.weight],
-                "norm_eps": 0.0 if norm is None else norm.eps,
-            }
-        if op.kind == "attention":
-            rope = -1 if attrs["rope"] is None else ropes.index(attrs["rope"])
-            names = ("layer", "heads", "kv_heads", "head_dim", "scale", "window", "chunk")
-            return {**found, "cache": 0, "rope": rope, **{name: attrs[name] for name in names}}
-        if op.kind == "select_rows":
-            return {**found, "cols": list(op.cols)}
-        raise ModelError(f"the compiled engine has no op {op.kind!r}")
+
+class _Numbers:
+    """What stands for weights, ropes and layers of the cache in the compiled executor (``plan.op.Lowering``)."""
+
+    def __init__(self, plan: Plan, weights: Mapping[Weight, int]) -> None:
+        self.ropes = list(dict.fromkeys(rope for node in plan.nodes for rope in node.op.ropes()))
+        self._weights = weights
+        self._layers = {
+            layer.layer: (number, index)
+            for number, group in enumerate(plan.caches)
+            for index, layer in enumerate(group.layers)
+        }
+
+    def attributes(self, node: Node) -> dict[str, object]:
+        """An op's attributes as its file in csrc/engine/ops reads them, with its slots."""
+        slots = {name: list(slots) for name, slots in (("ins", node.ins), ("outs", node.outs)) if slots}
+        return {**slots, **node.op.attributes(self)}
+
+    def weight(self, weight: Weight) -> int:
+        return self._weights[weight]
+
+    def rope(self, rope: Rope) -> int:
+        return self.ropes.index(rope)
+
+    def cache(self, layer: int) -> tuple[int, int]:
+        return self._layers[layer]

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from llamaq import _core
 from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
 from llamaq.formats import Format, format_by_name
-from llamaq.plan.graph import Plan
+from llamaq.plan.op import CacheLayer
+from llamaq.plan.plan import Plan
 
 __all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "cache_bytes"]
 
@@ -35,14 +36,18 @@ def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
     Raises ``ModelError`` for a type whose blocks the model's heads do not fill.
     """
     pages = -(-n_ctx // PAGE_TOKENS)
-    layers, kv_heads, head_dim = plan.cache_shape
+    return pages * sum(_page_bytes(layer, cache_type) for group in plan.caches for layer in group.layers)
+
+
+def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
+    """Bytes of one page of a layer: the keys and values of 32 tokens."""
     fmt = format_of(cache_type)
-    if head_dim % fmt.block:
+    if layer.head_dim % fmt.block:
         raise ModelError(
-            f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have {head_dim}; "
-            "use an f16 cache (--cache-type f16)"
+            f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have "
+            f"{layer.head_dim}; use an f16 cache (--cache-type f16)"
         )
-    return pages * layers * kv_heads * _core.page_bytes(head_dim, fmt.id)
+    return layer.kv_heads * _core.page_bytes(layer.head_dim, fmt.id)
 
 
 class KVCache:
@@ -58,15 +63,20 @@ class KVCache:
         self.cache_type: CacheType = cache_type
         self.evict: Callable[[int], None] = lambda pages: None
         size = cache_bytes(plan, n_ctx, cache_type)
+        self._n_pages = -(-n_ctx // PAGE_TOKENS)
+        sizes = [[_page_bytes(layer, cache_type) for layer in group.layers] for group in plan.caches]
         try:
-            self.data: NDArray[np.uint8] = np.zeros(size, np.uint8)
+            self.groups: list[NDArray[np.uint8]] = [np.zeros(self._n_pages * sum(group), np.uint8) for group in sizes]
         except MemoryError:
             raise InsufficientMemoryError(
                 f"the cache of {n_ctx} tokens needs {size} bytes, which the system refuses; ask for a shorter context",
                 needed=size, available=0,
             ) from None  # fmt: skip
-        self._layers = plan.cache_shape[0]
-        self._n_pages = -(-n_ctx // PAGE_TOKENS)
+        self._layers = [
+            layer.reshape(self._n_pages, size)
+            for data, group in zip(self.groups, sizes, strict=True)
+            for layer, size in zip(np.split(data, np.cumsum(group[:-1]) * self._n_pages), group, strict=True)
+        ]
         self._untouched = self._n_pages  # the last ones: a context may claim many millions
         self._users: list[int] = []  # of each page before them
         self._free: list[int] = []  # pages before them that nobody uses
@@ -75,7 +85,7 @@ class KVCache:
 
     def close(self) -> None:
         """Frees the memory at once."""
-        self.data = np.zeros(0, np.uint8)
+        self.groups, self._layers = [np.zeros(0, np.uint8) for _ in self.groups], []
         self._free.clear()
         self._untouched = 0
 
@@ -100,9 +110,27 @@ class KVCache:
     def _free_pages(self) -> int:
         return len(self._free) + self._untouched
 
-    def by_page(self) -> NDArray[np.uint8]:
-        """The memory as (layers, pages, bytes), a view."""
-        return self.data.reshape(self._layers, self._n_pages, -1)
+    def by_layer(self) -> list[NDArray[np.uint8]]:
+        """The memory of each layer, group by group, as (pages, bytes): views."""
+        return self._layers
+
+    @property
+    def page_shape(self) -> tuple[int, int]:
+        """Layers and bytes of a page in each; where layers differ, 1 and the bytes of all."""
+        sizes = [layer.shape[1] for layer in self._layers]
+        return (len(sizes), sizes[0]) if len(set(sizes)) == 1 else (1, sum(sizes))
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """A copy of pages, (pages, *page_shape)."""
+        found = np.concatenate([layer[list(pages)] for layer in self._layers], axis=1)
+        return found.reshape(len(pages), *self.page_shape)
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Puts into pages what ``read_pages`` gave."""
+        ends = np.cumsum([layer.shape[1] for layer in self._layers])
+        parts = np.split(data.reshape(len(pages), ends[-1]), ends[:-1], axis=1)
+        for layer, part in zip(self._layers, parts, strict=True):
+            layer[list(pages)] = part
 
     def reserve(self, sequence: int, length: int) -> None:
         """Gives the sequence pages for ``length`` tokens, all or nothing; what it is going to write is its own then.
@@ -124,8 +152,9 @@ class KVCache:
                 needed=length, available=available,
             )  # fmt: skip
         if shared:
-            own, memory = self.take(), self.by_page()
-            memory[:, own] = memory[:, pages[at]]
+            own = self.take()
+            for layer in self._layers:
+                layer[own] = layer[pages[at]]
             self.replace(sequence, at, own)
             self.release(own)
         pages.extend(self.take() for _ in range(-(-length // PAGE_TOKENS) - len(pages)))

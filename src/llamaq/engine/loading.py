@@ -62,7 +62,7 @@ def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
 
 def _warn_of_unread(file: GGUFFile, plan: Plan) -> None:
     """Says which tensors the architecture has no use for: a model that was trained with them will not do without."""
-    read = {*plan.weights(), ROPE_FREQS}
+    read = {*plan.tensors, ROPE_FREQS}
     unread = [name for name in file.tensors if name not in read and not name.startswith(_OTHER_PARTS)]
     if unread:
         more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import shown, texts, wholes
 from llamaq.plan.arithmetic import round_to_cache
-from llamaq.plan.graph import Op, Plan
-from llamaq.plan.reference import first_seen
+from llamaq.plan.ops.attention import Attention, first_seen
+from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured
 from llamaq.serving.request import Capture
 
@@ -48,7 +48,9 @@ class Inside:
     def __init__(
         self, plan: Plan, cache_type: str, capture: Collection[CaptureKind], layers: Sequence[int] | None
     ) -> None:
-        attention = {op.attrs["layer"]: (i, op) for i, op in enumerate(plan.ops) if op.kind == "attention"}
+        attention = {
+            node.op.layer: (i, node.op, node.ins) for i, node in enumerate(plan.nodes) if isinstance(node.op, Attention)
+        }
         layers = None if layers is None else wholes("layers", layers, "numbers of layers")
         unknown = {*texts("capture", capture)} - {"hidden", "attention"} or {*(layers or ())} - {*attention}
         if unknown or isinstance(capture, str):
@@ -58,13 +60,13 @@ class Inside:
             )
         wanted = attention if layers is None else layers
         self._cache_type = cache_type
-        self._hidden = _layer_ends(plan, len(attention)) if "hidden" in capture else []
-        self._attention: list[tuple[Op, Capture, Capture]] = []
+        ends = plan.layer_ends if "hidden" in capture else ()
+        self._hidden = [(i, plan.nodes[i].outs[0], plan.nodes[i].cols[0]) for i in ends]
+        self._attention: list[tuple[Attention, Capture, Capture]] = []
         if "attention" in capture:
-            for index, op in (attention[layer] for layer in wanted):
-                heads, kv_heads = op.attrs["heads"], op.attrs["kv_heads"]
-                dim = op.attrs["head_dim"]
-                self._attention.append((op, (index, op.ins[0], heads * dim), (index, op.ins[1], kv_heads * dim)))
+            for index, op, (q, k, _) in (attention[layer] for layer in wanted):
+                keys = (index, k, op.kv_heads * op.head_dim)
+                self._attention.append((op, (index, q, op.heads * op.head_dim), keys))
 
     def request(self, ids: list[int]) -> Captured:
         pairs = [capture for _, q, k in self._attention for capture in (q, k)]
@@ -75,32 +77,24 @@ class Inside:
         logits, *seen = result
         hidden, pairs = seen[: len(self._hidden)], seen[len(self._hidden) :]
         attention = {
-            op.attrs["layer"]: _probabilities(op.attrs, q, k, self._cache_type)
+            op.layer: _probabilities(op, q, k, self._cache_type)
             for (op, _, _), q, k in zip(self._attention, pairs[::2], pairs[1::2], strict=True)
         }
         states = np.stack(hidden) if hidden else np.empty((0, len(ids), 0), np.float32)
         return Forward(tuple(ids), logits, states, attention)
 
 
-def _layer_ends(plan: Plan, layers: int) -> list[Capture]:
-    """The embeddings, and the last op of each layer."""
-    ends = [next(i for i, op in enumerate(plan.ops) if op.kind == "embed")]
-    for layer in range(layers):
-        ends.append(max(i for i, op in enumerate(plan.ops) if any(w.startswith(f"blk.{layer}.") for w in op.weights)))
-    return [(i, plan.ops[i].outs[0], plan.ops[i].cols[0]) for i in ends]
-
-
-def _probabilities(attrs: Mapping[str, Any], q: F32, k: F32, cache_type: str) -> F32:
+def _probabilities(op: Attention, q: F32, k: F32, cache_type: str) -> F32:
     """Softmax of queries (tokens, heads * dim) on keys (tokens, KV heads * dim): (heads, tokens, tokens)."""
-    n, dim = len(q), attrs["head_dim"]
+    n, dim = len(q), op.head_dim
     keys = round_to_cache(k.reshape(n, -1, dim), cache_type).astype(np.float64)
     positions = np.arange(n, dtype=np.int32)
     seen = positions <= positions[:, None]
-    seen &= positions >= first_seen(positions, attrs["window"], attrs["chunk"])[:, None]
-    out = np.empty((attrs["heads"], n, n), np.float32)
-    group = attrs["heads"] // attrs["kv_heads"]
+    seen &= positions >= first_seen(positions, op.window, op.chunk)[:, None]
+    out = np.empty((op.heads, n, n), np.float32)
+    group = op.heads // op.kv_heads
     for head, queries in enumerate(q.reshape(n, -1, dim).astype(np.float64).swapaxes(0, 1)):
-        scores = np.where(seen, queries @ keys[:, head // group].T * attrs["scale"], -np.inf)
+        scores = np.where(seen, queries @ keys[:, head // group].T * op.scale, -np.inf)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         out[head] = weights / weights.sum(axis=1, keepdims=True)
     return out

@@ -14,7 +14,8 @@ from llamaq.errors import ModelError, not_numbers
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from llamaq.plan.arithmetic import rms_norm
-from llamaq.plan.graph import Norm, Plan
+from llamaq.plan.op import Norm
+from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured, Reading
 from llamaq.serving.request import Capture
 
@@ -61,16 +62,13 @@ class Embedder:
 
 def last_layer(plan: Plan) -> Capture:
     """Where the rows of all tokens stand before those whose logits are wanted are selected."""
-    index, select = next((i, op) for i, op in enumerate(plan.ops) if op.kind == "select_rows")
-    return index - 1, select.ins[0], select.cols[0]
+    index, node = next((i, node) for i, node in enumerate(plan.nodes) if node.op.selects)
+    return index - 1, node.ins[0], node.cols[0]
 
 
 def final_norm(plan: Plan) -> Norm:
     """The norm before the logits."""
-    for op in plan.ops[last_layer(plan)[0] + 2 :]:
-        if op.kind == "rms_norm":
-            return Norm(op.weights[0], op.attrs["eps"])
-        norm: Norm | None = op.attrs.get("norm")
-        if norm is not None:
+    for node in plan.nodes[last_layer(plan)[0] + 2 :]:
+        if (norm := node.op.norm_first) is not None:
             return norm
     raise ModelError("the model has no norm after its last layer, so it has no embeddings to give")

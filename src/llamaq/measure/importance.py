@@ -35,7 +35,7 @@ def collect_importance(
     try:
         for i, chunk in enumerate(chunks):
             engine.collect_squares()  # from 0
-            llm.logits(chunk.tolist(), first=0 if output else n_ctx)
+            llm.logits(chunk.tolist(), first=0 if output else n_ctx - 1)  # who wants no logits reads nothing
             _add(engine, imatrix, output)
             imatrix.chunks += 1
             after_chunk()
@@ -47,7 +47,7 @@ def collect_importance(
 
 def _add(engine: Engine, imatrix: Imatrix, output: bool) -> None:
     """Adds one chunk. Sums are float32, as in the file: they round alike whether or not they were saved in between."""
-    behind_logits = engine.plan.ops[-1].weights
+    behind_logits = {weight.name for weight in engine.plan.nodes[-1].op.reads()}
     found = {name: sums for name, sums in engine.squares().items() if output or name not in behind_logits}
     for name, (_, sums) in found.items():
         if not np.isfinite(sums).all():

@@ -67,13 +67,14 @@ class Work:
 def work_of(workload: Workload, plan: Plan, tensors: Mapping[str, Info], n_batch: int, cache_type: CacheType) -> Work:
     """The work of a workload in steps of up to ``n_batch`` rows."""
     body, head, selected = _Weights(), _Weights(), False
-    for op in plan.ops:
-        selected = selected or op.kind == "select_rows"
-        if op.kind != "embed":
-            for name in op.tensors():
-                (head if selected else body).add(tensors[name])
-    windows = [op.attrs["window"] for op in plan.ops if op.kind == "attention"]
-    token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS / max(1, plan.cache_shape[0])
+    for node in plan.nodes:
+        selected = selected or node.op.selects
+        for weight in node.op.reads():
+            if weight.role != "table":
+                (head if selected else body).add(tensors[weight.name])
+    layers = [layer for group in plan.caches for layer in group.layers]
+    windows = [layer.window for layer in layers]
+    token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS / max(1, len(layers))
     nbytes, ops = 0.0, 0
     for start, rows, logits in workload.steps(n_batch):
         seen = sum(min(start + rows, window + rows - 1) if window else start + rows for window in windows)
@@ -139,14 +140,14 @@ def _filled_cache(engine: Engine, workload: Workload, cache_type: CacheType) -> 
         )  # fmt: skip
     cache = KVCache(engine.plan, n_ctx, cache_type)
     if workload.n_depth == 0:
-        cache.data.fill(0)
+        for layer in cache.by_layer():
+            layer.fill(0)
         return cache
     first = min(page, workload.n_depth, engine.max_rows)
     engine.forward(Step.of(np.arange(first) % engine.plan.out_cols, wanted="none"), cache)
-    layers, _, _ = engine.plan.cache_shape
-    by_page = cache.data.reshape(layers, workload.n_parallel * pages, -1)  # layer by layer, page by page
     written = cache.table([0])[0, 0]
-    by_page[:] = by_page[:, written : written + 1].copy()
+    for layer in cache.by_layer():
+        layer[:] = layer[written].copy()
     for sequence in range(workload.n_parallel):
         cache.reserve(sequence, workload.n_depth)
         cache.commit(sequence, workload.n_depth)

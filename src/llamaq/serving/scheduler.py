@@ -158,16 +158,15 @@ class Scheduler:
 
     @property
     def page_shape(self) -> tuple[int, int]:
-        """Layers and bytes of a page in each."""
-        layers, _, size = self._cache.by_page().shape
-        return layers, size
+        """As ``KVCache.page_shape``."""
+        return self._cache.page_shape
 
     def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
         """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
         with self.lock:
             self.check_open()
             pages, known = self.prefixes.find(tokens)
-            return np.ascontiguousarray(self._cache.by_page()[:, pages[: known // PAGE_TOKENS]].swapaxes(0, 1))
+            return self._cache.read_pages(pages[: known // PAGE_TOKENS])
 
     def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
         """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
@@ -177,7 +176,7 @@ class Scheduler:
             sequence, length = self._next_sequence, len(pages) * PAGE_TOKENS
             with suppress(ContextOverflowError):
                 self._cache.reserve(sequence, length)
-                self._cache.by_page()[:, self._cache.pages(sequence)] = pages.swapaxes(0, 1)
+                self._cache.write_pages(self._cache.pages(sequence), pages)
                 self._cache.commit(sequence, length)
                 self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
             self._cache.drop(sequence)

@@ -1,0 +1,163 @@
+"""An operation of a plan: a frozen dataclass with typed fields, which says what it reads, the shapes of its results,
+and how NumPy computes them. A file of ``plan/ops`` holds all there is of one operation; ``csrc/engine/ops`` has its
+twin.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.plan.rope import Rope
+
+if TYPE_CHECKING:
+    from llamaq.plan.shapes import Shapes
+    from llamaq.plan.step import Step
+
+__all__ = ["F32", "CacheLayer", "Lowering", "Norm", "Op", "Role", "Run", "Value", "Weight"]
+
+F32: TypeAlias = NDArray[np.float32]
+Role = Literal["matrix", "stack", "vector", "table"]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor of the file as an op reads it: a ``matrix`` to multiply with, a ``stack`` of them (one for each expert),
+    a ``vector`` of floats, or a ``table`` of rows to look up. ``rows`` (begin, end) are those of a fused tensor."""
+
+    name: str
+    role: Role
+    rows: tuple[int, int] | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.rows is None else f"{self.name}[{self.rows[0]}:{self.rows[1]}]"
+
+
+@dataclass(frozen=True)
+class Norm:
+    """RMS norm of an op's input; ``eps`` is added to the mean square."""
+
+    weight: str
+    eps: float
+
+    def __str__(self) -> str:
+        return self.weight
+
+
+@dataclass(frozen=True)
+class Value:
+    """One activation: ``cols`` floats for each row; ``source`` says in errors where it comes from."""
+
+    id: int
+    cols: int
+    selected: bool
+    source: str
+
+
+@dataclass(frozen=True)
+class CacheLayer:
+    """What a layer keeps for each token: ``kv_heads`` keys and values of ``head_dim`` numbers, for as long as a later
+    token sees them: one of the last ``window``, of its own ``chunk`` of positions (0: all)."""
+
+    layer: int
+    kv_heads: int
+    head_dim: int
+    window: int = 0
+    chunk: int = 0
+
+
+class Run(Protocol):
+    """What an op's reference sees of a forward pass (``plan.reference``)."""
+
+    @property
+    def step(self) -> Step: ...
+    def multiply(self, weight: Weight, x: F32) -> F32:
+        """``x @ weight.T``, float32 (rows, outputs)."""
+
+    def vector(self, weight: Weight | str) -> F32: ...
+    def lookup(self, table: Weight, ids: NDArray[np.int32]) -> F32:
+        """Rows of a table, float32 (ids, columns). Raises ``ValueError`` for an id outside it."""
+
+    def remember(self, layer: int, sequence: int, start: int, keys: F32, values: F32) -> tuple[F32, F32]:
+        """Puts keys and values of tokens from ``start`` on into the cache. Gives all that the sequence has there, as
+        the cache rounds them."""
+
+
+class Lowering(Protocol):
+    """Numbers that stand for weights, ropes and layers of the cache in the compiled executor."""
+
+    def weight(self, weight: Weight) -> int: ...
+    def rope(self, rope: Rope) -> int: ...
+    def cache(self, layer: int) -> tuple[int, int]:
+        """The layer's cache group, and its number in it."""
+
+
+class Op(ABC):
+    """Base of all operations. What a subclass has as fields is all that it can be told, and each field reaches both
+    executors: this class lowers them by type."""
+
+    kind: ClassVar[str]
+    selects: ClassVar[bool] = False
+    """Whether it, and all after it, works on the rows whose logits are wanted."""
+
+    @abstractmethod
+    def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
+        """Columns of each result. Raises ``ModelError`` where tensors are missing or do not fit, ``ValueError`` for
+        what no file can mend."""
+
+    @abstractmethod
+    def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
+        """The results, float32 (rows, columns), with the bits of docs/numerics.md."""
+
+    @property
+    def norm_first(self) -> Norm | None:
+        """The norm that its input goes through, where it has one."""
+        return next((v for field in fields(self) if isinstance(v := getattr(self, field.name), Norm)), None)  # type: ignore[arg-type]
+
+    @property
+    def keeps(self) -> CacheLayer | None:
+        """What it puts into the cache."""
+        return None
+
+    def reads(self) -> Iterator[Weight]:
+        """All that it reads of the file."""
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            for item in value if isinstance(value, tuple) else (value,):
+                if isinstance(item, Weight):
+                    yield item
+                elif isinstance(item, Norm):
+                    yield Weight(item.weight, "vector")
+
+    def ropes(self) -> Iterator[Rope]:
+        return (v for field in fields(self) if isinstance(v := getattr(self, field.name), Rope))  # type: ignore[arg-type]
+
+    def attributes(self, lowering: Lowering) -> dict[str, object]:
+        """Its fields as its twin in ``csrc/engine/ops`` reads them; None is left out."""
+        found: dict[str, object] = {}
+        for field in fields(self):  # type: ignore[arg-type]
+            name, value = field.name, getattr(self, field.name)
+            if isinstance(value, Norm):
+                found[name], found[f"{name}_eps"] = lowering.weight(Weight(value.weight, "vector")), value.eps
+            elif isinstance(value, Weight):
+                found[name] = lowering.weight(value)
+            elif isinstance(value, Rope):
+                found[name] = lowering.rope(value)
+            elif isinstance(value, tuple):
+                found[name] = [lowering.weight(v) if isinstance(v, Weight) else -1 if v is None else v for v in value]
+            elif value is not None:
+                found[name] = value
+        return found
+
+    def __str__(self) -> str:
+        """Weights, then biases behind a plus, then the other fields."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        biases = values.pop("biases", ())
+        weights = [w for v in values.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, Weight)]
+        rest = [f"{k}={v}" for k, v in values.items() if v is not None and not isinstance(v, Weight | tuple)]
+        return " ".join([*map(str, weights), *(f"+{b}" for b in biases if b is not None), *rest])

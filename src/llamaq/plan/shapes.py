@@ -1,0 +1,82 @@
+"""The shapes of a file's tensors, asked for by ops while they are traced; every complaint is a ModelError."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from llamaq.errors import ModelError
+from llamaq.plan.op import Norm, Role, Value, Weight
+
+__all__ = ["Part", "Shapes", "WeightName"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows ``begin`` to ``end`` of a tensor that holds several weights, one behind the other."""
+
+    name: str
+    begin: int
+    end: int
+
+
+WeightName = str | Part
+"""A weight as models name it, without ".weight", or some of its rows."""
+
+
+class Shapes:
+    """``shapes`` maps full tensor names to (rows, cols), (n,) or (experts, rows, cols), as in ``TensorInfo.shape``."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._shapes = shapes
+
+    def __contains__(self, tensor: str) -> bool:
+        return tensor in self._shapes
+
+    def of(self, tensor: str, dimensions: int) -> tuple[int, ...]:
+        """The shape of a tensor that must have so many dimensions."""
+        shape = self._shapes.get(tensor)
+        if shape is None:
+            near = difflib.get_close_matches(tensor, self._shapes, n=3) or ["none"]
+            raise ModelError(f"the file has no tensor {tensor!r}; the nearest names are {', '.join(near)}")
+        if len(shape) != dimensions:
+            words = {1: "one dimension", 2: "two dimensions", 3: "three dimensions"}
+            raise ModelError(f"tensor {tensor!r}: expected {words[dimensions]}, got {shape}")
+        return shape
+
+    def matrix(self, weight: Weight) -> tuple[int, int]:
+        """Rows and columns of a matrix, or of the part of it."""
+        rows, cols = self.of(weight.name, 2)
+        if weight.rows is not None:
+            begin, end = weight.rows
+            if not 0 <= begin < end <= rows:
+                raise ModelError(f"tensor {weight.name!r}: expected at least {end} rows, got {rows}")
+            rows = end - begin
+        return rows, cols
+
+    def check_vector(self, vector: Weight, n: int) -> None:
+        """Raises where a vector, or the part of it, has other than ``n`` numbers."""
+        shape = self.of(vector.name, len(self._shapes.get(vector.name, ())) or 1)
+        begin, end = vector.rows or (0, n)
+        if end - begin != n or (shape != (n,) if vector.rows is None else len(shape) != 1 or end > shape[0]):
+            raise ModelError(f"tensor {vector.name!r}: expected shape ({end},), got {shape}")
+
+    def check_norm(self, norm: Norm | None, x: Value) -> None:
+        if norm is not None:
+            self.check_vector(Weight(norm.weight, "vector"), x.cols)
+
+    def weight(self, name: WeightName, role: Role) -> Weight:
+        if isinstance(name, Part):
+            return Weight(f"{name.name}.weight", role, (name.begin, name.end))
+        return Weight(f"{name}.weight", role)
+
+    def bias(self, name: WeightName) -> Weight | None:
+        """The bias that the file has for a weight, or None."""
+        bias = self.weight(name, "vector")
+        tensor = f"{bias.name.removesuffix('.weight')}.bias"
+        return Weight(tensor, "vector", bias.rows) if tensor in self._shapes else None
+
+    def norm(self, norm: Norm | None) -> Norm | None:
+        """A norm by its tensor's full name."""
+        return None if norm is None else Norm(f"{norm.weight}.weight", norm.eps)

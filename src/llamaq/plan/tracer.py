@@ -1,0 +1,65 @@
+"""What every op needs to be traced: values, checked shapes, the layer that is being built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from llamaq.plan.op import Op, Value
+from llamaq.plan.shapes import Part, Shapes
+
+__all__ = ["Traced", "Tracer"]
+
+
+@dataclass(frozen=True)
+class Traced:
+    """An op with the values that it reads and makes, and the layer that it is part of."""
+
+    op: Op
+    ins: tuple[Value, ...]
+    outs: tuple[Value, ...]
+    layer: int | None
+
+
+class Tracer:
+    """Records ops; ``Graph`` adds a method for each kind (the classes ``Traces...`` in ``plan/ops``)."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = Shapes(shapes)
+        self.traced: list[Traced] = []
+        self._layer: int | None = None
+        self._kept: set[int] = set()  # layers of the cache
+        self._values = 0
+
+    def has(self, weight: str) -> bool:
+        """Whether the file has the tensor ``weight`` + ".weight"."""
+        return f"{weight}.weight" in self.shapes
+
+    def rows(self, weight: str, begin: int, end: int) -> Part:
+        """Some rows of a tensor, in the place of a weight's name."""
+        return Part(weight, begin, end)
+
+    def layers(self, count: int) -> Iterator[int]:
+        """Numbers of layers; what is traced until the next one is asked for belongs to the layer."""
+        for i in range(count):
+            self._layer = i
+            yield i
+        self._layer = None
+
+    def emit(self, op: Op, *ins: Value) -> tuple[Value, ...]:
+        """Records an op, once its shapes are checked."""
+        cols = op.shapes(self.shapes, *ins)
+        if op.keeps is not None:
+            if op.keeps.layer in self._kept:
+                raise ValueError(f"layer {op.keeps.layer} of the cache has its op already")
+            self._kept.add(op.keeps.layer)
+        named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "table")]
+        sources = named if len(named) == len(cols) else [op.kind] * len(cols)
+        selected = op.selects or any(v.selected for v in ins)
+        outs = tuple(
+            Value(self._values + i, c, selected, source)
+            for i, (c, source) in enumerate(zip(cols, sources, strict=True))
+        )
+        self._values += len(outs)
+        self.traced.append(Traced(op, ins, outs, self._layer))
+        return outs

@@ -1,0 +1,162 @@
+"""Every attribute of every op reaches both executors: each allowed value gives another result, the same in both."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from engines import Source
+from llamaq import _core
+from llamaq.engine.engine import Engine
+from llamaq.engine.kv_cache import KVCache
+from llamaq.errors import LlamaqError
+from llamaq.plan.graph import Graph, Norm, Plan, Value
+from llamaq.plan.op import Op, Weight
+from llamaq.plan.ops.attention import Attention
+from llamaq.plan.ops.embed import Embed
+from llamaq.plan.ops.glu_linear import GluLinear
+from llamaq.plan.ops.linear import Linear
+from llamaq.plan.ops.rms_norm import RmsNorm
+from llamaq.plan.ops.select_rows import SelectRows
+from llamaq.plan.reference import Reference
+from llamaq.plan.rope import Rope
+from llamaq.plan.step import Step
+
+RNG = np.random.default_rng(3)
+WEIGHTS = {
+    name: RNG.normal(size=shape).astype(np.float32)
+    for name, shape in {
+        **{f"{name}.weight": (16, 16) for name in ("embd", "embd2", "a", "b", "c", "d", "out")},
+        **{f"{name}.weight": (8, 16) for name in ("k", "v")},
+        "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
+        "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,),
+    }.items()
+}  # fmt: skip
+MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
+BIAS = {name: Weight(f"{name}.bias", "vector") for name in ("e", "f")}
+NORMS = [None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5)]
+ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
+ATTENTION: dict[str, Any] = {
+    "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
+}  # fmt: skip
+TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
+CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
+    Embed: (
+        {"table": Weight("embd.weight", "table"), "scale": 1.0},
+        {"table": [Weight("embd2.weight", "table")], "scale": [2.0, 0.5]},
+    ),
+    RmsNorm: ({"norm": NORMS[1]}, {"norm": NORMS[2:]}),
+    SelectRows: ({"cols": 16}, {"cols": []}),
+    Linear: (
+        {"weights": (MATRIX["a"],), "biases": (None,), "norm": None},
+        {
+            "weights": [(MATRIX["b"],), *[(Weight("fused.weight", "matrix", (i, i + 16)),) for i in (0, 16, 32)]],
+            "biases": [(BIAS["e"],), (BIAS["f"],), (Weight("fused.bias", "vector", (16, 32)),)],
+            "norm": NORMS[1:],
+        },
+    ),
+    GluLinear: (
+        TWO,
+        {
+            "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
+            "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
+            "norm": NORMS[1:],
+        },
+    ),
+    Attention: (
+        ATTENTION,
+        {
+            "layer": [],  # a name: the next test
+            "heads": [2],
+            "kv_heads": [1],
+            "head_dim": [],  # the inputs' width over the heads
+            "scale": [0.1],
+            "rope": [None, *ROPES[2:]],
+            "window": [1, 3],
+            "chunk": [2, 5],
+        },
+    ),
+}
+"""For each op its usual fields, and for each field the other values that it may have."""
+
+
+def plan_with(op: Op) -> Plan:
+    """The op between embeddings and logits."""
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    x = g.embed("embd")
+    if isinstance(op, Attention):
+        ins: tuple[Value, ...] = attention_inputs(g, x, op)
+        return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
+    outs = g.emit(op, *(() if isinstance(op, Embed) else (x,)))
+    y = outs[0]
+    return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
+
+
+def attention_inputs(g: Graph, x: Value, op: Attention) -> tuple[Value, ...]:
+    q = g.linear(x, "a") if op.heads * op.head_dim == 16 else g.linear(x, g.rows("a", 0, op.heads * op.head_dim))
+    names = ("k", "v") if op.kv_heads == 2 else ("k2", "v2")
+    return q, *(g.linear(x, name) for name in names)
+
+
+def widened(g: Graph, y: Value) -> Value:
+    """Sixteen columns of eight or sixteen."""
+    if y.cols == 16:
+        return y
+    shapes = g.shapes._shapes
+    g.shapes._shapes = {**shapes, "wide.weight": (16, y.cols)}
+    WEIGHTS.setdefault("wide.weight", np.eye(16, y.cols, dtype=np.float32))
+    return g.linear(y, "wide")
+
+
+def result(op: Op) -> NDArray[np.float32]:
+    """Logits of seven rows, equal bits from both executors."""
+    plan, step = plan_with(op), Step.of([3, 1, 4, 1, 5, 9, 2], wanted="all")
+    want = Reference(plan, WEIGHTS).forward(step)
+    got = Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32))
+    np.testing.assert_array_equal(got, want)
+    return want
+
+
+@pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.kind)
+def test_each_value_of_each_attribute_moves_the_result(kind: Callable[..., Op]) -> None:
+    usual, others = CASES[kind]  # type: ignore[index]
+    assert set(others) == {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    seen = [result(kind(**usual))]
+    for name, values in others.items():
+        for value in values:
+            found = result(kind(**{**usual, name: value}))
+            assert not any(np.array_equal(found, known) for known in seen), (name, value)
+            seen.append(found)
+
+
+def test_every_op_is_tried() -> None:
+    assert set(CASES) == set(Op.__subclasses__())
+
+
+def test_layers_of_the_cache_are_apart() -> None:
+    """Two layers with the same number would read each other's keys."""
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    x = g.embed("embd")
+    for layer, name in ((5, "a"), (2, "b")):
+        q, k, v = g.linear(x, name, "k", "v")
+        x = g.attention(q, k, v, **{**ATTENTION, "layer": layer})
+    plan, step = g.plan(g.linear(g.select_rows(x), "out")), Step.of(range(7), wanted="all")
+    got = Engine(plan, Source(WEIGHTS), threads=1).forward(step, KVCache(plan, 32))
+    np.testing.assert_array_equal(got, Reference(plan, WEIGHTS).forward(step))
+
+
+def test_an_attribute_that_the_executor_does_not_read_is_an_error() -> None:
+    args = ([1, 1], 1, [], [], _core.Weights(), _core.ThreadTeam(1), 4)
+    with pytest.raises(LlamaqError, match="the op 'select_rows' has no attribute 'speed'"):
+        _core.Executor([("select_rows", {"ins": [0], "outs": [1], "cols": 1, "speed": 3})], *args)
+    with pytest.raises(LlamaqError, match="needs the attribute 'cols'"):
+        _core.Executor([("select_rows", {"ins": [0], "outs": [1]})], *args)
+    with pytest.raises(LlamaqError, match="the attribute 'cols' of the op 'select_rows' has another type"):
+        _core.Executor([("select_rows", {"ins": [0], "outs": [1], "cols": "1"})], *args)
+    with pytest.raises(LlamaqError, match="the executor has no op 'teleport'"):
+        _core.Executor([("teleport", {})], *args)
