@@ -12,17 +12,8 @@ from collections.abc import Iterator, Sequence
 
 from llamaq import __version__
 from llamaq.boundary.files import reason
-from llamaq.cli.bench import add_bench
-from llamaq.cli.compare import add_compare
-from llamaq.cli.convert import add_convert
-from llamaq.cli.imatrix import add_imatrix
-from llamaq.cli.info import add_info
-from llamaq.cli.options import Parser
-from llamaq.cli.perplexity import add_perplexity
-from llamaq.cli.quantize import add_quantize
-from llamaq.cli.run import INTERRUPTED, add_run
-from llamaq.cli.split import add_merge, add_split
-from llamaq.cli.tokenize import add_tokenize
+from llamaq.cli.command import commands
+from llamaq.cli.options import INTERRUPTED, Parser
 from llamaq.errors import LlamaqError
 
 __all__ = ["main"]
@@ -62,25 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(
         prog="llamaq",
-        description="Runs GGUF language models on ordinary CPUs.",
+        about="Runs GGUF language models on ordinary CPUs.",
         epilog="'llamaq COMMAND --help' lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (
-        add_run,
-        add_info,
-        add_tokenize,
-        add_bench,
-        add_perplexity,
-        add_compare,
-        add_imatrix,
-        add_quantize,
-        add_convert,
-        add_split,
-        add_merge,
-    ):
-        add(commands)
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, command in commands():
+        command.add_to(subparsers, name)
     return parser
 
 

@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
-from llamaq.cli.options import Commands, Parser, threads_default
+from llamaq.cli.command import Command
+from llamaq.cli.options import INTERRUPTED, threads_default
 from llamaq.cli.progress import Bar, Status
 from llamaq.engine import bundled
 
@@ -20,22 +21,7 @@ if TYPE_CHECKING:
     from llamaq.measure.limits import MachineLimits
     from llamaq.measure.speed import Workload
 
-__all__ = ["add_bench"]
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
-
-
-def add_bench(commands: Commands) -> None:
-    """Adds ``bench`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "bench",
-        help="measure how fast a model runs",
-        usage="llamaq bench [MODEL...] [options]",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=bench, parser=parser)
-    add_options(parser)
+__all__ = ["COMMAND"]
 
 
 def bench(args: argparse.Namespace) -> int:
@@ -142,3 +128,12 @@ def _enough(runs: Iterator[float], repetitions: int | None) -> Iterator[float]:
         yield sample
         if repetitions is None and count >= LEAST_RUNS and spent > PATIENCE:
             return
+
+
+COMMAND = Command(
+    help="measure how fast a model runs",
+    usage="[MODEL...] [options]",
+    about=ABOUT,
+    add_options=add_options,
+    run=bench,
+)

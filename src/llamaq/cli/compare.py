@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.atomic import atomic_file
-from llamaq.cli.measuring import add_text_options, text_of
-from llamaq.cli.options import Commands, Parser
+from llamaq.cli.command import Command
+from llamaq.cli.measuring import add_text_options, most_chunks, text_of
+from llamaq.cli.options import Parser, loading_options
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
 if TYPE_CHECKING:
     from llamaq.measure import Report, WeightError
 
-__all__ = ["add_compare", "add_report"]
+__all__ = ["COMMAND", "add_report"]
 
 _ABOUT = """\
 Reads a text with two files of one model and tells how far OTHER's probabilities are from BASE's: perplexities, the
@@ -29,16 +30,7 @@ token that came has changed. The text is cut and scored as by 'llamaq perplexity
 from BASE's. The number after +/- is the standard error."""
 
 
-def add_compare(commands: Commands) -> None:
-    """Adds ``compare`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "compare",
-        help="measure what a quantized file lost",
-        usage="llamaq compare BASE OTHER -f FILE [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=compare, parser=parser)
+def _add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("base", metavar="BASE", help="the file to compare with, such as the F16 one")
     add("other", metavar="OTHER", help="the file to be measured")
@@ -52,9 +44,8 @@ def compare(args: argparse.Namespace) -> int:
     """Runs the command."""
     text = text_of(args)
     found = _compared(
-        args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size,
-        limit=args.chunks if args.chunks > 0 else None, threads=max(args.threads, 0) or None,
-        n_batch=args.batch_size, cache_type=args.cache_type, pack=args.pack, pre=args.pre,
+        args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size, limit=most_chunks(args),
+        **loading_options(args),
     )  # fmt: skip
     if args.picture:
         title = f"{Path(args.other).name} beside {Path(args.base).name}"
@@ -143,3 +134,12 @@ def _as_json(found: Report) -> dict[str, Any]:
             {"name": e.name, "format": e.format, "weights": e.weights, "error": e.relative} for e in found.weights
         ],
     }
+
+
+COMMAND = Command(
+    help="measure what a quantized file lost",
+    usage="BASE OTHER -f FILE [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=compare,
+)

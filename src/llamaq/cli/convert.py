@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from llamaq.boundary.files import read_text
-from llamaq.cli.options import Commands, Parser
+from llamaq.cli.command import Command
+from llamaq.cli.options import Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
 
-__all__ = ["add_convert"]
+__all__ = ["COMMAND"]
 
 _ABOUT = """\
 Writes a GGUF file from a Hugging Face folder with config.json, safetensors files and tokenizer.model or
@@ -19,16 +20,7 @@ tokenizer.json (or from one safetensors file beside them), of the classes LlamaF
 It needs the packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
 
 
-def add_convert(commands: Commands) -> None:
-    """Adds ``convert`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "convert",
-        help="make a GGUF file from a Hugging Face folder",
-        usage="llamaq convert FOLDER OUT.gguf [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=convert, parser=parser)
+def _add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("source", metavar="FOLDER", help="the folder, or a safetensors file in it")
     add("target", metavar="OUT.gguf", help="the file to write")
@@ -69,3 +61,12 @@ def _metadata(path: Path) -> dict[str, str | list[str]]:
     if not all(isinstance(x, str) or (isinstance(x, list) and all(isinstance(y, str) for y in x)) for x in texts):
         raise ValueError(f"{path}: expected a JSON object whose values are texts or lists of texts; quote the others")
     return dict(found)
+
+
+COMMAND = Command(
+    help="make a GGUF file from a Hugging Face folder",
+    usage="FOLDER OUT.gguf [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=convert,
+)

@@ -7,15 +7,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
-from llamaq.cli.options import Commands, Parser, add_model, model_path
+from llamaq.cli.options import Parser, add_model, model_path
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
 if TYPE_CHECKING:
     from llamaq.gguf.imatrix import Imatrix
 
-__all__ = ["add_imatrix"]
+__all__ = ["COMMAND"]
 
 SAVE_EVERY = 10  # chunks
 _ABOUT = """\
@@ -25,16 +26,7 @@ like those that the model is to work on, of 50 chunks or more. The file (llama.c
 chunks; --resume goes on where it stopped, with the result that it would have had without the stop."""
 
 
-def add_imatrix(commands: Commands) -> None:
-    """Adds ``imatrix`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "imatrix",
-        help="collect an importance matrix for quantize",
-        usage="llamaq imatrix MODEL -f FILE [-o FILE] [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=imatrix, parser=parser)
+def _add_options(parser: Parser) -> None:
     add_model(parser)
     add = parser.add_argument
     add(
@@ -102,3 +94,12 @@ def _begun(args: argparse.Namespace, out: Path) -> Imatrix:
             f"chunks of {begun.chunk_size}; give the same -f and -c, or use --in-file to add another text"
         )
     return begun
+
+
+COMMAND = Command(
+    help="collect an importance matrix for quantize",
+    usage="MODEL -f FILE [-o FILE] [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=imatrix,
+)

@@ -5,38 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 
-from llamaq.cli.options import Commands, Parser, add_cache_type, add_model, add_no_pack, at_least, from_env, model_path
+from llamaq.cli.command import Command
+from llamaq.cli.options import Parser, add_cache_type, add_context, add_model, add_no_pack, model_path
 from llamaq.cli.output import write
 
-__all__ = ["add_info"]
+__all__ = ["COMMAND"]
 
 _ABOUT = """\
 Shows what is in a GGUF file: metadata, tensors by format, parameters, bits per weight; and what running it on
 this machine would take: memory, and the kernel of each format. Files that llamaq cannot run are shown as well."""
 
 
-def add_info(commands: Commands) -> None:
-    """Adds ``info`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "info",
-        help="show what is in a model file and what it needs",
-        usage="llamaq info MODEL [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=info, parser=parser)
+def _add_options(parser: Parser) -> None:
     add_model(parser)
-    add = parser.add_argument
-    add(
-        "-c",
-        "--ctx-size",
-        metavar="N",
-        type=at_least(0),
-        default=from_env("LLAMA_ARG_CTX_SIZE", "0"),
-        help="tell memory for so many tokens; 0: the model's own context (default 0, env LLAMA_ARG_CTX_SIZE)",
-    )
+    add_context(parser, "tell memory for so many tokens; 0: the model's own context")
     add_cache_type(parser)
     add_no_pack(parser)
+    add = parser.add_argument
     add("--tensors", action="store_true", help="list every tensor")
     add("--json", action="store_true", help="print everything as JSON, arrays in full")
 
@@ -55,3 +40,12 @@ def info(args: argparse.Namespace) -> int:
             text = as_text(report, every_tensor=args.tensors)
     write(text)
     return 0
+
+
+COMMAND = Command(
+    help="show what is in a model file and what it needs",
+    usage="MODEL [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=info,
+)

@@ -6,22 +6,23 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from llamaq.cli.output import write
 
 __all__ = [
     "CACHE_TYPES",
-    "Commands",
+    "INTERRUPTED",
     "Parser",
-    "add_batch",
     "add_cache_type",
+    "add_context",
+    "add_loading",
     "add_model",
     "add_no_pack",
     "add_numerics",
-    "add_threads",
     "at_least",
     "from_env",
+    "loading_options",
     "model_path",
     "number",
     "threads_default",
@@ -31,14 +32,18 @@ __all__ = [
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
 """Those of ``llamaq.engine.kv_cache``, known without loading compiled code."""
 
-Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 
 class Parser(argparse.ArgumentParser):
-    """An ``ArgumentParser`` with errors of one line, ``--debug`` anywhere, and arguments between the options."""
+    """An ``ArgumentParser`` with errors of one line, ``--debug`` anywhere, and arguments between the options.
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(allow_abbrev=False, **kwargs)
+    ``about`` is the description as it is; a function makes it when the help is asked for.
+    """
+
+    def __init__(self, *, about: str | Callable[[], str] = "", **kwargs: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
+        self._about = about
         self._intermixed = False
         self.add_argument(
             "--debug",
@@ -49,6 +54,10 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"llamaq: error: {message} (see '{self.prog} --help')\n")
+
+    def format_help(self) -> str:
+        self.description = self._about if isinstance(self._about, str) else self._about()
+        return super().format_help()
 
     def _print_message(self, message: str, file: Any = None) -> None:
         # argparse hides that stdout took nothing, and leaves the text in a buffer.
@@ -79,8 +88,20 @@ def add_model(group: argparse._ActionsContainer) -> None:
     )
 
 
-def add_threads(group: argparse._ActionsContainer) -> None:
-    """``--threads``; -1 chooses."""
+def add_context(group: argparse._ActionsContainer, about: str, *, least: int = 0, default: int = 0) -> None:
+    """``--ctx-size``."""
+    group.add_argument(
+        "-c",
+        "--ctx-size",
+        metavar="N",
+        type=at_least(least),
+        default=from_env("LLAMA_ARG_CTX_SIZE", str(default)),
+        help=f"{about} (default {default}, env LLAMA_ARG_CTX_SIZE)",
+    )
+
+
+def add_loading(group: argparse._ActionsContainer) -> None:
+    """What loading a model takes but its context: ``loading_options`` reads it."""
     group.add_argument(
         "-t",
         "--threads",
@@ -90,10 +111,6 @@ def add_threads(group: argparse._ActionsContainer) -> None:
         help="-1: one for each performance core that this process may use "
         "(default -1, env LLAMA_ARG_THREADS, else OMP_NUM_THREADS)",
     )
-
-
-def add_batch(group: argparse._ActionsContainer) -> None:
-    """``--batch-size``: the rows of a step."""
     group.add_argument(
         "-b",
         "--batch-size",
@@ -102,6 +119,22 @@ def add_batch(group: argparse._ActionsContainer) -> None:
         default=from_env("LLAMA_ARG_UBATCH", "512"),
         help="prompt tokens read at once (default 512, env LLAMA_ARG_UBATCH)",
     )
+    add_cache_type(group)
+    add_no_pack(group)
+    add_numerics(group)
+    group.add_argument("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
+
+
+def loading_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``LLM.load`` that the options of ``add_loading`` say."""
+    return {
+        "threads": max(args.threads, 0) or None,
+        "n_batch": args.batch_size,
+        "cache_type": args.cache_type,
+        "pack": args.pack,
+        "numerics": args.numerics,
+        "pre": args.pre,
+    }
 
 
 def add_cache_type(group: argparse._ActionsContainer) -> None:

@@ -7,15 +7,16 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
-from llamaq.cli.options import Commands, Parser, add_model, model_path
+from llamaq.cli.options import Parser, add_model, model_path
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
 if TYPE_CHECKING:
     from llamaq.measure import Perplexity
 
-__all__ = ["add_perplexity"]
+__all__ = ["COMMAND"]
 
 _ABOUT = """\
 Measures the perplexity of a text: exp of the mean loss of its tokens, so lower is better, and only numbers of one
@@ -24,16 +25,7 @@ read from an empty context with BOS (where the model has it) in place of its fir
 half are scored. The number after +/- is the standard error."""
 
 
-def add_perplexity(commands: Commands) -> None:
-    """Adds ``perplexity`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "perplexity",
-        help="measure how well a model foretells a text",
-        usage="llamaq perplexity MODEL -f FILE [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=perplexity, parser=parser)
+def _add_options(parser: Parser) -> None:
     add_model(parser)
     add_text_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -73,3 +65,12 @@ def _as_json(found: Perplexity) -> dict[str, float | None]:
         "tokens_per_second": found.tokens / found.seconds,
     }
     return {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+
+
+COMMAND = Command(
+    help="measure how well a model foretells a text",
+    usage="MODEL -f FILE [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=perplexity,
+)

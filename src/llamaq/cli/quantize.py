@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq.cli.budget import add_budget_options, budget_of, fit_table, fitted
+from llamaq.cli.command import Command
 from llamaq.cli.compare import add_report
-from llamaq.cli.options import Commands, Parser
+from llamaq.cli.options import Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import file_text
@@ -17,30 +18,20 @@ from llamaq.cli.prompt import file_text
 if TYPE_CHECKING:
     from llamaq.quantization import Plan
 
-__all__ = ["add_quantize"]
+__all__ = ["COMMAND"]
 
 _ABOUT = """\
 Writes a GGUF model with fewer bits for each weight. TYPE is a name (case does not matter) or a number:
 
 {types}
-  COPY copies the tensors. Q3_K, Q4_K and Q5_K are Q3_K_M, Q4_K_M and Q5_K_M; MXFP4 is MXFP4_MOE.
+    COPY copies the tensors. Q3_K, Q4_K and Q5_K are Q3_K_M, Q4_K_M and Q5_K_M; MXFP4 is MXFP4_MOE.
 
 OUT.gguf is ggml-model-TYPE.gguf beside IN.gguf where it is not given. Each tensor gets the format that llama.cpp
 gives it; the integers and scales are searched for, so that the squared error (weighted by --imatrix) is small.
 The file appears when it is complete; a run that is stopped leaves nothing."""
 
 
-def add_quantize(commands: Commands) -> None:
-    """Adds ``quantize`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "quantize",
-        help="write a model with fewer bits for each weight",
-        usage="llamaq quantize [options] IN.gguf [OUT.gguf] TYPE [NTHREADS]\n"
-        "       llamaq quantize [options] --target-size SIZE IN.gguf [OUT.gguf]",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=quantize, parser=parser)
-    parser.format_help = lambda: _help(parser)  # type: ignore[method-assign]
+def _add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("words", nargs="*", help=argparse.SUPPRESS)
     add("--imatrix", metavar="FILE", help="importance of the columns, from 'llamaq imatrix' or llama-imatrix")
@@ -76,13 +67,12 @@ def add_quantize(commands: Commands) -> None:
     add_budget_options(parser)
 
 
-def _help(parser: Parser) -> str:
+def _about() -> str:
     from llamaq.quantization import FILE_TYPES
 
     cells = [f"{type.number:3} {name:10}" for name, type in FILE_TYPES.items()]
-    lines = ["  " + "".join(cells[i : i + 7]).rstrip() for i in range(0, len(cells), 7)]
-    parser.description = _ABOUT.format(types="\n".join(lines))
-    return argparse.ArgumentParser.format_help(parser)
+    lines = ["    " + "".join(cells[i : i + 7]).rstrip() for i in range(0, len(cells), 7)]
+    return _ABOUT.format(types="\n".join(lines))
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -214,3 +204,12 @@ def _summary(plan: Plan) -> str:
         f"{note}model size {size(plan.source_nbytes)} ({before:.2f} bits per weight) -> "
         f"{size(plan.nbytes)} ({plan.bits_per_weight:.2f} bits per weight)\n"
     )
+
+
+COMMAND = Command(
+    help="write a model with fewer bits for each weight",
+    usage="[options] IN.gguf [OUT.gguf] TYPE [NTHREADS]\n[options] --target-size SIZE IN.gguf [OUT.gguf]",
+    about=_about,
+    add_options=_add_options,
+    run=quantize,
+)

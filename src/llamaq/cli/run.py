@@ -8,7 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from llamaq.cli.options import Commands, Parser
+from llamaq.cli.command import Command
+from llamaq.cli.options import INTERRUPTED, loading_options
 from llamaq.cli.output import TextOutput, size, speed
 from llamaq.cli.progress import Bar, Status
 from llamaq.cli.prompt import file_text, is_terminal, prompt_text, unescaped
@@ -22,9 +23,7 @@ if TYPE_CHECKING:
     from llamaq.llm.llm import LLM
     from llamaq.serving.answer import FinishReason
 
-__all__ = ["add_run"]
-
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+__all__ = ["COMMAND"]
 
 _ENDS: dict[ChatFinishReason | None, str] = {
     "stop": "an end token or a stop text",
@@ -32,19 +31,6 @@ _ENDS: dict[ChatFinishReason | None, str] = {
     "context": "the end of the context (-c)",
     None: "Ctrl-C",
 }
-
-
-def add_run(commands: Commands) -> None:
-    """Adds ``run`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "run",
-        help="chat with a model, or continue a text",
-        usage="llamaq run [MODEL] [PROMPT] [options]",
-        description=ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=run, parser=parser)
-    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -139,10 +125,7 @@ def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
     from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
-        return LLM.load(
-            file, n_ctx=args.ctx_size or None, threads=max(args.threads, 0) or None, n_batch=args.batch_size,
-            cache_type=args.cache_type, pack=args.pack, numerics=args.numerics, pre=args.pre, progress=progress,
-        )  # fmt: skip
+        return LLM.load(file, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
 
 
 def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
@@ -217,3 +200,12 @@ def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None) -> 
 
 def _tell(line: str) -> None:
     print(line, file=sys.stderr)
+
+
+COMMAND = Command(
+    help="chat with a model, or continue a text",
+    usage="[MODEL] [PROMPT] [options]",
+    about=ABOUT,
+    add_options=add_options,
+    run=run,
+)

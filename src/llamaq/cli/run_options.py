@@ -7,16 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from llamaq.cli.options import (
-    Parser,
-    add_batch,
-    add_cache_type,
-    add_no_pack,
-    add_numerics,
-    add_threads,
-    at_least,
-    from_env,
-)
+from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env
 from llamaq.cli.sampling_options import add_sampling
 from llamaq.engine import bundled
 
@@ -41,10 +32,8 @@ text alone, with a newline at its end; Ctrl-C ends it."""
 
 def add_options(parser: Parser) -> None:
     """All of them, and the arguments."""
-    add = parser.add_argument
-    add("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
-    add("prompt", metavar="PROMPT", nargs="?", help="a message, or a text to continue")
-    add("-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)")
+    add_model(parser)
+    parser.add_argument("prompt", metavar="PROMPT", nargs="?", help="a message, or a text to continue")
     _add_chat(parser)
     _add_text(parser)
     add_sampling(parser)
@@ -150,19 +139,5 @@ def _add_text(parser: Parser) -> None:
 
 def _add_machine(parser: Parser) -> None:
     group = parser.add_argument_group("model and machine")
-    add = group.add_argument
-    add(
-        "-c",
-        "--ctx-size",
-        metavar="N",
-        type=at_least(0),
-        default=from_env("LLAMA_ARG_CTX_SIZE", "0"),
-        help="tokens of prompt and text together; 0: the model's own, or what memory allows "
-        "(default 0, env LLAMA_ARG_CTX_SIZE)",
-    )
-    add_threads(group)
-    add_batch(group)
-    add_cache_type(group)
-    add_no_pack(group)
-    add_numerics(group)
-    add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
+    add_context(group, "tokens of prompt and text together; 0: the model's own, or what memory allows")
+    add_loading(group)

@@ -1,4 +1,4 @@
-"""``llamaq split`` and ``llamaq merge``: a model in several files, and in one again."""
+"""``llamaq split``: a model in several files."""
 
 from __future__ import annotations
 
@@ -6,25 +6,21 @@ import argparse
 import re
 from pathlib import Path
 
-from llamaq.cli.options import Commands, Parser, at_least
+from llamaq.cli.command import Command
+from llamaq.cli.options import Parser, at_least
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
 
-__all__ = ["add_merge", "add_split"]
+__all__ = ["COMMAND"]
+
+_ABOUT = """\
+Writes a GGUF model as PREFIX-00001-of-0000N.gguf and so on, which llamaq and llama.cpp open by any part. Tensors stay
+whole."""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
-def add_split(commands: Commands) -> None:
-    """Adds ``split`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "split",
-        help="write a model as several files",
-        usage="llamaq split IN.gguf PREFIX [options]",
-        description="Writes a GGUF model as PREFIX-00001-of-0000N.gguf and so on, which llamaq and llama.cpp open by "
-        "any part. Tensors stay whole.",
-    )
-    parser.set_defaults(command=split, parser=parser)
+def _add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("source", metavar="IN.gguf", help="the model, or any part of a split one")
     add("prefix", metavar="PREFIX", help="the beginning of the parts' names, with the folder")
@@ -40,19 +36,6 @@ def add_split(commands: Commands) -> None:
     )
     add("--no-tensor-first-split", action="store_true", help="the first part has the metadata alone")
     add("--dry-run", action="store_true", help="tell the parts, write nothing")
-
-
-def add_merge(commands: Commands) -> None:
-    """Adds ``merge`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "merge",
-        help="write a split model as one file",
-        usage="llamaq merge PART.gguf OUT.gguf",
-        description="Writes the parts of a split GGUF model as one file. The parts stay.",
-    )
-    parser.set_defaults(command=merge, parser=parser)
-    parser.add_argument("source", metavar="PART.gguf", help="any part; the others lie beside it")
-    parser.add_argument("target", metavar="OUT.gguf", help="the file to write")
 
 
 def split(args: argparse.Namespace) -> int:
@@ -77,19 +60,18 @@ def split(args: argparse.Namespace) -> int:
     return 0
 
 
-def merge(args: argparse.Namespace) -> int:
-    """Runs the command."""
-    from llamaq.gguf.split import merge_gguf
-
-    with Bar("merging", "B", binary=True) as progress:
-        merge_gguf(args.source, args.target, progress=progress)
-    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n")
-    return 0
-
-
 def _bytes(text: str) -> int:
     """An argparse type: bytes, with K, M or G for thousands, millions and billions."""
     found = re.fullmatch(r"(\d+)([KMG]?)B?", text.upper())
     if found is None or int(found[1]) == 0:
         raise argparse.ArgumentTypeError(f"expected a size such as 500M or 2G, got {text!r}")
     return int(found[1]) * _UNITS[found[2]]
+
+
+COMMAND = Command(
+    help="write a model as several files",
+    usage="IN.gguf PREFIX [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=split,
+)

@@ -6,30 +6,22 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
-from llamaq.cli.options import Commands, Parser
+from llamaq.cli.command import Command
+from llamaq.cli.options import Parser
 from llamaq.cli.output import write
 from llamaq.cli.prompt import read_stdin
 
 if TYPE_CHECKING:
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["add_tokenize"]
+__all__ = ["COMMAND"]
 
 _ABOUT = """\
 Prints the token ids of TEXT, or of stdin (every byte of it), on one line. With --detokenize, prints the text of
 ids given as arguments or on stdin, exactly: what tokenizing adds at the ends (BOS, EOS) is taken off again."""
 
 
-def add_tokenize(commands: Commands) -> None:
-    """Adds ``tokenize`` to the command line."""
-    parser: Parser = commands.add_parser(
-        "tokenize",
-        help="turn text into token ids, or ids into text",
-        usage="llamaq tokenize FILE [TEXT | --detokenize ID ...] [options]",
-        description=_ABOUT,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.set_defaults(command=tokenize, parser=parser)
+def _add_options(parser: Parser) -> None:
     add = parser.add_argument
     add("file", metavar="FILE", help="a GGUF file with a vocabulary; it needs no tensors")
     add("words", metavar="TEXT", nargs="*", help="the text in one argument; with --detokenize, ids")
@@ -88,3 +80,12 @@ def _json(tokenizer: Tokenizer, ids: list[int], text: bytes | None = None) -> st
     if text is not None:
         found["text"] = text.decode("utf-8", "replace")
     return json.dumps(found) + "\n"
+
+
+COMMAND = Command(
+    help="turn text into token ids, or ids into text",
+    usage="FILE [TEXT | --detokenize ID ...] [options]",
+    about=_ABOUT,
+    add_options=_add_options,
+    run=tokenize,
+)

@@ -1,0 +1,47 @@
+"""What a command of the command line is, and which there are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+
+from llamaq.cli.options import Parser
+
+__all__ = ["Command", "commands"]
+
+_NAMES = (
+    "run", "info", "tokenize", "bench", "perplexity", "compare", "imatrix", "quantize", "convert", "split", "merge",
+)  # fmt: skip
+"""The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of the command line.
+
+    ``help`` is its line in ``llamaq --help``. ``usage`` is what follows ``llamaq NAME``, a line for each form.
+    ``about`` is shown as it is; a function is called when somebody asks for the help. ``run`` gets the parsed options,
+    with ``args.parser.error`` for what is wrong with them, and returns the exit code.
+    """
+
+    help: str
+    usage: str
+    about: str | Callable[[], str]
+    add_options: Callable[[Parser], None]
+    run: Callable[[argparse.Namespace], int]
+
+    def add_to(self, subparsers: argparse._SubParsersAction[Parser], name: str) -> None:
+        """Gives the command line this command."""
+        forms = [f"llamaq {name} {line}" for line in self.usage.splitlines()]
+        usage = "\n       ".join(forms)  # below each other, for argparse begins with "usage: "
+        parser = subparsers.add_parser(name, help=self.help, usage=usage, about=self.about)
+        parser.set_defaults(command=self.run, parser=parser)
+        self.add_options(parser)
+
+
+def commands() -> Iterator[tuple[str, Command]]:
+    """All of them by name, in the order of ``llamaq --help``."""
+    for name in _NAMES:
+        yield name, import_module(f"llamaq.cli.{name}").COMMAND
