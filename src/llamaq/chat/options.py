@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from llamaq.boundary.progress import Progress
 from llamaq.chat.messages import ChatMessage
-from llamaq.serving.stream import Options, Progress
+from llamaq.serving.stream import Options
 
 __all__ = ["ChatOptions", "Messages"]
 

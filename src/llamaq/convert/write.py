@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import instance, one_of, path_of, text
+from llamaq.boundary.progress import Progress
 from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.llama import (
@@ -34,7 +35,6 @@ from llamaq.tokenizer import load_tokenizer
 
 __all__ = ["OUTTYPES", "convert"]
 
-Progress = Callable[[int, int], None]
 OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
 _MOST = {"F16": 65504.0, "Q8_0": 65504.0 * 127, "BF16": 2.0**128 - 2.0**120}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
+from llamaq.boundary.progress import Progress
 from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
@@ -25,8 +26,6 @@ logger = logging.getLogger("llamaq")
 
 Numerics: TypeAlias = Literal["exact", "fast"]
 """The same bits everywhere, or bfloat16 products for prompts where the CPU has tiles for them (docs/numerics.md)."""
-
-Progress = Callable[[int, int], None]
 
 Captures = Mapping[tuple[int, int], NDArray[np.float32]]
 """Arrays (rows, cols) that get a copy of a step's rows: by the number of an op, and the slot to look at after it."""

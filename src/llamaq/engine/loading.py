@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from llamaq.boundary.arguments import INT32, flag, function, one_of, text, whole
-from llamaq.engine.engine import Engine, Numerics, Progress
+from llamaq.boundary.progress import Progress
+from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
 from llamaq.engine.topology import default_threads

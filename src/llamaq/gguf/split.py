@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from llamaq.boundary.atomic import discard
+from llamaq.boundary.progress import Progress
 from llamaq.errors import GGUFError
 from llamaq.gguf.file import GGUFFile
 from llamaq.gguf.types import TensorInfo, ValueType
@@ -19,8 +20,6 @@ __all__ = ["SPLIT_KEYS", "merge_gguf", "part_path", "part_sizes", "plan_parts", 
 
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 _PIECE = 1 << 24  # bytes between calls of the progress callback
-
-Progress = Callable[[int, int], None]
 
 
 def part_path(prefix: Path, index: int, count: int) -> Path:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import flag, function, instance, items, shown, texts, whole, wholes
+from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
-from llamaq.engine.engine import Progress as LoadProgress
 from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import Parts, load_parts
 from llamaq.errors import ClosedError, TokenizerError
@@ -28,7 +28,7 @@ from llamaq.sampling import Sampler, SamplingParams
 from llamaq.serving.answer import Answer
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.scheduler import Scheduler
-from llamaq.serving.stream import Completion, Generation, Overflow, Progress, Stream, Usage, fitted
+from llamaq.serving.stream import Completion, Generation, Overflow, Stream, Usage, fitted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -72,7 +72,7 @@ class LLM:
         pack: bool = True,
         numerics: Numerics = "exact",
         pre: str | None = None,
-        progress: LoadProgress | None = None,
+        progress: Progress | None = None,
     ) -> LLM:
         """Loads a GGUF file; one that is open already is the model's from then on; None is the bundled model.
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llamaq.boundary.arguments import path_of, whole
+from llamaq.boundary.progress import Progress
 from llamaq.llm import session_file
 from llamaq.serving.reading import Reading, wait
-from llamaq.serving.stream import Completion, Progress, Stream, fitted
+from llamaq.serving.stream import Completion, Stream, fitted
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.llm.llm import LLM

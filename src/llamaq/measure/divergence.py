@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.errors import ModelError
 from llamaq.llm.llm import LLM
 from llamaq.measure.perplexity import Perplexity, mean_and_error

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine.engine import Engine, Progress
+from llamaq.boundary.progress import Progress
+from llamaq.engine.engine import Engine
 from llamaq.errors import ModelError
 from llamaq.gguf.imatrix import Imatrix, Importance
 from llamaq.llm.llm import LLM

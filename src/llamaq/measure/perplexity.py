@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.llm.llm import LLM
 from llamaq.measure.text import log_sums, scored_from
 

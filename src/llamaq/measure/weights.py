@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llamaq import _core
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.errors import ModelError
 from llamaq.formats import can_decode
 from llamaq.gguf import GGUFFile

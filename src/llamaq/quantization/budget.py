@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llamaq.boundary.arguments import real, shown, text_or_bytes, whole
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.errors import QuantizationError
 from llamaq.gguf import GGUFFile
 from llamaq.quantization.choice import layer_of

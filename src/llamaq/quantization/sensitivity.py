@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.engine.engine import Progress
+from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.llm.llm import LLM

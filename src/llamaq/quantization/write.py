@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from llamaq.boundary.arguments import INT32, function, instance, items, path_of,
 from llamaq.boundary.arguments import text as text_of
 from llamaq.boundary.atomic import discard
 from llamaq.boundary.files import open_file
+from llamaq.boundary.progress import Progress
 from llamaq.errors import GGUFError
 from llamaq.formats import byteswap
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
@@ -32,8 +33,6 @@ __all__ = ["default_path", "quantize", "run_plan"]
 _PIECE = 1 << 23  # weights of a piece: some dozen megabytes in memory at a time
 
 _AHEAD = 2  # pieces in work while one is written
-
-Progress = Callable[[int, int], None]
 
 
 def quantize(

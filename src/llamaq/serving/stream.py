@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 from typing import Literal, TypedDict
 
 from llamaq.boundary.arguments import one_of, real, shown
+from llamaq.boundary.progress import Progress
 from llamaq.errors import ContextOverflowError
 from llamaq.sampling import SamplingParams
 from llamaq.serving.answer import Answer, Event, FinishReason
@@ -18,12 +19,10 @@ from llamaq.serving.interrupt import LONGEST, at_once
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
 
-__all__ = ["Completion", "Generation", "Options", "Overflow", "Progress", "Stream", "Usage", "fitted"]
+__all__ = ["Completion", "Generation", "Options", "Overflow", "Stream", "Usage", "fitted"]
 
 Overflow = Literal["error", "truncate_left", "shift"]
 """What to do with more tokens than the context has room for (docs/sessions.md)."""
-
-Progress = Callable[[int, int], None]
 
 Item = Event | tuple[int, int] | BaseException  # a tuple is progress
 
