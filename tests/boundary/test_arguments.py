@@ -140,7 +140,7 @@ def test_what_sampling_is_given(llm: LLM) -> None:
 
 def test_files(stories: Path) -> None:
     sweep("path", GGUFFile.open)
-    sweep("path", imatrix.load)
+    sweep("path", imatrix.read)
     with GGUFFile.open(stories) as file:
         sweep("name", file.data, [value for value in WRONG if not isinstance(value, str)])
 

@@ -19,7 +19,7 @@ from gguf_files import ARRAY, BOOL, FLOAT32, FLOAT64, INT32, INT64, STRING, UINT
 from llamaq import LLM, SamplingParams
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
-from llamaq.gguf.imatrix import Imatrix, Importance, read, save
+from llamaq.gguf.imatrix import Imatrix, Squares, read, save
 
 MODELS = ["stories260K-Q4_0", "stories260K-Q8_0"]
 MEMORY = 64 << 20
@@ -167,8 +167,8 @@ def imatrix_seeds(folder: Path) -> list[bytes]:
     """A file of each format."""
     path = folder / "seed.gguf"
     sums = np.arange(64, dtype=np.float32).reshape(2, 32)
-    entries = {"blk.0.a.weight": Importance(sums, np.ones(2, np.float32)),
-               "b.weight": Importance(sums[:1], np.ones(1, np.float32))}  # fmt: skip
+    entries = {"blk.0.a.weight": Squares(sums, np.ones(2, np.float32)),
+               "b.weight": Squares(sums[:1], np.ones(1, np.float32))}  # fmt: skip
     save(path, Imatrix(entries, ("text",), 3, 512))
     old = (2).to_bytes(4, "little")
     for name in (b"a.weight", b"b.weight"):

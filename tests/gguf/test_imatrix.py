@@ -13,14 +13,14 @@ import pytest
 
 from gguf_files import build
 from llamaq.errors import GGUFError
-from llamaq.gguf.imatrix import Imatrix, Importance, load, read, save
-from llamaq.quantization import load_importance
+from llamaq.gguf.imatrix import Imatrix, Squares, read, save
+from llamaq.quantization import Importance
 
 
 def example() -> Imatrix:
     rng = np.random.default_rng(0)
-    dense = Importance(rng.random((1, 6), np.float32), np.array([512], np.float32))
-    experts = Importance(rng.random((3, 4), np.float32), np.array([5, 0, 7], np.float32))
+    dense = Squares(rng.random((1, 6), np.float32), np.array([512], np.float32))
+    experts = Squares(rng.random((3, 4), np.float32), np.array([5, 0, 7], np.float32))
     return Imatrix({"blk.0.attn_q.weight": dense, "blk.0.ffn_up_exps.weight": experts}, ("a.txt", "b.txt"), 3, 512)
 
 
@@ -35,12 +35,12 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found.entries[name].counts, entry.counts)
 
 
-def test_load_gives_means(tmp_path: Path) -> None:
+def test_means(tmp_path: Path) -> None:
     made = example()
     save(tmp_path / "i.gguf", made)
-    means = load(tmp_path / "i.gguf")
+    means = read(tmp_path / "i.gguf").means()
     dense, experts = means["blk.0.attn_q.weight"], means["blk.0.ffn_up_exps.weight"]
-    np.testing.assert_array_equal(dense, made.entries["blk.0.attn_q.weight"].sums[0] / np.float32(512))
+    np.testing.assert_array_equal(dense, made.entries["blk.0.attn_q.weight"].sums / np.float32(512))
     assert experts.shape == (3, 4)
     np.testing.assert_array_equal(experts[1], np.ones(4))  # an expert that no token chose
     assert dense.dtype == experts.dtype == np.float32
@@ -73,9 +73,9 @@ def binary(tail: bytes = b"") -> bytes:
 def test_the_older_binary_format(tmp_path: Path, tail: bytes) -> None:
     path = tmp_path / "old.dat"
     path.write_bytes(binary(tail))
-    means = load(path)
-    np.testing.assert_array_equal(means["blk.0.attn_q.weight"], np.float32([1.0, 2.0]))
-    np.testing.assert_array_equal(means["output.weight"], np.float32([1.0]))
+    means = read(path).means()
+    np.testing.assert_array_equal(means["blk.0.attn_q.weight"], np.float32([[1.0, 2.0]]))
+    np.testing.assert_array_equal(means["output.weight"], np.float32([[1.0]]))
     assert (read(path).chunks, read(path).datasets) == ((9, ("wiki.txt",)) if tail else (0, ()))
 
 
@@ -132,4 +132,4 @@ def test_a_count_of_chunks_that_cannot_be_is_none(tmp_path: Path, chunks: int | 
     path = tmp_path / "i.gguf"
     path.write_bytes(build([("general.type", 8, "imatrix"), ("imatrix.chunk_count", kind, chunks)], values))
     assert read(path).chunks == 0
-    assert load_importance(path).metadata["quantize.imatrix.chunks_count"] == 0
+    assert Importance.of(path).metadata["quantize.imatrix.chunks_count"] == 0

@@ -14,7 +14,7 @@ from engines import Source
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import GGUFError, ModelError
-from llamaq.gguf.imatrix import Imatrix, Importance, load, merged, read, save
+from llamaq.gguf.imatrix import Imatrix, Squares, merged, read, save
 from llamaq.llm.llm import LLM
 from llamaq.measure import chunks_of, collect_importance
 from llamaq.plan.arithmetic import rms_norm
@@ -110,7 +110,7 @@ def test_the_command_writes_and_resumes(command: Command, model: Path, text: Pat
     assert read(tmp_path / "part.gguf").chunks == 2
     assert command(*argv, tmp_path / "part.gguf", "--chunks", 5, "--resume").code == 0
     assert (tmp_path / "part.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
-    assert all((values > 0).any() for values in load(tmp_path / "whole.gguf").values())
+    assert all((values > 0).any() for values in read(tmp_path / "whole.gguf").means().values())
     twice = command(*argv, tmp_path / "twice.gguf", "--chunks", 5, "--in-file", tmp_path / "whole.gguf")
     assert twice.code == 0
     assert read(tmp_path / "twice.gguf").chunks == 10
@@ -128,7 +128,7 @@ def test_what_the_command_refuses(command: Command, model: Path, text: Path, tmp
 
 def test_other_models_do_not_mix(model: Path, text: Path, tmp_path: Path) -> None:
     name = "blk.0.attn_q.weight"
-    other = Imatrix({name: Importance(np.ones((1, 3), np.float32), np.ones(1, np.float32))})
+    other = Imatrix({name: Squares(np.ones((1, 3), np.float32), np.ones(1, np.float32))})
     with LLM.load(model, n_ctx=32, threads=1) as llm:
         chunks = chunks_of(llm.tokenizer, text.read_bytes(), 32, 1)
         with pytest.raises(ModelError, match="made from another model"):

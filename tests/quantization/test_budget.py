@@ -18,7 +18,7 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.gguf.split import split_gguf
 from llamaq.measure import compare, weight_errors
-from llamaq.quantization import Budget, Options, fit, make_plan
+from llamaq.quantization import Budget, Importance, Options, fit, make_plan
 from llamaq.quantization import ladder as ladders_of
 from llamaq.quantization.budget import parse_size
 from llamaq.quantization.ladder import Ladder, Rung, least_loss, least_size, loss_of
@@ -117,7 +117,7 @@ def test_errors_are_those_of_the_file(
         for sample, tolerance in ((1 << 18, 1e-6), (1 << 14, 0.1)):
             monkeypatch.setattr(ladders_of, "_SAMPLE", sample)
             search = ladders_of.Search(1)
-            found = ladders_of.ladder_of(file, plan, "g", 1, search, importance or {})
+            found = ladders_of.ladder_of(file, plan, "g", 1, search, Importance(importance or {}))
             (error,) = (rung.error for rung in found.rungs if rung.tensor.format.name == "Q6_K")
             assert error == pytest.approx(expected, rel=tolerance)
 

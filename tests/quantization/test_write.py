@@ -212,7 +212,7 @@ def test_every_target_can_be_decoded(model: Path, tmp_path: Path) -> None:
 
 def test_the_file_says_which_importance_was_used(tmp_path: Path) -> None:
     source = write_model(tmp_path / "a.gguf", {"x.weight": matrix(2, 32)})
-    entry = imatrix.Importance(np.ones((1, 32), np.float32), np.ones(1, np.float32))
+    entry = imatrix.Squares(np.ones((1, 32), np.float32), np.ones(1, np.float32))
     imatrix.save(tmp_path / "i.gguf", imatrix.Imatrix({"x.weight": entry}, ("text.txt",), 3, 512))
     path = llamaq.quantize(source, tmp_path / "b.gguf", "Q8_0", imatrix=tmp_path / "i.gguf")
     with GGUFFile.open(path) as file:

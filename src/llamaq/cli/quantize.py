@@ -100,7 +100,7 @@ def _override(text: str) -> tuple[str, int | float | bool | str]:
 def quantize(args: argparse.Namespace) -> int:
     """Runs the command."""
     from llamaq.gguf import GGUFFile
-    from llamaq.quantization import Options, default_path, load_importance, make_plan, run_plan
+    from llamaq.quantization import Importance, Options, default_path, make_plan, run_plan
 
     budget = budget_of(args)
     source, target, type, threads = _words(args) if budget is None else _words_of_budget(args)
@@ -114,7 +114,7 @@ def quantize(args: argparse.Namespace) -> int:
         allow_requantize=args.allow_requantize,
         override_kv=dict(args.override_kv),
     )
-    importance = load_importance(args.imatrix) if args.imatrix else None
+    importance = Importance.of(args.imatrix) if args.imatrix else None
     text = file_text(args.report) if args.report else None
     start = time.monotonic()
     with GGUFFile.open(source) as file:

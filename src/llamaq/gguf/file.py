@@ -46,7 +46,7 @@ class GGUFFile:
         self.metadata: Mapping[str, Value] = MappingProxyType(first.metadata)
         self.metadata_types: Mapping[str, ValueType] = MappingProxyType(first.types)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_merged(shards))
-        self._maps: tuple[mmap.mmap, ...] = tuple(shard.map for shard in shards)
+        self._shards = shards  # none once it is closed
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> GGUFFile:
@@ -81,13 +81,13 @@ class GGUFFile:
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, of all parts in their order, in hex."""
         digest = hashlib.sha256()
-        for part in self._maps:
-            digest.update(part)
+        for shard in self._shards:
+            digest.update(shard.map)
         return digest.hexdigest()
 
     def close(self) -> None:
         """Lets go of the file. Views and arrays handed out stay valid, and keep the mapping alive."""
-        self._maps = ()
+        self._shards = ()
 
     def __enter__(self) -> GGUFFile:
         return self
@@ -101,9 +101,9 @@ class GGUFFile:
         return f"GGUFFile({str(self.path)!r}, {len(self.metadata)} keys, {len(self.tensors)} tensors)"
 
     def _map(self, info: TensorInfo) -> mmap.mmap:
-        if not self._maps:
+        if not self._shards:
             raise ValueError(f"{self.path}: the file is closed")
-        return self._maps[info.shard]
+        return self._shards[info.shard].map
 
 
 @dataclass(frozen=True)

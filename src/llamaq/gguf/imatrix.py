@@ -22,7 +22,7 @@ from llamaq.errors import GGUFError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
 
-__all__ = ["Imatrix", "Importance", "load", "merged", "read", "save"]
+__all__ = ["Imatrix", "Squares", "merged", "read", "save"]
 
 _SUMS, _COUNTS = ".in_sum2", ".counts"
 _REMEDY = "make it again with llamaq imatrix, or download it again"
@@ -30,7 +30,7 @@ _MOST_NAME = 1 << 16  # bytes of a name
 
 
 @dataclass
-class Importance:
+class Squares:
     """Of one tensor: ``sums`` of squares, float32 (matrices, columns), over ``counts`` rows, float32 (matrices,).
 
     A tensor has one matrix, or one for each expert.
@@ -50,24 +50,22 @@ class Imatrix:
     """What a file holds: entries by the tensor's name, and the texts that were read, as chunks of ``chunk_size`` tokens
     (0: the file does not say)."""
 
-    entries: dict[str, Importance] = field(default_factory=dict)
+    entries: dict[str, Squares] = field(default_factory=dict)
     datasets: tuple[str, ...] = ()
     chunks: int = 0
     chunk_size: int = 0
 
+    def means(self) -> dict[str, NDArray[np.float32]]:
+        """Mean squared activations by the tensor's name, float32 (matrices, columns).
 
-def load(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float32]]:
-    """Mean squared activations by the tensor's name, float32 (columns,), or (experts, columns) of experts' tensors.
-
-    The older binary format does not tell experts apart: there the columns of all experts follow each other in one
-    row. Raises GGUFError for a file that is neither format, or damaged.
-    """
-    means = {name: entry.means() for name, entry in read(path).entries.items()}
-    return {name: values[0] if len(values) == 1 else values for name, values in means.items()}
+        The older binary format does not tell experts apart: there the columns of all experts follow each other in one
+        row.
+        """
+        return {name: squares.means() for name, squares in self.entries.items()}
 
 
 def read(path: str | os.PathLike[str]) -> Imatrix:
-    """The sums and counts of a file of either format. Raises GGUFError as `load` does."""
+    """The sums and counts of a file of either format. Raises GGUFError for one that is neither, or damaged."""
     path = path_of("path", path)
     with open_file(path, GGUFError) as file:
         if file.read(4) != b"GGUF":
@@ -105,7 +103,7 @@ def merged(parts: Sequence[Imatrix]) -> Imatrix:
             if known is None:
                 total.entries[name] = entry
             elif known.sums.shape == entry.sums.shape:
-                total.entries[name] = Importance(known.sums + entry.sums, known.counts + entry.counts)
+                total.entries[name] = Squares(known.sums + entry.sums, known.counts + entry.counts)
             else:
                 raise GGUFError(
                     f"entry {name!r}: expected {known.sums.shape} values in every importance matrix, "
@@ -137,7 +135,7 @@ def _read_gguf(path: Path) -> Imatrix:
         )
 
 
-def _entry(file: GGUFFile, path: Path, name: str) -> Importance:
+def _entry(file: GGUFFile, path: Path, name: str) -> Squares:
     arrays = []
     for suffix in (_SUMS, _COUNTS):
         info = file.tensors.get(name + suffix)
@@ -152,7 +150,7 @@ def _entry(file: GGUFFile, path: Path, name: str) -> Importance:
             f"got {counts.size}; {_REMEDY}"
         )
     _check(path, name, sums)
-    return Importance(sums, counts.ravel())
+    return Squares(sums, counts.ravel())
 
 
 def _check(path: Path, name: str, sums: NDArray[np.float32]) -> None:
@@ -213,7 +211,7 @@ def _read_binary(data: _Binary) -> Imatrix:
         values = np.frombuffer(data.take(4 * count, f"values of {name!r}"), "<f4").astype(np.float32)
         _check(data.path, name, values)
         # A value is the mean times the calls; what a call counts (a chunk, in newer files) is not told.
-        found.entries[name] = Importance(values[None, :], np.array([calls], np.float32))
+        found.entries[name] = Squares(values[None, :], np.array([calls], np.float32))
     if not found.entries:
         raise GGUFError(f"{data.path}: expected entries, got none; {_REMEDY}")
     if data.left:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine
 from llamaq.errors import ModelError
-from llamaq.gguf.imatrix import Imatrix, Importance
+from llamaq.gguf.imatrix import Imatrix, Squares
 from llamaq.llm.llm import LLM
 
 __all__ = ["collect_importance"]
@@ -36,7 +36,7 @@ def collect_importance(
     try:
         for i, chunk in enumerate(chunks):
             engine.collect_squares()  # from 0
-            llm.logits(chunk.tolist(), first=0 if output else n_ctx - 1)  # who wants no logits reads nothing
+            llm.logits(chunk.tolist(), first=0 if output else n_ctx - 1)  # a text without logits is not read
             _add(engine, imatrix, output)
             imatrix.chunks += 1
             after_chunk()
@@ -63,8 +63,6 @@ def _add(engine: Engine, imatrix: Imatrix, output: bool) -> None:
                 f"{known.sums.shape}; it was made from another model"
             )
     for name, (rows, sums) in found.items():
-        entry = imatrix.entries.setdefault(
-            name, Importance(np.zeros((1, len(sums)), np.float32), np.zeros(1, np.float32))
-        )
+        entry = imatrix.entries.setdefault(name, Squares(np.zeros((1, len(sums)), np.float32), np.zeros(1, np.float32)))
         entry.sums = (entry.sums + sums).astype(np.float32)
         entry.counts = entry.counts + np.float32(rows)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .budget import Budget, Fit, fit
-from .plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
+from .importance import Importance
+from .plan import Options, Plan, TensorPlan, make_plan
 from .types import COPY, FILE_TYPES, FileType, file_type_by_name
 from .write import default_path, quantize, run_plan
 
@@ -20,7 +21,6 @@ __all__ = [
     "default_path",
     "file_type_by_name",
     "fit",
-    "load_importance",
     "make_plan",
     "quantize",
     "run_plan",

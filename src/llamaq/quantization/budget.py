@@ -18,8 +18,9 @@ from llamaq.errors import QuantizationError
 from llamaq.gguf import GGUFFile
 from llamaq.quantization.choice import layer_of
 from llamaq.quantization.encode import Search
+from llamaq.quantization.importance import Importance
 from llamaq.quantization.ladder import Ladder, Rung, group_of, ladder_of, least_loss, least_size, loss_of
-from llamaq.quantization.plan import Importance, Options, Plan, draft_plan, warn_of_idle
+from llamaq.quantization.plan import Options, Plan, draft_plan, warn_of_idle
 from llamaq.quantization.types import file_type_by_name
 
 if TYPE_CHECKING:
@@ -130,13 +131,13 @@ def fit(
     free = [i for i, (a, b) in enumerate(zip(base.tensors, other.tensors, strict=True)) if a.format != b.format]
     if not free:
         raise QuantizationError(f"{file.path}: no matrix is left to choose a format for; fix fewer of them")
-    search, means = Search(threads), importance.means if importance else {}
+    search, importance = Search(threads), importance or Importance()
     n_layer = 1 + max((i for i in map(layer_of, file.tensors) if i is not None), default=0)
     ladders = []
     for count, i in enumerate(free, 1):
         tensor = base.tensors[i]
         group = group_of(tensor.info.name, n_layer)
-        ladders.append(ladder_of(file, tensor, group, file.alignment if budget.nbytes else 1, search, means))
+        ladders.append(ladder_of(file, tensor, group, file.alignment if budget.nbytes else 1, search, importance))
         if weighing is not None:
             weighing(count, len(free))
     choices = _Choices(base, tuple(free), tuple(ladders), keep_split)
@@ -144,7 +145,7 @@ def fit(
         return choices.of_size(budget, _defaults(file, ladders))
     from llamaq.quantization.sensitivity import Meter, sensitivities
 
-    meter = Meter(file, budget.text, search, means, threads)
+    meter = Meter(file, budget.text, search, importance, threads)
     found = sensitivities(ladders, meter, measuring or (lambda done, total: None))
     if budget.max_kl is not None:
         return choices.of_divergence(budget.max_kl, found, meter)

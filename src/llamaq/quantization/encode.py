@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.topology import default_threads
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, decode, encode
-from llamaq.gguf import TensorInfo
 from llamaq.quantization.plan import TensorPlan
 
-__all__ = ["REFERENCE_FORMATS", "Search", "column_weights"]
+__all__ = ["REFERENCE_FORMATS", "Search"]
 
 REFERENCE_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
 """Those that the gguf package can write."""
-
-_LEAST_WEIGHT = 1e-8  # of the greatest
 
 
 class Search:
@@ -63,16 +58,3 @@ class Search:
         values = decode(tensor.info.format, data)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=-1))
         return (int(bad[0]), data) if bad.size else (None, encode(tensor.format, values))
-
-
-def column_weights(
-    importance: Mapping[str, NDArray[np.float32]], info: TensorInfo, row: int
-) -> NDArray[np.float32] | None:
-    """The importance of the columns of the matrix that holds this row, float32 (columns,), 1 for the greatest."""
-    values = importance.get(info.name)
-    if values is None:
-        return None
-    matrices = values.reshape(-1, info.shape[-1])
-    weights = matrices[row // info.shape[-2] if len(matrices) > 1 else 0].astype(np.float32)
-    # Only their ratios count. A column that was never used still decides where nothing else does.
-    return np.maximum(weights / weights.max(), np.float32(_LEAST_WEIGHT)) if weights.max() > 0 else None

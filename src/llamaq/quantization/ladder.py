@@ -18,7 +18,8 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.gguf.types import align_up
 from llamaq.quantization.choice import kind_of, layer_of
-from llamaq.quantization.encode import Search, column_weights
+from llamaq.quantization.encode import Search
+from llamaq.quantization.importance import Importance
 from llamaq.quantization.plan import TensorPlan
 
 __all__ = ["LADDER", "LADDER_32", "Ladder", "Rung", "group_of", "ladder_of", "least_loss", "least_size", "loss_of"]
@@ -65,7 +66,7 @@ def ladder_of(
     group: str,
     alignment: int,
     search: Search,
-    importance: Mapping[str, NDArray[np.float32]],
+    importance: Importance,
 ) -> Ladder:
     """The ladder of a matrix, errors estimated from 2 ** 18 of its weights, in runs of rows across all of it."""
     source, cols = tensor.info.format, tensor.info.shape[-1]
@@ -76,7 +77,7 @@ def ladder_of(
     squares = 0.0
     data = file.data(tensor.info.name).reshape(tensor.rows, -1)
     for first, rows in _runs(tensor):
-        part, weights = data[first : first + rows], column_weights(importance, tensor.info, first)
+        part, weights = data[first : first + rows], importance.weights(tensor.info, first)
         values = search.values(source, part)
         squares += _squares(values, weights)
         for i, plan in enumerate(plans[:-1]):

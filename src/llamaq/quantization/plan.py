@@ -4,53 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import text
 from llamaq.errors import QuantizationError
 from llamaq.formats import Format, can_decode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
-from llamaq.gguf.imatrix import read
 from llamaq.gguf.split import SPLIT_KEYS, split_keys
 from llamaq.gguf.writer import Writable, gguf_size
 from llamaq.quantization.choice import ModelFacts, TypeOptions, choose, idle_patterns
+from llamaq.quantization.importance import Importance
 from llamaq.quantization.types import COPY, FileType, file_type_by_name
 
-__all__ = ["Importance", "Options", "Plan", "TensorPlan", "draft_plan", "load_importance", "make_plan", "warn_of_idle"]
+__all__ = ["Options", "Plan", "TensorPlan", "draft_plan", "make_plan", "warn_of_idle"]
 
 logger = logging.getLogger("llamaq")
-
-
-@dataclass(frozen=True)
-class Importance:
-    """Mean squared activations, float32, by the tensor's name: of all columns, or of those of each stacked matrix.
-
-    ``metadata`` tells in the quantized file where they come from (llama.cpp's keys).
-    """
-
-    means: Mapping[str, NDArray[np.float32]]
-    metadata: Mapping[str, Writable] = field(default_factory=dict)
-
-
-def load_importance(path: str | os.PathLike[str]) -> Importance:
-    """Of a file that ``llamaq imatrix`` or llama-imatrix wrote. Raises GGUFError for any other."""
-    matrix = read(path)
-    means = {name: entry.means() for name, entry in matrix.entries.items()}
-    metadata: dict[str, Writable] = {
-        "quantize.imatrix.file": os.fspath(path),
-        "quantize.imatrix.entries_count": np.uint32(len(means)),
-        "quantize.imatrix.chunks_count": np.uint32(matrix.chunks),
-    }
-    if matrix.datasets:
-        metadata["quantize.imatrix.dataset"] = matrix.datasets[0]
-    return Importance(means, metadata)
 
 
 @dataclass(frozen=True)
@@ -242,10 +215,5 @@ def _check(file: GGUFFile, tensor: TensorPlan, options: Options, importance: Imp
             f"{where}: expected F32, F16 or BF16, got {info.format.name}, which was quantized before; quantize the "
             "original file, or allow it (--allow-requantize) at some loss"
         )
-    if importance is not None and (values := importance.means.get(info.name)) is not None:
-        stacked = info.shape[0] if len(info.shape) > 2 else 1
-        if values.size not in {info.shape[-1], stacked * info.shape[-1]}:
-            raise QuantizationError(
-                f"{where}: expected importance for {info.shape[-1]} columns of {stacked} matrices, got "
-                f"{values.shape}; the importance matrix belongs to another model"
-            )
+    if importance is not None:
+        importance.check(info, where)

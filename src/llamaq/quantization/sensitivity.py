@@ -14,7 +14,8 @@ from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.llm.llm import LLM
 from llamaq.measure.divergence import compare_logits
 from llamaq.measure.text import chunks_of, scored_from
-from llamaq.quantization.encode import Search, column_weights
+from llamaq.quantization.encode import Search
+from llamaq.quantization.importance import Importance
 from llamaq.quantization.ladder import Ladder, Rung
 from llamaq.quantization.plan import TensorPlan
 
@@ -37,14 +38,14 @@ class Meter:
         file: GGUFFile,
         text: str | bytes,
         search: Search,
-        importance: Mapping[str, NDArray[np.float32]],
+        importance: Importance,
         threads: int | None,
     ) -> None:
         self._file, self._search, self._importance = file, search, importance
         n_ctx = min(512, plan_of(file)[0].context_length)
         self._options = {"n_ctx": n_ctx, "n_batch": n_ctx, "threads": threads}
         self._first = scored_from(n_ctx)
-        with LLM.load(_Requantized(file, {}), **self._options) as llm:  # type: ignore[arg-type]
+        with LLM.load(_Requantized(file, {}, search, importance), **self._options) as llm:  # type: ignore[arg-type]
             chunks = chunks_of(llm.tokenizer, text, n_ctx)
             count = min(len(chunks), max(1, _TOKENS // n_ctx))
             self._chunks = chunks[np.linspace(0, len(chunks) - 1, count).round().astype(int)]
@@ -69,15 +70,9 @@ class _Requantized(GGUFFile):
     """An open file with some tensors in other formats, each searched for when it is asked for; closing it leaves the
     file open."""
 
-    def __init__(
-        self,
-        file: GGUFFile,
-        plans: Mapping[str, TensorPlan],
-        search: Search | None = None,
-        importance: Mapping[str, NDArray[np.float32]] | None = None,
-    ) -> None:
-        vars(self).update(vars(file))
-        self._source, self._plans, self._search, self._importance = file, plans, search, importance or {}
+    def __init__(self, file: GGUFFile, plans: Mapping[str, TensorPlan], search: Search, importance: Importance) -> None:
+        super().__init__(file.path, file._shards)
+        self._source, self._plans, self._search, self._importance = file, plans, search, importance
         self.tensors = {name: self._info(info) for name, info in file.tensors.items()}
 
     @property
@@ -85,13 +80,12 @@ class _Requantized(GGUFFile):
         return not self._plans and self._source.mapped
 
     def data(self, name: str) -> NDArray[np.uint8]:
-        data = self._source.data(name)
-        plan = self._plans.get(name)
-        if plan is None or self._search is None:
+        data, plan = self._source.data(name), self._plans.get(name)
+        if plan is None:
             return data
         rows, each = data.reshape(plan.rows, -1), plan.info.shape[-2]
         parts = [
-            self._search(plan, i, rows[i : i + each], column_weights(self._importance, plan.info, i))
+            self._search(plan, i, rows[i : i + each], self._importance.weights(plan.info, i))
             for i in range(0, plan.rows, each)
         ]
         return np.concatenate(parts).reshape(*plan.info.shape[:-1], -1)

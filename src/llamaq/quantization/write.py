@@ -24,8 +24,9 @@ from llamaq.formats import byteswap
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.gguf.split import part_path
 from llamaq.quantization.budget import Budget, fit
-from llamaq.quantization.encode import Search, column_weights
-from llamaq.quantization.plan import Importance, Options, Plan, TensorPlan, load_importance, make_plan
+from llamaq.quantization.encode import Search
+from llamaq.quantization.importance import Importance
+from llamaq.quantization.plan import Options, Plan, TensorPlan, make_plan
 from llamaq.quantization.types import COPY
 
 __all__ = ["default_path", "quantize", "run_plan"]
@@ -104,7 +105,7 @@ def default_path(plan: Plan, *, fitted: bool = False) -> Path:
 
 
 def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:
-    return Importance(imatrix) if isinstance(imatrix, Mapping) else load_importance(path_of("imatrix", imatrix))
+    return Importance.of(imatrix if isinstance(imatrix, Mapping) else path_of("imatrix", imatrix))
 
 
 def _metadata(override_kv: Mapping[str, int | float | bool | str] | None) -> Mapping[str, int | float | bool | str]:
@@ -141,7 +142,7 @@ def run_plan(
     with contextlib.ExitStack() as stack:
         read = _Reader(plan.file, stack)
         search = Search(threads, reference=reference)
-        stream = stack.enter_context(_Stream(plan, read, search, importance.means if importance else {}, progress))
+        stream = stack.enter_context(_Stream(plan, read, search, importance or Importance(), progress))
         done: list[Path] = []
         try:
             for path, (metadata, tensors) in zip(paths, parts, strict=True):
@@ -206,7 +207,7 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         plan: Plan,
         read: _Reader,
         search: Search,
-        importance: Mapping[str, NDArray[np.float32]],
+        importance: Importance,
         progress: Progress | None,
     ) -> None:
         self._read, self._search, self._importance, self._progress = read, search, importance, progress
@@ -244,7 +245,7 @@ class _Stream(contextlib.AbstractContextManager["_Stream"]):
         data = self._read(tensor, piece.first, piece.rows)
         if tensor.copied:
             return data
-        weights = column_weights(self._importance, tensor.info, piece.first)
+        weights = self._importance.weights(tensor.info, piece.first)
         return self._search(tensor, piece.first, data, weights)
 
 
