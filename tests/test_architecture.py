@@ -33,6 +33,7 @@ WITHOUT_COMPILER = [
     "boundary.arguments",
     "boundary.atomic",
     "boundary.files",
+    "boundary.locks",
     "boundary.progress",
     "chat",
     "engine.bundled",

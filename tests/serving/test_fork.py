@@ -65,3 +65,40 @@ def test_a_forked_child_refuses_the_model_and_loads_its_own(stories: Path, tmp_p
     done = subprocess.run(program, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "child 0\n"), done.stderr
     assert not list(tmp_path.iterdir())
+
+
+HELD = """
+import faulthandler, os, sys, threading
+from llamaq import LLM, SamplingParams
+from llamaq.structure import engine, regex, vocabulary
+
+with LLM.load(sys.argv[1], threads=1, n_ctx=64) as llm:
+    sampling = SamplingParams(structure=regex("[a-z]{3}"), seed=1)
+    want = llm.generate("Once", max_tokens=9, sampling=sampling).tokens
+    locks = [engine._starting, vocabulary._lock, vocabulary.vocabulary_of(llm.tokenizer)._lock]
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        with locks[0], locks[1], locks[2]:
+            held.set()
+            over.wait()
+
+    threading.Thread(target=hold, daemon=True).start()
+    held.wait()
+    pid = os.fork()
+    if pid == 0:
+        faulthandler.dump_traceback_later(30, exit=True)
+        vocabulary.vocabulary_of(llm.tokenizer).matcher(regex("[a-z]{4}"))
+        with LLM.load(sys.argv[1], threads=1, n_ctx=64) as own:
+            os._exit(own.generate("Once", max_tokens=9, sampling=sampling).tokens != want)
+    print("child", os.waitpid(pid, 0)[1])
+    over.set()
+"""
+
+
+@pytest.mark.subprocess
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_child_forked_while_a_structure_is_compiled_compiles_its_own(stories: Path) -> None:
+    program = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", HELD, str(stories)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "child 0\n"), done.stderr

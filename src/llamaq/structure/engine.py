@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any, TypeVar
 
+from llamaq.boundary.locks import ForkLock
 from llamaq.errors import StructureError
 
 __all__ = ["LEVELS", "LONGEST", "cleaned", "limits", "llguidance", "on_a_deep_stack", "validate"]
@@ -21,7 +22,7 @@ LEVELS = 4000
 by recursion."""
 
 _STACK = 256 << 20  # bytes, many times what so many levels were seen to take; untouched pages cost nothing
-_starting = threading.Lock()
+_starting = ForkLock()
 _T = TypeVar("_T")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from llamaq.boundary.locks import ForkLock
 from llamaq.errors import StructureError
 from llamaq.tokenizer import Tokenizer, TokenType
 
@@ -32,7 +32,7 @@ class Vocabulary:
         wrapper = llguidance().TokenizerWrapper(_Tokens(tokenizer, self.end))
         self._engine = llguidance().LLTokenizer(wrapper, eos_token=[self.end, *others])
         self._matchers: OrderedDict[Structure, Any] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
 
     def matcher(self, structure: Structure) -> Any:
         """A new ``LLMatcher``. Raises ``StructureError`` where the structure does not fit the vocabulary."""
@@ -79,7 +79,7 @@ class _Tokens:
 
 
 _vocabularies: WeakKeyDictionary[Tokenizer, Vocabulary] = WeakKeyDictionary()
-_lock = threading.Lock()
+_lock = ForkLock()
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
