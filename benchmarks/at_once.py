@@ -56,7 +56,7 @@ def cancelling(llm: LLM, rounds: int) -> dict[str, float]:
         stream.cancel()
         list(stream)
         event.append(time.perf_counter() - began)
-        while not llm.scheduler.idle:
+        while not llm.model.scheduler.idle:
             time.sleep(0.0005)
         idle.append(time.perf_counter() - began)
     return {"event_ms": 1e3 * max(event), "idle_ms": 1e3 * max(idle)}

@@ -175,10 +175,10 @@ def test_a_conversation_goes_on(talk: Conversation) -> None:
     talk.ask("Hello")
     first = shown(talk)
     assert talk.messages == [ChatMessage("user", "Hello"), ChatMessage("assistant", first)]
-    assert talk.used == talk.llm.usage.prompt_tokens + 8
+    assert talk.used == talk.latest.usage.prompt_tokens + 8
     talk.ask("And?")
     second = shown(talk)
-    assert talk.llm.usage.cached_tokens > 0
+    assert talk.latest.usage.cached_tokens > 0
     assert [m.content for m in talk.messages] == ["Hello", first, "And?", second]
     assert talk.totals[1] == 16
     undone = talk.undo()
@@ -221,7 +221,7 @@ def test_the_bar_and_the_command_agree_about_an_answer_that_was_stopped(
 ) -> None:
     def stop(event: ChatEvent) -> None:
         came.append(event.text)
-        while talk.llm.usage.completion_tokens < 6:  # the model runs ahead of who reads
+        while talk.latest.usage.completion_tokens < 6:  # the model runs ahead of who reads
             time.sleep(0.001)
         if len(came) == 3:
             raise KeyboardInterrupt

@@ -7,9 +7,8 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,6 +22,8 @@ from llamaq.engine import memory
 from llamaq.engine.topology import default_threads
 from llamaq.llm.llm import LLM
 from llamaq.sampling import SamplingParams
+from llamaq.serving.answer import Event
+from llamaq.serving.stream import Stream
 
 
 @pytest.fixture
@@ -263,15 +264,14 @@ def test_a_seed_is_a_text_and_minus_one_is_random(command: Command, model: Path)
 def test_ctrl_c_ends_the_text_with_a_newline(
     command: Command, model: Path, monkeypatch: pytest.MonkeyPatch, story: str
 ) -> None:
-    stream = LLM.stream
+    real, numbers = Stream.__next__, iter(range(7))
 
-    def interrupted(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        for i, event in enumerate(stream(*args, **kwargs)):
-            if i == 6:
-                raise KeyboardInterrupt
-            yield event
+    def interrupted(stream: Stream) -> Event:
+        if next(numbers) == 6:
+            raise KeyboardInterrupt
+        return real(stream)
 
-    monkeypatch.setattr(LLM, "stream", interrupted)
+    monkeypatch.setattr(Stream, "__next__", interrupted)
     done = command("run", model, "--temp", 0, "-v")
     assert done.code == 130
     assert story.startswith(done.out.decode().removesuffix("\n"))

@@ -91,7 +91,7 @@ def test_everything_at_once(path: Path, tmp_path: Path) -> None:
             *(lambda seed=seed: generate(seed) for seed in range(4)), read, abandon,  # type: ignore[misc]
             lambda: sessions("a"), lambda: sessions("b"),
         )  # fmt: skip
-        assert llm.scheduler._requests == []
+        assert llm.model.scheduler._requests == []
 
 
 def test_the_engine_lets_threads_wait_for_each_other(path: Path) -> None:

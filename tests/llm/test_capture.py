@@ -90,7 +90,7 @@ def test_attention_is_what_the_model_weights_values_with(llm: LLM) -> None:
         from llamaq.serving.reading import Captured, wait
 
         request = Captured(ids, [(i, node.ins[2], kv_heads * dim), (i, node.outs[0], heads * dim)])
-        _, v, out = wait(llm.scheduler, [request])[0]
+        _, v, out = wait(llm.model.scheduler, [request])[0]
         values = v.astype(np.float16).astype(np.float64).reshape(len(ids), kv_heads, dim)
         values = np.repeat(values, heads // kv_heads, axis=1)
         want = np.einsum("hqk,khd->qhd", p, values).reshape(len(ids), -1)

@@ -56,6 +56,15 @@ def test_logits_of_a_long_text_come_in_chunks(model: Path) -> None:
         np.testing.assert_array_equal(whole.logits(ids), pieces.logits(ids))
 
 
+def test_usage_and_seed_of_the_latest_answer_are_deprecated(model: Path) -> None:
+    with LLM.load(model, threads=1) as llm:
+        done = llm.generate("Tom", max_tokens=3)
+        with pytest.warns(DeprecationWarning, match="a Completion and a Stream have a usage"):
+            assert llm.usage == done.usage
+        with pytest.warns(DeprecationWarning, match="a Completion and a Stream have a seed"):
+            assert llm.seed == done.seed
+
+
 def test_too_long_a_prompt_is_refused_with_both_numbers(model: Path) -> None:
     with LLM.load(model, n_ctx=16) as llm:
         with pytest.raises(ContextOverflowError, match="17 tokens, the context 16") as caught:
@@ -152,8 +161,8 @@ def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
         llm.generate("x", max_tokens=3)
         llm.session().generate("x", max_tokens=3)
         llm.embed("x")
-        parts = [weakref.ref(part) for part in (llm, llm.scheduler, llm.engine, llm.parts.cache)]
-        while not llm.scheduler.idle:
+        parts = [weakref.ref(part) for part in (llm, llm.model.scheduler, llm.engine, llm.model.parts.cache)]
+        while not llm.model.scheduler.idle:
             time.sleep(0.001)
         del llm
         assert [part() for part in parts] == [None] * 4
@@ -163,14 +172,14 @@ def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
 
 def test_the_memory_is_that_of_the_cache_however_many_texts_there_are(model: Path) -> None:
     with LLM.load(model, threads=1, n_ctx=64, n_cache=256) as llm:
-        (cache,) = llm.parts.cache.groups
+        (cache,) = llm.model.parts.cache.groups
         assert llm.memory.cache == cache.nbytes
         assert llm.memory.n_ctx == llm.n_ctx == 64
         sessions = [llm.session() for _ in range(20)]
         for i, session in enumerate(sessions):
             session.generate(f"Tom saw {i}", max_tokens=30)
         llm.batch(["Tom", "Lily"] * 10, max_tokens=30)
-        assert llm.parts.cache.groups[0] is cache
+        assert llm.model.parts.cache.groups[0] is cache
         assert llm.engine.scratch_bytes <= llm.memory.scratch
 
 

@@ -49,7 +49,7 @@ def test_a_batch_gives_what_each_prompt_gives_alone(llm: LLM) -> None:
 def test_a_batch_with_one_bad_prompt_begins_nothing(llm: LLM) -> None:
     with pytest.raises(ContextOverflowError):
         llm.batch(["Tom", [5] * 300])
-    assert llm.scheduler._requests == []
+    assert llm.model.scheduler._requests == []
     done = llm.batch(["Tom", [5] * 300], max_tokens=3, overflow="truncate_left")
     assert [d.usage.dropped_tokens for d in done] == [0, 47]
 

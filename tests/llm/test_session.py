@@ -67,9 +67,9 @@ def test_extend_reads_now(llm: LLM, session: Session) -> None:
 
 def test_forks_share_what_they_have_and_part(llm: LLM, session: Session) -> None:
     session.extend(STORY)
-    free = llm.parts.cache.free_tokens
+    free = llm.model.parts.cache.free_tokens
     forks = [session.fork() for _ in range(20)]
-    assert llm.parts.cache.free_tokens == free
+    assert llm.model.parts.cache.free_tokens == free
     assert all(fork.tokens is session.tokens for fork in forks)
     texts = [fork.generate(f" {word}", max_tokens=6, sampling=GREEDY) for fork, word in zip(forks, "abc", strict=False)]
     assert len({t.text for t in texts}) > 1
@@ -262,7 +262,7 @@ def test_a_session_is_read_as_far_as_it_is_believed(llm: LLM, saved: Path, monke
     """Files of 4 GiB, all holes: refused by their first bytes."""
     read = []
     monkeypatch.setattr(session_file, "_read", lambda *args: read.append(args[2]) or _read(*args))  # type: ignore[func-returns-value]
-    layers, size = llm.scheduler.page_shape
+    layers, size = llm.model.scheduler.page_shape
     pages = (1 << 32) // (layers * size)
     for header, error in (
         (b'{"tokens": 5, "shape": [0, 1, 1]}', SessionError),
@@ -277,7 +277,7 @@ def test_a_session_is_read_as_far_as_it_is_believed(llm: LLM, saved: Path, monke
     os.truncate(saved, 1 << 32)
     with pytest.raises(SessionError, match="a header of at most 65536 bytes, got 2147483648"):
         llm.session().load(saved)
-    parts = llm.parts
+    parts = llm.model.parts
     identity = {"model": parts.sha256, "cache": "f16", "numerics": "exact"}
     header = json.dumps({**identity, "tokens": 32 * pages, "shape": [pages, layers, size]}).encode()
     saved.write_bytes(struct.pack("<15sII", b"llamaq session\n", 1, len(header)) + header)

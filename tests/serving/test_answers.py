@@ -89,13 +89,14 @@ def test_common_prefix(a: list[int], b: list[int], n: int) -> None:
 
 
 def test_the_recorded_text_comes_piece_by_piece(llm: LLM, story: str) -> None:
-    events = list(llm.stream("", max_tokens=200, sampling=GREEDY))
+    stream = llm.stream("", max_tokens=200, sampling=GREEDY)
+    events = list(stream)
     assert text_of(events) == story
     assert len(events) == 201
     assert [e.token is None for e in events] == [False] * 200 + [True]
     assert [e.finish_reason for e in events] == [None] * 200 + ["length"]
-    assert llm.usage.prompt_tokens == 1
-    assert llm.usage.completion_tokens == 200
+    assert stream.usage.prompt_tokens == 1
+    assert stream.usage.completion_tokens == 200
 
 
 def test_a_space_after_the_prompt_belongs_to_the_answer(llm: LLM, story: str) -> None:

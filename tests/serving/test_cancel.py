@@ -46,15 +46,15 @@ def endless(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Eve
         raise CancelledError("stopped")
 
     real = llm.engine.forward
-    flag = llm.scheduler._stop
+    flag = llm.model.scheduler._stop
     with monkeypatch.context() as patch:
-        patch.setattr(llm.scheduler, "_stop", Flag())
+        patch.setattr(llm.model.scheduler, "_stop", Flag())
         patch.setattr(llm.engine, "forward", forward)
         yield began
-    while not llm.scheduler.idle:
+    while not llm.model.scheduler.idle:
         time.sleep(0.001)
     assert llm.engine.forward == real
-    assert llm.scheduler._stop is flag
+    assert llm.model.scheduler._stop is flag
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
 
 
@@ -131,7 +131,7 @@ def test_a_stream_that_nobody_holds_ends(llm: LLM) -> None:
     next(stream)
     del stream
     llm.generate("x", max_tokens=1)
-    assert llm.scheduler._requests == [] or all(r.done for r in llm.scheduler._requests)
+    assert llm.model.scheduler._requests == [] or all(r.done for r in llm.model.scheduler._requests)
 
 
 @pytest.mark.parametrize("where", ["__init__", "start"])
@@ -143,7 +143,7 @@ def test_a_stream_that_is_collected_while_the_loop_begins(
     dropped = [llm.stream("Once upon a time"), llm.stream("Tom")]
     for stream in dropped:
         next(stream)
-    while not llm.scheduler.idle:  # it waits for its reader
+    while not llm.model.scheduler.idle:  # it waits for its reader
         time.sleep(0.001)
     real, forward, inside = getattr(threading.Thread, where), llm.engine.forward, threading.Lock()
 
@@ -194,7 +194,7 @@ def endless(*args, **kwargs):
     began.set()
     stopped.wait()
     raise CancelledError("stopped")
-llm.scheduler._stop, llm.engine.forward = Flag(), endless
+llm.model.scheduler._stop, llm.engine.forward = Flag(), endless
 stream = llm.stream("Once")
 def read():
     try: list(llm.stream("Tom"))

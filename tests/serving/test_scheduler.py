@@ -72,7 +72,7 @@ def test_a_step_has_rows_of_many_requests(llm: LLM, monkeypatch: pytest.MonkeyPa
         return forward(step, *args, **kwargs)
 
     monkeypatch.setattr(llm.engine, "forward", watched)
-    with llm.scheduler.lock:
+    with llm.model.scheduler.lock:
         streams = [llm.stream(p, max_tokens=30, sampling=SamplingParams(seed=1)) for p in PROMPTS]
         for stream in streams:
             stream.gather()
@@ -84,7 +84,7 @@ def test_a_step_has_rows_of_many_requests(llm: LLM, monkeypatch: pytest.MonkeyPa
 
 def test_equal_prompts_at_once_are_read_once(llm: LLM) -> None:
     prompt = llm.prompt_ids("Once upon a time there was a little girl who had a red ball and a dog. " * 3)
-    with llm.scheduler.lock:
+    with llm.model.scheduler.lock:
         streams = [llm.stream(prompt, max_tokens=5) for _ in range(4)]
     done = [stream.result() for stream in streams]
     assert done[0].usage.cached_tokens == 0
@@ -98,7 +98,7 @@ def test_requests_that_find_no_room_wait_and_give_way(stories: Path) -> None:
     with LLM.load(stories, threads=1, n_ctx=256) as llm:
         want = [llm.generate(p, max_tokens=200, sampling=SamplingParams(seed=3)).tokens for p in prompts]
     with LLM.load(stories, threads=1, n_ctx=256) as llm:
-        with llm.scheduler.lock:
+        with llm.model.scheduler.lock:
             streams = [llm.stream(p, max_tokens=200, sampling=SamplingParams(seed=3)) for p in prompts]
         assert [stream.result().tokens for stream in streams] == want
 
@@ -115,14 +115,14 @@ def test_a_reading_that_gives_way_begins_again(stories: Path, what: str, monkeyp
         return Inside(llm.plan, "f16", ["hidden"], None).request(text)
 
     with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
-        [want] = wait(llm.scheduler, [reading(llm)])
+        [want] = wait(llm.model.scheduler, [reading(llm)])
     with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
-        with llm.scheduler.lock:
+        with llm.model.scheduler.lock:
             stream = llm.stream(list(range(400, 458)), max_tokens=20, sampling=GREEDY)
             stream.gather()
             request = reading(llm)
             monkeypatch.setattr(request, "begin", lambda begin=request.begin: (began.append(request.kept), begin()))
-            llm.scheduler.submit(request)
+            llm.model.scheduler.submit(request)
         got = request.future.result()
         assert len(began) > 1
         assert 0 < began[1] < len(text)
@@ -139,7 +139,7 @@ def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(stories: P
         want = llm.generate(prompt, sampling=GREEDY).tokens
         stream = llm.stream(prompt, sampling=GREEDY)
         seen = [next(stream).token for _ in range(2)]
-        while not llm.scheduler.idle:
+        while not llm.model.scheduler.idle:
             time.sleep(0.001)
         assert llm.generate([1, *range(350, 405)], max_tokens=3).finish_reason == "length"
         assert llm.score([1, *range(400, 460)]).sum < 0

@@ -165,18 +165,18 @@ def test_everything_at_once_on_a_small_cache(
         seen, since = (total, time.monotonic()) if total != seen else (seen, since)
         if time.monotonic() - since > STALL:
             faulthandler.dump_traceback()
-            pytest.fail(f"seed {SEED}: nothing went on for {STALL} s; {llm.scheduler._state()}")
+            pytest.fail(f"seed {SEED}: nothing went on for {STALL} s; {llm.model.scheduler._state()}")
     assert not errors, f"seed {SEED}: {errors[0]!r}"
     counts = sum((work.done for work in works), Counter[str]())
     record_property("counts", dict(counts))
     print(f"seed {SEED}, {n_batch} rows: {dict(counts)}")
     del works
     gc.collect()
-    llm.scheduler.cancel_all()
+    llm.model.scheduler.cancel_all()
     with pytest.raises(ContextOverflowError):
         llm.generate([1] * (N_CTX + 1))
     llm.generate([1], max_tokens=1)
-    while not llm.scheduler.idle:
+    while not llm.model.scheduler.idle:
         threading.Event().wait(0.001)
-    check_pages(llm.scheduler)
+    check_pages(llm.model.scheduler)
     llm.close()

@@ -13,7 +13,7 @@ from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
     from llamaq.chat.options import ChatOptions, Messages
-    from llamaq.llm.llm import LLM
+    from llamaq.serving.model import Model
     from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["ChatStream"]
@@ -35,17 +35,17 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reason: ChatFinishReason | None = None
 
     @classmethod
-    def start(cls, llm: LLM, messages: Messages, options: ChatOptions) -> ChatStream:
+    def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
         """Renders the conversation and asks for an answer; see ``LLM.chat``."""
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
-        request = chat_request(llm.metadata, llm.tokenizer, messages, **own)
+        request = chat_request(model.metadata, model.tokenizer, messages, **own)
         sampling, closer = rest.get("sampling"), request.beginning.closer
         if sampling is not None and sampling.structure is not None and closer is not None:
             rest["sampling"] = replace(sampling, structure=sampling.structure.following(closer))
         stop = rest.get("stop")
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
-        return cls(request, llm.stream(request.ids, **{"special": request.shown, **rest}))
+        return cls(request, model.start(request.ids, **{"special": request.shown, **rest}))
 
     def __iter__(self) -> ChatStream:
         return self

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
     from llamaq.gguf import GGUFFile
     from llamaq.llm.llm import LLM
-    from llamaq.serving.answer import FinishReason
+    from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["COMMAND"]
 
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
         if not chats:
-            reason = _continue(llm, prompt, options, args)
+            reason, answer = _continue(llm, prompt, options, args)
         else:
             from llamaq.cli.chat.conversation import Conversation
 
@@ -61,11 +61,11 @@ def run(args: argparse.Namespace) -> int:
                 from llamaq.cli.chat.loop import chat
 
                 return chat(conversation, prompt, single_turn=args.single_turn, verbose=args.verbose)
-            reason = _answer(conversation, prompt)
+            reason, answer = _answer(conversation, prompt), conversation.latest
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")
         if args.verbose:
-            _summary(llm, load_seconds, reason)
+            _summary(llm, load_seconds, reason, answer)
     return INTERRUPTED if reason is None else 0
 
 
@@ -138,10 +138,13 @@ def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
     return dict(found)
 
 
-def _continue(llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Namespace) -> FinishReason | None:
-    """Prints the text as it comes; why it ended, None for Ctrl-C."""
+def _continue(
+    llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Namespace
+) -> tuple[ChatFinishReason | None, Stream | None]:
+    """Prints the text as it comes; why it ended, None for Ctrl-C, and the answer, None where that has not begun."""
     out = TextOutput()
-    reason: FinishReason | None = None
+    reason: ChatFinishReason | None = None
+    events: Stream | None = None
     try:
         with Bar("reading the prompt", " tokens") as progress:
             events = llm.stream(prompt, progress=progress, **options)
@@ -153,7 +156,7 @@ def _continue(llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Nam
     except KeyboardInterrupt:
         reason = None
     out.end()
-    return reason
+    return reason, events
 
 
 def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
@@ -179,23 +182,30 @@ def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
     return reason
 
 
-def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None) -> None:
-    usage, memory = llm.usage, llm.memory
+def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None, answer: Stream | None) -> None:
+    memory, rows = llm.memory, {"load": f"{load_seconds:.2f} s"}
+    if answer is not None:
+        rows |= _counts(answer.usage, llm.n_ctx, reason)
+    rows |= {
+        "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
+        f"scratch {size(memory.scratch)} at most; {size(memory.mapped)} mapped",
+        "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",
+    }
+    if answer is not None:
+        rows["seed"] = str(answer.seed)
+    for name, value in rows.items():
+        _tell(f"{name:<12}{value}")
+
+
+def _counts(usage: Usage, n_ctx: int, reason: ChatFinishReason | None) -> dict[str, str]:
     used = usage.prompt_tokens + usage.completion_tokens
-    rows = {
-        "load": f"{load_seconds:.2f} s",
+    return {
         "prompt": f"{usage.prompt_tokens} tokens ({usage.cached_tokens} cached) "
         + speed(usage.prompt_tokens - usage.cached_tokens, usage.prompt_seconds),
         "generation": f"{usage.completion_tokens} tokens " + speed(usage.completion_tokens, usage.completion_seconds),
         "ended by": _ENDS[reason],
-        "context": f"{min(used, llm.n_ctx)} of {llm.n_ctx} tokens used",
-        "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
-        f"scratch {size(memory.scratch)} at most; {size(memory.mapped)} mapped",
-        "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",
-        "seed": str(llm.seed),
+        "context": f"{min(used, n_ctx)} of {n_ctx} tokens used",
     }
-    for name, value in rows.items():
-        _tell(f"{name:<12}{value}")
 
 
 def _tell(line: str) -> None:

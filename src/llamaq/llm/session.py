@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from llamaq.boundary.arguments import path_of, whole
 from llamaq.boundary.progress import Progress
 from llamaq.llm import session_file
+from llamaq.serving.model import Model
 from llamaq.serving.reading import Reading, wait
-from llamaq.serving.stream import Completion, Stream, fitted
+from llamaq.serving.stream import Completion, Stream
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from llamaq.llm.llm import LLM
     from llamaq.serving.stream import Options
 
 __all__ = ["Session"]
@@ -28,8 +28,8 @@ class Session:
     still being made.
     """
 
-    def __init__(self, llm: LLM, tokens: Sequence[int] = (), expected: int = 0) -> None:
-        self._llm = llm
+    def __init__(self, model: Model, tokens: Sequence[int] = (), expected: int = 0) -> None:
+        self._model = model
         self._tokens = tuple(tokens)
         self._expected = expected  # of the tokens were in the cache
         self._stream: Stream | None = None
@@ -44,12 +44,12 @@ class Session:
     @property
     def text(self) -> str:
         """What the tokens say."""
-        return self._llm.detokenize(self.tokens)
+        return self._model.tokenizer.decode(self.tokens)
 
     @property
     def n_past(self) -> int:
         """How many of the tokens the cache holds now."""
-        return self._llm.scheduler.known(self.tokens)
+        return self._model.scheduler.known(self.tokens)
 
     @property
     def why(self) -> str:
@@ -65,7 +65,7 @@ class Session:
         loses the tokens that the context had no room for.
         """
         ids = self._with(text)
-        self._stream = self._llm.start(ids, progress=progress, expected=self._expected, **options)
+        self._stream = self._model.start(ids, progress=progress, expected=self._expected, **options)
         return self._stream
 
     def generate(self, text: str | bytes | Sequence[int] = "", **options: Unpack[Options]) -> Completion:
@@ -81,15 +81,15 @@ class Session:
 
         Raises ``ContextOverflowError`` where the context has no room for it; the session is as before then.
         """
-        ids, _ = fitted(self._with(text), self._llm.n_ctx, "error", 0, None)
+        ids = self._model.fitting(self._with(text))
         request = Reading(ids, len(ids) - 1, share=True)
         request.expected = self._expected
-        wait(self._llm.scheduler, [request])
+        wait(self._model.scheduler, [request])
         self._tokens, self._stream, self._expected, self._why = tuple(ids), None, len(ids), request.why
 
     def fork(self) -> Session:
         """Another session with the same text. Nothing is copied, whatever the length: tokens and pages are shared."""
-        fork = Session(self._llm, self.tokens, self._expected)
+        fork = Session(self._model, self.tokens, self._expected)
         fork._why = self.why
         return fork
 
@@ -112,7 +112,7 @@ class Session:
         """
         target = path_of("path", path)
         self._settle(now=True)
-        session_file.save(target, self._llm.parts, self._llm.scheduler, self.tokens)
+        session_file.save(target, self._model.parts, self._model.scheduler, self.tokens)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Takes the text of a file that ``save`` wrote in the place of the session's own.
@@ -123,7 +123,7 @@ class Session:
         """
         source = path_of("path", path)
         self._settle(now=True)
-        tokens, held = session_file.load(source, self._llm.parts, self._llm.scheduler)
+        tokens, held = session_file.load(source, self._model.parts, self._model.scheduler)
         self._tokens, self._stream, self._expected = tokens, None, held
         self._why = f"{held} of the {len(tokens)} tokens came from {path}"
 
@@ -131,8 +131,8 @@ class Session:
         self._settle(now=True)
         tokens = self._tokens
         if not tokens:
-            return self._llm.prompt_ids(text, "text")
-        return self._llm.prompt_ids([*tokens, *self._llm.text_ids(text, continuation=True)])
+            return self._model.prompt_ids(text, "text")
+        return self._model.prompt_ids([*tokens, *self._model.text_ids(text, continuation=True)])
 
     def _settle(self, *, now: bool = False) -> None:
         """Takes over the tokens of an answer that has come to its end, or (``now``) makes it end."""

@@ -1,32 +1,27 @@
-"""An answer as it comes: events that a thread or a coroutine waits for, and the whole of them as one result."""
+"""The reader's half of an answer: events that a thread or a coroutine waits for, and the whole of them as a result."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Literal, TypedDict
 
-from llamaq.boundary.arguments import one_of, real, shown
+from llamaq.boundary.arguments import real
 from llamaq.boundary.progress import Progress
-from llamaq.errors import ContextOverflowError
 from llamaq.sampling import SamplingParams
-from llamaq.serving.answer import Answer, Event, FinishReason
+from llamaq.serving.answer import Event, FinishReason
+from llamaq.serving.generation import Generation, Item
 from llamaq.serving.interrupt import LONGEST, at_once
-from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
 
-__all__ = ["Completion", "Generation", "Options", "Overflow", "Stream", "Usage", "fitted"]
+__all__ = ["Completion", "Options", "Overflow", "Stream", "Usage"]
 
 Overflow = Literal["error", "truncate_left", "shift"]
 """What to do with more tokens than the context has room for (docs/sessions.md)."""
-
-Item = Event | tuple[int, int] | BaseException  # a tuple is progress
-
-_AHEAD = 8  # events that may wait for whoever reads them
 
 
 class Options(TypedDict, total=False):
@@ -79,98 +74,6 @@ class Completion:
     usage: Usage
     seed: int
     events: tuple[Event, ...] = field(default=(), repr=False)
-
-
-def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:
-    """A prompt that fits the context, and how many tokens were dropped after the first ``keep`` to make it so.
-
-    Where it must be cut, it leaves room for ``max_tokens`` of answer, though at most for half the context. Raises
-    ``ContextOverflowError`` where ``overflow`` says "error", or where ``keep`` leaves no room.
-    """
-    one_of("overflow", overflow, ("error", "truncate_left", "shift"))
-    if keep < 0 or (overflow != "error" and keep >= n_ctx - 1):
-        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}")
-    if len(ids) <= n_ctx:
-        return ids, 0
-    half = n_ctx // 2
-    size = n_ctx - (half if max_tokens is None else min(max_tokens, half))
-    if overflow == "error" or keep >= size:
-        kept = f", of which {keep} are to be kept" if overflow != "error" else ""
-        raise ContextOverflowError(
-            f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise the context (-c)",
-            needed=len(ids), available=n_ctx,
-        )  # fmt: skip
-    dropped = len(ids) - size
-    return ids[:keep] + ids[keep + dropped :], dropped
-
-
-class Generation(Request):
-    """A request that goes on with what it samples. Its events lie in ``queue``, errors among them; with ``gather`` they
-    come there all together at the end, which spares waking who waits for each."""
-
-    def __init__(
-        self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
-        progress: bool = False,
-    ) -> None:  # fmt: skip
-        super().__init__(ids, len(ids) - 1)
-        self._n_ctx = n_ctx
-        self.answer = answer
-        self.queue: SimpleQueue[list[Item]] = SimpleQueue()
-        self.notify: Callable[[], None] | None = None
-        self.gather = False
-        self._gathered: list[Item] = []
-        self.dropped = dropped
-        self._shift, self._keep = shift, keep
-        self._progress = progress
-        self._began = time.perf_counter()
-        self._prompt_at = self._latest = 0.0
-
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        if self._progress and not self.answer.tokens:
-            self._put([(self.read, len(self.ids))])
-        if not len(logits):
-            return
-        self._latest = time.perf_counter()
-        self._prompt_at = self._prompt_at or self._latest
-        made = len(self.answer.tokens)
-        events = self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
-        self._latest = time.perf_counter()
-        self.ids += self.answer.tokens[made:]
-        self.first_wanted = len(self.ids) - 1
-        if events[-1].finish_reason is not None:
-            self.done = True
-        self._put(events)
-
-    def end(self, error: BaseException | None) -> None:
-        self._put([self.answer.end("cancelled") if error is None else error])
-
-    def shift(self) -> None:
-        """Drops the older half of what follows the first ``keep`` tokens."""
-        count = (len(self.ids) - self._keep) // 2
-        del self.ids[self._keep : self._keep + count]
-        self.dropped += count
-        self.first_wanted = len(self.ids) - 1
-
-    @property
-    def paused(self) -> bool:
-        return not self.gather and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
-
-    @property
-    def usage(self) -> Usage:
-        read = self._prompt_at or time.perf_counter()
-        return Usage(
-            self.prompt_tokens, self.cached or 0, len(self.answer.tokens), read - self._began,
-            max(0.0, self._latest - read), self.dropped,
-        )  # fmt: skip
-
-    def _put(self, items: Sequence[Item]) -> None:
-        self._gathered += items
-        if self.gather and not self.done:
-            return
-        self.queue.put(self._gathered)
-        self._gathered = []
-        if self.notify is not None:
-            self.notify()
 
 
 class Stream(Iterator[Event], AsyncIterator[Event]):
@@ -273,7 +176,10 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     @property
     def usage(self) -> Usage:
         """What has been used so far."""
-        return self._request.usage
+        request = self._request
+        return Usage(
+            request.prompt_tokens, request.cached or 0, len(request.answer.tokens), *request.seconds, request.dropped
+        )
 
     @property
     def seed(self) -> int:

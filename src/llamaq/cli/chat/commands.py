@@ -151,7 +151,9 @@ class Commands:
         self._say("there is nothing to take back" if message is None else f"taken back: {message.content[:60]}")
 
     def _stats(self, argument: str) -> None:
-        usage = self._chat.llm.usage
+        if self._chat.latest is None:
+            raise ValueError("there is no answer yet")
+        usage = self._chat.latest.usage
         read, written = usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens
         rows = {
             "prompt": f"{usage.prompt_tokens} tokens, {usage.cached_tokens} cached, {read} read "

@@ -16,6 +16,7 @@ from llamaq.errors import LlamaqError
 if TYPE_CHECKING:
     from llamaq.llm.llm import LLM
     from llamaq.sampling import SamplingParams
+    from llamaq.serving.stream import Stream
 
 __all__ = ["Conversation"]
 
@@ -45,6 +46,8 @@ class Conversation:
         self.options = options
         self.messages: list[ChatMessage] = []
         self._used: int | None = None
+        self.latest: Stream | None = None
+        """The latest answer."""
         self.totals = [0, 0]
         """Tokens read and written since the beginning."""
 
@@ -86,6 +89,7 @@ class Conversation:
                 self.said, stream=True, template=self.template, template_kwargs=self.template_kwargs,
                 max_tokens=self.max_tokens, sampling=self.sampling, progress=progress, **self.options,
             )  # fmt: skip
+            self.latest = stream.text
             for event in stream:
                 show(event)
                 reason = event.finish_reason

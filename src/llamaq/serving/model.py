@@ -1,0 +1,177 @@
+"""``Model``: a loaded model that answers token ids. ``LLM``, sessions and chats stand on it."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeAlias
+
+from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
+from llamaq.boundary.progress import Progress
+from llamaq.engine.loading import Parts
+from llamaq.errors import ClosedError, ContextOverflowError, TokenizerError
+from llamaq.gguf import Value
+from llamaq.sampling import Sampler, SamplingParams
+from llamaq.serving.answer import Answer
+from llamaq.serving.generation import Generation
+from llamaq.serving.scheduler import Scheduler
+from llamaq.serving.stream import Overflow, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from llamaq.serving.stream import Options
+
+__all__ = ["Model", "Prompt", "fitted"]
+
+Prompt: TypeAlias = str | bytes | Sequence[int]
+"""Text, or the ids of its tokens."""
+
+
+class Model:
+    """The parts of a model and the scheduler of what is asked of it. Any thread may use it."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.tokenizer = parts.tokenizer
+        self.hparams = parts.hparams
+        self.memory = parts.memory
+        self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
+        self._parts: Parts | None = parts
+
+    @property
+    def parts(self) -> Parts:
+        """Raises ``ClosedError`` once the model is closed."""
+        if self._parts is None:
+            raise ClosedError("the model is closed; load it again")
+        return self._parts
+
+    @property
+    def metadata(self) -> Mapping[str, Value]:
+        return self.parts.file.metadata
+
+    @property
+    def n_ctx(self) -> int:
+        """Tokens that one text may have."""
+        return self.parts.memory.n_ctx
+
+    def close(self) -> None:
+        """Ends what runs and frees weights and cache at once."""
+        self.scheduler.close()
+        if self._parts is not None:
+            for part in (self._parts.engine, self._parts.cache, self._parts.file):
+                part.close()
+        self._parts = None
+
+    def prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
+        """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;
+        ids are taken as they are; an empty prompt is BOS alone.
+
+        Raises ``TokenizerError`` for an id outside the vocabulary, ``TypeError`` (about ``name``) for what is neither.
+        """
+        ids = self.text_ids(prompt, name)
+        if not ids:
+            if self.tokenizer.bos_id is None:
+                raise TokenizerError("the prompt is empty and the model has no BOS token to start from; give a prompt")
+            ids = [self.tokenizer.bos_id]
+        if min(ids) < 0 or max(ids) >= self.hparams.vocab_size:
+            raise TokenizerError(
+                f"token ids are 0 to {self.hparams.vocab_size - 1}, got {shown(min(ids))} to {shown(max(ids))}"
+            )
+        return ids
+
+    def text_ids(self, text: Prompt, name: str = "text", *, continuation: bool = False) -> list[int]:
+        """Tokens of a text, which may go on another one; as ``prompt_ids`` but for what that does with an empty one."""
+        if isinstance(text, str | bytes):
+            return self.tokenizer.encode(text, parse_special=True, continuation=continuation)
+        return wholes(name, text, "token ids, or text")
+
+    def fitting(self, ids: list[int]) -> list[int]:
+        """These ids. Raises ``ContextOverflowError`` where they exceed the context."""
+        return fitted(ids, self.n_ctx, "error", 0, None)[0]
+
+    def start(
+        self, ids: list[int], *, progress: Progress | None = None, expected: int = 0, **options: Unpack[Options]
+    ) -> Stream:
+        """The answer to a prompt of token ids, which begins now.
+
+        ``progress`` gets the prompt tokens read and in total; ``expected`` of them were in the cache last time.
+        Raises ``ContextOverflowError`` for too long a prompt, ``ValueError`` and ``TypeError`` for settings that cannot
+        be, ``ClosedError``.
+        """
+        stream = self.prepare(ids, progress=progress, expected=expected, **options)
+        Stream.begin(stream)
+        return stream
+
+    def prepare(
+        self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
+        stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
+        timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
+    ) -> Stream:  # fmt: skip
+        """As ``start``, but the answer begins with ``Stream.begin``, which takes several."""
+        max_tokens = None if max_tokens is None else whole("max_tokens", max_tokens, 0)
+        progress = None if progress is None else function("progress", progress)
+        stop = texts("stop", stop)
+        keep = whole("keep", keep)
+        keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
+        ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
+        sampling = SamplingParams() if sampling is None else instance("sampling", sampling, SamplingParams)
+        sampling.check_vocabulary(self.hparams.vocab_size)
+        sampler = Sampler(sampling, self.tokenizer)
+        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
+        request = Generation(
+            answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
+            progress=progress is not None,
+        )  # fmt: skip
+        request.expected = expected if dropped == 0 else 0
+        return Stream(self.scheduler, request, progress=progress, timeout=timeout)
+
+    @contextmanager
+    def together(
+        self, prompts: Sequence[Prompt], samplings: Sequence[SamplingParams] | None, options: Options
+    ) -> Iterator[list[Stream]]:
+        """The answers to many prompts, begun together and wanted whole; the end of the context ends them all.
+
+        ``samplings`` has settings for each prompt, in the place of one ``sampling`` for all.
+        """
+        prompts = items("prompts", prompts, "texts")
+        if samplings is not None:
+            samplings = [
+                instance("each of samplings", each, SamplingParams)
+                for each in items("samplings", samplings, "SamplingParams")
+            ]
+        if samplings is not None and len(samplings) != len(prompts):
+            raise ValueError(f"samplings must be as many as prompts: got {len(samplings)} for {len(prompts)}")
+        streams = []
+        for i, prompt in enumerate([self.prompt_ids(prompt, "each of prompts") for prompt in prompts]):
+            own: Options = options if samplings is None else {**options, "sampling": samplings[i]}
+            streams.append(self.prepare(prompt, **own))
+            streams[-1].gather()
+        Stream.begin(*streams)
+        try:
+            yield streams
+        finally:  # Ctrl-C, or an error of one of them, ends them all
+            for stream in streams:
+                stream.cancel()
+
+
+def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:
+    """A prompt that fits the context, and how many tokens were dropped after the first ``keep`` to make it so.
+
+    Where it must be cut, it leaves room for ``max_tokens`` of answer, though at most for half the context. Raises
+    ``ContextOverflowError`` where ``overflow`` says "error", or where ``keep`` leaves no room.
+    """
+    one_of("overflow", overflow, ("error", "truncate_left", "shift"))
+    if keep < 0 or (overflow != "error" and keep >= n_ctx - 1):
+        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}")
+    if len(ids) <= n_ctx:
+        return ids, 0
+    half = n_ctx // 2
+    size = n_ctx - (half if max_tokens is None else min(max_tokens, half))
+    if overflow == "error" or keep >= size:
+        kept = f", of which {keep} are to be kept" if overflow != "error" else ""
+        raise ContextOverflowError(
+            f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise the context (-c)",
+            needed=len(ids), available=n_ctx,
+        )  # fmt: skip
+    dropped = len(ids) - size
+    return ids[:keep] + ids[keep + dropped :], dropped
