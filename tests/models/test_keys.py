@@ -15,27 +15,35 @@ from hypothesis import strategies as st
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
-from llamaq.models import ROPE_FREQS, HParams, build_plan, make_rope, read_hparams
+from llamaq.models import ROPE_FREQS, Keys, build_plan, llama
+from llamaq.models.llama import LlamaHParams
+from llamaq.plan.rope import make_rope
 from tiny_llama import tiny_llama
 
 METADATA, TENSORS = tiny_llama()
 SHAPES = {name: x.shape for name, x in TENSORS.items()}
 
 
-def read(**keys: Any) -> HParams:
+def read_hparams(metadata: Any, shapes: Any) -> LlamaHParams:
+    return llama.read(Keys(metadata, shapes, "llama"))
+
+
+def read(**keys: Any) -> LlamaHParams:
     """Hyperparameters of the tiny model with some "llama." keys replaced, or removed where None."""
     changed = {f"llama.{key.replace('__', '.')}": value for key, value in keys.items()}
     metadata = {k: v for k, v in (METADATA | changed).items() if v is not None}
     return read_hparams(metadata, SHAPES)
 
 
-def open_plan(path: Path) -> HParams:
+def open_plan(path: Path) -> LlamaHParams:
     with GGUFFile.open(path) as file:
         freqs = None
         if ROPE_FREQS in file.tensors:
             freqs = decode(file.tensors[ROPE_FREQS].format, file.data(ROPE_FREQS)).tolist()
         shapes = {name: info.shape for name, info in file.tensors.items()}
-        return build_plan(file.metadata, shapes, rope_freqs=freqs)[0]
+        hp = build_plan(file.metadata, shapes, rope_freqs=freqs)[0]
+        assert isinstance(hp, LlamaHParams)
+        return hp
 
 
 def test_a_real_file(shared: Callable[[str], Path]) -> None:

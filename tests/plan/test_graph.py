@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from llamaq.errors import ModelError
-from llamaq.models import Rope
 from llamaq.plan.graph import Graph, Norm
 from llamaq.plan.op import CacheLayer, Weight
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.plan import CacheGroup
+from llamaq.plan.rope import Rope
 from tiny_llama import plan_of, tiny_llama
 
 SHAPES = {

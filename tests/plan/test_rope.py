@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from llamaq.models import Rope, YaRN, make_rope
+from llamaq.plan.rope import Rope, YaRN, make_rope
 
 
 def plain(dims: int, base: float) -> np.ndarray:

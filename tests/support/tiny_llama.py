@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.formats import Format, encode, format_by_name
-from llamaq.models import HParams, build_plan
+from llamaq.models import build_plan
+from llamaq.models.llama import LlamaHParams
 from llamaq.plan.graph import Plan
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -73,9 +74,11 @@ def tiny_llama(
     return metadata, tensors
 
 
-def plan_of(metadata: dict[str, Any], tensors: Arrays) -> tuple[HParams, Plan]:
+def plan_of(metadata: dict[str, Any], tensors: Arrays) -> tuple[LlamaHParams, Plan]:
     """Hyperparameters and plan of ``tiny_llama``'s result."""
-    return build_plan(metadata, {name: x.shape for name, x in tensors.items()})
+    hp, plan = build_plan(metadata, {name: x.shape for name, x in tensors.items()})
+    assert isinstance(hp, LlamaHParams)
+    return hp, plan
 
 
 def pack(tensors: Arrays, name: str) -> Packed:

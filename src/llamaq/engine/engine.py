@@ -15,9 +15,9 @@ from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
-from llamaq.models import Rope
 from llamaq.plan.op import Weight
 from llamaq.plan.plan import Node, Plan
+from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
 
 __all__ = ["Captures", "Engine", "Numerics", "StopFlag", "Tensors", "mapped_bytes", "numerics_here", "packed_bytes"]

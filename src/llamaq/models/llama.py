@@ -3,12 +3,53 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from llamaq.models.hparams import HParams
+from llamaq.models.hparams import (
+    HParams,
+    block_count,
+    check_feed_forward,
+    head_dim_of,
+    kv_heads_of,
+    rope_of,
+    vocab_size,
+)
+from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
+from llamaq.plan.rope import Rope
+
+__all__ = ["LlamaHParams", "read", "trace"]
 
 
-def llama(g: Graph, hp: HParams) -> Value:
+@dataclass(frozen=True)
+class LlamaHParams(HParams):
+    """``heads`` and ``kv_heads`` have one entry per layer."""
+
+    heads: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    head_dim: int
+    eps: float
+    rope: Rope
+
+
+def read(keys: Keys) -> LlamaHParams:
+    """Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors."""
+    if keys.integer("expert_count", 0, low=0) > 0:
+        raise keys.error("expert_count", keys.integer("expert_count"), "0: mixture of experts is not supported yet")
+    layers = block_count(keys)
+    width = keys.integer("embedding_length")
+    vocabulary = vocab_size(keys, width)
+    context = keys.integer("context_length")
+    heads = keys.per_layer("attention.head_count", layers)
+    kv_heads = kv_heads_of(keys, layers, heads)
+    head_dim = head_dim_of(keys, width, heads)
+    eps = keys.positive("attention.layer_norm_rms_epsilon")
+    check_feed_forward(keys, layers)
+    rope = rope_of(keys, head_dim, context, layout="norm")
+    return LlamaHParams(keys.architecture, layers, width, vocabulary, context, heads, kv_heads, head_dim, eps, rope)
+
+
+def trace(g: Graph, hp: LlamaHParams) -> Value:
     """Logits of the wanted rows."""
     x = g.embed("token_embd")
     for i in g.layers(hp.layers):
