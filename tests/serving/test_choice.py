@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,15 +43,21 @@ class Engine:
 
 
 class Text(Request):
-    """Grows by a token for each that is wanted, up to ``length``; waits for its reader while ``slow``."""
+    """Grows by a token for each that is wanted, up to ``length``; waits for its reader while ``held``. Where it is
+    ``foreign``, its work is done when the test says so."""
 
-    def __init__(self, ids: list[int], length: int, *, share: bool = True, max_rows: int | None = None) -> None:
+    def __init__(
+        self, ids: list[int], length: int, *, share: bool = True, max_rows: int | None = None, foreign: bool = False
+    ) -> None:
         super().__init__(list(ids), len(ids) - 1, share=share)
-        self.length, self.slow, self.max_rows = length, False, max_rows
+        self.length, self.held, self.foreign, self.max_rows = length, False, foreign, max_rows
         self.error: BaseException | None = None
 
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        if self.pending:
+    def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        self.complete = read == len(self.ids)
+
+    def settle(self) -> None:
+        if not self.complete:
             return
         if len(self.ids) >= self.length:
             self.done = True
@@ -58,59 +65,124 @@ class Text(Request):
             self.ids.append(len(self.ids) % 3)
             self.first_wanted = len(self.ids) - 1
 
-    def end(self, error: BaseException | None) -> None:
+    def on_end(self, error: BaseException | None) -> None:
         self.error = error
 
     @property
     def paused(self) -> bool:
-        return self.slow
+        return self.held
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        return self.foreign
 
 
-def scheduler(pages: int, max_rows: int, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
-    monkeypatch.setattr(Scheduler, "wake", lambda self: None)  # the test takes the turns itself
-    engine: Any = Engine(max_rows)
-    n_ctx = pages * PAGE_TOKENS
-    return Scheduler(engine, KVCache(PLAN, n_ctx + PAGE_TOKENS), n_ctx)
+class Tasks(list[Callable[[], None]]):
+    """Threads that do nothing until the test lets one of them."""
+
+    def run(self, task: Callable[[], None]) -> None:
+        self.append(task)
+
+    def one(self, rng: random.Random) -> bool:
+        if not self:
+            return False
+        self.pop(rng.randrange(len(self)))()
+        return True
 
 
-@settings(max_examples=300, deadline=None)
+class Stepped(Scheduler):
+    """The test takes the turns itself. Where the loop would wait, and can do something once its patience is over, it is
+    over at once."""
+
+    def __init__(self, pages: int, max_rows: int) -> None:
+        engine: Any = Engine(max_rows)
+        n_ctx = pages * PAGE_TOKENS
+        super().__init__(engine, KVCache(PLAN, n_ctx + PAGE_TOKENS), n_ctx)
+        self.tasks = Tasks()
+        self.workers: Any = self.tasks
+
+    def wake(self) -> None:
+        return
+
+    def _rest(self) -> bool:
+        if self._stuck is not None:
+            self._stuck = -math.inf
+        return self._stuck is not None
+
+
+@settings(max_examples=400, deadline=None)
 @given(seed=st.integers(0, 2**32), pages=st.integers(1, 6), max_rows=st.sampled_from([1, 3, 17, 64, 512]))
 def test_while_somebody_waits_something_runs(seed: int, pages: int, max_rows: int) -> None:
     rng = random.Random(seed)
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        s = scheduler(pages, max_rows, monkeypatch)
-        n_ctx, everybody = s.n_ctx, []
-        for _ in range(rng.randrange(1, 30)):
-            for _ in range(rng.randrange(3)):
-                ids = [0] * rng.randrange(1, n_ctx + 1)
-                if rng.random() < 0.5:
-                    ids[rng.randrange(len(ids))] = 1
-                rows = rng.choice([None, None, 1, 5])
-                text = Text(ids, rng.randrange(1, n_ctx + 1), share=rng.random() < 0.8, max_rows=rows)
-                everybody.append(text)
-                s.submit(text)
-            for text in everybody:
-                if rng.random() < 0.1:
-                    text.slow = not text.slow
-            if everybody and rng.random() < 0.2:
-                s.abandon(rng.choice(everybody))
-            for _ in range(rng.randrange(4)):
-                ran = s._turn()
-                assert ran or all(text.slow or text.done for text in everybody)
-                check_pages(s)
+    s = Stepped(pages, max_rows)
+    n_ctx = s.n_ctx
+    everybody: list[Text] = []
+    for _ in range(rng.randrange(1, 30)):
+        for _ in range(rng.randrange(3)):
+            ids = [0] * rng.randrange(1, n_ctx + 1)
+            if rng.random() < 0.5:
+                ids[rng.randrange(len(ids))] = 1
+            text = Text(
+                ids, rng.randrange(1, n_ctx + 1), share=rng.random() < 0.8, max_rows=rng.choice([None, None, 1, 5]),
+                foreign=rng.random() < 0.3,
+            )  # fmt: skip
+            everybody.append(text)
+            s.submit(text)
         for text in everybody:
-            text.slow = False
-        for _ in range(len(everybody) * n_ctx * 4):
-            if not s._turn():
-                break
-        assert all(text.done for text in everybody)
-        assert [text.error for text in everybody if text.error is not None] == []
-        assert not s._requests
-        check_pages(s)
+            if rng.random() < 0.1:
+                text.held = not text.held
+        if everybody and rng.random() < 0.2:
+            s.abandon(rng.choice(everybody))
+        for _ in range(rng.randrange(4)):
+            ran = s._turn()
+            assert ran or all(text.held or text.done or text.busy for text in everybody)
+            check_pages(s)
+            if rng.random() < 0.3:
+                s.tasks.one(rng)
+    for text in everybody:
+        text.held = False
+    for _ in range(len(everybody) * n_ctx * 4):
+        if not (s.tasks.one(rng) if rng.random() < 0.5 else s._turn()) and not s._turn() and not s.tasks.one(rng):
+            break
+    assert all(text.done for text in everybody)
+    assert [text.error for text in everybody if text.error is not None] == []
+    assert not s._requests
+    check_pages(s)
 
 
-def test_a_text_alone_that_outgrows_the_cache_ends_with_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    s = scheduler(2, 16, monkeypatch)
+def test_a_busy_request_loses_its_room_after_a_while_and_goes_on() -> None:
+    s, rng = Stepped(2, 16), random.Random(0)
+    busy, other = Text([0] * 40, 41, foreign=True), Text([1] * 40, 40)
+    s.submit(busy)
+    while not busy.busy:
+        assert s._turn()
+    s.submit(other)
+    assert s._turn()
+    assert (busy.sequence is not None, other.sequence, s._stuck) == (True, None, -math.inf)
+    while s._turn():
+        pass
+    assert (busy.sequence, busy.kept, other.done) == (None, 40, True)
+    while s.tasks.one(rng) or s._turn():
+        pass
+    assert busy.done
+    assert busy.error is None
+
+
+def test_a_request_that_ends_while_it_is_busy_is_not_touched_by_what_it_worked_on() -> None:
+    s, rng = Stepped(2, 16), random.Random(0)
+    text = Text([0] * 5, 9, foreign=True)
+    s.submit(text)
+    assert s._turn()
+    s.cancel(text)
+    while s._turn():
+        pass
+    assert not s._requests
+    assert s.tasks.one(rng)
+    assert len(text.ids) == 5
+
+
+def test_a_text_alone_that_outgrows_the_cache_ends_with_an_error() -> None:
+    s = Stepped(2, 16)
     text = Text([0] * 60, 200)
     s.n_ctx = 1000
     s.submit(text)
@@ -120,10 +192,10 @@ def test_a_text_alone_that_outgrows_the_cache_ends_with_an_error(monkeypatch: py
 
 
 def test_a_stall_is_an_error_that_tells_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    s = scheduler(2, 16, monkeypatch)
+    s = Stepped(2, 16)
     texts = [Text([0] * 5, 9), Text([1] * 5, 9)]
     s.submit(*texts)
-    monkeypatch.setattr(s, "_choose_rows", lambda request, chosen: None)
+    monkeypatch.setattr("llamaq.serving.choice._choose_rows", lambda *_: None)
     while s._turn():
         pass
     for text in texts:
@@ -132,8 +204,8 @@ def test_a_stall_is_an_error_that_tells_the_state(monkeypatch: pytest.MonkeyPatc
     check_pages(s)
 
 
-def test_a_request_that_wants_nothing_is_complete_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    s = scheduler(2, 16, monkeypatch)
+def test_a_request_that_wants_nothing_is_complete_at_once() -> None:
+    s = Stepped(2, 16)
     text = Text([0] * 5, 5)
     text.first_wanted = 5
     s.submit(text)

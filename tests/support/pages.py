@@ -11,14 +11,16 @@ __all__ = ["check_pages"]
 
 def check_pages(s: Scheduler) -> None:
     """Every page is held by exactly the sequences and the nodes that name it."""
-    cache, held = s._cache, [0] * len(s._cache.by_layer()[0])
-    nodes: list[Node] = [s.prefixes.root]
+    cache, prefixes = s.room.cache, s.room.prefixes
+    held = [0] * len(cache.by_layer()[0])
+    nodes: list[Node] = [prefixes.root]
     while nodes:
         node = nodes.pop()
         nodes += node.children.values()
-        if node is not s.prefixes.root:
+        if node is not prefixes.root:
             held[node.page] += 1
     for request in s._requests:
+        assert (request.sequence is not None) == (request in s.room.holders)
         if request.sequence is not None:
             for page in cache.pages(request.sequence):
                 held[page] += 1

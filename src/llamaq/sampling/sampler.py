@@ -19,6 +19,7 @@ from llamaq.tokenizer import Tokenizer
 from .chain import Chain
 from .logprobs import LogProbabilities
 from .params import SamplingParams
+from .turns import in_turn
 
 __all__ = ["Sampler"]
 
@@ -128,7 +129,8 @@ class Sampler:
         logits = logits.copy()
         ids = np.array(self.history, np.int32)
         for process in self.params.logit_processors:
-            changed = process(ids, logits)
+            with in_turn(process):
+                changed = process(ids, logits)
             try:
                 logits = logits if changed is None else np.asarray(changed, np.float32)
             except (TypeError, ValueError, OverflowError):

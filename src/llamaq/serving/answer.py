@@ -41,32 +41,33 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(s for s in ((stops,) if isinstance(stops, str) else stops) if s)
-        self._held = ""
+        self.held = ""
+        """Text that may begin a stop string."""
         self.hit = False
 
     def push(self, text: str) -> str:
         """Text that is safe to show; after a stop string (``hit``) nothing more comes."""
         if self.hit:
             return ""
-        self._held += text
-        found = [(at + len(s), at) for s in self._stops if (at := self._held.find(s)) >= 0]
+        self.held += text
+        found = [(at + len(s), at) for s in self._stops if (at := self.held.find(s)) >= 0]
         if found:
             _, at = min(found)  # the one that is complete first, however the text was cut into pieces
             self.hit = True
-            shown, self._held = self._held[:at], ""
+            shown, self.held = self.held[:at], ""
             return shown
         keep = max((self._overlap(s) for s in self._stops), default=0)
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        shown, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
         return shown
 
     def flush(self) -> str:
         """What was held back, once nothing can follow."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return held
 
     def _overlap(self, stop: str) -> int:
         """Length of the longest end of the held text that begins ``stop``."""
-        return next((n for n in range(min(len(stop) - 1, len(self._held)), 0, -1) if self._held.endswith(stop[:n])), 0)
+        return next((n for n in range(min(len(stop) - 1, len(self.held)), 0, -1) if self.held.endswith(stop[:n])), 0)
 
 
 class Answer:
@@ -88,6 +89,7 @@ class Answer:
         # After text, a space that the answer begins with is part of it; after BOS alone it is the tokenizer's.
         continuation = any(tokenizer.token_bytes(id) for id in prompt)
         self._decoder = tokenizer.stream(special=special, continuation=continuation)
+        self._stop = stop
         self._stops = StopStrings(stop)
 
     @property
@@ -119,7 +121,13 @@ class Answer:
                 tokens += self.sampler.forced()
         return events
 
-    def end(self, reason: FinishReason, token: int | None = None) -> Event:
-        """The last event: text that was held back, and the reason."""
-        text = self._stops.push(self._decoder.flush()) + self._stops.flush()
-        return Event(text, token, "stop" if self._stops.hit else reason)
+    @property
+    def held(self) -> str:
+        """Text that is held back: what may begin a stop string, and U+FFFD for a character that is not complete."""
+        return self._stops.held + self._decoder.pending
+
+    def end(self, reason: FinishReason, token: int | None = None, *, held: str | None = None) -> Event:
+        """The last event: text that was held back (``held``, None: what is held back now), and the reason."""
+        stops = StopStrings(self._stop)
+        text = stops.push(self.held if held is None else held) + stops.flush()
+        return Event(text, token, "stop" if stops.hit else reason)

@@ -29,34 +29,42 @@ class Generation(Request):
         super().__init__(list(ids), len(ids) - 1)
         self._n_ctx = n_ctx
         self.answer = answer
+        self.made = 0
+        """Tokens of the answer that have joined ``ids``."""
         self.queue: SimpleQueue[list[Item]] = SimpleQueue()
         self.notify: Callable[[], None] | None = None
         self.gather = False
         self._gathered: list[Item] = []
+        self._items: list[Item] = []  # what ``work`` made
+        self._held = ""  # text that was held back at the last ``settle``
         self.dropped = dropped
         self._shift, self._keep = shift, keep
         self._progress = progress
         self._began = time.perf_counter()
         self._prompt_at = self._latest = 0.0
 
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        if self._progress and not self.answer.tokens:
-            self._put([(self.read, len(self.ids))])
-        if not len(logits):
-            return
-        self._latest = time.perf_counter()
-        self._prompt_at = self._prompt_at or self._latest
-        made = len(self.answer.tokens)
-        events = self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
-        self._latest = time.perf_counter()
-        self.ids += self.answer.tokens[made:]
-        self.first_wanted = len(self.ids) - 1
-        if events[-1].finish_reason is not None:
-            self.done = True
-        self._put(events)
+    def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        self._items = [(read, len(self.ids))] if self._progress and not self.made else []
+        if len(logits):
+            self._latest = time.perf_counter()
+            self._prompt_at = self._prompt_at or self._latest
+            self._items += self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
+            self._latest = time.perf_counter()
 
-    def end(self, error: BaseException | None) -> None:
-        self._put([self.answer.end("cancelled") if error is None else error])
+    def settle(self) -> None:
+        if not self._items:
+            return
+        new = self.answer.tokens[self.made :]
+        self.ids += new
+        self.made += len(new)
+        self.first_wanted = len(self.ids) - 1
+        self._held = self.answer.held
+        last = self._items[-1]
+        self.done = isinstance(last, Event) and last.finish_reason is not None
+        self._put(self._items)
+
+    def on_end(self, error: BaseException | None) -> None:
+        self._put([self.answer.end("cancelled", held=self._held) if error is None else error])
 
     def shift(self) -> None:
         """Drops the older half of what follows the first ``keep`` tokens."""
@@ -67,7 +75,11 @@ class Generation(Request):
 
     @property
     def paused(self) -> bool:
-        return not self.gather and len(self.answer.tokens) > 0 and self.queue.qsize() >= _AHEAD
+        return not self.gather and self.made > 0 and self.queue.qsize() >= _AHEAD
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        return bool(self.answer.sampler.params.logit_processors)
 
     @property
     def seconds(self) -> tuple[float, float]:

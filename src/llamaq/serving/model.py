@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, TypeAlias
 from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
-from llamaq.errors import ClosedError, ContextOverflowError, TokenizerError
+from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, TokenizerError
 from llamaq.gguf import Value
 from llamaq.sampling import Sampler, SamplingParams
+from llamaq.sampling.turns import is_inside
 from llamaq.serving.answer import Answer
 from llamaq.serving.generation import Generation
 from llamaq.serving.scheduler import Scheduler
@@ -116,6 +117,8 @@ class Model:
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
         sampling = SamplingParams() if sampling is None else instance("sampling", sampling, SamplingParams)
         sampling.check_vocabulary(self.hparams.vocab_size)
+        if any(map(is_inside, sampling.logit_processors)):
+            raise LlamaqError("a logit processor asks for an answer that it would take part in itself")
         sampler = Sampler(sampling, self.tokenizer)
         answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
         request = Generation(

@@ -46,27 +46,32 @@ class Reading(Request):
         super().__init__(ids, first_wanted, share=share)
         self.future: Future[Any] = Future()
         self._parts: list[NDArray[Any]] = []
+        self._result: Any = None
 
     def begin(self) -> None:
         self._parts = []
 
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+    def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         if len(logits) and not np.isfinite(logits.max(axis=1)).all():  # as the sampler asks
             raise not_numbers("logits")
-        self.collect(first, logits, captured)
-        if self.read == len(self.ids):
-            self.done = True
-            self.future.set_result(self.finish())
+        self.collect(read, logits, captured)
+        if read == len(self.ids):
+            self._result = self.finish()
 
-    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        """Keeps part of what a step gave; as ``receive``."""
+    def settle(self) -> None:
+        if self._result is not None:
+            self.done = True
+            self.future.set_result(self._result)
+
+    def collect(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Keeps part of what a step gave; as ``work``."""
         self._parts.append(logits)
 
     def finish(self) -> Any:
         """The whole, for the future."""
         return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
 
-    def end(self, error: BaseException | None) -> None:
+    def on_end(self, error: BaseException | None) -> None:
         self.future.set_exception(error or CancelledError("the request was cancelled"))
 
 
@@ -78,8 +83,8 @@ class Scoring(Reading):
         super().__init__(ids[:-1] if len(ids) > 1 else ids, start - 1, share=True)
         self.max_rows = max(1, _LOGITS_BYTES // (4 * vocabulary))
 
-    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        start = self.read - len(logits) - self.first_wanted
+    def collect(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        start = read - len(logits) - self.first_wanted
         pairs = zip(logits, self.text[start:], strict=False)
         self._parts.append(np.array([float(row[id]) - _core.log_sum_exp(row) for row, id in pairs], np.float64))
 
@@ -99,8 +104,8 @@ class Captured(Reading):
         super().begin()
         self._seen = [[] for _ in self.captures]
 
-    def collect(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        super().collect(first, logits, captured)
+    def collect(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        super().collect(read, logits, captured)
         for seen, capture in zip(self._seen, self.captures, strict=True):
             seen.append(captured[capture])
 

@@ -20,7 +20,7 @@ Capture: TypeAlias = tuple[int, int, int]
 
 class Request(ABC):
     """Tokens to read, and what becomes of their logits. The scheduler's lock guards everything in it but
-    ``done``, which once it is True stays so.
+    ``done``, which once it is True stays so, and what ``work`` keeps for ``settle``.
 
     ``ids`` may grow until ``done``; ``read`` of them are in the cache, ``cached`` were there at the beginning.
     Logits are wanted of token number ``first_wanted`` and all after it. With ``share`` the beginning may come from the
@@ -39,14 +39,24 @@ class Request(ABC):
         self.captures: tuple[Capture, ...] = ()
         self.max_rows: int | None = None
         """Most rows of this request in a step."""
+        self.age = 0
+        """Its number in the order in which requests came."""
         self.read = 0
         self.kept = 0
-        """Of what had been read when the sequence was taken away, what the cache was left with."""
+        """Tokens that the cache was left with when the sequence was taken away."""
         self.cached: int | None = None
         self.done = False
+        self.busy = False
+        """Whether ``work`` is under way; it gets no rows meanwhile."""
+        self.slow = False
+        """Whether it waited for something outside when rows were last chosen: its room is anybody's."""
         self.sequence: int | None = None
         self.node: Node | None = None
-        """Of the last full page that the tree of prefixes has of this request."""
+        """The last full page that the tree of prefixes has of this request."""
+        self.page_keys: list[int] = []
+        """A key for each full page of ``ids``, as far as they were asked for: of the text up to the page's end."""
+        self.behind: tuple[Request, int] | None = None
+        """A request that reads pages that this one wants, and the token up to which it does."""
 
     def begin(self) -> None:
         """It is about to be read from token number ``read`` on: for the first time, or again from there because others
@@ -54,13 +64,22 @@ class Request(ABC):
         return
 
     @abstractmethod
-    def receive(self, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        """Gets what a step gave: ``logits`` (n, vocabulary) of the last n of the tokens ``first`` to ``read``, and
-        ``captured`` arrays (read - first, cols). May add to ``ids``, or say ``done``."""
+    def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """Gets what a step gave, outside of the lock, and keeps for ``settle`` what it makes of it: ``logits``
+        (n, vocabulary) of the last n of the first ``read`` tokens, and ``captured`` arrays (rows of the step, cols)."""
 
     @abstractmethod
+    def settle(self) -> None:
+        """After ``work``, under the lock and unless the request has ended: may add to ``ids``, or say ``done``."""
+
     def end(self, error: BaseException | None) -> None:
-        """Ends the request early, with an error or (None) because someone cancelled it."""
+        """Ends the request early, with an error or (None) because someone cancelled it. ``work`` may be under way."""
+        self.done = True
+        self.on_end(error)
+
+    @abstractmethod
+    def on_end(self, error: BaseException | None) -> None:
+        """Tells whoever waits that the request has ended early."""
 
     def shift(self) -> None:
         """Makes ``ids`` shorter once they are more than a context; they are read anew then. Only requests that let
@@ -70,6 +89,11 @@ class Request(ABC):
     @property
     def paused(self) -> bool:
         """Whether the next step should be taken without it."""
+        return False
+
+    @property
+    def runs_foreign_code(self) -> bool:
+        """Whether ``work`` calls functions of the user, which may take any time."""
         return False
 
     def explain(self, known: int) -> str:

@@ -3,10 +3,16 @@
 A thread runs the loop while there is something to run, and ends when there is not. Requests come from any thread.
 Whatever company a request has, its logits have the same bits (docs/numerics.md).
 
-The loop never stops while somebody waits. The oldest request that has a sequence and no slow reader always gets its
-rows: it takes room from the cache's tree, from slow readers and from younger requests, and alone it has room, or ends.
-Where no request has a sequence, the oldest that waits gets one. A stall is therefore a fault of the loop itself, which
-ends the requests with an error that tells its state.
+What requests make of their logits (samples, texts, scores) is worked out without the lock: by the loop's thread, one
+after the other, or where functions of the user take part in it, by a thread of its own. The loop waits for such threads
+as long as its step took, so that requests stay together in their steps, and then goes on with the others.
+
+The loop never stops while somebody waits. The oldest request that has a sequence, is not busy with its logits and has
+no slow reader always gets its rows: it takes room from the cache's tree, from slow readers and from younger requests,
+and alone it has room, or ends. Where no request has a sequence, the oldest that waits gets one. Where nothing can be
+chosen because busy requests hold the room, one of them may be waiting for one that has none: so after a while they
+lose it to whoever needs it, as slow readers do. The thread of a busy request wakes the loop. A stall is therefore a
+fault of the loop itself, which ends the requests with an error that tells its state.
 """
 
 from __future__ import annotations
@@ -14,24 +20,35 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from functools import partial
+from itertools import compress
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine, StopFlag
-from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
-from llamaq.errors import CancelledError, ClosedError, ContextOverflowError, LlamaqError
+from llamaq.engine.kv_cache import KVCache
+from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
-from llamaq.serving.prefix import PrefixTree
+from llamaq.serving.choice import choose, ready
 from llamaq.serving.request import F32, Capture, Request
+from llamaq.serving.room import Room
+from llamaq.serving.workers import Workers
 
 __all__ = ["Scheduler"]
 
-_FEW = 16  # rows; requests that want no more than so many go first
-_PROMPT_ROWS = 128  # of prompts in a step that others wait for with their next token
+_PATIENCE = 0.1
+"""Seconds for which requests without room wait for busy ones that hold it."""
+
+_EXIT_SECONDS = 1.0
+"""Seconds that the end of the process waits for threads of requests: one in the middle of C++ may not be ended."""
+
+Work: TypeAlias = tuple[Request, int, F32, Mapping[Capture, F32]]
+"""A request and the arguments of its ``work``."""
 
 
 _schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
@@ -41,6 +58,8 @@ _schedulers: weakref.WeakSet[Scheduler] = weakref.WeakSet()
 def _at_exit() -> None:
     for scheduler in list(_schedulers):
         scheduler.close()
+    for scheduler in list(_schedulers):
+        scheduler.workers.wait(_EXIT_SECONDS)
 
 
 def _in_child() -> None:
@@ -59,15 +78,16 @@ class Scheduler:
         self.n_ctx = n_ctx
         self.closed = False
         self.lock = threading.RLock()
-        self.prefixes = PrefixTree(cache)
+        self.room = Room(cache)
+        self.workers = Workers()
+        self._changed = threading.Condition(self.lock)  # something that the loop waits for has come
         self._engine = engine
-        self._cache = cache
         self._stop = StopFlag()
         self._requests: list[Request] = []
         self._running: list[Request] = []  # those of the step that runs now
-        self._slow: list[Request] = []  # those that wait for their readers, when rows were last chosen
         self._thread: threading.Thread | None = None
-        self._next_sequence = 0
+        self._stuck: float | None = None  # when it was first seen that nothing can be chosen while somebody waits
+        self._submitted = 0
         self._disowned = False
         _schedulers.add(self)
 
@@ -79,15 +99,17 @@ class Scheduler:
     def submit(self, *requests: Request) -> None:
         """Begins requests, in their order. Raises ``ClosedError``, and ``LlamaqError`` where the loop itself asks."""
         if threading.current_thread() is self._thread:
-            raise LlamaqError("a logit processor cannot ask its own model for something: nobody would read it")
+            raise LlamaqError("the model's own thread cannot ask it for something: nobody would read it")
         with self.lock:
             self.check_open()
-            self._requests.extend(requests)
             for request in requests:
-                if not request.wants_something:
-                    request.read = len(request.ids)
-                    self._receive(request, request.read, np.empty((0, self._engine.plan.out_cols), np.float32), {})
+                self._submitted += 1
+                request.age = self._submitted
+            self._requests.extend(request for request in requests if request.wants_something)
             self.wake()
+        for request in requests:
+            if not request.wants_something:
+                self._work(request, len(request.ids), np.empty((0, self._engine.plan.out_cols), np.float32), {})
 
     def check_open(self) -> None:
         """Raises ``ClosedError`` where nothing can be asked any more."""
@@ -97,6 +119,8 @@ class Scheduler:
     def disown(self) -> None:
         """Closes the model in a forked child: the loop runs, and the lock may be held, in the parent alone."""
         self.lock = threading.RLock()
+        self._changed = threading.Condition(self.lock)
+        self.workers = Workers()
         self._thread, self._requests, self._running = None, [], []
         self.closed = self._disowned = True
 
@@ -109,7 +133,7 @@ class Scheduler:
         """Ends a request; a step that nobody else waits for is stopped."""
         with self.lock:
             if not request.done:
-                self._end(request, None)
+                request.end(None)
                 self.abandon(request)
                 self.wake()
 
@@ -128,9 +152,11 @@ class Scheduler:
                 self.cancel(request)
 
     def wake(self) -> None:
-        """Sees to it that the loop runs."""
+        """Sees to it that the loop runs, and looks at the requests again where it waits."""
         with self.lock:
-            if self._thread is None and self._requests:
+            if self._thread is not None:
+                self._changed.notify_all()
+            elif self._requests:
                 try:
                     # The end of the process does not wait for what nobody will read (_at_exit).
                     self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
@@ -140,13 +166,14 @@ class Scheduler:
                     raise
 
     def close(self) -> None:
-        """Ends all requests with ``ClosedError`` and waits for the loop to end."""
+        """Ends all requests with ``ClosedError`` and waits for the loop to end, though not for functions of the user
+        that it has called."""
         with self.lock:
             self.closed = True
-            for request in self._requests:
-                if not request.done:
-                    self._end(request, self._closed_error())
+            self._fail(self._requests, self._closed_error())
             self._stop.set()
+            self._changed.notify_all()
+            self.workers.close()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
@@ -154,37 +181,24 @@ class Scheduler:
     def known(self, tokens: Sequence[int]) -> int:
         """How many tokens of a text's beginning the cache holds."""
         with self.lock:
-            return self.prefixes.find(tokens, touch=False)[1]
+            return self.room.known(tokens)
 
     @property
     def page_shape(self) -> tuple[int, int]:
         """As ``KVCache.page_shape``."""
-        return self._cache.page_shape
+        return self.room.cache.page_shape
 
     def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
-        """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
+        """As ``Room.copy_pages``. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
-            pages, known = self.prefixes.find(tokens)
-            return self._cache.read_pages(pages[: known // PAGE_TOKENS])
+            return self.room.copy_pages(tokens)
 
     def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
-        """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
+        """As ``Room.put_pages``. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
-            self._next_sequence += 1
-            sequence, length = self._next_sequence, len(pages) * PAGE_TOKENS
-            with suppress(ContextOverflowError):
-                self._cache.reserve(sequence, length)
-                self._cache.write_pages(self._cache.pages(sequence), pages)
-                self._cache.commit(sequence, length)
-                self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
-            self._cache.drop(sequence)
-            return self.known(tokens)
-
-    def _end(self, request: Request, error: BaseException | None) -> None:
-        request.done = True
-        request.end(error)
+            return self.room.put_pages(tokens, pages)
 
     def _loop(self) -> None:
         with self.lock:
@@ -195,165 +209,76 @@ class Scheduler:
             pass
 
     def _turn(self) -> bool:
-        """Runs one step; False, and the loop has ended, where there is nothing to run."""
+        """Runs one step, or waits for what may make one possible; False, and the loop has ended, where nothing can."""
         with self.lock:
-            try:
-                rows = self._choose()
-            except BaseException as error:  # nobody must wait for what never comes
-                self._give_up(error)
-                rows = {}
-            if not rows and any(r.done for r in self._requests):
-                return True
+            rows = self._choose()
             if not rows:
-                self._thread = None
-                return False
+                return any(r.done for r in self._requests) or self._rest()
             self._stop.set(False)
             self._running = list(rows)
+        began, work = time.monotonic(), []
         try:
             if all(r.done for r in rows):  # abandoned before it could be seen that they run
                 return True
             logits, captured = self._step(rows)
-            with self.lock:
-                self._share_out(rows, logits, captured)
+            work = self._share_out(rows, logits, captured)
         except CancelledError:
             pass
         except BaseException as error:
             self._fail(rows, error)
         finally:
             self._running = []
+        self._work_on(work, time.monotonic() - began)
+        return True
+
+    def _choose(self) -> dict[Request, int]:
+        """The rows that come next; where that goes wrong, all requests end with the error."""
+        try:
+            for request in [r for r in self._requests if r.done]:
+                self.room.release(request, partial=True)
+                self._requests.remove(request)
+            patient = self._stuck is None or time.monotonic() - self._stuck < _PATIENCE
+            rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
+            if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
+                self._stuck = None
+            elif not any(r.busy and not r.slow for r in self._requests):
+                raise LlamaqError(
+                    f"the scheduler came to a stand, which is a fault of llamaq; its state: {self._state()}"
+                )
+            elif self._stuck is None:
+                self._stuck = time.monotonic()
+            return rows
+        except BaseException as error:  # nobody must wait for what never comes
+            self._fail(self._requests, error)
+            self.room.clear()
+            self._requests.clear()
+            return {}
+
+    def _rest(self) -> bool:
+        """Waits while there are busy requests; False, and the loop has ended, where there are none."""
+        if not any(r.busy for r in self._requests):
+            self._thread = None
+            return False
+        left = None if self._stuck is None else self._stuck + _PATIENCE - time.monotonic()
+        if left is None or left > 0:
+            self._changed.wait(left)
         return True
 
     def _fail(self, requests: Iterable[Request], error: BaseException) -> None:
         with self.lock:
             for request in requests:
                 if not request.done:
-                    self._end(request, error)
-
-    def _give_up(self, error: BaseException) -> None:
-        """Ends all requests; their sequences go without a trace in the tree, which may be what is wrong."""
-        self._fail(self._requests, error)
-        for request in self._requests:
-            if request.sequence is not None:
-                self._cache.drop(request.sequence)
-        self._requests.clear()
-
-    def _choose(self) -> dict[Request, int]:
-        """How many rows of which requests come next; room in the cache is theirs already."""
-        for request in [r for r in self._requests if r.done]:
-            self._release(request, partial=True)
-            self._requests.remove(request)
-        self._slow = [r for r in self._requests if r.paused]
-        ready = [r for r in self._requests if r not in self._slow]
-        running = [r for r in ready if r.sequence is not None]
-        chosen: dict[Request, int] = {}
-        for request in sorted(running, key=lambda r: r.pending > _FEW):
-            if request.sequence is not None:  # which an older one may have needed
-                self._choose_rows(request, chosen)
-        for request in ready:
-            if request.sequence is None and not self._is_being_read(request, ready):
-                if not self._begin(request):
-                    break  # no room: those behind it wait too
-                if not request.done:
-                    self._choose_rows(request, chosen)
-        if not chosen and ready and not any(r.done for r in self._requests):
-            raise LlamaqError(f"the scheduler came to a stand, which is a fault of llamaq; its state: {self._state()}")
-        return chosen
-
-    def _choose_rows(self, request: Request, chosen: dict[Request, int]) -> None:
-        """Chooses as many rows of a request that has a sequence as there are left, and room in the cache for."""
-        left = self._engine.max_rows - sum(chosen.values())
-        if request.pending > _FEW and any(r.pending <= _FEW for r in chosen):
-            left = min(left, _PROMPT_ROWS - sum(n for r, n in chosen.items() if r.pending > _FEW))
-        count = min(request.pending, left, request.max_rows or left)
-        if count > 0 and self._has_room(request, request.read + count, chosen):
-            chosen[request] = count
+                    request.end(error)
 
     def _state(self) -> str:
         """What there is to choose from, for the report of a stall."""
         requests = [
-            f"{type(r).__name__}(tokens={len(r.ids)}, read={r.read}, sequence={r.sequence}, paused={r.paused})"
+            f"{type(r).__name__}(tokens={len(r.ids)}, read={r.read}, sequence={r.sequence}, paused={r.paused}, "
+            f"busy={r.busy})"
             for r in self._requests
         ]
-        return f"{self._cache.free_tokens} tokens free of {self._cache.n_ctx}, requests [{', '.join(requests)}]"
-
-    def _is_being_read(self, request: Request, ready: list[Request]) -> bool:
-        """Whether another of those that go on is just reading pages that this one can have from it."""
-        others = [r for r in ready if r.sequence is not None and r.share and r.pending > 1]
-        if not others or not request.share:
-            return False
-        _, known = self.prefixes.find(request.ids, touch=False)
-        return any(_begin_alike(r.ids, request.ids, max(known + PAGE_TOKENS, r.read + 1)) for r in others)
-
-    def _begin(self, request: Request) -> bool:
-        """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens."""
-        self._next_sequence += 1
-        sequence = self._next_sequence
-        pages, known = self.prefixes.find(request.ids) if request.share else ([], 0)
-        request.read = min(known, request.first_wanted)
-        self._cache.adopt(sequence, pages[: -(-request.read // PAGE_TOKENS)], request.read)
-        request.node = self.prefixes.root
-        while True:
-            try:
-                self._cache.reserve(sequence, len(request.ids))
-                break
-            except ContextOverflowError as error:
-                if self._release_paused():
-                    continue
-                self._cache.drop(sequence)
-                if any(r.sequence is not None for r in self._requests):
-                    return False
-                self._end(request, error)
-                return True
-        request.sequence = sequence
-        request.begin()
-        if request.cached is None:
-            request.cached = request.read
-            request.why = request.explain(known)
-        return True
-
-    def _has_room(self, request: Request, length: int, chosen: dict[Request, int]) -> bool:
-        """Reserves the room; where there is none, requests that came later give way and are read again later."""
-        assert request.sequence is not None
-        while True:
-            try:
-                self._cache.reserve(request.sequence, length)
-                return True
-            except ContextOverflowError as error:
-                if self._release_paused():
-                    continue
-                last = next(r for r in reversed(self._requests) if r.sequence is not None)
-                if last is request and sum(r.sequence is not None for r in self._requests) == 1:
-                    self._end(request, error)
-                    return False
-                chosen.pop(last, None)
-                self._release(last)
-                if last is request:
-                    return False
-
-    def _release_paused(self) -> bool:
-        """Takes its sequence from a request that waits for its reader; whether there was one."""
-        for request in reversed(self._slow):
-            if request.sequence is not None:
-                self._release(request)
-                return True
-        return False
-
-    def _release(self, request: Request, *, partial: bool = False) -> None:
-        """Takes a request's sequence away; the tree keeps what it has read."""
-        if request.sequence is None:
-            return
-        self._remember(request, partial=partial)
-        self._cache.drop(request.sequence)
-        request.kept = request.read
-        request.sequence, request.node, request.read = None, None, 0
-
-    def _remember(self, request: Request, *, partial: bool = False) -> None:
-        """Lets the tree know the pages that are full, and where ``partial`` the last one too."""
-        if not request.share or request.sequence is None or request.node is None:
-            return
-        if partial or request.read // PAGE_TOKENS > request.node.depth:
-            ids = request.ids[: request.read]
-            request.node = self.prefixes.insert(request.sequence, ids, request.node, partial=partial)
+        cache = self.room.cache
+        return f"{cache.free_tokens} tokens free of {cache.n_ctx}, requests [{', '.join(requests)}]"
 
     def _step(self, rows: Mapping[Request, int]) -> tuple[F32, dict[Capture, F32]]:
         parts = []
@@ -367,29 +292,57 @@ class Scheduler:
         wanted = {capture for request in rows for capture in request.captures}
         captured = {c: np.empty((len(step), c[2]), np.float32) for c in wanted}
         places = {(op, slot): array for (op, slot, _), array in captured.items()}
-        return self._engine.forward(step, self._cache, stop=self._stop, captures=places), captured
+        return self._engine.forward(step, self.room.cache, stop=self._stop, captures=places), captured
 
-    def _share_out(self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]) -> None:
+    def _share_out(self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]) -> list[Work]:
+        """Notes what has been read; what the requests have to work on."""
+        work: list[Work] = []
         row = given = 0
-        for request, count in rows.items():
-            first, request.read = request.read, request.read + count
-            n = max(0, request.read - max(first, request.first_wanted))
-            if not request.done:
-                self._remember(request, partial=first < request.prompt_tokens <= request.read)
-                own = {c: captured[c][row : row + count] for c in request.captures}
-                self._receive(request, first, logits[given : given + n], own)
-            row, given = row + count, given + n
+        with self.lock:
+            for request, count in rows.items():
+                first, request.read = request.read, request.read + count
+                n = max(0, request.read - max(first, request.first_wanted))
+                if not request.done:
+                    self.room.remember(request, partial=first < request.prompt_tokens <= request.read)
+                    own = {c: captured[c][row : row + count] for c in request.captures}
+                    work.append((request, request.read, logits[given : given + n], own))
+                row, given = row + count, given + n
+            for request, *_ in work:
+                request.busy = True
+        return work
 
-    def _receive(self, request: Request, first: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        """Gives a request what a step made of its rows; what goes wrong there ends it alone."""
+    def _work_on(self, work: Sequence[Work], seconds: float) -> None:
+        """Has requests do their work, and waits so many seconds at most for those that have a thread for it."""
+        foreign = [request.runs_foreign_code and len(logits) > 0 for request, _, logits, _ in work]
+        away = list(compress(work, foreign))
+        for each in away:
+            try:
+                self.workers.run(partial(self._work, *each))
+            except RuntimeError as error:
+                self._fail([each[0]], error)
+        for each, elsewhere in zip(work, foreign, strict=True):
+            if not elsewhere:
+                self._work(*each)
+        if away:
+            with self.lock:
+                self._changed.wait_for(lambda: all(r.done or not r.busy for r, *_ in away), seconds)
+
+    def _work(self, request: Request, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
+        """What a request makes of its rows; what goes wrong there ends it alone."""
+        settle = request.settle
         try:
-            request.receive(first, logits, captured)
-            if not request.done and len(request.ids) > self.n_ctx:
-                self._release(request)
-                request.shift()
+            request.work(read, logits, captured)
         except BaseException as error:
-            self._end(request, error)
-
-
-def _begin_alike(a: list[int], b: list[int], n: int) -> bool:
-    return len(a) >= n <= len(b) and a[:n] == b[:n]
+            settle = partial(request.end, error)
+        with self.lock:
+            request.busy = False
+            try:
+                if not request.done:
+                    settle()
+                if not request.done and len(request.ids) > self.n_ctx:
+                    self.room.release(request)
+                    request.page_keys.clear()
+                    request.shift()
+            except BaseException as error:
+                request.end(error)
+            self._changed.notify_all()

@@ -177,9 +177,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def usage(self) -> Usage:
         """What has been used so far."""
         request = self._request
-        return Usage(
-            request.prompt_tokens, request.cached or 0, len(request.answer.tokens), *request.seconds, request.dropped
-        )
+        return Usage(request.prompt_tokens, request.cached or 0, request.made, *request.seconds, request.dropped)
 
     @property
     def seed(self) -> int:
@@ -195,7 +193,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def tokens(self) -> list[int]:
         """Prompt and answer as far as events have been read, without what was dropped."""
         with self._scheduler.lock:
-            unseen = len(self._request.answer.tokens) - self._seen
+            unseen = self._request.made - self._seen
             return self._request.ids[: len(self._request.ids) - unseen]
 
     def _completion(self, events: list[Event]) -> Completion:

@@ -43,6 +43,11 @@ class StreamDecoder:
         """The text that is complete with this token; TokenizerError for an id outside the vocabulary."""
         return self._utf8.decode(self._reader.read(id))
 
+    @property
+    def pending(self) -> str:
+        """What ``flush`` would give now."""
+        return self._utf8.getstate()[0].decode("utf-8", "replace")
+
     def flush(self) -> str:
         """Ends the stream: U+FFFD where a character stayed incomplete, else the empty string."""
         return self._utf8.decode(b"", final=True)

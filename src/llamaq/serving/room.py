@@ -1,0 +1,171 @@
+"""Room in the cache: which requests have a sequence there, what the tree keeps of the others, and who reads what."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.errors import ContextOverflowError
+from llamaq.serving.prefix import PrefixTree
+from llamaq.serving.request import Request
+
+__all__ = ["Room"]
+
+
+class Room:
+    """Gives requests sequences of a cache, and takes them away again. The scheduler's lock guards it."""
+
+    def __init__(self, cache: KVCache) -> None:
+        self.cache = cache
+        self.prefixes = PrefixTree(cache)
+        self.holders: set[Request] = set()
+        """The requests that have a sequence."""
+        self._next_sequence = 0
+        self._readers: dict[int, Request] = {}
+        """Who reads a page, or has read it: by the key of the text up to its end."""
+
+    def begin(self, request: Request) -> bool:
+        """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens. False
+        where it must wait for room; where it never fits, it ends with an error."""
+        sequence = self._new_sequence()
+        pages, known = self.prefixes.find(request.ids) if request.share else ([], 0)
+        request.read = min(known, request.first_wanted)
+        self.cache.adopt(sequence, pages[: -(-request.read // PAGE_TOKENS)], request.read)
+        request.node = self.prefixes.root
+        while True:
+            try:
+                self.cache.reserve(sequence, len(request.ids))
+                break
+            except ContextOverflowError as error:
+                if self._release_slow():
+                    continue
+                self.cache.drop(sequence)
+                if self.holders:
+                    return False
+                request.end(error)
+                return True
+        request.sequence = sequence
+        self.holders.add(request)
+        if request.share:
+            for key in _page_keys(request)[request.read // PAGE_TOKENS :]:
+                self._readers[key] = request
+        request.begin()
+        if request.cached is None:
+            request.cached = request.read
+            request.why = request.explain(known)
+        return True
+
+    def grow(self, request: Request, length: int) -> bool:
+        """Reserves room for ``length`` tokens of a request that has a sequence. Where there is none, those that came
+        later give way and are read again later, and so does this one where it is the last; False then.
+
+        One that is alone and still finds no room ends with an error.
+        """
+        assert request.sequence is not None
+        while True:
+            try:
+                self.cache.reserve(request.sequence, length)
+                return True
+            except ContextOverflowError as error:
+                if self._release_slow():
+                    continue
+                last = max(self.holders, key=lambda r: r.age)
+                if last is request and len(self.holders) == 1:
+                    request.end(error)
+                    return False
+                self.release(last)
+                if last is request:
+                    return False
+
+    def release(self, request: Request, *, partial: bool = False) -> None:
+        """Takes a request's sequence away; the tree keeps what it has read."""
+        if request.sequence is None:
+            return
+        self.remember(request, partial=partial)
+        self.cache.drop(request.sequence)
+        self.holders.remove(request)
+        for key in request.page_keys:
+            if self._readers.get(key) is request:
+                del self._readers[key]
+        request.kept = request.read
+        request.sequence, request.node, request.read = None, None, 0
+
+    def remember(self, request: Request, *, partial: bool = False) -> None:
+        """Lets the tree know the pages that are full, and where ``partial`` the last one too."""
+        if not request.share or request.sequence is None or request.node is None:
+            return
+        if partial or request.read // PAGE_TOKENS > request.node.depth:
+            ids = request.ids[: request.read]
+            request.node = self.prefixes.insert(request.sequence, ids, request.node, partial=partial)
+
+    def is_being_read(self, request: Request) -> bool:
+        """Whether another request is just reading pages that this one, which has no sequence, can have from it."""
+        if request.behind is None and request.share and self._readers:
+            request.behind = self._reader(request)
+        if request.behind is not None:
+            reader, until = request.behind
+            if reader.sequence is not None and not reader.slow and not reader.busy and reader.read < until:
+                return True
+            request.behind = None
+        return False
+
+    def clear(self) -> None:
+        """Takes all sequences away without a trace in the tree."""
+        for request in self.holders:
+            assert request.sequence is not None
+            self.cache.drop(request.sequence)
+            request.sequence = None
+        self.holders.clear()
+        self._readers.clear()
+
+    def known(self, tokens: Sequence[int]) -> int:
+        """How many tokens of a text's beginning the cache holds."""
+        return self.prefixes.find(tokens, touch=False)[1]
+
+    def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
+        """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
+        pages, known = self.prefixes.find(tokens)
+        return self.cache.read_pages(pages[: known // PAGE_TOKENS])
+
+    def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
+        """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
+        sequence, length = self._new_sequence(), len(pages) * PAGE_TOKENS
+        with suppress(ContextOverflowError):
+            self.cache.reserve(sequence, length)
+            self.cache.write_pages(self.cache.pages(sequence), pages)
+            self.cache.commit(sequence, length)
+            self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
+        self.cache.drop(sequence)
+        return self.known(tokens)
+
+    def _new_sequence(self) -> int:
+        self._next_sequence += 1
+        return self._next_sequence
+
+    def _release_slow(self) -> bool:
+        """Takes its sequence from a request that waits for something outside; whether there was one."""
+        slow = [request for request in self.holders if request.slow]
+        if slow:
+            self.release(max(slow, key=lambda r: r.age))
+        return bool(slow)
+
+    def _reader(self, request: Request) -> tuple[Request, int] | None:
+        """Who reads the first page that the tree does not know of a request, and the end of the last that it reads."""
+        keys, first = _page_keys(request), self.known(request.ids) // PAGE_TOKENS
+        reader = self._readers.get(keys[first]) if first < len(keys) else None
+        if reader is None:
+            return None
+        last = next((i for i in range(first, len(keys)) if self._readers.get(keys[i]) is not reader), len(keys))
+        return reader, last * PAGE_TOKENS
+
+
+def _page_keys(request: Request) -> list[int]:
+    """The keys of all full pages. Where two texts have one key by chance, one waits in vain for the other, no more."""
+    keys = request.page_keys
+    for at in range(len(keys) * PAGE_TOKENS, len(request.ids) - PAGE_TOKENS + 1, PAGE_TOKENS):
+        keys.append(hash((keys[-1] if keys else 0, *request.ids[at : at + PAGE_TOKENS])))
+    return keys
