@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from candidates import candidates
 from llamaq.errors import ModelError, SamplingError
 from llamaq.gguf import GGUFFile
 from llamaq.sampling import Sampler, SamplingParams
@@ -34,7 +35,7 @@ def sampler_of(history: list[int] | None = None, tokenizer: Tokenizer | None = N
 
 def left(logits: NDArray[np.float32], history: list[int] | None = None, **params: Any) -> dict[int, float]:
     """What the chain leaves, the most likely first."""
-    return dict(zip(*sampler_of(history, **params).candidates(logits), strict=True))
+    return candidates(sampler_of(history, **params), logits)
 
 
 def shares(**weights: float) -> dict[int, float]:
@@ -114,7 +115,7 @@ def test_xtc_of_equal_tokens_keeps_the_last() -> None:
 
 def test_xtc_comes_by_chance() -> None:
     sampler = sampler_of(xtc_probability=0.25, xtc_threshold=0.15, seed=5)
-    hits = sum(len(sampler.candidates(TENTHS)[0]) == 2 for _ in range(2000))
+    hits = sum(len(candidates(sampler, TENTHS)) == 2 for _ in range(2000))
     assert hits / 2000 == pytest.approx(0.25, abs=0.04)
 
 
@@ -192,7 +193,7 @@ def test_dry_stops_at_breakers(tokenizer: Tokenizer) -> None:
     def penalized(text: str, **settings: Any) -> set[str]:
         ids = tokenizer.encode(text, add_special=False, continuation=True)
         sampler = sampler_of(ids, tokenizer, dry_multiplier=5.0, **settings)
-        got = dict(zip(*sampler.candidates(np.zeros(tokenizer.n_vocab, np.float32)), strict=True))
+        got = candidates(sampler, np.zeros(tokenizer.n_vocab, np.float32))
         return {tokenizer.decode([id], continuation=True) for id, p in got.items() if p < max(got.values()) / 2}
 
     assert penalized("x1y2z1y") == {"2"}
@@ -238,14 +239,14 @@ def test_adaptive_p_prefers_the_target_and_moves_it() -> None:
     sampler = sampler_of(adaptive_target=0.3, seed=3)
     # Of 0.3 the logit is 5; 0.1 away it is 5 - 10 / 9 / (4 / 3), 0.2 away 5 - 10 * 4 / 9 / (5 / 3).
     near, far = math.exp(-5 / 6), math.exp(-8 / 3)
-    assert same(dict(zip(*sampler.candidates(TENTHS), strict=True)), shares(_3=1, _1=near, _2=near, _0=far))
+    assert same(candidates(sampler, TENTHS), shares(_3=1, _1=near, _2=near, _0=far))
     token = sampler.sample(TENTHS)
     sampler.accept(token)
     p = {0: 0.1, 1: 0.4, 2: 0.2, 3: 0.3}[token]
     target = 2 * 0.3 - (p + 0.9 * 3) / 10  # the average that it had counts as ten tokens
     d = [abs(q - target) / 0.3 for q in (0.1, 0.4, 0.2, 0.3)]
     weights = [math.exp(5 - 10 * x * x / (1 + x)) for x in d]
-    got = dict(zip(*sampler.candidates(TENTHS), strict=True))
+    got = candidates(sampler, TENTHS)
     assert [got[i] for i in range(4)] == pytest.approx([w / sum(weights) for w in weights], rel=1e-5)
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from candidates import candidates
 from llamaq import _core
 from llamaq.errors import ModelError
 from llamaq.sampling import Sampler, SamplingParams
@@ -24,11 +25,11 @@ def logits_of(*weights: float) -> NDArray[np.float32]:
     return np.log(np.array(weights)).astype(np.float32)
 
 
-def candidates(logits: NDArray[np.float32], history: list[int] | None = None, **params: object) -> dict[int, float]:
+def left(logits: NDArray[np.float32], history: list[int] | None = None, **params: object) -> dict[int, float]:
     """The probabilities that the chain leaves, in its order."""
     sampler = Sampler(SamplingParams(**{**OFF, **params}))  # type: ignore[arg-type]
     sampler.feed(history or [])
-    return dict(zip(*sampler.candidates(logits), strict=True))
+    return candidates(sampler, logits)
 
 
 def same(got: dict[int, float], expected: dict[int, float]) -> bool:
@@ -39,8 +40,8 @@ TENTHS = logits_of(1, 4, 2, 3)  # probabilities 0.1, 0.4, 0.2, 0.3
 
 
 def test_everything_off_is_softmax() -> None:
-    assert same(candidates(TENTHS), {1: 0.4, 3: 0.3, 2: 0.2, 0: 0.1})
-    assert same(candidates(TENTHS + np.float32(5)), {1: 0.4, 3: 0.3, 2: 0.2, 0: 0.1})
+    assert same(left(TENTHS), {1: 0.4, 3: 0.3, 2: 0.2, 0: 0.1})
+    assert same(left(TENTHS + np.float32(5)), {1: 0.4, 3: 0.3, 2: 0.2, 0: 0.1})
 
 
 @pytest.mark.parametrize(
@@ -54,12 +55,12 @@ def test_everything_off_is_softmax() -> None:
     ],
 )
 def test_top_k(k: int, expected: dict[int, float]) -> None:
-    assert same(candidates(TENTHS, top_k=k), expected)
+    assert same(left(TENTHS, top_k=k), expected)
 
 
 def test_top_k_takes_the_lower_id_of_equal_ones() -> None:
-    assert same(candidates(logits_of(1, 2, 2, 2, 1), top_k=2), {1: 0.5, 2: 0.5})
-    assert same(candidates(logits_of(1, 1, 1, 1), top_k=3), {0: 1 / 3, 1: 1 / 3, 2: 1 / 3})
+    assert same(left(logits_of(1, 2, 2, 2, 1), top_k=2), {1: 0.5, 2: 0.5})
+    assert same(left(logits_of(1, 1, 1, 1), top_k=3), {0: 1 / 3, 1: 1 / 3, 2: 1 / 3})
 
 
 @pytest.mark.parametrize(
@@ -75,13 +76,13 @@ def test_top_k_takes_the_lower_id_of_equal_ones() -> None:
     ],
 )
 def test_top_p_keeps_the_token_that_reaches_it(p: float, expected: dict[int, float]) -> None:
-    assert same(candidates(TENTHS, top_p=p), expected)
+    assert same(left(TENTHS, top_p=p), expected)
 
 
 def test_top_p_counts_what_top_k_left() -> None:
     # Of 4/7 and 3/7 the first reaches 0.5; of all four it would take two.
-    assert same(candidates(TENTHS, top_k=2, top_p=0.5), {1: 1.0})
-    assert same(candidates(TENTHS, top_p=0.5), {1: 4 / 7, 3: 3 / 7})
+    assert same(left(TENTHS, top_k=2, top_p=0.5), {1: 1.0})
+    assert same(left(TENTHS, top_p=0.5), {1: 4 / 7, 3: 3 / 7})
 
 
 @pytest.mark.parametrize(
@@ -96,11 +97,11 @@ def test_top_p_counts_what_top_k_left() -> None:
     ],
 )
 def test_min_p_is_a_share_of_the_most_likely(p: float, expected: dict[int, float]) -> None:
-    assert same(candidates(TENTHS, min_p=p), expected)
+    assert same(left(TENTHS, min_p=p), expected)
 
 
 def test_min_p_of_one_keeps_equal_ones() -> None:
-    assert same(candidates(logits_of(3, 1, 3), min_p=1.0), {0: 0.5, 2: 0.5})
+    assert same(left(logits_of(3, 1, 3), min_p=1.0), {0: 0.5, 2: 0.5})
 
 
 @pytest.mark.parametrize(
@@ -111,18 +112,18 @@ def test_min_p_of_one_keeps_equal_ones() -> None:
     ],
 )
 def test_temperature_is_a_power(temperature: float, expected: dict[int, float]) -> None:
-    got = candidates(TENTHS, temperature=temperature)
+    got = left(TENTHS, temperature=temperature)
     assert list(got) == list(expected)
     assert list(got.values()) == pytest.approx(list(expected.values()), abs=1e-4)
 
 
 def test_temperature_comes_after_the_cuts() -> None:
     # At temperature 100 all are nearly alike, but top-p has seen 0.4 and 0.3 before.
-    assert list(candidates(TENTHS, temperature=100.0, top_p=0.5)) == [1, 3]
+    assert list(left(TENTHS, temperature=100.0, top_p=0.5)) == [1, 3]
 
 
 def test_a_tiny_temperature_takes_the_first() -> None:
-    assert candidates(TENTHS, temperature=1e-300) == {1: 1.0}
+    assert left(TENTHS, temperature=1e-300) == {1: 1.0}
 
 
 @pytest.mark.parametrize("temperature", [0.0, -1.0])
@@ -133,14 +134,14 @@ def test_greedy_takes_the_lowest_id_of_the_best(temperature: float) -> None:
 
 def test_repeat_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = np.array([2.0, -1.0, 0.0, 2.0], np.float32)
-    got = candidates(logits, [0, 1, 2], repeat_penalty=2.0)
+    got = left(logits, [0, 1, 2], repeat_penalty=2.0)
     total = math.e**1 + math.e**-2 + 1 + math.e**2
     assert same(got, {3: math.e**2 / total, 0: math.e / total, 2: 1 / total, 1: math.e**-2 / total})
     assert logits.tolist() == [2.0, -1.0, 0.0, 2.0]
 
 
 def test_repeat_penalty_counts_a_token_once() -> None:
-    assert candidates(TENTHS, [1, 1, 1], repeat_penalty=1.5) == candidates(TENTHS, [1], repeat_penalty=1.5)
+    assert left(TENTHS, [1, 1, 1], repeat_penalty=1.5) == left(TENTHS, [1], repeat_penalty=1.5)
 
 
 @pytest.mark.parametrize(("last_n", "best"), [(0, 1), (1, 3), (2, 2), (3, 2), (-1, 2)])
@@ -153,8 +154,8 @@ def test_repeat_last_n(last_n: int, best: int) -> None:
 
 
 def test_repeat_penalty_also_holds_for_greedy_and_one_is_off() -> None:
-    assert next(iter(candidates(TENTHS, [1], temperature=0.0))) == 1
-    assert next(iter(candidates(-TENTHS - 2, [0], temperature=0.0, repeat_penalty=9.0))) == 2
+    assert next(iter(left(TENTHS, [1], temperature=0.0))) == 1
+    assert next(iter(left(-TENTHS - 2, [0], temperature=0.0, repeat_penalty=9.0))) == 2
 
 
 def test_defaults_are_llama_cpps() -> None:
@@ -202,7 +203,7 @@ def test_logits_that_are_not_numbers_are_an_error(bad: float, temperature: float
 
 def test_minus_infinity_only_forbids_a_token() -> None:
     logits = np.array([-np.inf, 0.0, -np.inf], np.float32)
-    assert candidates(logits)[1] == 1.0
+    assert left(logits)[1] == 1.0
     with pytest.raises(ModelError, match="not numbers"):
         Sampler(SamplingParams()).sample(np.full(3, -np.inf, np.float32))
 
@@ -238,7 +239,7 @@ def test_whatever_the_settings_a_distribution_remains(
     values: list[float], k: int, top_p: float, min_p: float, temperature: float
 ) -> None:
     logits = np.array(values, np.float32)
-    got = candidates(logits, top_k=k, top_p=top_p, min_p=min_p, temperature=temperature)
+    got = left(logits, top_k=k, top_p=top_p, min_p=min_p, temperature=temperature)
     assert math.fsum(got.values()) == pytest.approx(1.0)
     assert next(iter(got)) == int(logits.argmax())
     kept = [values[i] for i in got]
@@ -273,7 +274,7 @@ def test_a_large_vocabulary_gives_what_sorting_all_of_it_gives(n: int, chain: di
     for logits in (rng.standard_normal(n) * 3, rng.integers(-3, 4, n), np.zeros(n), np.full(n, -np.inf)):
         x = logits.astype(np.float32)
         x[n // 2] = max(x[n // 2], -1.0)
-        assert Sampler(params).candidates(x)[0] == [id for id in slow_candidates(x, params) if x[id] > x.max() - 87]
+        assert [*candidates(Sampler(params), x)] == [id for id in slow_candidates(x, params) if x[id] > x.max() - 87]
 
 
 @settings(deadline=None)

@@ -69,41 +69,35 @@ def open_file(
     return os.fdopen(descriptor, "rb")
 
 
-def read_text(
-    path: str | os.PathLike[str],
-    raises: type[LlamaqError] = LlamaqError,
-    *,
-    exact: bool = False,
-    pipes: bool = True,
-) -> str:
-    """A user's text file (or pipe), as `decode_text`. Raises ``raises`` for what cannot be read or is no text."""
-    with open_file(path, raises, pipes=pipes) as file:
-        return decode_text(read_limited(file, str(path), raises), str(path), raises, exact=exact)
+def read_text(path: str | os.PathLike[str], *, exact: bool = False, pipes: bool = True) -> str:
+    """A user's text file (or pipe), as `decode_text`. Raises LlamaqError for what cannot be read or is no text."""
+    with open_file(path, LlamaqError, pipes=pipes) as file:
+        return decode_text(read_limited(file, str(path)), str(path), exact=exact)
 
 
-def read_limited(file: BinaryIO, name: str, raises: type[LlamaqError] = LlamaqError) -> bytes:
-    """All bytes to the end, which must come within ``MOST_TEXT``. Raises ``raises``."""
+def read_limited(file: BinaryIO, name: str) -> bytes:
+    """All bytes to the end, which must come within ``MOST_TEXT``. Raises LlamaqError."""
     parts, left = [], MOST_TEXT
     try:
         while part := file.read(1 << 20):
             parts.append(part)
             left -= len(part)
             if left < 0:
-                raise raises(f"{name}: expected a text of at most {MOST_TEXT} bytes, got more; give a part of it")
+                raise LlamaqError(f"{name}: expected a text of at most {MOST_TEXT} bytes, got more; give a part of it")
     except OSError as error:
-        raise raises(f"{name}: cannot be read: {reason(error, 'check the disk')}") from None
+        raise LlamaqError(f"{name}: cannot be read: {reason(error, 'check the disk')}") from None
     return b"".join(parts)
 
 
-def decode_text(raw: bytes, name: str, raises: type[LlamaqError] = LlamaqError, *, exact: bool = False) -> str:
+def decode_text(raw: bytes, name: str, *, exact: bool = False) -> str:
     """Text in UTF-8, or in the encoding of its byte order mark, which goes; line ends become newlines.
 
-    ``exact`` keeps line ends, and bytes that are not UTF-8 as surrogates (PEP 383). Raises ``raises``, with the
-    ``name``, for what is no text.
+    ``exact`` keeps line ends, and bytes that are not UTF-8 as surrogates (PEP 383). Raises LlamaqError, with
+    the ``name``, for what is no text.
     """
     mark, encoding = next(((mark, encoding) for mark, encoding in _MARKS if raw.startswith(mark)), (b"", "utf-8"))
     if not mark and raw[:2].count(0) == 1 and len(raw) > 1:
-        raise raises(
+        raise LlamaqError(
             f"{name}: expected text, got a zero byte at its beginning, as UTF-16 without a byte order mark has; "
             "save it as UTF-8"
         )
@@ -112,5 +106,7 @@ def decode_text(raw: bytes, name: str, raises: type[LlamaqError] = LlamaqError, 
     except UnicodeDecodeError as error:
         at = len(mark) + error.start
         expected = encoding.upper().removesuffix("-LE").removesuffix("-BE")
-        raise raises(f"{name}: byte {at}: expected {expected}, got {raw[at : at + 4]!r}; save it as UTF-8") from None
+        raise LlamaqError(
+            f"{name}: byte {at}: expected {expected}, got {raw[at : at + 4]!r}; save it as UTF-8"
+        ) from None
     return text if exact else text.replace("\r\n", "\n").replace("\r", "\n")

@@ -149,7 +149,6 @@ class Output(ABC):
     """Writes records as they come; a context manager, whose end is written whatever happens."""
 
     def __init__(self, models: Sequence[Model], settings: Sequence[Settings]) -> None:
-        self._models, self._settings = models, settings
         self._count = 0
 
     def __enter__(self) -> Output:

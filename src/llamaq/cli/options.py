@@ -166,14 +166,10 @@ def add_numerics(group: argparse._ActionsContainer) -> None:
     )
 
 
-def model_path(args: argparse.Namespace, then: str | None = None) -> str:
-    """The model that the arguments name. After ``-m`` a first argument is what else would follow MODEL, so it
-    moves to the attribute ``then``."""
+def model_path(args: argparse.Namespace) -> str:
+    """The model that the arguments name."""
     if args.model_option is not None and args.model is not None:
-        if then is not None and getattr(args, then) is None:
-            setattr(args, then, args.model)
-        else:
-            args.parser.error("MODEL is given twice, as an argument and with -m")
+        args.parser.error("MODEL is given twice, as an argument and with -m")
     path = args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL")
     if not path:
         args.parser.error("no model is given: name a GGUF file")

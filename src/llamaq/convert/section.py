@@ -39,11 +39,11 @@ class Section:
     def __contains__(self, key: str) -> bool:
         return self.values.get(key) is not None
 
-    def error(self, key: str, expected: str, advice: str = "") -> ModelError:
+    def error(self, key: str, expected: str) -> ModelError:
         """A refusal of the value of ``key``."""
         got = shown(self.values[key]) if key in self.values else "nothing"
         place = ".".join((*self._path, key))
-        return ModelError(f"{self._file}: {place}: expected {expected}, got {got}{advice and '; ' + advice}")
+        return ModelError(f"{self._file}: {place}: expected {expected}, got {got}")
 
     def get(self, key: str, kind: type[T]) -> T | None:
         """A value of type ``kind`` (str, bool, dict or list), None where it is absent."""
@@ -69,13 +69,13 @@ class Section:
             raise self.error(key, "a positive number")
         return float(value)
 
-    def integer(self, key: str, default: int | None = None, *, low: int = 1, high: int = _INT_MAX) -> int:
+    def integer(self, key: str, default: int | None = None, *, low: int = 1) -> int:
         """An integer of the range; 4.0 is one, too."""
         value = self._given(key, default)
         if not _is_number(value) or not value >= low:
             raise self.error(key, "a positive number" if low == 1 else f"a number from {low} on")
-        if value > high or value != int(value):
-            raise self.error(key, f"an integer up to {high}")
+        if value > _INT_MAX or value != int(value):
+            raise self.error(key, f"an integer up to {_INT_MAX}")
         return int(value)
 
     def _given(self, key: str, default: Any) -> Any:

@@ -31,7 +31,6 @@ class SentencePieceModel:
     data: bytes
     pieces: list[tuple[str, float, TokenType]]
     type: int
-    byte_fallback: bool
     whitespace_as_suffix: bool
     normalizer: str
     charsmap: bytes
@@ -82,7 +81,6 @@ def _parsed(data: bytes) -> SentencePieceModel:
         data,
         pieces,
         int(trainer.get(3, UNIGRAM)),
-        bool(trainer.get(35, 0)),
         bool(trainer.get(24, 0)),
         _message(normalizer.get(1, b"")).decode(),
         _message(normalizer.get(2, b"")),

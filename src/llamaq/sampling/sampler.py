@@ -81,15 +81,6 @@ class Sampler:
         self._narrow(logits, self._matcher.mask())
         return self._chain.draw(self._candidates)
 
-    def candidates(self, logits: NDArray[np.float32]) -> tuple[list[int], list[float]]:
-        """The tokens that the chain leaves and their probabilities, the most likely first; without the structure.
-        Arguments and errors as in ``sample``."""
-        self._narrow(self._processed(logits))
-        ids, p = self._candidates.ids, self._candidates.probabilities
-        order = _core.top_k(self._candidates.logits, len(ids))
-        order = order[p[order] > 0]
-        return ids[order].tolist(), p[order].tolist()
-
     def forced(self) -> list[int]:
         """Tokens that the structure forces next: they need no sampling, only ``accept``. The last may be an end
         token."""
