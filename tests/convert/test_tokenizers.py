@@ -109,7 +109,6 @@ def test_the_texts_are_many_and_small() -> None:
         {"model_type": "unigram", "add_dummy_prefix": False, "byte_fallback": False, "vocab_size": 800},
         {"model_type": "unigram", "normalization_rule_name": "nmt_nfkc_cf", "remove_extra_whitespaces": True},
         {"model_type": "unigram", "normalization_rule_name": "nfkc", "remove_extra_whitespaces": True},
-        {"user_defined_symbols": ["ick", "<x>"]},
     ],
     ids=str,
 )
@@ -126,6 +125,19 @@ def test_sentencepiece(options: dict[str, Any], tmp_path: Path, caplog: pytest.L
     assert len(warnings(caplog)) == bool(blank)
     for line in LINES:
         assert tokenizer.encode(line) == [1, *own.encode(line)], line
+
+
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_user_defined_symbols_are_compared_too(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Readers of GGUF cut them out of a text before a space is put in front of it, SentencePiece after that."""
+    data = sentencepiece_model(model_type=kind, user_defined_symbols=["ick", "<x>"])
+    own = sentencepiece.SentencePieceProcessor(model_proto=data)
+    compared, tokenizer = converted(folder_with(tmp_path / "model", data))
+    alike = {text: tokenizer.encode(text) == [1, *own.encode(text)] for text in texts(["ick", "<x>"])}
+    assert (compared.total, compared.alike) == (len(alike), sum(alike.values()))
+    assert not alike["<x>"]
+    (line,) = warnings(caplog)
+    assert line.startswith(f"{compared.total - compared.alike} of {compared.total} texts tokenize otherwise")
 
 
 def test_a_prefix_that_the_configuration_denies(tmp_path: Path) -> None:

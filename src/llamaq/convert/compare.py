@@ -62,7 +62,8 @@ def compare(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Comparison:
             return _compared(library, tokenizer, _by_tokenizers(package, checkpoint), _special(tokenizer))
         assert model is not None
         encode = _by_sentencepiece(package, model, tokenizer.add_space_prefix)
-        return _compared(library, tokenizer, encode, (), _unknown_to(model, tokenizer))
+        own, others = _user_defined(model, tokenizer)
+        return _compared(library, tokenizer, encode, own[:_MOST_SPECIAL], others)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # both report damage by errors of any class, Rust's panics are no Exceptions
@@ -95,10 +96,16 @@ def _special(tokenizer: Tokenizer) -> list[str]:
     return [tokenizer.vocab.text(id) for kind in kinds for id in tokenizer.vocab.of_type(kind)[:_MOST_SPECIAL]]
 
 
-def _unknown_to(model: SentencePieceModel, tokenizer: Tokenizer) -> list[str]:
-    """Texts of tokens that were added to the model's own: its library does not know them."""
-    found = ((id, tokenizer.vocab.text(id)) for id in tokenizer.vocab.of_type(TokenType.USER_DEFINED))
-    return [text for id, text in found if id >= len(model.pieces) or model.pieces[id][0] != text]
+def _user_defined(model: SentencePieceModel, tokenizer: Tokenizer) -> tuple[list[str], list[str]]:
+    """Texts of tokens that stand for themselves: the model's own, and those added to it, which its library does not
+    know."""
+    own: list[str] = []
+    others: list[str] = []
+    for id in tokenizer.vocab.of_type(TokenType.USER_DEFINED):
+        text = tokenizer.vocab.text(id)
+        known = id < len(model.pieces) and model.pieces[id][0] == text
+        (own if known else others).append(text)
+    return own, others
 
 
 def _compared(
@@ -111,7 +118,7 @@ def _compared(
         if any(token in text for token in without):
             continue
         expected = encode(text)
-        found = tokenizer.encode(text, add_special=False, parse_special=bool(special))
+        found = tokenizer.encode(text, add_special=False, parse_special=library == "tokenizers")
         total, alike = total + 1, alike + (found == expected)
         if found != expected and not first:
             first = f"{text!r} becomes {_near(tokenizer, found, expected)}, there {_near(tokenizer, expected, found)}"
