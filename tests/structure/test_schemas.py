@@ -92,6 +92,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a negative length": ({"type": "string", "minLength": -1}, "minLength must be a whole number"),
     "a count that is true": ({"type": "string", "minLength": True}, "minLength must be a whole number"),
     "no alternatives": ({"anyOf": []}, "anyOf must be a list of schemas"),
+    "dependencies that are a list": ({"dependencies": []}, "dependencies must be an object"),
     "zero": ({"multipleOf": 0}, "multipleOf must be a positive number"),
     "a constant that is rounded": ({"const": 2**53 + 1}, "cannot be a constant, got 9007199254740993"),
     "a constant that is rounded inside": ({"enum": [{"a": [2**53 + 1]}]}, "cannot be a constant"),

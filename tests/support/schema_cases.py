@@ -188,6 +188,34 @@ WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # by pydantic, zo
     "if": (
         {**obj(a=INT), "if": {"required": ["a"]}, "then": {"required": ["b"]}}, ["{}"], ["1"], "$: if is not enforced",
     ),
+    "if, whose parts name properties": (
+        {**obj("kind", kind={"enum": ["a", "b"]}), "allOf": [{"if": {"properties": {"kind": {"const": "a"}}},
+                                                              "then": obj("x", x=INT), "else": REF}], **BASE},
+        ['{"kind": "a", "x": 1}', '{"kind": "b", "name": "n"}', '{"kind": "b"}'], ['{"kind": "a", "y": 1}', '{"x": 1}'],
+        "$.allOf[0]: if is not enforced",
+    ),
+    "dependent properties": (
+        {**obj(a=INT), "dependentSchemas": {"a": obj(b=INT)}}, ['{"a": 1, "b": 2}', "{}"], ['{"a": 1, "c": 2}'],
+        "$: dependentSchemas is not enforced",
+    ),
+    "dependent properties of draft 7": (
+        {**obj(a=INT), "dependencies": {"a": obj(b=INT), "b": ["a"]}}, ['{"a": 1, "b": 2}'], ['{"a": 1, "c": 2}'],
+        "$: dependencies is not enforced",
+    ),
+    "sealed beside a condition": (
+        {**obj(a=INT), "if": {"required": ["a"]}, "then": obj(b=INT), "unevaluatedProperties": False},
+        ['{"a": 1, "b": 2}'], ['{"a": 1, "c": 2}'], "$: if is not enforced",
+    ),
+    "a pattern that looks around beside names": (
+        {**obj("abc", abc=INT), "patternProperties": {"^(?!abc$)[a-z]+$": STR, "^_": INT}},
+        ['{"abc": 1, "x": "y"}', '{"abc": 1, "_": 1}'], ['{"abc": "x"}', '{"abc": 1, "_": "x"}'],
+        "$: patternProperties: look-around in '^(?!abc$)[a-z]+$' is not enforced",
+    ),
+    "a pattern that looks around in a closed object": (
+        {"type": "object", "patternProperties": {"^(?!x-)": STR, "^x-": INT}, "additionalProperties": False},
+        ['{"a": "s", "x-a": 1}'], ['{"a": 1}', '{"x-a": "s"}'],
+        "$: patternProperties: look-around in '^(?!x-)' is not enforced",
+    ),
     "contains": ({"items": {"contains": INT}, "type": "array"}, ["[[1]]"], ["1"], "$.items: contains is not enforced"),
     "not a constant": ({"type": "integer", "not": {"const": 5}}, ["6"], ["null"], "$: not is not enforced"),
     "names that may stand twice": (

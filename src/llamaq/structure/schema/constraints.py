@@ -145,16 +145,24 @@ class Constraints:
         for key in ("properties", "patternProperties"):
             if key in schema:
                 out[key] = {name: self._whole(child, f"{key}.{name}") for name, child in schema[key].items()}
-        if "patternProperties" in out:
-            patterns = out["patternProperties"]
-            out["patternProperties"] = {self._pattern(p, "patternProperties"): patterns[p] for p in patterns}
         if "additionalProperties" in schema:
             out["additionalProperties"] = self._whole(schema["additionalProperties"], "additionalProperties")
+        if "patternProperties" in out:
+            self._patterns(out)
         if "required" in schema:
             out["required"] = list(dict.fromkeys(schema["required"]))
         if "propertyNames" in schema:
             self._property_names(out)
         self._property_counts(out)
+
+    def _patterns(self, out: dict[str, Any]) -> None:
+        """Without look-around a pattern may match the names of others: it gives way, and its names may be any."""
+        patterns = {p: self._pattern(p, "patternProperties") == p for p in out["patternProperties"]}
+        wider = [child for p, child in out["patternProperties"].items() if not patterns[p]]
+        if wider:
+            out["patternProperties"] = {p: child for p, child in out["patternProperties"].items() if patterns[p]}
+            alone = len(wider) == 1 and out.get("additionalProperties") is False
+            out["additionalProperties"] = wider[0] if alone else True
 
     def _property_names(self, out: dict[str, Any]) -> None:
         """Names that are listed become properties, names of a pattern ``patternProperties``."""

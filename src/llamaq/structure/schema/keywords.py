@@ -83,6 +83,7 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "items": (lambda value: _schema(value) or _schemas(value), "a schema"),
     "required": (_texts, "a list of names"),
     "multipleOf": (lambda value: _number(value) and value > 0, "a positive number"),
+    "dependencies": (lambda value: isinstance(value, dict), "an object"),
     "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
 }
 for _names, _right, _expected in (

@@ -87,7 +87,7 @@ class Shapes:
                 fail(path, f"it is made of parts more than {DEEPEST} deep")
             self._inside.append(id(schema))
             check_keywords(schema, path)
-            parts = [self.own(schema)]
+            parts = [self.own(schema, path)]
             for key, step, child in parts_in_place(schema):
                 target = self._references.target(schema, key, path) if key in REFERENCES else (child, f"{path}.{step}")
                 parts.append(self.of(*target))
@@ -95,15 +95,15 @@ class Shapes:
             self._found[id(schema)] = merged(parts)
         return self._found[id(schema)]
 
-    @staticmethod
-    def own(schema: dict[str, Any]) -> Shape:
-        """Without the parts inside."""
+    def own(self, schema: dict[str, Any], path: str) -> Shape:
+        """Without the parts inside; of those under a condition, which are not enforced, the names."""
+        perhaps = [name for step, child in _conditions(schema) for name in self.of(child, f"{path}.{step}").names]
         types = schema.get("type")
         types = types if isinstance(types, list) else [types]
         listed = "enum" in schema or "const" in schema
         low, high = _bounds(schema, "minimum", "exclusiveMinimum"), _bounds(schema, "maximum", "exclusiveMaximum")
         return Shape(
-            tuple(schema.get("properties", ())),
+            tuple(dict.fromkeys((*schema.get("properties", ()), *perhaps))),
             tuple(dict.fromkeys(schema.get("required", ()))),
             defines="properties" in schema,
             others=(
@@ -118,6 +118,13 @@ class Shapes:
             unions="anyOf" in schema or "oneOf" in schema,
             patterns=len(schema.get("patternProperties", ())),
         )
+
+
+def _conditions(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Step and schema of the parts that speak of the same value under a condition."""
+    yield from ((key, schema[key]) for key in ("if", "then", "else") if key in schema)
+    for key in ("dependentSchemas", "dependencies"):
+        yield from ((f"{key}.{name}", child) for name, child in schema.get(key, {}).items() if isinstance(child, dict))
 
 
 def _bounds(schema: dict[str, Any], *keys: str) -> list[float]:

@@ -97,7 +97,7 @@ class Translation:
         for key, step, child in parts_in_place(schema):
             target = self._references.target(schema, key, path) if key in REFERENCES else (child, f"{path}.{step}")
             found.append((key, child, f"{path}.{step}", self._shapes.of(*target)))
-        own = self._shapes.own(schema)
+        own = self._shapes.own(schema, path)
         parts: list[Any] = []
         unions: dict[str, list[Any]] = {}
         around: dict[str, Shape | None] = {}
