@@ -213,3 +213,11 @@ def test_functions_are_short() -> None:
                 if isinstance(node, ast.FunctionDef) and node.end_lineno and node.end_lineno - node.lineno >= 60:
                     long[f"{path.name}:{node.name}"] = node.end_lineno - node.lineno + 1
     assert long == {}
+
+
+@pytest.mark.subprocess
+def test_the_library_is_silent_unless_somebody_listens() -> None:
+    said = "import llamaq, logging; logging.getLogger('llamaq.engine').warning('a context was shortened')"
+    for before, expected in (("", ""), ("import logging; logging.basicConfig(); ", "a context was shortened")):
+        done = subprocess.run([sys.executable, "-c", before + said], capture_output=True, text=True, check=True)
+        assert (done.stdout, expected in done.stderr, bool(done.stderr)) == ("", True, bool(expected))

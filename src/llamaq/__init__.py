@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from llamaq.sampling import SamplingParams
     from llamaq.serving.answer import Event
     from llamaq.serving.stream import Completion, Stream, Usage
+
+logging.getLogger("llamaq").addHandler(logging.NullHandler())  # silent unless whoever uses it listens
 
 __version__ = "0.1.0"
 __all__ = [
