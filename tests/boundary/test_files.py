@@ -160,6 +160,20 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, monkeypatch: py
     ]  # fmt: skip
 
 
+@pytest.mark.skipif(not hasattr(os, "fchmod"), reason="the system has no permissions of this kind")
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_that_takes_anothers_place_keeps_its_permissions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool
+) -> None:
+    if named:
+        monkeypatch.setattr(os, "O_TMPFILE", 0, raising=False)
+    path = tmp_path / "private.json"
+    path.touch(mode=0o600)
+    with atomic_file(path, GGUFError) as file:
+        file.write(b"new")
+    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"new", 0o600)
+
+
 def test_a_device_is_written_to(tmp_path: Path) -> None:
     keyboard, terminal = os.openpty()
     device = Path(os.ttyname(terminal))

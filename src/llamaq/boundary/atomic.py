@@ -30,7 +30,7 @@ def atomic_file(path: Path, raises: type[LlamaqError] = LlamaqError) -> Iterator
         if mode is not None and stat.S_ISDIR(mode):
             raise raises(f"{path}: cannot be written: it is a folder; give the name of a file in it")
         regular = mode is None or stat.S_ISREG(mode)
-        with _replacement(Path(os.path.realpath(path))) if regular else _through(path) as file:
+        with _replacement(Path(os.path.realpath(path)), mode) if regular else _through(path) as file:
             yield file
     except OSError as error:
         raise raises(f"{path}: cannot be written: {reason(error, 'write to another folder')}") from error
@@ -63,12 +63,15 @@ def _through(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _replacement(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path``, which is no link."""
+def _replacement(path: Path, mode: int | None) -> Iterator[BinaryIO]:
+    """A new file that takes the place of ``path``, which is no link, and the permissions of a file there (``mode``)."""
     partial = path.with_name(f"{path.name[:50]}.{secrets.token_hex(4)}.partial")
     try:
         nameless = _nameless(path.parent)
         with nameless or open(partial, "xb") as file:
+            if mode is not None and hasattr(os, "fchmod"):
+                with suppress(OSError):
+                    os.fchmod(file.fileno(), stat.S_IMODE(mode))
             yield file
             file.flush()
             os.fsync(file.fileno())
