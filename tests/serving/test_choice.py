@@ -181,6 +181,37 @@ def test_a_request_that_ends_while_it_is_busy_is_not_touched_by_what_it_worked_o
     assert len(text.ids) == 5
 
 
+def test_who_waits_for_a_page_is_not_compared_at_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    s = Stepped(100, 16)
+    texts = [Text([0] * 600 + [i], 601) for i in range(10)]
+    find, finds = s.room.prefixes.find, []
+    monkeypatch.setattr(s.room.prefixes, "find", lambda ids, **how: finds.append(len(ids)) or find(ids, **how))
+    s.submit(*texts)
+    steps = 0
+    while s._turn():
+        steps += 1
+    assert steps > 38  # of 16 rows: the beginning is read once
+    assert [text.cached for text in texts] == [0, *[576] * 9]  # full pages
+    assert len(finds) <= 4 * len(texts)
+
+
+def test_who_waits_for_a_page_reads_it_where_the_other_gives_up() -> None:
+    s = Stepped(100, 16)
+    texts = [Text([0] * 600, 600) for _ in range(3)]
+    s.submit(*texts)
+    for _ in range(10):
+        assert s._turn()
+    texts[0].held = True
+    while s._turn():
+        pass
+    assert [text.done for text in texts] == [False, True, True]
+    assert [text.cached for text in texts] == [0, 160, 576]
+    s.abandon(texts[0])
+    assert s._turn()
+    assert not s._turn()
+    assert not s.room._readers
+
+
 def test_a_text_alone_that_outgrows_the_cache_ends_with_an_error() -> None:
     s = Stepped(2, 16)
     text = Text([0] * 60, 200)

@@ -169,7 +169,7 @@ def test_answers_with_quick_processors_share_their_steps(llm: LLM, monkeypatch: 
         return forward(step, *args, **kwargs)
 
     monkeypatch.setattr(llm.engine, "forward", counted)
-    monkeypatch.setattr(llm.model.scheduler, "_work_on", lambda work, seconds: work_on(work, 60.0))
+    monkeypatch.setattr(llm.model.scheduler, "_work_on", lambda here, away, _: work_on(here, away, 60.0))
     samplings = [with_processor(lambda ids, logits: None) for _ in range(4)]
     llm.batch([[300 + i] for i in range(4)], max_tokens=20, samplings=samplings)
     assert sizes == [4] * 20

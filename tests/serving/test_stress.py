@@ -15,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Work:
     def one(self) -> None:
         acts: list[Callable[[], None]] = [
             self.generate, self.read_slowly, self.give_up, self.time_out, self.talk, self.score, self.look, self.shift,
+            self.process,
         ]  # fmt: skip
         act = self.rng.choice(acts if self.depth == 0 else acts[:1])
         self.depth += 1
@@ -122,6 +124,39 @@ class Work:
     def shift(self) -> None:
         self.llm.generate(self.key()[0], max_tokens=40, overflow="shift", sampling=SamplingParams(seed=1))
 
+    def process(self) -> None:
+        """Answers whose logit processors wait for what other threads ask the model, some of them for one object."""
+        keys = [self.key() for _ in range(self.rng.choice([1, 1, 3]))]
+        asks = Asks(self.llm, self.key()[0][:40], self.rng.random())
+        streams = [
+            self.llm.stream(
+                key[0], max_tokens=min(key[2], 5), sampling=SamplingParams(seed=key[1], logit_processors=[asks])
+            )
+            for key in keys
+        ]
+        if self.rng.random() < 0.2:
+            streams.pop().cancel()
+        for key, stream in zip(keys, streams, strict=False):
+            assert stream.result().tokens == self.answers[key][:5]
+
+
+class Asks:
+    """A logit processor that now and then waits for another thread's score; its calls never overlap."""
+
+    pool = ThreadPoolExecutor(3)
+
+    def __init__(self, llm: LLM, text: tuple[int, ...], often: float) -> None:
+        self.llm, self.text, self.often, self.rng = llm, text, often, random.Random(len(text))
+        self.inside = threading.Lock()
+
+    def __call__(self, ids: Any, logits: Any) -> None:
+        assert self.inside.acquire(blocking=False)
+        try:
+            if self.rng.random() < self.often:
+                assert self.pool.submit(self.llm.score, self.text).result().sum <= 0
+        finally:
+            self.inside.release()
+
 
 def reference(path: Path, rng: random.Random) -> dict[Key, tuple[int, ...]]:
     """Answers of a model that does one thing at a time, from prompts that share beginnings."""
@@ -139,8 +174,10 @@ def reference(path: Path, rng: random.Random) -> dict[Key, tuple[int, ...]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("n_batch", [3, 100])
 def test_everything_at_once_on_a_small_cache(
-    shared: Callable[[str], Path], tmp_path: Path, n_batch: int, record_property: Callable[[str, object], None]
-) -> None:
+    shared: Callable[[str], Path], tmp_path: Path, n_batch: int, record_property: Callable[[str, object], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("llamaq.serving.scheduler._PATIENCE", 0.005)
     path = shared("models/stories260K-Q4_0.gguf")
     answers = reference(path, random.Random(SEED))
     errors: list[BaseException] = []

@@ -48,15 +48,14 @@ def shown(value: object) -> str:
 
 def whole(name: str, value: Any, least: int | None = None, most: int | None = None) -> int:
     """An integer, also one of NumPy's, from ``least`` to ``most``."""
-    wanted = f"{name} must be a whole number{_range(least, most)}"
     try:
         if isinstance(value, bool):
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{wanted}, got {shown(value)}") from None
+        raise TypeError(f"{name} must be a whole number{_range(least, most)}, got {shown(value)}") from None
     if (least is not None and number < least) or (most is not None and number > most):
-        raise ValueError(f"{wanted}, got {shown(number)}")
+        raise ValueError(f"{name} must be a whole number{_range(least, most)}, got {shown(number)}")
     return number
 
 

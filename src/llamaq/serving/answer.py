@@ -49,6 +49,8 @@ class StopStrings:
         """Text that is safe to show; after a stop string (``hit``) nothing more comes."""
         if self.hit:
             return ""
+        if not self._stops:
+            return text
         self.held += text
         found = [(at + len(s), at) for s in self._stops if (at := self.held.find(s)) >= 0]
         if found:

@@ -104,14 +104,9 @@ class Room:
 
     def is_being_read(self, request: Request) -> bool:
         """Whether another request is just reading pages that this one, which has no sequence, can have from it."""
-        if request.behind is None and request.share and self._readers:
-            request.behind = self._reader(request)
-        if request.behind is not None:
-            reader, until = request.behind
-            if reader.sequence is not None and not reader.slow and not reader.busy and reader.read < until:
-                return True
-            request.behind = None
-        return False
+        if request.behind is None or not _is_reading(*request.behind):
+            request.behind = self._reader(request) if request.share and self._readers else None
+        return request.behind is not None
 
     def clear(self) -> None:
         """Takes all sequences away without a trace in the tree."""
@@ -160,7 +155,11 @@ class Room:
         if reader is None:
             return None
         last = next((i for i in range(first, len(keys)) if self._readers.get(keys[i]) is not reader), len(keys))
-        return reader, last * PAGE_TOKENS
+        return (reader, last * PAGE_TOKENS) if _is_reading(reader, last * PAGE_TOKENS) else None
+
+
+def _is_reading(reader: Request, until: int) -> bool:
+    return reader.sequence is not None and not reader.slow and not reader.busy and reader.read < until
 
 
 def _page_keys(request: Request) -> list[int]:

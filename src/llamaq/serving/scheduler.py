@@ -24,7 +24,6 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from itertools import compress
 from typing import TypeAlias
 
 import numpy as np
@@ -216,19 +215,19 @@ class Scheduler:
                 return any(r.done for r in self._requests) or self._rest()
             self._stop.set(False)
             self._running = list(rows)
-        began, work = time.monotonic(), []
+        began = time.monotonic()
         try:
-            if all(r.done for r in rows):  # abandoned before it could be seen that they run
-                return True
-            logits, captured = self._step(rows)
-            work = self._share_out(rows, logits, captured)
+            if not all(r.done for r in rows):  # abandoned before it could be seen that they run
+                logits, captured = self._step(rows)
+                here, away = self._share_out(rows, logits, captured)
+                self._running = []
+                self._work_on(here, away, time.monotonic() - began)
         except CancelledError:
             pass
         except BaseException as error:
             self._fail(rows, error)
         finally:
             self._running = []
-        self._work_on(work, time.monotonic() - began)
         return True
 
     def _choose(self) -> dict[Request, int]:
@@ -294,9 +293,12 @@ class Scheduler:
         places = {(op, slot): array for (op, slot, _), array in captured.items()}
         return self._engine.forward(step, self.room.cache, stop=self._stop, captures=places), captured
 
-    def _share_out(self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]) -> list[Work]:
-        """Notes what has been read; what the requests have to work on."""
-        work: list[Work] = []
+    def _share_out(
+        self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]
+    ) -> tuple[list[Work], list[Work]]:
+        """Notes what has been read. What the requests have to work on: here, and on threads of their own."""
+        here: list[Work] = []
+        away: list[Work] = []
         row = given = 0
         with self.lock:
             for request, count in rows.items():
@@ -305,24 +307,21 @@ class Scheduler:
                 if not request.done:
                     self.room.remember(request, partial=first < request.prompt_tokens <= request.read)
                     own = {c: captured[c][row : row + count] for c in request.captures}
-                    work.append((request, request.read, logits[given : given + n], own))
+                    work = (request, request.read, logits[given : given + n], own)
+                    (away if n and request.runs_foreign_code else here).append(work)
+                    request.busy = True
                 row, given = row + count, given + n
-            for request, *_ in work:
-                request.busy = True
-        return work
+        return here, away
 
-    def _work_on(self, work: Sequence[Work], seconds: float) -> None:
+    def _work_on(self, here: Sequence[Work], away: Sequence[Work], seconds: float) -> None:
         """Has requests do their work, and waits so many seconds at most for those that have a thread for it."""
-        foreign = [request.runs_foreign_code and len(logits) > 0 for request, _, logits, _ in work]
-        away = list(compress(work, foreign))
-        for each in away:
+        for work in away:
             try:
-                self.workers.run(partial(self._work, *each))
+                self.workers.run(partial(self._work, *work))
             except RuntimeError as error:
-                self._fail([each[0]], error)
-        for each, elsewhere in zip(work, foreign, strict=True):
-            if not elsewhere:
-                self._work(*each)
+                self._fail([work[0]], error)
+        for work in here:
+            self._work(*work)
         if away:
             with self.lock:
                 self._changed.wait_for(lambda: all(r.done or not r.busy for r, *_ in away), seconds)
