@@ -120,6 +120,16 @@ def test_what_cannot_be_gone_on_with_is_an_error() -> None:
         prompt_of(ChatTemplate("{{ messages|length }}"), USER, ChatMessage("assistant", tool_calls=(CALL,)))
 
 
+@pytest.mark.parametrize("end", ["<", "</thi", "</think"])
+@pytest.mark.parametrize("source", ["", "<think>\n"])
+def test_a_mark_that_was_cut_off_is_written_anew(source: str, end: str) -> None:
+    template = ChatTemplate("{% for m in messages %}[{{ m.content }}]{% endfor %}" + source)
+    for said in ({"content": f"<think>\nHm.\n{end}"}, {"content": "", "reasoning_content": f"Hm.\n{end}"}):
+        prompt, beginning = prompt_of(template, USER, {"role": "assistant", **said})
+        assert prompt == "[Hello]<think>\nHm.\n"
+        assert beginning.closer == "</think>"
+
+
 def test_the_answer_is_what_follows(shared: Callable[[str], Path]) -> None:
     greedy = SamplingParams(temperature=0)
     with LLM.load(shared("models/stories260K-F32.gguf"), threads=1) as llm:

@@ -141,3 +141,11 @@ def test_what_is_no_text(make: Callable[[str], Structure]) -> None:
     for other in (5, None, b"a"):
         with pytest.raises(TypeError, match="must be text"):
             make(other)  # type: ignore[arg-type]
+
+
+def test_what_is_no_mark() -> None:
+    for mark in ("", "a\udc00"):
+        with pytest.raises(ValueError, match="mark must be characters that end a text"):
+            regex("a").following(mark)
+    with pytest.raises(TypeError, match="mark must be text"):
+        regex("a").following(None)  # type: ignore[arg-type]

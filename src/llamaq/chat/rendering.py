@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from llamaq.chat.reasoning import REASONING_MARKS, Beginning
+from llamaq.chat.reasoning import REASONING_MARKS, Beginning, overlap
 from llamaq.chat.templates import ChatTemplate
 from llamaq.errors import ChatTemplateError
 
@@ -96,10 +96,9 @@ def _with_thought(source: str, prompt: str, message: Message) -> tuple[str, str]
         return prompt, ""
     prompt = _without_end_of_thought(prompt)
     mark = next((mark for mark in REASONING_MARKS if prompt.rstrip().endswith(mark)), None)
-    if mark is None:
-        begun = (own or next((mark for mark in REASONING_MARKS if mark in source), "<think>")) + thought
-    else:
-        begun = thought.lstrip() if prompt[-1:].isspace() else thought
+    opens = "" if mark else own or next((mark for mark in REASONING_MARKS if mark in source), "<think>")
+    begun = opens + (thought.lstrip() if mark and prompt[-1:].isspace() else thought)
+    begun = begun[: len(begun) - overlap(begun, REASONING_MARKS[mark or opens])]  # the model writes the mark whole
     return prompt + begun, begun
 
 

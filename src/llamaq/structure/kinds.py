@@ -9,7 +9,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from llamaq.boundary.arguments import one_of, text
+from llamaq.boundary.arguments import one_of, shown, text
 from llamaq.errors import StructureError
 
 from .engine import LONGEST, llguidance, validate
@@ -57,6 +57,8 @@ class Structure:
 
     def following(self, mark: str) -> Structure:
         """The same, after free text that ends with ``mark``. Nothing is compiled anew."""
+        if not text("mark", mark) or _SURROGATE.search(mark):
+            raise ValueError(f"mark must be characters that end a text, got {shown(mark)}")
         found = copy(self)
         object.__setattr__(found, "after", mark)
         return found
