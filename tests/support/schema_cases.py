@@ -191,7 +191,7 @@ WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # by pydantic, zo
     "if, whose parts name properties": (
         {**obj("kind", kind={"enum": ["a", "b"]}), "allOf": [{"if": {"properties": {"kind": {"const": "a"}}},
                                                               "then": obj("x", x=INT), "else": REF}], **BASE},
-        ['{"kind": "a", "x": 1}', '{"kind": "b", "name": "n"}', '{"kind": "b"}'], ['{"kind": "a", "y": 1}', '{"x": 1}'],
+        ['{"kind": "a", "x": 1}', '{"kind": "b", "name": "n"}'], ['{"kind": "a", "y": 1}', '{"x": 1}'],
         "$.allOf[0]: if is not enforced",
     ),
     "dependent properties": (
