@@ -90,6 +90,19 @@ def test_others_go_on_while_a_processor_waits(llm: LLM, held: Held) -> None:
     assert stream.result().tokens == want
 
 
+def test_a_processor_that_comes_back_wakes_the_loop(
+    llm: LLM, held: Held, other: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The main thread would look for itself, now and then."""
+    rest, resting = llm.model.scheduler._rest, threading.Event()
+    monkeypatch.setattr(llm.model.scheduler, "_rest", lambda: resting.set() or rest())
+    done = other.submit(llm.generate, "Tom", max_tokens=3, sampling=with_processor(held))
+    held.began.wait()
+    resting.wait()
+    held.go.set()
+    assert len(done.result().tokens) == 3
+
+
 def test_a_reader_that_has_caught_up_is_seen_while_a_processor_waits(llm: LLM, held: Held) -> None:
     want = llm.generate("Tom", max_tokens=60, sampling=GREEDY).tokens
     slow = llm.stream("Tom", max_tokens=60, sampling=GREEDY)
