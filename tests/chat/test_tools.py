@@ -19,7 +19,7 @@ from llamaq.chat.rendering import render
 from llamaq.chat.templates import ChatTemplate
 from llamaq.chat.tools import TOOL_FORMATS, format_of
 from llamaq.errors import ChatTemplateError
-from llamaq.serving.answer import Event
+from llamaq.serving.answer import Event, FinishReason
 from shared_files import shared_path
 
 
@@ -33,13 +33,15 @@ TOOLS = [tool("weather", city="string", days="integer", detail="object"), tool("
 WEATHER = {"city": 'Münster "am" {See}\n]', "days": 3, "detail": {"wind": [1, None, "}"], "x": True}}
 
 
-def read(format: str, text: str, cuts: Sequence[int] = (), prompt: str = "") -> tuple[ChatMessage, list[ChatEvent]]:
+def read(
+    format: str, text: str, cuts: Sequence[int] = (), prompt: str = "", reason: FinishReason = "stop"
+) -> tuple[ChatMessage, list[ChatEvent]]:
     """The message of an answer that comes in pieces, and its events."""
     reader = AnswerReader(Beginning.after(prompt), TOOL_FORMATS[format](TOOLS) if format else None)
     edges = [0, *sorted(cut % (len(text) + 1) for cut in cuts), len(text)]
     pieces = [text[a:b] for a, b in pairwise(edges)]
     events = [event for piece in pieces for event in reader.read(Event(piece, 7))]
-    events += reader.read(Event("", None, "stop"))
+    events += reader.read(Event("", None, reason))
     return reader.message, events
 
 
@@ -123,8 +125,23 @@ def test_calls_are_read_however_the_text_is_cut(
                 (call.id, call.name),
                 *[(None, None)] * (len(mine) - 1),
             ]
-            assert json.loads("".join(delta.arguments for delta in mine) or "{}") == call.arguments
+            assert json.loads("".join(delta.arguments for delta in mine)) == call.arguments
     assert len({call.id for call in message.tool_calls}) == len(expected)
+
+
+@pytest.mark.parametrize(("format", "text", "content", "expected"), ANSWERS)
+@settings(deadline=None, max_examples=5)
+@given(cuts=st.lists(st.integers(0, 500), max_size=8))
+def test_an_answer_that_is_cut_off_has_no_calls_but_whole_ones(
+    format: str, text: str, content: str, expected: list[tuple[str, dict[str, Any]]], cuts: list[int]
+) -> None:
+    counts = []
+    for end in range(len(text)):
+        message, events = read(format, text[:end], cuts, reason="length")
+        assert calls(message) == expected[: len(message.tool_calls)]
+        assert events[-1].finish_reason == "length"
+        counts.append(len(message.tool_calls))
+    assert counts == sorted(counts)
 
 
 TAGS = (

@@ -31,7 +31,7 @@ class AnswerReader:
 
     def read(self, event: Event) -> list[ChatEvent]:
         """One chat event at least; the last of an answer has the finish reason."""
-        pieces = self._pieces(event.text, last=event.finish_reason is not None) or [ChatEvent()]
+        pieces = self._pieces(event.text, event.finish_reason) or [ChatEvent()]
         for piece in pieces:
             self._keep(piece)
         reason: ChatFinishReason | None = event.finish_reason
@@ -59,13 +59,16 @@ class AnswerReader:
                 calls.append(ToolCall(id, name, arguments))
         return ChatMessage("assistant", text, "".join(self._reasoning), tuple(calls))
 
-    def _pieces(self, text: str, *, last: bool) -> list[ChatEvent]:
-        parts = [self._splitter.push(text), *([self._splitter.flush()] if last else [])]
+    def _pieces(self, text: str, reason: ChatFinishReason | None) -> list[ChatEvent]:
+        parts = [self._splitter.push(text), *([] if reason is None else [self._splitter.flush()])]
         reasoning, answer = "".join(part[0] for part in parts), "".join(part[1] for part in parts)
         found = [ChatEvent(reasoning=reasoning)] if reasoning else []
         if self._tools is None:
             return [*found, ChatEvent(text=answer)] if answer else found
-        for piece in [*self._tools.push(answer), *(self._tools.flush() if last else [])]:
+        rest = self._tools.push(answer)
+        if reason is not None:
+            rest += self._tools.flush(cut=reason != "stop")
+        for piece in rest:
             found.append(ChatEvent(tool_call=piece) if isinstance(piece, ToolCallDelta) else ChatEvent(text=piece))
         return found
 
@@ -80,7 +83,7 @@ class AnswerReader:
 
 def _arguments(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text or "{}")
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

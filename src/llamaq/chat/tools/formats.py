@@ -55,7 +55,10 @@ class TaggedCalls(ToolReader):
         yield from self.expect("</tool_call>")
 
     def _function(self) -> Waiting:
-        name, _ = yield from self.until(">")
+        name, mark = yield from self.until(">")
+        if mark is None:
+            self.show(f"<function={name}")
+            return
         self.begin_call(name)
         yield from self.skip()
         if self.text.startswith("{"):
@@ -66,7 +69,7 @@ class TaggedCalls(ToolReader):
         yield from self.expect("</function>")
 
     def _parameters(self, types: Mapping[str, Any]) -> Waiting:
-        before = "{"
+        before, end = "{", None
         while (yield from self.expect("<parameter=")):
             key, _ = yield from self.until(">")
             value, end = yield from self.until("</parameter>", "</function>")
@@ -75,7 +78,8 @@ class TaggedCalls(ToolReader):
             before = ", "
             if end != "</parameter>" or not (yield from self.skip()):
                 break
-        self.add_arguments("{}" if before == "{" else "}")
+        if end == "</function>" or not self.cut:
+            self.add_arguments("{}" if before == "{" else "}")
 
 
 class Llama3Calls(ToolReader):
@@ -194,7 +198,8 @@ class RecipientCalls(ToolReader):
             _, mark = yield from self.until(">>>")
         else:
             code, mark = yield from self.until(">>>")
-            self.add_arguments(json.dumps({"code": code.rstrip()}, ensure_ascii=False))
+            cut = mark is None and self.cut
+            self.add_arguments(code if cut else json.dumps({"code": code.rstrip()}, ensure_ascii=False))
         return mark
 
 
@@ -248,11 +253,11 @@ def _typed(text: str, schema: Any) -> Any:
 
 def _python(reader: ToolReader, code: str) -> None:
     """A call written as Python, ``f.call(x="...")``, or code for the function that runs some."""
-    if not code.strip():
-        return
-    found = _python_call(code.strip(), reader.parameters)
-    if found is None and (name := next((name for name in _PYTHON if name in reader.parameters), None)):
-        found = name, {"code": code.strip()}
+    code = code.strip()
+    found = None if reader.cut or not code else _python_call(code, reader.parameters)
+    runs = next((name for name in _PYTHON if name in reader.parameters), None)
+    if found is None and runs and code and not reader.cut:
+        found = runs, {"code": code}
     if found is None:
         reader.show(code)
         return

@@ -34,6 +34,8 @@ class ToolReader(ABC):
         functions = [tool.get("function", tool) for tool in tools]
         self.parameters = {f["name"]: _properties(f) for f in functions}
         self.text = ""
+        self.cut = False
+        """Whether the answer ends because it was stopped, so what has no end yet is no call."""
         self._ended = False
         self._pieces: list[Piece] = []
         self._calls = 0
@@ -49,9 +51,9 @@ class ToolReader(ABC):
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def flush(self) -> list[Piece]:
-        """What was held back, once nothing can follow."""
-        self._ended = True
+    def flush(self, *, cut: bool = False) -> list[Piece]:
+        """What was held back, once nothing can follow; ``cut`` where the model had not come to its end."""
+        self._ended, self.cut = True, cut
         return self.push("")
 
     @abstractmethod
@@ -193,7 +195,7 @@ class ToolReader(ABC):
         yield from self.expect("]")
 
     def _json_members(self) -> Waiting:
-        name, waiting = None, ""
+        name, waiting, given = None, "", False
         if (yield from self.expect("{")) is None:
             return False
         while (yield from self.skip(", \t\r\n")) and self.text[0] == '"':
@@ -208,6 +210,7 @@ class ToolReader(ABC):
                     self.begin_call(name)
                     self.add_arguments(waiting)
             elif key in ("arguments", "parameters"):
+                given = True
                 parts: list[str] = []
                 streams = name is not None and self.text[0] == "{"
                 yield from self.json_value(self.add_arguments if streams else parts.append)
@@ -216,7 +219,10 @@ class ToolReader(ABC):
                     self.add_arguments(waiting)
             else:
                 yield from self.json_text()
-        return (yield from self.expect("}")) is not None
+        complete = (yield from self.expect("}")) is not None
+        if complete and name is not None and not given:
+            self.add_arguments("{}")
+        return complete
 
 
 def _properties(function: Mapping[str, Any]) -> Mapping[str, Any]:
