@@ -68,6 +68,15 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
         )
     with pytest.raises(ValueError, match="each tool must be"):
         llm.chat(HELLO, template="chatml", tools=[{"name": 5}])
+    function: Any
+    for function in ("f", None, {"name": "f", "parameters": 5}, {"name": "f", "parameters": {"properties": [1]}}):
+        with pytest.raises(ValueError, match="each tool must be"):
+            llm.chat(HELLO, template="chatml", tools=[{"function": function}])
+    with pytest.raises(ValueError, match="each tool must be"):
+        llm.chat(HELLO, template="chatml", tools=[None])  # type: ignore[list-item]
+    for name in ("messages", "tools", "self", "now"):
+        with pytest.raises(ValueError, match="template_kwargs must be"):
+            llm.chat(HELLO, template="chatml", template_kwargs={name: 5})
     with pytest.raises(ValueError, match="must be a list"):
         llm.chat("Hello", template="chatml")  # type: ignore[arg-type]
     with pytest.raises(ContextOverflowError):

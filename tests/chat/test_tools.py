@@ -297,6 +297,7 @@ def test_messages_in_their_shapes() -> None:
         ChatMessage("system", "Be kind."),
         {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
         {"role": "assistant", "content": None, "tool_calls": [call, ToolCall("2", "g", {})]},
+        {"role": "assistant", "tool_calls": ({"function": {"name": "h", "arguments": None}},)},
         ChatMessage("tool", "7", tool_call_id="1", name="f"),
         ChatMessage("assistant", "ok", reasoning="hm"),
     ]
@@ -308,6 +309,7 @@ def test_messages_in_their_shapes() -> None:
         {"role": "system", "content": "Be kind."},
         {"role": "user", "content": "ab"},
         {"role": "assistant", "content": None, "tool_calls": said},
+        {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "h", "arguments": {}}}]},
         {"role": "tool", "content": "7", "tool_call_id": "1", "name": "f"},
         {"role": "assistant", "content": "ok", "reasoning_content": "hm"},
     ]
@@ -321,6 +323,8 @@ def test_messages_in_their_shapes() -> None:
         ([{"content": "x"}], "message 0: expected a dict with a"),
         ([{"role": "user", "content": 5}], "message 0: the content must be text"),
         ([{"role": "user", "content": [{"type": "image_url"}]}], "must be text, or a list of text parts"),
+        ([{"role": "user", "content": ["a"]}], "must be text, or a list of text parts"),
+        ([{"role": "user", "content": {"text": "a"}}], "must be text, or a list of text parts"),
         ([{"role": "assistant", "tool_calls": [{"name": "f"}]}], 'message 0: a tool call needs a "function"'),
         ([{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}], "of f are no JSON"),
     ],
@@ -328,3 +332,8 @@ def test_messages_in_their_shapes() -> None:
 def test_messages_that_are_none(messages: Any, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         message_dicts(messages)
+
+
+def test_calls_that_are_no_list() -> None:
+    with pytest.raises(TypeError, match="message 0: tool_calls must be a list of tool calls, got True"):
+        message_dicts([{"role": "assistant", "tool_calls": True}])

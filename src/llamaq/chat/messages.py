@@ -121,6 +121,7 @@ def _message_dict(message: ChatMessage | Mapping[str, Any], where: str) -> dict[
         raise ValueError(f'{where}: expected a dict with a "role" and "content", got {message!r:.100}')
     found = dict(message)
     calls = found.pop("tool_calls", None)
+    calls = [] if calls is None else items(f"{where}: tool_calls", calls, "tool calls")
     content = found.get("content")
     found["content"] = None if content is None and calls else _text(content, where)
     if calls:
@@ -134,7 +135,8 @@ def _text(content: Any, where: str) -> str:
         return ""
     if isinstance(content, str):
         return content
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)] if isinstance(content, list) else [None]
+    parts = content if isinstance(content, list) else [None]
+    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
     if not all(isinstance(text, str) for text in texts):
         raise ValueError(f"{where}: the content must be text, or a list of text parts, got {content!r:.100}")
     return "".join(texts)  # type: ignore[arg-type]
@@ -146,7 +148,7 @@ def _call_dict(call: Any, where: str) -> dict[str, Any]:
     function = call.get("function") if isinstance(call, Mapping) else None
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
         raise ValueError(f'{where}: a tool call needs a "function" with a "name" and "arguments", got {call!r:.100}')
-    arguments = function.get("arguments", {})
+    arguments = {} if function.get("arguments") is None else function["arguments"]
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments or "{}")

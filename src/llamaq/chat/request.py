@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamaq.boundary.arguments import instance, items, text
+from llamaq.boundary.arguments import instance, items, shown, text
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
@@ -17,6 +17,9 @@ from llamaq.errors import ChatTemplateError
 from llamaq.tokenizer import Tokenizer
 
 __all__ = ["ChatRequest", "chat_request", "checked"]
+
+_TAKEN = ("self", "messages", "tools", "now")
+"""What a template gets by other ways."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,17 @@ def chat_request(
 ) -> ChatRequest:
     """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``."""
     tools = tuple(tools or ())
-    if not all(isinstance(tool, Mapping) and isinstance(tool.get("function", tool).get("name"), str) for tool in tools):
-        raise ValueError('each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}')
+    strange = [tool for tool in tools if not _is_tool(tool)]
+    if strange:
+        expected = 'each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}'
+        raise ValueError(f"{expected}, got {shown(strange[0])}")
     chosen = choose_template(metadata, template, tools=bool(tools))
     reader = format_of(chosen.source, tool_format) if tools else None
     variables = {"bos_token": _text(tokenizer, tokenizer.bos_id), "eos_token": _text(tokenizer, tokenizer.eos_id)}
     prompt, beginning = render(chosen, message_dicts(messages), tools, {**variables, **(template_kwargs or {})})
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
-    shown = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
-    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, shown, tools, reader)
+    visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
+    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, visible, tools, reader)
 
 
 def checked(own: dict[str, Any]) -> dict[str, Any]:
@@ -69,8 +74,17 @@ def checked(own: dict[str, Any]) -> dict[str, Any]:
     for name in {"template", "tool_format"} & given.keys():
         text(name, given[name])
     for key in instance("template_kwargs", given.get("template_kwargs", {}), Mapping):  # type: ignore[type-abstract]
-        text("each key of template_kwargs", key)
+        if text("each key of template_kwargs", key) in _TAKEN:
+            raise ValueError(f"template_kwargs must be variables of the template besides its own, got {shown(key)}")
     return given
+
+
+def _is_tool(tool: Any) -> bool:
+    function = tool.get("function", tool) if isinstance(tool, Mapping) else None
+    if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        return False
+    parameters = function.get("parameters") or {}
+    return isinstance(parameters, Mapping) and isinstance(parameters.get("properties") or {}, Mapping)
 
 
 def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
