@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from shared_files import shared_path
 
 if TYPE_CHECKING:
     from llamaq import LLM
+
+settings.register_profile("untimed", deadline=None)  # an example may take as long as a busy machine makes it
+settings.load_profile("untimed")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -274,7 +274,7 @@ VALUES = (
 FRAGMENTS = st.sampled_from([*LOOPS, *BLOCKS, *STATE, *MACROS, *FILTERS, *VALUES])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.lists(FRAGMENTS, max_size=12))
 def test_whatever_a_template_is_it_renders_or_refuses(fragments: list[str]) -> None:
     with patch.object(meter, "SECONDS", 0.3), patch.object(meter, "UNITS", 1 << 20):
@@ -314,7 +314,7 @@ CALLS = st.one_of(
 VALUES_OF_SIZE = "".join(f"{{% set {name} = {value} %}}" for name, value in SIZED.items())
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(CALLS, st.sampled_from(["", "|list", "|string", "|tojson"]))
 def test_no_call_does_much_with_little(call: str, then: str) -> None:
     with patch.object(meter, "SECONDS", 0.5):

@@ -108,7 +108,7 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
 
 
 @pytest.mark.parametrize(("format", "text", "content", "expected"), ANSWERS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(cuts=st.lists(st.integers(0, 500), max_size=8))
 def test_calls_are_read_however_the_text_is_cut(
     format: str, text: str, content: str, expected: list[tuple[str, dict[str, Any]]], cuts: list[int]
@@ -161,7 +161,7 @@ SCRAPS = st.sampled_from([*TAGS, *MARKS, *JSON, 'now.call(a="b")'])
 
 
 @pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(scraps=st.lists(SCRAPS, max_size=14), cuts=st.lists(st.integers(0, 200), max_size=6))
 def test_whatever_a_model_writes_means_the_same_in_pieces(format: str, scraps: list[str], cuts: list[int]) -> None:
     text = "".join(scraps)
@@ -261,7 +261,6 @@ def test_templates_say_how_they_want_arguments(shared: Callable[[str], Path]) ->
     assert not objects(loop % "c.function.arguments")
 
 
-@settings(deadline=None)
 @given(cuts=st.lists(st.integers(0, 200), max_size=8), mark=st.sampled_from(sorted(REASONING_MARKS)))
 def test_reasoning_is_told_from_the_answer(cuts: list[int], mark: str) -> None:
     close = REASONING_MARKS[mark]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -18,6 +17,7 @@ from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.engine import bundled
 from llamaq.errors import ChatTemplateError, LlamaqError, ModelError
+from waiting import wait_until
 
 GREEDY = SamplingParams(temperature=0)
 TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ greeting }}assistant:"
@@ -221,8 +221,7 @@ def test_the_bar_and_the_command_agree_about_an_answer_that_was_stopped(
 ) -> None:
     def stop(event: ChatEvent) -> None:
         came.append(event.text)
-        while talk.latest.usage.completion_tokens < 6:  # the model runs ahead of who reads
-            time.sleep(0.001)
+        wait_until(lambda: talk.latest.usage.completion_tokens >= 6)  # the model runs ahead of who reads
         if len(came) == 3:
             raise KeyboardInterrupt
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llamaq.cli.chat.live_answer import finished_blocks, last_lines
@@ -10,7 +10,6 @@ from llamaq.cli.chat.live_answer import finished_blocks, last_lines
 PIECES = st.sampled_from(["a", "- b", "  c", "", "```", "```py", "~~~", "    d", "# e", "1. f", "| g |"])
 
 
-@settings(deadline=None)
 @given(st.lists(PIECES, max_size=12))
 def test_what_is_finished_stays_finished(lines: list[str]) -> None:
     text = "\n".join(lines)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from terminal import Terminal, on_screen
+from waiting import wait_until
 
 pytestmark = pytest.mark.subprocess
 
@@ -34,11 +34,15 @@ class Chat(Terminal):
         began, self._at = self._at, self.wait_for(text.encode(), self._at)
         return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown[began : self._at].decode("utf-8", "replace"))
 
-    def enter(self, text: str) -> None:
-        """Types a line once the prompt is there."""
+    def press(self, keys: str) -> None:
+        """Types keys once the prompt is there and they are read."""
         self.see(">>> ")
-        time.sleep(0.05)  # the prompt is drawn before the keys are read
-        self.type(text + "\r")
+        wait_until(self.reads_keys)
+        self.type(keys)
+
+    def enter(self, text: str) -> None:
+        """Types a line at the prompt."""
+        self.press(text + "\r")
 
 
 @pytest.fixture(params=["rich", "dumb"])
@@ -82,18 +86,13 @@ def test_a_chat_from_the_greeting_to_bye(open_chat: Callable[..., Chat], tmp_pat
 def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(open_chat: Callable[..., Chat]) -> None:
     chat = open_chat("-n", -1, "-c", 60000)
     chat.enter("Tell me of Lily")
-    chat.see("Lily")
-    time.sleep(1)
+    chat.see("Annabyed")  # the answer has begun
     chat.type("\x03")
     chat.enter("/stats")
     chat.see("so far")
-    chat.see(">>> ")
-    time.sleep(0.2)
-    chat.type("\x03")
+    chat.press("\x03")
     chat.see("Ctrl-D or /bye leaves")
-    chat.see(">>> ")
-    time.sleep(0.2)
-    chat.type("\x04")
+    chat.press("\x04")
     code, _ = chat.finish()
     assert code == 0
     assert b"Traceback" not in chat.shown
@@ -149,9 +148,7 @@ def test_cnv_goes_on_after_a_prompt_and_single_turn_does_not(open_chat: Callable
 def test_alt_enter_and_history_of_earlier_chats(model: Path, tmp_path: Path) -> None:
     for keys in ("first\x1b\rline\r", "\x1b[A\x1b[A\x1b[A\r"):
         chat = Chat(model, "--chat-template", "chatml", "-n", 4, history=tmp_path)
-        chat.see(">>> ")
-        time.sleep(0.2)
-        chat.type(keys)
+        chat.press(keys)
         chat.see("as many tokens as -n allows")
         chat.enter(f"/save {tmp_path / 'talk.json'}")
         chat.see("2 messages")

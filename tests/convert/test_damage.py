@@ -68,7 +68,7 @@ def test_the_files_are_sound(folder: Path) -> None:
     assert converts(folder)
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(path=st.sampled_from(PLACES), value=st.sampled_from(VALUES))
 def test_any_value_at_any_place(path: tuple[Any, ...], value: Any, folder: Path) -> None:
     converts(folder, **changed(path, value))

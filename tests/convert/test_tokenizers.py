@@ -194,7 +194,7 @@ def test_tokenizer_models_that_are_damaged(data: bytes, message: str, tmp_path: 
         converted(folder_with(tmp_path / "model", data))
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(data=st.binary(max_size=40), place=st.integers(0, 60), byte=st.integers(0, 255))
 def test_random_tokenizer_models(data: bytes, place: int, byte: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.getbasetemp() / "tokenizer.model"

@@ -27,7 +27,7 @@ def weights(seed: int, exponent: int = 0) -> np.ndarray:
     return np.ldexp(x, exponent).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(-20, 8))
 @pytest.mark.parametrize("name", REFERENCE)
 def test_bytes_are_those_of_gguf(name: str, seed: int, exponent: int) -> None:
@@ -92,7 +92,7 @@ BOUNDS = {
 }
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), exponent=st.integers(-2, 8))
 @pytest.mark.parametrize("name", BOUNDS)
 def test_error_is_bounded(name: str, seed: int, exponent: int) -> None:

@@ -125,7 +125,7 @@ def run(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rope_dims_2g", "block_count_60m"])
 def test_files_that_once_took_the_machine(shared: Callable[[str], Path], name: str) -> None:
-    with bounded(5, MEMORY):
+    with bounded(MEMORY):
         runs(lambda: run(shared(f"cases/{name}.gguf")), name)
 
 
@@ -138,7 +138,7 @@ def test_damaged_models(shared: Callable[[str], Path], tmp_path: Path, name: str
     def ends_well(raw: bytes) -> None:
         target = tmp_path / f"{next(numbers)}.gguf"
         target.write_bytes(raw)
-        with bounded(10, MEMORY):
+        with bounded(MEMORY):
             runs(lambda: run(target), target, "not numbers")
         target.unlink()
 
@@ -156,7 +156,7 @@ def test_damaged_sessions(llm: LLM, tmp_path: Path) -> None:
     def ends_well(changes: list[Mutation]) -> None:
         raw = mutated(seed, changes)
         path.write_bytes(raw)
-        with bounded(5, 8 * len(seed) + (8 << 20)):
+        with bounded(8 * len(seed) + (8 << 20)):
             assert not runs(lambda: session.load(path), path) or raw == seed
         assert session.tokens == tokens
 
@@ -185,7 +185,7 @@ def test_damaged_importance_matrices(tmp_path: Path) -> None:
     def ends_well(seed: bytes, changes: list[Mutation]) -> None:
         raw = mutated(seed, changes)
         path.write_bytes(raw)
-        with bounded(5, 64 * len(raw) + (4 << 20)):
+        with bounded(64 * len(raw) + (4 << 20)):
             runs(lambda: [entry.means() for entry in read(path).entries.values()], path)
 
     for seed in seeds:
@@ -215,7 +215,7 @@ def test_damaged_parts_of_a_split(tmp_path: Path) -> None:
         for path, seed in zip(names, seeds, strict=True):
             path.write_bytes(seed)
         names[which].write_bytes(mutated(seeds[which], changes))
-        with bounded(5, 4 << 20):
+        with bounded(4 << 20):
             runs(lambda: read_all(names[opened]), tmp_path)
 
     search(ends_well, examples=200)

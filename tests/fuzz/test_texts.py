@@ -80,7 +80,7 @@ def test_damaged_grammars(shared: Callable[[str], Path], tokenizer: Tokenizer) -
 
     @given(pieces(seeds, GRAMMAR))
     def ends_well(text: str) -> None:
-        with bounded(5, MEMORY):
+        with bounded(MEMORY):
             runs(lambda: use(Matcher(gbnf(text), tokenizer)))
 
     search(ends_well)
@@ -94,7 +94,7 @@ def test_damaged_schemas(shared: Callable[[str], Path], tokenizer: Tokenizer) ->
 
     @given(st.sampled_from(seeds).flatmap(damaged))
     def ends_well(schema: Any) -> None:
-        with bounded(5, MEMORY):
+        with bounded(MEMORY):
             runs(lambda: use(Matcher(json_schema(json.dumps(schema)), tokenizer)))
 
     search(ends_well)
@@ -106,7 +106,7 @@ def test_damaged_templates(shared: Callable[[str], Path]) -> None:
 
     @given(pieces(seeds, TEMPLATE))
     def ends_well(text: str) -> None:
-        with bounded(20, MEMORY):
+        with bounded(MEMORY):
             runs(lambda: ChatTemplate(text).render(MESSAGES))
 
     search(ends_well)
@@ -122,7 +122,7 @@ def test_damaged_folders(folder: Path, tmp_path: Path) -> None:
         for other, content in FILES.items():
             value = data.draw(damaged(content)) if other == name else content
             (folder / f"{other}.json").write_text(json.dumps(value), encoding="utf-8")
-        with bounded(20, MEMORY):
+        with bounded(MEMORY):
             converted = runs(lambda: convert(folder, out), folder, out.name, "config", "token", "tensor")
         assert out.exists() == converted
         assert list(tmp_path.iterdir()) == ([out] if converted else [])

@@ -78,7 +78,7 @@ _strings = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(_strings, max_size=40), st.integers(1, 400), st.booleans(), st.data())
 def test_walk_over_strings_agrees_with_the_plain_one(
     strings: list[bytes], repeats: int, little: bool, data: st.DataObject

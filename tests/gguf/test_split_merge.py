@@ -34,7 +34,7 @@ def model(tmp_path: Path) -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 100), max_size=30),
     st.none() | st.integers(1, 8),

@@ -25,9 +25,6 @@ def _outcome(path: Path) -> str:
     return "accept"
 
 
-EITHER = ("either", "reject-or-default")
-
-
 def test_every_known_defect(shared: Callable[[str], Path]) -> None:
     folder = shared("gguf-torture")
     wrong = {}

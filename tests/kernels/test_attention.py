@@ -41,7 +41,7 @@ def test_windows_and_chunks(isa: str, limits: dict[str, int], monkeypatch: pytes
 
 
 @pytest.mark.parametrize("cache_type", CACHE_TYPES)
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     kv_heads=st.integers(1, 3),
     group=st.integers(1, 13),

@@ -48,7 +48,7 @@ def test_levels_agree_on_many_rows_and_long_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", QUANTIZED + FLOATS)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(m=st.integers(1, 9), rows=st.integers(1, 70), blocks=st.integers(1, 5), seed=st.integers(0, 2**32 - 1))
 def test_levels_agree_on_every_shape(name: str, m: int, rows: int, blocks: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

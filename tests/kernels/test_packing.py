@@ -61,7 +61,7 @@ def lanes(parts: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("name", PACKED)
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(rows=st.integers(1, 40), blocks=st.integers(1, 19), seed=st.integers(0, 2**32 - 1))
 def test_every_level_packs_the_bytes_of_the_layout(name: str, rows: int, blocks: int, seed: int) -> None:
     fmt = formats.format_by_name(name)

@@ -123,7 +123,7 @@ def test_what_a_format_holds_exactly_is_kept(name: str) -> None:
         np.testing.assert_allclose(decode(format_by_name(name), search(name, x)), x, atol=2e-3)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     name=st.sampled_from([*SEARCHED, *GRIDS]),
     seed=st.integers(0, 2**32 - 1),

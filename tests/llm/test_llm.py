@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from llamaq.engine import memory
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import ClosedError, ContextOverflowError, GGUFError, InsufficientMemoryError, ModelError
 from llamaq.plan.step import Step
+from waiting import wait_until
 
 Shared = Callable[[str], Path]
 
@@ -146,8 +147,8 @@ def test_nothing_is_left_running_after_close(model: Path) -> None:
         with LLM.load(model, threads=5) as llm:
             stream = llm.stream("x")
             next(stream)
-            while len(list(tasks.iterdir())) > before + 4:  # the scheduler's, which ends once it waits for the stream
-                time.sleep(0.001)
+            # The scheduler's ends once it waits for the stream.
+            wait_until(lambda: len(list(tasks.iterdir())) <= before + 4)
             assert len(list(tasks.iterdir())) == before + 4
         assert len(list(tasks.iterdir())) == before
         assert stream is not None
@@ -162,8 +163,7 @@ def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
         llm.session().generate("x", max_tokens=3)
         llm.embed("x")
         parts = [weakref.ref(part) for part in (llm, llm.model.scheduler, llm.engine, llm.model.parts.cache)]
-        while not llm.model.scheduler.idle:
-            time.sleep(0.001)
+        wait_until(partial(getattr, llm.model.scheduler, "idle"))
         del llm
         assert [part() for part in parts] == [None] * 4
     finally:

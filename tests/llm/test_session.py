@@ -219,7 +219,7 @@ def test_headers_are_not_believed(llm: LLM, saved: Path, changes: dict[str, obje
         llm.session().load(saved)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.floats(0, 1), st.integers(0, 255), st.booleans())
 def test_damaged_files_are_refused(llm: LLM, saved: Path, place: float, byte: int, cut: bool) -> None:
     data = bytearray(saved.read_bytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from llamaq import _core
@@ -29,7 +29,6 @@ counts = st.integers(0, 40)
 
 
 @given(counts, counts, counts, st.integers(1, 9), st.integers(1, 24))
-@settings(deadline=None)
 def test_steps_take_every_token_once(prompt: int, gen: int, depth: int, parallel: int, batch: int) -> None:
     at = depth
     for start, rows, logits in Workload(prompt, gen, depth, parallel).steps(batch):

@@ -41,13 +41,13 @@ few_bits = st.builds(
 floats32 = st.one_of(any_bits, small, few_bits).map(from_bits)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(floats32, floats32, floats32)
 def test_fma_is_rounded_once(a: float, b: float, c: float) -> None:
     assert fma32(a, b, c).item() == exact_fma(a, b, c)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=500)
 @given(floats32, floats32, st.integers(-3, 3), st.integers(0, 40))
 def test_fma_where_the_terms_nearly_cancel(a: float, b: float, ulps: int, shift: int) -> None:
     near = np.float32(np.clip(-(a * b), -3e38, 3e38))
@@ -138,7 +138,7 @@ def scalar_exp(x: float) -> float:
     return round_to_f32(Fraction(round_to_f32(Fraction(p) * Fraction(2) ** half)) * Fraction(2) ** (int(n) - half))
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(st.floats(-90, 90, width=32), floats32))
 def test_exp_follows_the_spec(x: float) -> None:
     assert exp32(np.array([x], np.float32)).item() == scalar_exp(x)

@@ -81,7 +81,7 @@ def some_ladders(draw: st.DrawFn) -> list[Ladder]:
     ]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(some_ladders(), st.integers(0, 200), st.integers(0, 50))
 def test_more_bytes_never_give_more_loss(ladders: list[Ladder], spare: int, more: int) -> None:
     weight = {"g": 1.0}
@@ -95,7 +95,7 @@ def test_more_bytes_never_give_more_loss(ladders: list[Ladder], spare: int, more
     assert loss_of(ladders, again, weight) <= losses[0]
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(some_ladders())
 def test_steps_gain_less_and_less(ladders: list[Ladder]) -> None:
     for ladder in ladders:

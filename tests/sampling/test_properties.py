@@ -59,7 +59,6 @@ any_settings = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), chosen=any_settings, forbidden=st.integers(0, 10))
 def test_a_distribution_remains_and_nothing_else_is_drawn(
     logits: NDArray[np.float32], chosen: dict[str, Any], forbidden: int
@@ -80,7 +79,6 @@ def test_a_distribution_remains_and_nothing_else_is_drawn(
     assert np.array_equal(logits, before)
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), chosen=any_settings)
 def test_a_seed_gives_the_same_tokens_again(logits: NDArray[np.float32], chosen: dict[str, Any]) -> None:
     def draw() -> list[int]:
@@ -107,7 +105,6 @@ def cut(logits: NDArray[np.float32], how: Callable[[_core.Candidates], None]) ->
     return candidates.ids
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), p=st.floats(0, 0.999), least=st.integers(0, 3))
 def test_top_p_takes_the_fewest_that_reach_it(logits: NDArray[np.float32], p: float, least: int) -> None:
     kept = cut(logits, lambda c: c.top_p(p, least))
@@ -119,7 +116,6 @@ def test_top_p_takes_the_fewest_that_reach_it(logits: NDArray[np.float32], p: fl
     assert len(kept) >= min(least, np.count_nonzero(logits > -np.inf))
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), p=st.floats(0, 0.999), least=st.integers(0, 3))
 def test_typical_takes_the_fewest_of_average_surprise(logits: NDArray[np.float32], p: float, least: int) -> None:
     kept = cut(logits, lambda c: c.typical(p, least))
@@ -135,7 +131,6 @@ def test_typical_takes_the_fewest_of_average_surprise(logits: NDArray[np.float32
         assert probability[kept].sum() - probability[kept][far[kept] >= far[kept].max() - 1e-3].sum() < p + 1e-5
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), p=st.floats(0.001, 1), n=st.floats(0.1, 4))
 def test_bounds_are_bounds(logits: NDArray[np.float32], p: float, n: float) -> None:
     for kept, bound in [
@@ -147,7 +142,6 @@ def test_bounds_are_bounds(logits: NDArray[np.float32], p: float, n: float) -> N
         assert others.max(initial=-np.inf) < bound + 1e-4
 
 
-@settings(deadline=None)
 @given(logits=any_logits(), changes=st.lists(st.tuples(st.integers(0, 6000), st.floats(-50, 50, width=32)), max_size=8))
 def test_the_greatest_is_known_after_every_change(
     logits: NDArray[np.float32], changes: list[tuple[int, float]]
@@ -164,7 +158,7 @@ def test_the_greatest_is_known_after_every_change(
 
 
 @pytest.mark.parametrize("isa", _core.isas())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(logits=any_logits())
 def test_every_level_gives_the_same_bits(isa: str, logits: NDArray[np.float32]) -> None:
     def values(level: str) -> tuple[bytes, float, list[int]]:
@@ -193,7 +187,6 @@ def test_every_machine_gives_the_same_bits() -> None:
     assert got.hexdigest() == "0fb342bc27bc66a2587bbb94b8f74024ec0cf0526c1019868a4eef5a2559d4f8"
 
 
-@settings(deadline=None)
 @given(logits=any_logits())
 def test_probabilities_and_entropy_are_those_of_numpy(logits: NDArray[np.float32]) -> None:
     candidates = _core.Candidates()
@@ -207,7 +200,6 @@ def test_probabilities_and_entropy_are_those_of_numpy(logits: NDArray[np.float32
     )
 
 
-@settings(deadline=None)
 @given(x=st.floats(1e-300, 1e300), y=st.floats(-700, 700))
 def test_log_and_exp_are_exact_to_the_last_bits(x: float, y: float) -> None:
     assert _core.log(x) == pytest.approx(math.log(x), rel=4e-16, abs=1e-16)
@@ -221,7 +213,6 @@ def test_log_and_exp_at_their_ends() -> None:
     assert (_core.log(1.0), _core.exp(0.0)) == (0.0, 1.0)
 
 
-@settings(deadline=None)
 @given(tokens=st.lists(st.integers(0, 2), max_size=40))
 def test_repeats_are_what_comparing_all_pairs_gives(tokens: list[int]) -> None:
     want = []

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -227,7 +227,6 @@ def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> N
         SamplingParams(**wrong)  # type: ignore[arg-type]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-20, 20, width=32), min_size=1, max_size=60),
     st.integers(0, 70),
@@ -277,7 +276,6 @@ def test_a_large_vocabulary_gives_what_sorting_all_of_it_gives(n: int, chain: di
         assert [*candidates(Sampler(params), x)] == [id for id in slow_candidates(x, params) if x[id] > x.max() - 87]
 
 
-@settings(deadline=None)
 @given(values=st.lists(st.floats(width=32, allow_nan=False), min_size=1, max_size=1500), k=st.integers(0, 1600))
 def test_top_k_of_any_numbers(values: list[float], k: int) -> None:
     x = np.array(values, np.float32)

@@ -53,7 +53,7 @@ def cut(text: str, stops: list[str]) -> str:
     return text
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     st.text("abc", max_size=30),
     st.lists(st.text("abc", max_size=5), max_size=4),

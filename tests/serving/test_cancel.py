@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from llamaq import LLM, SamplingParams
 from llamaq.errors import CancelledError, ClosedError
+from waiting import wait_until
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -25,7 +25,7 @@ GREEDY = SamplingParams(temperature=0)
 def test_cancel_from_another_thread(llm: LLM) -> None:
     stream = llm.stream("Once upon a time")
     next(stream)
-    threading.Timer(0.01, stream.cancel).start()
+    threading.Thread(target=stream.cancel).start()
     events = list(stream)
     assert events[-1].finish_reason in ("cancelled", "context", "stop")
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
@@ -51,8 +51,7 @@ def endless(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Eve
         patch.setattr(llm.model.scheduler, "_stop", Flag())
         patch.setattr(llm.engine, "forward", forward)
         yield began
-    while not llm.model.scheduler.idle:
-        time.sleep(0.001)
+    wait_until(lambda: llm.model.scheduler.idle)
     assert llm.engine.forward == real
     assert llm.model.scheduler._stop is flag
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
@@ -78,7 +77,6 @@ def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, wha
 
     def interrupt() -> None:
         endless.wait()
-        time.sleep(0.01)
         signal.pthread_kill(main if where == "main" else threading.get_ident(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt)
@@ -143,8 +141,7 @@ def test_a_stream_that_is_collected_while_the_loop_begins(
     dropped = [llm.stream("Once upon a time"), llm.stream("Tom")]
     for stream in dropped:
         next(stream)
-    while not llm.model.scheduler.idle:  # it waits for its reader
-        time.sleep(0.001)
+    wait_until(lambda: llm.model.scheduler.idle)  # it waits for its reader
     real, forward, inside = getattr(threading.Thread, where), llm.engine.forward, threading.Lock()
 
     def collects(*args: Any, **kwargs: Any) -> None:
@@ -210,9 +207,12 @@ print("end")
 def test_close_ends_what_runs(stories: Path) -> None:
     llm = LLM.load(stories, threads=2)
     caught: list[BaseException] = []
+    begun = threading.Barrier(4)
 
     def work() -> None:
         try:
+            next(llm.stream("Once upon a time"))
+            begun.wait()
             while True:
                 llm.generate("Once upon a time", sampling=SamplingParams(seed=1))
         except ClosedError as error:
@@ -221,7 +221,7 @@ def test_close_ends_what_runs(stories: Path) -> None:
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    time.sleep(0.05)
+    begun.wait()
     llm.close()
     for thread in threads:
         thread.join()

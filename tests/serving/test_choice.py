@@ -110,7 +110,7 @@ class Stepped(Scheduler):
         return self._stuck is not None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(seed=st.integers(0, 2**32), pages=st.integers(1, 6), max_rows=st.sampled_from([1, 3, 17, 64, 512]))
 def test_while_somebody_waits_something_runs(seed: int, pages: int, max_rows: int) -> None:
     rng = random.Random(seed)

@@ -128,7 +128,7 @@ def test_what_was_not_asked_for_longest_goes_first_and_what_is_in_use_stays() ->
         cache.reserve(9, 6 * PAGE_TOKENS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.lists(st.lists(st.integers(0, 1), max_size=130), max_size=12), st.integers(6, 9))
 def test_whatever_is_read_the_tree_stays_true(texts: list[list[int]], pages: int) -> None:
     """Each page is stamped with the text before and in it; what is found must bear the right stamps."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from llamaq.errors import ContextOverflowError, LlamaqError, TokenizerError
 from llamaq.llm.capture import Inside
 from llamaq.serving.reading import Reading, Scoring, wait
 from llamaq.serving.stream import Completion, Stream
+from waiting import wait_until
 
 GREEDY = SamplingParams(temperature=0)
 PROMPTS = ["Once upon a time", "Lily saw a big", "", "Tom and his dog went to the park. Tom", "One day, a"]
@@ -139,8 +139,7 @@ def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(stories: P
         want = llm.generate(prompt, sampling=GREEDY).tokens
         stream = llm.stream(prompt, sampling=GREEDY)
         seen = [next(stream).token for _ in range(2)]
-        while not llm.model.scheduler.idle:
-            time.sleep(0.001)
+        wait_until(lambda: llm.model.scheduler.idle)
         assert llm.generate([1, *range(350, 405)], max_tokens=3).finish_reason == "length"
         assert llm.score([1, *range(400, 460)]).sum < 0
         assert (*seen, *stream.result().tokens) == want

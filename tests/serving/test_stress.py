@@ -26,6 +26,7 @@ import pytest
 from llamaq import LLM, SamplingParams
 from llamaq.errors import CancelledError, ContextOverflowError
 from pages import check_pages
+from waiting import wait_until
 
 SECONDS = float(os.environ.get("LLAMAQ_STRESS_SECONDS", "5"))
 SEED = int(os.environ.get("LLAMAQ_STRESS_SEED", random.SystemRandom().randrange(10**6)))
@@ -213,7 +214,6 @@ def test_everything_at_once_on_a_small_cache(
     with pytest.raises(ContextOverflowError):
         llm.generate([1] * (N_CTX + 1))
     llm.generate([1], max_tokens=1)
-    while not llm.model.scheduler.idle:
-        threading.Event().wait(0.001)
+    wait_until(lambda: llm.model.scheduler.idle)
     check_pages(llm.model.scheduler)
     llm.close()

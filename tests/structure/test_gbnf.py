@@ -114,7 +114,7 @@ def expressions() -> st.SearchStrategy[str]:
     )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(root=expressions(), x=expressions(), y=expressions())
 def test_random_grammars(tokenizer: Tokenizer, root: str, x: str, y: str) -> None:
     grammar = f"root ::= {root}\nx ::= {x}\ny ::= {y}"

@@ -172,7 +172,7 @@ def test_forcing_changes_no_letter_that_is_forced(llm: LLM) -> None:
         assert re.fullmatch('\\{"the_answer_to_all_questions": [12]\\}', text)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), flat=st.floats(0, 10))
 def test_noise_cannot_leave_a_structure(tokenizer: Tokenizer, seed: int, flat: float) -> None:
     rng = np.random.default_rng(seed)

@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from llamaq import _core
+from waiting import wait_until
+
+HANG = 300.0  # seconds: nothing here takes as long
 
 
 def command(*argv: object) -> list[str]:
@@ -54,6 +57,10 @@ class Terminal:
         """What somebody types: ``\\r`` is Enter, ``\\x03`` Ctrl-C, ``\\x04`` Ctrl-D."""
         os.write(self._master, text.encode())
 
+    def reads_keys(self) -> bool:
+        """Whether the process reads each key as it comes, and not whole lines."""
+        return not termios.tcgetattr(self._master)[3] & termios.ICANON
+
     def _collect(self, master: int) -> None:
         try:
             while data := os.read(master, 65536):
@@ -64,20 +71,23 @@ class Terminal:
 
     def wait_for(self, text: bytes, after: int = 0) -> int:
         """Waits until ``text`` is shown, after so many bytes; where it ends."""
-        end = time.monotonic() + 60
-        while (at := self.shown.find(text, after)) < 0:
+        end = time.monotonic() + HANG
+
+        def shown() -> bool:
             assert time.monotonic() < end, self.shown
-            assert self.process.poll() is None, self.shown
-            time.sleep(0.01)
-        return at + len(text)
+            assert text in self.shown[after:] or self.process.poll() is None, self.shown
+            return text in self.shown[after:]
+
+        wait_until(shown)
+        return self.shown.index(text, after) + len(text)
 
     def finish(self) -> tuple[int, bytes]:
         """Exit code and what a stdout that is a pipe got."""
         try:
-            out, _ = self.process.communicate(timeout=60)
+            out, _ = self.process.communicate(timeout=HANG)
         finally:
             self.process.kill()
-            self._reader.join(60)
+            self._reader.join(HANG)
         return self.process.returncode, out or b""
 
 

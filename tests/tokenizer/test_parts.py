@@ -37,7 +37,7 @@ MERGES = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(merges=MERGES, word=st.text("abc", max_size=24), copies=st.sampled_from([1, 12]))
 def test_merging_short_and_long_words(merges: list[tuple[str, str]], word: str, copies: int) -> None:
     ranks = {f"{a} {b}".encode(): rank for rank, (a, b) in enumerate(merges)}
@@ -48,7 +48,7 @@ def test_merging_short_and_long_words(merges: list[tuple[str, str]], word: str, 
 SCORED = st.dictionaries(st.text("ab▁", min_size=2, max_size=4), st.integers(-3, 0), max_size=12)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(words=SCORED, text=st.text("ab ", max_size=60))
 def test_sentencepiece_words_equal_the_whole(words: dict[str, int], text: str) -> None:
     """Cutting a text into words, with tokens that reach across spaces in play, changes no id."""
@@ -67,7 +67,7 @@ UNIGRAMS = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(words=UNIGRAMS, text=st.text("abcd ", max_size=9), merge_spaces=st.booleans())
 def test_viterbi_equals_trying_every_way(words: dict[str, float], text: str, merge_spaces: bool) -> None:
     head = [("<pad>", 0.0, CONTROL), ("</s>", 0.0, CONTROL), ("<unk>", 0.0, UNKNOWN)]
@@ -125,7 +125,7 @@ RULES = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(rules=RULES, text=st.text("abcé中 😀", max_size=20))
 def test_normalization_replaces_the_longest_prefix(rules: dict[bytes, bytes], text: str) -> None:
     data, expected = text.encode(), b""
@@ -154,7 +154,6 @@ def test_a_damaged_charsmap_is_refused(blob: bytes) -> None:
         Charsmap(blob)
 
 
-@settings(deadline=None)
 @given(table=st.binary(min_size=4, max_size=64), text=st.text(max_size=8))
 def test_a_random_charsmap_neither_crashes_nor_hangs(table: bytes, text: str) -> None:
     table = table[: len(table) // 4 * 4]

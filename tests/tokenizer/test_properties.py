@@ -23,7 +23,7 @@ BYTES = st.lists(st.one_of(st.binary(max_size=5), TEXTS.map(str.encode)), max_si
 
 # Falcon's and StarCoder's vocabularies lack the tokens of some bytes.
 @pytest.mark.parametrize("name", ["gpt-2", "llama-bpe", "qwen2", "deepseek-llm", "mpt"])
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(text=TEXTS)
 def test_byte_level_texts_come_back(name: str, text: str) -> None:
     tokenizer = recorded(name)
@@ -33,14 +33,14 @@ def test_byte_level_texts_come_back(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["llama-spm", "phi-3", "gemma-4"])
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(text=TEXTS)
 def test_sentencepiece_texts_come_back(name: str, text: str) -> None:
     text = text.replace("▁", "_").replace("</s>", "")  # spelled as a space; user-defined in phi-3
     assert recorded(name).decode(recorded(name).encode(text)) == text
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=BYTES)
 def test_any_bytes_come_back_from_byte_tokens(data: bytes) -> None:
     data = data.replace("▁".encode(), b"_")
@@ -50,7 +50,7 @@ def test_any_bytes_come_back_from_byte_tokens(data: bytes) -> None:
     assert tokenizer.encode(data.decode("utf-8", "surrogateescape")) == ids
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=BYTES)
 def test_byte_level_replaces_each_byte_that_is_not_utf_8(data: bytes) -> None:
     raw = data.decode("utf-8", "surrogateescape")
@@ -59,7 +59,7 @@ def test_byte_level_replaces_each_byte_that_is_not_utf_8(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", RECORDED)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(data=BYTES, ids=st.lists(st.integers(0, 30_000), max_size=30), flags=st.tuples(*[st.booleans()] * 2))
 def test_pushes_joined_equal_decode(name: str, data: bytes, ids: list[int], flags: tuple[bool, bool]) -> None:
     tokenizer = recorded(name)
@@ -73,7 +73,7 @@ def test_pushes_joined_equal_decode(name: str, data: bytes, ids: list[int], flag
 
 
 @pytest.mark.parametrize("name", RECORDED)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(text=st.text(st.characters(exclude_categories=())), flags=st.tuples(*[st.booleans()] * 2))
 def test_any_str_can_be_encoded(name: str, text: str, flags: tuple[bool, bool]) -> None:
     tokenizer = recorded(name)
@@ -82,7 +82,7 @@ def test_any_str_can_be_encoded(name: str, text: str, flags: tuple[bool, bool]) 
     assert is_utf_8([tokenizer.decode(ids, special=True)])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(text=TEXTS)
 def test_words_joined_are_the_text(text: str) -> None:
     for name, rule in PRETOKENIZERS.items():
