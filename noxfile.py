@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict on the package."""
+    """mypy --strict on the package, its tests and benchmarks (pyproject.toml says what tests may do)."""
     session.install(*GROUPS["types"])
     session.run("mypy")
 

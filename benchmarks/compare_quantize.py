@@ -30,7 +30,7 @@ TYPES = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "IQ2_S": "IQ2_M",
 FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
 FORMATS += ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "TQ1_0", "TQ2_0"]
 NEED_IMPORTANCE = ("IQ1", "IQ2", "IQ3_XXS")  # to llama.cpp
-METADATA = {
+METADATA: dict[str, Any] = {
     "general.architecture": "llama",
     "llama.block_count": 1,
     "llama.context_length": 64,
@@ -76,7 +76,7 @@ def run_error(args: argparse.Namespace) -> dict[str, Any]:
         source, saved = Path(folder) / "rows.gguf", Path(folder) / "importance.npz"
         tensors = [TensorData(name, format_by_name("F32"), x.shape, x) for name, (_, x) in rows.items()]
         write_gguf(source, METADATA, tensors)
-        np.savez(saved, **importance)  # type: ignore[arg-type]
+        np.savez(saved, **importance)
         for format in args.formats:
             type = TYPES.get(format, format)
             for weighted in (False, True):

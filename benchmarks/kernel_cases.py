@@ -56,7 +56,8 @@ def case(level: str, name: str, m: int) -> Any:
 def main() -> None:
     level, found = levels()[-1], {}
     for name, m in QUICK:
-        matmul, seconds = case(level, name, m), []
+        matmul = case(level, name, m)
+        seconds: list[float] = []
         while len(seconds) < 3 or sum(seconds) < RUNS:
             began = time.thread_time()
             matmul.run()

@@ -13,6 +13,7 @@ import json
 import resource
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,16 +55,14 @@ def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
         suffix = f" @ d{depth}" if depth else ""
         for count in args.prompts:
             read(runtime, ids, depth, 16, args.batch)  # warms up
-            speeds[f"pp{count}{suffix}"] = rate(count, lambda c=count, d=depth: read(runtime, ids, d, c, args.batch))
-        speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, lambda d=depth: write(runtime, 1, ids, d, args.decode))
+            speeds[f"pp{count}{suffix}"] = rate(count, partial(read, runtime, ids, depth, count, args.batch))
+        speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, partial(write, runtime, 1, ids, depth, args.decode))
     for several in args.parallel:
         if several > 1:
             runtime.begin(several, args.decode)
             write(runtime, several, ids, 0, 2)
             tokens = several * args.decode
-            speeds[f"tg{args.decode} x{several}"] = rate(
-                tokens, lambda s=several: write(runtime, s, ids, 0, args.decode)
-            )
+            speeds[f"tg{args.decode} x{several}"] = rate(tokens, partial(write, runtime, several, ids, 0, args.decode))
     result = {
         "speeds": speeds,
         "load_seconds": loaded - began,

@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> list[dict[str, Any]]:
             imatrix = Imatrix()
             collect_importance(llm, reading, imatrix)
         means = {name: entry.means()[0] for name, entry in imatrix.entries.items()}
-        np.savez(saved, **means)  # type: ignore[arg-type]
+        np.savez(saved, **means)
         base = logits_of(args.model, chunks, scored_from(args.n_ctx))
         results.append({"type": "source", "quantizer": "none", **measure(args.model, base, chunks)})
         for type in args.types:

@@ -13,14 +13,15 @@ import json
 import resource
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 
-def importance_of(path: str, library: object) -> tuple[object, list[object]]:
+def importance_of(path: str, library: Any) -> tuple[Any, list[Any]]:
     """The array that llama_model_quantize_params points at, and what must stay alive meanwhile."""
     found = np.load(path)
-    entry = library.llama_model_imatrix_data  # type: ignore[attr-defined]
+    entry = library.llama_model_imatrix_data
     entries, kept = (entry * (len(found.files) + 1))(), []
     for at, name in enumerate(found.files):
         values = np.ascontiguousarray(found[name], np.float32)

@@ -38,8 +38,8 @@ def scatter(title: str, caption: str, axes: tuple[str, str], series: Mapping[str
     parts.append(text(LEFT, TOP - 10, axes[1], size=12))
     for i, (name, points) in enumerate(series.items()):
         colour, fill = (OURS, OURS) if i == 0 else (THEIRS, "none")
-        for label, x, y in points:
-            at, up = place(x, y)
+        for label, *point in points:
+            at, up = place(*point)
             parts.append(
                 f'<circle cx="{at:.1f}" cy="{up:.1f}" r="4" fill="{fill}" stroke="{colour}" stroke-width="1.5"/>'
             )

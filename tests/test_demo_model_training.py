@@ -12,8 +12,7 @@ reason = "torch or tokenizers is not installed (CI leaves them out: gigabytes of
 torch = pytest.importorskip("torch", reason=reason)
 pytest.importorskip("tokenizers", reason=reason)
 
-from test_convert import nmse  # noqa: E402
-
+from hf_llama import nmse  # noqa: E402
 from llamaq.convert import convert  # noqa: E402
 from llamaq.llm.llm import LLM  # noqa: E402
 

@@ -70,7 +70,7 @@ def test_the_bits_are_as_recorded(shared: Callable[[str], Path], tmp_path: Path)
 if __name__ == "__main__":
     import tempfile
 
-    from conftest import shared_path
+    from shared_files import shared_path
 
     with tempfile.TemporaryDirectory() as made:
         RECORDED.write_text(json.dumps(all_digests(shared_path, Path(made)), indent=1) + "\n")

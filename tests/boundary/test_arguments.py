@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +129,7 @@ def test_what_sampling_is_given(llm: LLM) -> None:
     def bias(**settings: Any) -> None:
         llm.generate("Tom", max_tokens=1, sampling=SamplingParams(**settings))
 
-    hashable = [value for value in WRONG if type(value).__hash__ and not isinstance(value, memoryview)]
+    hashable = [value for value in WRONG if type(value).__hash__ is not None and not isinstance(value, memoryview)]
     sweep("logit_bias", lambda v: bias(logit_bias={v: 1.0}), hashable)
     sweep("logit_bias", lambda v: bias(logit_bias={5: v}))
     sweep("index", SamplingParams(seed=1).nth)
@@ -186,8 +187,12 @@ def test_quantizing(stories: Path, tmp_path: Path, name: str, others: dict[str, 
 
 def test_other_files(tmp_path: Path) -> None:
     wrong = [value for value in WRONG if not isinstance(value, str | Path)]
+
+    def converted(name: str, value: Any) -> None:
+        convert(**{"source": tmp_path, "target": tmp_path / "x", name: value})
+
     for name in ("source", "target", "outtype", "metadata"):
-        sweep(name, lambda v, name=name: convert(**{"source": tmp_path, "target": tmp_path / "x", name: v}), wrong)
+        sweep(name, partial(converted, name), wrong)
     sweep("path", lambda v: imatrix.save(v, imatrix.Imatrix()), wrong)
     sweep("imatrix", lambda v: imatrix.save(tmp_path / "x", v))
     sweep("parts", imatrix.merged)

@@ -152,7 +152,7 @@ def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "far" / "there").stat().st_ino != before
     assert (tmp_path / "far" / "absent").read_bytes() == b"too"
     with pytest.raises(TypeError), atomic_file(tmp_path / "there-link") as file:
-        file.write(b"half") and file.write("no bytes")  # type: ignore[arg-type]
+        file.write(b"half") and file.write("no bytes")
     assert (tmp_path / "far" / "there").read_bytes() == b"new"
     discard(tmp_path / "second-link")
     assert sorted(path.name for path in tmp_path.rglob("*")) == [

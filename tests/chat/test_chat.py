@@ -78,7 +78,7 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
         with pytest.raises(ValueError, match="template_kwargs must be"):
             llm.chat(HELLO, template="chatml", template_kwargs={name: 5})
     with pytest.raises(ValueError, match="must be a list"):
-        llm.chat("Hello", template="chatml")  # type: ignore[arg-type]
+        llm.chat("Hello", template="chatml")
     with pytest.raises(ContextOverflowError):
         llm.chat([{"role": "user", "content": "Hello " * 2000}], template="chatml")
     with pytest.raises(ChatTemplateError, match="renders nothing"):

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -51,14 +52,15 @@ def llm(chatty: Path) -> Iterator[LLM]:
 def test_a_model_with_a_template_answers_once_without_a_terminal(command: Command, chatty: Path, llm: LLM) -> None:
     options = ("--temp", 0, "-n", 12, "-t", 1)
     expected = llm.generate("user: Hello\nassistant:", max_tokens=12, sampling=GREEDY).text.encode() + b"\n"
-    for argv, stdin in [
+    cases: list[tuple[list[Any], bytes]] = [
         (["Hello"], b""),
         (["-p", "Hello"], b""),
         ([], b"Hello\n"),
         (["-cnv", "Hello"], b""),
         (["-st", "Hello"], b""),
         (["--context-shift", "--keep", 4, "Hello"], b""),
-    ]:
+    ]
+    for argv, stdin in cases:
         done = command("run", chatty, *argv, *options, stdin=stdin)
         assert (done.code, done.out, done.err) == (0, expected, ""), argv
     system = llm.generate("system: Be\nkind.\nuser: Hello\nassistant:", max_tokens=12, sampling=GREEDY).text.encode()
@@ -100,7 +102,7 @@ def test_no_cnv_continues_a_text(command: Command, chatty: Path, plain: Path, tm
 
 
 def test_what_cannot_be_a_chat_is_an_error(command: Command, chatty: Path, plain: Path) -> None:
-    for argv, code, message in [
+    cases: list[tuple[list[Any], int, str]] = [
         ([plain, "-cnv", "x"], 1, "the file has no chat template; choose the one"),
         ([plain, "--chat-template", "gpt", "x"], 1, "there is no chat template 'gpt'; there are llama2"),
         ([plain, "--chat-template", "{% if %}", "x"], 1, "the given chat template: line 1"),
@@ -111,7 +113,8 @@ def test_what_cannot_be_a_chat_is_an_error(command: Command, chatty: Path, plain
         ([chatty, "x", "--echo"], 2, "--echo is for texts"),
         ([chatty, "x", "--chat-template-kwargs", "[1]"], 2, "expected a JSON object"),
         ([chatty, "x", "--chat-template-kwargs", "{"], 2, "--chat-template-kwargs: "),
-    ]:
+    ]
+    for argv, code, message in cases:
         done = command("run", *argv)
         assert (done.code, done.out) == (code, b""), argv
         assert message in done.err

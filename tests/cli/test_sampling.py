@@ -94,7 +94,7 @@ def test_the_text_follows_the_structure(command: Command, shared: Callable[[str]
 
 def test_errors_are_one_line(command: Command, shared: Callable[[str], Path], tmp_path: Path) -> None:
     model = shared("models/stories260K-Q8_0.gguf")
-    for argv, code, message in [
+    cases: list[tuple[list[Any], int, str]] = [
         (["--grammar", "root ::= x"], 1, "grammar, line 1, rule root: there is no rule called x"),
         (["-j", '{"type": "foo"}'], 1, r"JSON schema: $: "),
         (["--grammar", "%llguidance {}\nstart: foo"], 1, 'unknown name: "foo"'),
@@ -105,7 +105,8 @@ def test_errors_are_one_line(command: Command, shared: Callable[[str], Path], tm
         (["--sampler-seq", "kz"], 1, "no sampler 'z'"),
         (["-l", "x"], 2, "expected a token id and a bias"),
         (["--mirostat", "3"], 1, "mirostat must be a whole number from 0 to 2, got 3"),
-    ]:
+    ]
+    for argv, code, message in cases:
         done = command("run", model, "Once", "-n", 3, *argv)
         assert done.code == code
         assert message in done.err

@@ -20,7 +20,7 @@ from llamaq.convert import convert
 from llamaq.convert.section import Section, read_json
 from llamaq.errors import LlamaqError, ModelError
 
-VALUES = [
+VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 3, 65, 300_000_000, 2**31, 2**40, 10**400, 1e308, -0.5, 0.5, float("nan")),
     *("", "a", "\ud800", "yarn", "longrope", "llama3", "Split", [], [1], ["a"], [[]], [None], {}, {"a": 1}, [1, 2, 3]),
 ]

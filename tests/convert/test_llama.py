@@ -87,7 +87,7 @@ def test_types_names_and_metadata(tmp_path: Path) -> None:
     assert (keys["llama.attention.key_length"], keys["llama.rope.dimension_count"]) == (24, 24)
     assert (keys["llama.context_length"], keys["llama.attention.head_count_kv"]) == (128, 2)
     tokens = keys["tokenizer.ggml.tokens"]
-    assert list(tokens)[:5] == ["a", "b", "ab", "[PAD3]", "[PAD4]"]  # type: ignore[arg-type]
+    assert list(tokens)[:5] == ["a", "b", "ab", "[PAD3]", "[PAD4]"]
 
 
 def test_half_precision_checkpoints(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_yarn(attention_factor: float | None, kept: float | None, tmp_path: Path
 
 def folder_of(name: str, shared: Callable[[str], Path], tmp_path: Path, kind: str) -> tuple[Path, int]:
     with GGUFFile.open(shared(f"vocab/ggml-vocab-{name}.gguf")) as file:
-        rows = len(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+        rows = len(file.metadata["tokenizer.ggml.tokens"])
         config, tensors = {"architectures": ["LlamaForCausalLM"]}, {"x": np.zeros((1, 1), np.float32)}
         if kind == "tokenizer.model":
             save(tmp_path, config, tensors, tokenizer_config={"add_bos_token": True})
@@ -138,7 +138,7 @@ def test_recorded_vocabularies(name: str, kind: str, shared: Callable[[str], Pat
     folder, rows = folder_of(name, shared, tmp_path, kind)
     keys = vocabulary(Checkpoint(folder), rows)
     with GGUFFile.open(shared(f"vocab/ggml-vocab-{name}.gguf")) as file:
-        assert keys["tokenizer.ggml.tokens"] == list(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+        assert keys["tokenizer.ggml.tokens"] == list(file.metadata["tokenizer.ggml.tokens"])
         np.testing.assert_array_equal(
             keys["tokenizer.ggml.token_type"],
             file.metadata["tokenizer.ggml.token_type"].numpy(),  # type: ignore[union-attr]
@@ -261,7 +261,7 @@ def test_metadata_of_your_own(command: Command, tmp_path: Path) -> None:
     with GGUFFile.open(tmp_path / "out.gguf") as file:
         assert file.metadata["general.name"] == "Ada"
         assert file.metadata["general.license"] == "mit"
-        assert list(file.metadata["general.tags"]) == ["demo", "tiny"]  # type: ignore[arg-type]
+        assert list(file.metadata["general.tags"]) == ["demo", "tiny"]
     for bad, message in (
         ("[", "expected JSON"),
         ('{"general.x": 1}', "lists of texts"),

@@ -227,7 +227,7 @@ def test_byte_level_bpe(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Non
 def test_recorded_vocabularies_tokenize_alike(shared: Callable[[str], Path], tmp_path: Path) -> None:
     with GGUFFile.open(shared("vocab/ggml-vocab-llama-spm.gguf")) as file:
         model, described = tokenizer_model(file), tokenizer_json(file)
-        rows = len(file.metadata["tokenizer.ggml.tokens"])  # type: ignore[arg-type]
+        rows = len(file.metadata["tokenizer.ggml.tokens"])
     vocab = {token["content"]: token["id"] for token in described["added_tokens"]} | described["model"]["vocab"]
     described["model"] |= {"vocab": vocab, "fuse_unk": True}
     for token in described["added_tokens"]:

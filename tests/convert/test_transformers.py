@@ -84,7 +84,7 @@ def test_ids_of_a_trained_tokenizer(scheme: str, tmp_path: Path) -> None:
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=scheme != "llama-bpe")
-    steps = {
+    steps: dict[str, list[Any]] = {
         "llama-bpe": [pre_tokenizers.Split(Regex(LLAMA_3_PATTERN), "isolated")],
         "digits": [pre_tokenizers.Digits(individual_digits=True)],
     }

@@ -44,7 +44,7 @@ def test_every_value_equals_the_reference(
     reference = Reference(plan, tensors, cache_type=cache_type)
     for step in (Step.of(tokens[:7]), Step.of(tokens[7:], start=7, wanted="all")):
         values: list[Any] = []
-        want = reference.forward(step, lambda i, node, outs, values=values: values.append((i, node, outs)))
+        want = reference.forward(step, lambda *seen, values=values: values.append(seen))
         np.testing.assert_array_equal(engine.forward(step, cache), want)
         for i, node, outs in values[:-1]:
             engine.forward(step, cache, op_limit=i + 1)

@@ -88,7 +88,7 @@ def test_everything_at_once(path: Path, tmp_path: Path) -> None:
 
     with LLM.load(path, threads=3, n_ctx=128, n_cache=512) as llm:
         run_all(
-            *(lambda seed=seed: generate(seed) for seed in range(4)), read, abandon,  # type: ignore[misc]
+            *(lambda seed=seed: generate(seed) for seed in range(4)), read, abandon,
             lambda: sessions("a"), lambda: sessions("b"),
         )  # fmt: skip
         assert llm.model.scheduler._requests == []

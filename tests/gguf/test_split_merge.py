@@ -69,9 +69,9 @@ def test_parts_keep_order_and_limits(
 )
 def test_split_and_merged_is_the_same_file(model: Path, limits: dict[str, int], count: int, tmp_path: Path) -> None:
     calls = []
-    paths = split_gguf(model, tmp_path / "part", **limits, progress=lambda done, total: calls.append((done, total)))  # type: ignore[arg-type]
+    paths = split_gguf(model, tmp_path / "part", **limits, progress=lambda done, total: calls.append((done, total)))
     with GGUFFile.open(model) as file:
-        sizes = part_sizes(file, plan_parts(list(file.tensors.values()), **limits))  # type: ignore[arg-type]
+        sizes = part_sizes(file, plan_parts(list(file.tensors.values()), **limits))
     assert [path.stat().st_size for path in paths] == sizes
     assert paths == [tmp_path / f"part-{i + 1:05}-of-{count:05}.gguf" for i in range(count)]
     assert calls[-1] == (896, 896)
@@ -80,7 +80,7 @@ def test_split_and_merged_is_the_same_file(model: Path, limits: dict[str, int], 
         assert list(parts.tensors) == list(whole.tensors)
         assert all(parts.data(name).tobytes() == whole.data(name).tobytes() for name in whole.tensors)
         assert parts.metadata_types.items() >= whole.metadata_types.items()
-        again = split_gguf(paths[0], tmp_path / "again", **limits)  # type: ignore[arg-type]
+        again = split_gguf(paths[0], tmp_path / "again", **limits)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in paths]
     for source, target in ((paths[0], "a.gguf"), (model, "b.gguf")):
         merge_gguf(source, tmp_path / target)

@@ -35,6 +35,7 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return lanes(blocks, fmt.block_bytes).ravel()
     width = np.full(fmt.block_bytes, 4)
     for field in dtype.names:
+        assert dtype.fields is not None
         base, offset = dtype.fields[field][:2]
         if base.base == np.float16 or (base.shape == () and base.itemsize < 4):
             width[offset : offset + base.itemsize] = base.base.itemsize

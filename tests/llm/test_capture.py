@@ -111,6 +111,6 @@ def test_capturing_in_company_changes_nothing(llm: LLM) -> None:
 def test_what_cannot_be_captured(llm: LLM) -> None:
     for arguments in ({"capture": ["values"]}, {"capture": "hidden"}, {"capture": ["attention"], "layers": [99]}):
         with pytest.raises(ValueError, match="capture takes a list of 'hidden' and 'attention', layers 0 to 4"):
-            llm.forward("x", **arguments)  # type: ignore[arg-type]
+            llm.forward("x", **arguments)
     with pytest.raises(ContextOverflowError):
         llm.forward([5] * 129)

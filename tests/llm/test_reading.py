@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +86,13 @@ def test_logprobs_come_with_the_events(llm: LLM) -> None:
     assert all(e.logprob is None for e in llm.generate("Tom", max_tokens=2).events)
 
 
+def kept(states: list[np.ndarray], index: int, op: object, outs: tuple[np.ndarray, ...]) -> None:
+    states.append(outs[0])
+
+
 @pytest.mark.parametrize("pooling", ["mean", "last", "cls", None])
 def test_embeddings_are_the_normed_states_of_the_reference(llm: LLM, path: Path, pooling: str | None) -> None:
-    got = llm.embed(TEXTS, pooling=pooling)  # type: ignore[arg-type]
+    got = llm.embed(TEXTS, pooling=pooling)
     assert got.dtype == np.float32
     assert got.shape == (3, llm.hparams.width)
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-6)
@@ -97,18 +102,19 @@ def test_embeddings_are_the_normed_states_of_the_reference(llm: LLM, path: Path,
         for text, vector in zip(TEXTS, got, strict=True):
             ids = llm.prompt_ids(text)
             states: list[np.ndarray] = []
-            Reference(llm.plan, weights).forward(Step.of(ids), lambda i, op, outs, keep=states: keep.append(outs[0]))
+            watch = partial(kept, states)
+            Reference(llm.plan, weights).forward(Step.of(ids), watch)
             normed = rms_norm(states[-3], norm, llm.hparams.eps)  # then come the selected rows, then the logits
             want = {"mean": normed.mean(0), "last": normed[-1], "cls": normed[0]}[pooling or "mean"]
             np.testing.assert_allclose(vector, want / np.linalg.norm(want), atol=1e-6)
-    one = llm.embed("Tom", pooling=pooling, normalize=False)  # type: ignore[arg-type]
+    one = llm.embed("Tom", pooling=pooling, normalize=False)
     assert one.shape == (1, llm.hparams.width)
-    np.testing.assert_array_equal(llm.embed(TEXTS, pooling=pooling)[2:], llm.embed(["Tom"], pooling=pooling))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(llm.embed(TEXTS, pooling=pooling)[2:], llm.embed(["Tom"], pooling=pooling))
 
 
 def test_embeddings_that_cannot_be(llm: LLM) -> None:
     with pytest.raises(ValueError, match="pooling"):
-        llm.embed("x", pooling="max")  # type: ignore[arg-type]
+        llm.embed("x", pooling="max")
     with pytest.raises(ContextOverflowError):
         llm.embed([[5] * 300])
     assert llm.embed([]).shape == (0, llm.hparams.width)
@@ -140,12 +146,12 @@ def test_twins_for_coroutines(llm: LLM) -> None:
 
 def test_cancel_ends_all_that_runs(llm: LLM) -> None:
     async def run() -> None:
-        tasks = [asyncio.ensure_future(llm.agenerate("Tom")), asyncio.ensure_future(llm.ascore([7] * 250))]
+        answer, read = asyncio.ensure_future(llm.agenerate("Tom")), asyncio.ensure_future(llm.ascore([7] * 250))
         await asyncio.sleep(0)
         llm.cancel()
-        assert (await tasks[0]).finish_reason == "cancelled"
+        assert (await answer).finish_reason == "cancelled"
         with pytest.raises(CancelledError):
-            await tasks[1]
+            await read
         score = asyncio.ensure_future(llm.ascore([7] * 250))
         await asyncio.sleep(0)
         score.cancel()

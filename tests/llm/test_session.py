@@ -49,7 +49,7 @@ def test_a_text_that_grows_is_read_once(llm: LLM, session: Session) -> None:
 
 
 def test_an_empty_session_starts_from_bos(llm: LLM, session: Session) -> None:
-    assert session.tokens == ()
+    assert not session.tokens
     assert session.generate(max_tokens=3, sampling=GREEDY).text == llm.generate("", max_tokens=3, sampling=GREEDY).text
     assert session.tokens[0] == llm.tokenizer.bos_id
 
@@ -92,7 +92,7 @@ def test_truncate_goes_back(session: Session) -> None:
     session.truncate(-3)
     assert len(session.tokens) == n + 5
     session.truncate(0)
-    assert session.tokens == ()
+    assert not session.tokens
 
 
 def test_why_tells_of_texts_that_made_room(stories: Path) -> None:
@@ -235,7 +235,7 @@ def test_damaged_files_are_refused(llm: LLM, saved: Path, place: float, byte: in
     session = llm.session()
     with pytest.raises(SessionError):
         session.load(damaged)
-    assert session.tokens == ()
+    assert not session.tokens
 
 
 def test_what_is_no_regular_file_is_no_session(llm: LLM, saved: Path) -> None:

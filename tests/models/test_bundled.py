@@ -91,11 +91,12 @@ def test_a_full_context_has_the_same_bits_in_any_pieces(llm: LLM, held_out: Any)
 
 def divergence(base: LLM, other: LLM, chunks: Any) -> float:
     first = scored_from(chunks.shape[1])
-    found = [
-        compare_logits(*(llm.logits(chunk[:-1].tolist(), first=first) for llm in (base, other)), chunk[first + 1 :])[0]
-        for chunk in chunks
-    ]
-    return float(np.mean(found))
+
+    def kl(chunk: Any) -> Any:
+        read, scored = chunk[:-1].tolist(), chunk[first + 1 :]
+        return compare_logits(base.logits(read, first=first), other.logits(read, first=first), scored)[0]
+
+    return float(np.mean([kl(chunk) for chunk in chunks]))
 
 
 LOSS = {row["type"]: row for row in REPORT["results"] if row["quantizer"] == "llamaq"}

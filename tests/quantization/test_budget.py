@@ -21,6 +21,7 @@ from llamaq.measure import compare, weight_errors
 from llamaq.quantization import Budget, Importance, Options, fit, make_plan
 from llamaq.quantization import ladder as ladders_of
 from llamaq.quantization.budget import parse_size
+from llamaq.quantization.encode import Search
 from llamaq.quantization.ladder import Ladder, Rung, least_loss, least_size, loss_of
 from llamaq.quantization.plan import TensorPlan
 
@@ -116,7 +117,7 @@ def test_errors_are_those_of_the_file(
         plan = next(t for t in make_plan(file, "Q6_K", Options(pure=True)).tensors if "0.ffn_up" in t.info.name)
         for sample, tolerance in ((1 << 18, 1e-6), (1 << 14, 0.1)):
             monkeypatch.setattr(ladders_of, "_SAMPLE", sample)
-            search = ladders_of.Search(1)
+            search = Search(1)
             found = ladders_of.ladder_of(file, plan, "g", 1, search, Importance(importance or {}))
             (error,) = (rung.error for rung in found.rungs if rung.tensor.format.name == "Q6_K")
             assert error == pytest.approx(expected, rel=tolerance)
@@ -150,6 +151,7 @@ def test_a_divergence_is_kept(model: Path, text: str, tmp_path: Path, bound: flo
     path = llamaq.quantize(model, tmp_path / "out.gguf", max_kl=bound, text=text, threads=1)
     assert path.stat().st_size == found.plan.file_nbytes()
     assert found.measured == pytest.approx(compare(model, path, text, threads=1).summary()["kl_mean"], rel=1e-6)
+    assert found.measured is not None
     assert 0.7 * bound < found.measured <= bound
 
 

@@ -31,7 +31,7 @@ def test_settings_of_several_answers() -> None:
     assert SamplingParams().nth(2).seed is None
     assert hash(SamplingParams(logit_bias={1: 2.0})) == hash(SamplingParams())
     with pytest.raises(TypeError):
-        SamplingParams(0.5)  # type: ignore[misc]
+        SamplingParams(0.5)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize(

@@ -113,7 +113,7 @@ def test_top_p_takes_the_fewest_that_reach_it(logits: NDArray[np.float32], p: fl
     share = np.cumsum(shares(logits)[order])
     assert share[len(kept) - 1] >= p - 1e-5
     assert len(kept) <= max(1, least) or share[len(kept) - 2] < p + 1e-5
-    assert len(kept) >= min(least, np.count_nonzero(logits > -np.inf))
+    assert len(kept) >= min(least, int(np.count_nonzero(logits > -np.inf)))
 
 
 @given(logits=any_logits(), p=st.floats(0, 0.999), least=st.integers(0, 3))

@@ -27,7 +27,7 @@ def logits_of(*weights: float) -> NDArray[np.float32]:
 
 def left(logits: NDArray[np.float32], history: list[int] | None = None, **params: object) -> dict[int, float]:
     """The probabilities that the chain leaves, in its order."""
-    sampler = Sampler(SamplingParams(**{**OFF, **params}))  # type: ignore[arg-type]
+    sampler = Sampler(SamplingParams(**{**OFF, **params}))
     sampler.feed(history or [])
     return candidates(sampler, logits)
 
@@ -174,7 +174,7 @@ def test_one_seed_gives_one_sequence() -> None:
 
 
 def test_the_sequence_of_a_seed_never_changes() -> None:
-    sampler = Sampler(SamplingParams(seed=7, **OFF))  # type: ignore[arg-type]
+    sampler = Sampler(SamplingParams(seed=7, **OFF))
     # random.Random(7) gives 0.324, 0.151, 0.651, 0.072, 0.536, 0.366; by id the shares end at 0.1, 0.5, 0.7, 1.
     assert [sampler.sample(TENTHS) for _ in range(6)] == [1, 1, 2, 0, 2, 1]
 
@@ -187,7 +187,7 @@ def test_a_random_seed_is_told() -> None:
 
 
 def test_frequencies_follow_the_probabilities() -> None:
-    sampler = Sampler(SamplingParams(seed=1, **OFF))  # type: ignore[arg-type]
+    sampler = Sampler(SamplingParams(seed=1, **OFF))
     counts = Counter(sampler.sample(TENTHS) for _ in range(4000))
     assert [counts[i] / 4000 for i in range(4)] == pytest.approx([0.1, 0.4, 0.2, 0.3], abs=0.03)
 
@@ -224,7 +224,7 @@ def test_minus_infinity_only_forbids_a_token() -> None:
 )
 def test_settings_out_of_range_are_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        SamplingParams(**wrong)  # type: ignore[arg-type]
+        SamplingParams(**wrong)
 
 
 @given(
@@ -250,7 +250,8 @@ def slow_candidates(logits: NDArray[np.float32], params: SamplingParams) -> list
     ids = sorted(range(len(logits)), key=lambda id: (-logits[id], id))[: params.top_k or None]
     top = float(logits[ids[0]])
     weights = [math.exp(float(logits[id]) - top) for id in ids]
-    total, reached, kept = math.fsum(weights), 0.0, []
+    total, reached = math.fsum(weights), 0.0
+    kept: list[int] = []
     for id, weight in zip(ids, weights, strict=True):
         if weight >= params.min_p or not kept:
             kept.append(id)
@@ -269,7 +270,7 @@ def slow_candidates(logits: NDArray[np.float32], params: SamplingParams) -> list
 )  # fmt: skip
 def test_a_large_vocabulary_gives_what_sorting_all_of_it_gives(n: int, chain: dict[str, float]) -> None:
     rng = np.random.default_rng(n)
-    params = SamplingParams(temperature=1.0, **chain)  # type: ignore[arg-type]
+    params = SamplingParams(temperature=1.0, **chain)
     for logits in (rng.standard_normal(n) * 3, rng.integers(-3, 4, n), np.zeros(n), np.full(n, -np.inf)):
         x = logits.astype(np.float32)
         x[n // 2] = max(x[n // 2], -1.0)

@@ -140,7 +140,7 @@ def test_what_is_no_text(make: Callable[[str], Structure]) -> None:
         make("a\udc00")
     for other in (5, None, b"a"):
         with pytest.raises(TypeError, match="must be text"):
-            make(other)  # type: ignore[arg-type]
+            make(other)
 
 
 def test_what_is_no_mark() -> None:

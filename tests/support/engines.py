@@ -31,7 +31,7 @@ class Source:
 
     def __init__(self, weights: Any) -> None:
         f32 = format_by_name("F32")
-        self._data = {
+        self._data: dict[str, tuple[Format, NDArray[np.uint8]]] = {
             name: w if isinstance(w, tuple) else (f32, np.ascontiguousarray(w, np.float32).view(np.uint8))
             for name, w in weights.items()
         }

@@ -123,7 +123,7 @@ def logits(config: dict[str, Any], tensors: Arrays, ids: NDArray[np.int64]) -> N
 def _frequencies(config: dict[str, Any], dims: int) -> NDArray[np.float64]:
     """Of default, linear and Llama 3.1's RoPE."""
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-    plain = rope.get("rope_theta", config.get("rope_theta")) ** (-np.arange(0, dims, 2) / dims)
+    plain = float(rope.get("rope_theta") or config["rope_theta"]) ** (-np.arange(0, dims, 2) / dims)
     if rope.get("rope_type", rope.get("type")) == "linear":
         return np.asarray(plain / rope["factor"])
     if rope.get("rope_type") != "llama3":
