@@ -1,6 +1,6 @@
 """Times one choice of a token at a vocabulary of 128 256, for the defaults and for each sampler alone, on one core.
 
-    python benchmarks/sampling.py --json benchmarks/results/sampling.json
+    python benchmarks/sampling.py --json sampling.json
 
 The logits are those of a peaked distribution (a few tokens hold most of the probability, as after real text) and of a
 flat one (thousands do). ``percent_of_token`` holds the defaults against the time of a model's token, where it is given.

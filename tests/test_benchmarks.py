@@ -124,3 +124,16 @@ def test_every_setting_of_sampling_is_measured() -> None:
     got = measure(vocabulary=600, rounds=1)
     assert list(got) == list(SETTINGS)
     assert all(kinds["peaked"] >= 0 and kinds["flat"] >= 0 for kinds in got.values())
+
+
+@pytest.mark.parametrize("folder", sorted((BENCHMARKS / "results").iterdir()), ids=lambda folder: folder.name)
+def test_results_are_of_one_machine_and_in_the_readme(folder: Path) -> None:
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    section = text.partition(f"`results/{folder.name}/`")[2].partition("`results/")[0]
+    machines = set()
+    for path in folder.iterdir():
+        endings = [path.name, path.name.removeprefix(path.name.split("-")[0]), path.suffix]
+        assert any(f"`{ending}`" in section for ending in endings), f"{path.name} is not in benchmarks/README.md"
+        if path.suffix == ".json":
+            machines.add(json.loads(path.read_text(encoding="utf-8")).get("machine", {}).get("cpu"))
+    assert len(machines - {None}) == 1

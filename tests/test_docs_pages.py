@@ -61,6 +61,13 @@ def test_every_page_is_linked_from_the_readme() -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "decisions").iterdir()), ids=lambda page: page.stem)
+def test_a_decision_is_a_page_of_context_decision_and_consequence(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 50
+    assert re.findall(r"^\*\*(\w+)\.\*\*", text, re.MULTILINE) == ["Context", "Decision", "Consequence"]
+
+
 def test_the_map_of_the_architecture_has_every_place() -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     places = [

@@ -24,7 +24,8 @@ from llamaq.quantization import FILE_TYPES
 ROOT = Path(__file__).parents[2]
 GOLDEN = json.loads((ROOT / "tests" / "data" / "bundled.json").read_text(encoding="utf-8"))
 """Greedy answers; their bits are the same on every level and thread count, so they change with the model alone."""
-REPORT = json.loads((ROOT / "benchmarks" / "results" / "quantization-demo.json").read_text(encoding="utf-8"))
+RESULTS = ROOT / "benchmarks" / "results" / "xeon-cascade-lake"
+REPORT = json.loads((RESULTS / "quantization-demo.json").read_text(encoding="utf-8"))
 GREEDY = SamplingParams(temperature=0)
 WISH = "Tell me a story about a fox"
 
