@@ -73,7 +73,7 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
         with pytest.raises(ValueError, match="each tool must be"):
             llm.chat(HELLO, template="chatml", tools=[{"function": function}])
     with pytest.raises(ValueError, match="each tool must be"):
-        llm.chat(HELLO, template="chatml", tools=[None])  # type: ignore[list-item]
+        llm.chat(HELLO, template="chatml", tools=[None])
     for name in ("messages", "tools", "self", "now"):
         with pytest.raises(ValueError, match="template_kwargs must be"):
             llm.chat(HELLO, template="chatml", template_kwargs={name: 5})

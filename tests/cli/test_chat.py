@@ -13,7 +13,7 @@ import pytest
 
 from command import Command
 from gguf_files import copy_with
-from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams
+from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, Usage
 from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.engine import bundled
@@ -174,14 +174,19 @@ def run(talk: Conversation, said: list[str]) -> Callable[[str], str]:
     return run
 
 
+def usage(talk: Conversation) -> Usage:
+    assert talk.latest is not None
+    return talk.latest.usage
+
+
 def test_a_conversation_goes_on(talk: Conversation) -> None:
     talk.ask("Hello")
     first = shown(talk)
     assert talk.messages == [ChatMessage("user", "Hello"), ChatMessage("assistant", first)]
-    assert talk.used == talk.latest.usage.prompt_tokens + 8
+    assert talk.used == usage(talk).prompt_tokens + 8
     talk.ask("And?")
     second = shown(talk)
-    assert talk.latest.usage.cached_tokens > 0
+    assert usage(talk).cached_tokens > 0
     assert [m.content for m in talk.messages] == ["Hello", first, "And?", second]
     assert talk.totals[1] == 16
     undone = talk.undo()
@@ -224,7 +229,7 @@ def test_the_bar_and_the_command_agree_about_an_answer_that_was_stopped(
 ) -> None:
     def stop(event: ChatEvent) -> None:
         came.append(event.text)
-        wait_until(lambda: talk.latest.usage.completion_tokens >= 6)  # the model runs ahead of who reads
+        wait_until(lambda: usage(talk).completion_tokens >= 6)  # the model runs ahead of who reads
         if len(came) == 3:
             raise KeyboardInterrupt
 

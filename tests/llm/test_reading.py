@@ -15,6 +15,7 @@ from llamaq import LLM, SamplingParams
 from llamaq.errors import CancelledError, ContextOverflowError, TokenizerError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
+from llamaq.llm.embedding import final_norm
 from llamaq.plan.arithmetic import rms_norm
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
@@ -104,7 +105,7 @@ def test_embeddings_are_the_normed_states_of_the_reference(llm: LLM, path: Path,
             states: list[np.ndarray] = []
             watch = partial(kept, states)
             Reference(llm.plan, weights).forward(Step.of(ids), watch)
-            normed = rms_norm(states[-3], norm, llm.hparams.eps)  # then come the selected rows, then the logits
+            normed = rms_norm(states[-3], norm, final_norm(llm.plan).eps)  # before selected rows and logits
             want = {"mean": normed.mean(0), "last": normed[-1], "cls": normed[0]}[pooling or "mean"]
             np.testing.assert_allclose(vector, want / np.linalg.norm(want), atol=1e-6)
     one = llm.embed("Tom", pooling=pooling, normalize=False)

@@ -95,6 +95,7 @@ def test_rope_scaling() -> None:
 def test_rope_freqs_must_come_with_their_tensor() -> None:
     shapes = SHAPES | {ROPE_FREQS: (8,)}
     hp, _ = build_plan(METADATA, shapes, rope_freqs=[2.0] * 8)
+    assert isinstance(hp, LlamaHParams)
     assert hp.rope == make_rope(16, 10000.0, divisors=[2.0] * 8)
     for wrong_shapes, freqs in ((shapes, None), (SHAPES, [2.0] * 8)):
         with pytest.raises(ValueError, match=ROPE_FREQS):
@@ -251,5 +252,6 @@ def test_nonsense_is_accepted_or_refused_but_never_crashes(changes: dict[str, An
         hp, plan = build_plan(metadata, SHAPES)
     except LlamaqError:
         return
+    assert isinstance(hp, LlamaHParams)
     assert all(math.isfinite(f) for f in hp.rope.frequencies)
     assert plan.out_cols == 50

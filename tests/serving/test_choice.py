@@ -185,7 +185,12 @@ def test_who_waits_for_a_page_is_not_compared_at_each_step(monkeypatch: pytest.M
     s = Stepped(100, 16)
     texts = [Text([0] * 600 + [i], 601) for i in range(10)]
     find, finds = s.room.prefixes.find, []
-    monkeypatch.setattr(s.room.prefixes, "find", lambda ids, **how: finds.append(len(ids)) or find(ids, **how))
+
+    def counted(ids: list[int], **how: Any) -> Any:
+        finds.append(len(ids))
+        return find(ids, **how)
+
+    monkeypatch.setattr(s.room.prefixes, "find", counted)
     s.submit(*texts)
     steps = 0
     while s._turn():

@@ -95,7 +95,12 @@ def test_a_processor_that_comes_back_wakes_the_loop(
 ) -> None:
     """The main thread would look for itself, now and then."""
     rest, resting = llm.model.scheduler._rest, threading.Event()
-    monkeypatch.setattr(llm.model.scheduler, "_rest", lambda: resting.set() or rest())
+
+    def rests() -> bool:
+        resting.set()
+        return rest()
+
+    monkeypatch.setattr(llm.model.scheduler, "_rest", rests)
     done = other.submit(llm.generate, "Tom", max_tokens=3, sampling=with_processor(held))
     held.began.wait()
     resting.wait()

@@ -148,4 +148,4 @@ def test_what_is_no_mark() -> None:
         with pytest.raises(ValueError, match="mark must be characters that end a text"):
             regex("a").following(mark)
     with pytest.raises(TypeError, match="mark must be text"):
-        regex("a").following(None)  # type: ignore[arg-type]
+        regex("a").following(None)
