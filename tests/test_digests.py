@@ -52,7 +52,8 @@ def quantized_digests(path: Path, folder: Path) -> dict[str, str]:
 
 
 def cases(shared: Callable[[str], Path]) -> dict[str, Path]:
-    models = sorted(shared("models").glob("*.gguf"))
+    references = sorted(shared("models").glob("*.ref.json"))
+    models = [path for reference in references if (path := reference.with_name(f"{reference.name[:-9]}.gguf")).exists()]
     return {"bundled": Path(bundled.path()), **{path.stem: path for path in models}}
 
 
