@@ -1,4 +1,5 @@
-"""Every check of the project: ``nox -s lint types tests``. ``.ci/run`` runs all of them."""
+"""Every check of the project: ``nox -s lint types tests``. ``.ci/run`` runs them for each commit, those that take long
+in part (`parts`); ``nox -s full`` runs all of everything."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -16,6 +18,9 @@ nox.options.default_venv_backend = "venv"
 nox.options.sessions = ["lint", "types", "tests"]
 
 ROOT = Path(__file__).parent
+sys.path.insert(0, str(ROOT / "tools"))
+from ci_parts import COMMIT, part_of  # noqa: E402
+
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 LEVELS = ["scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_dotprod", "neon_i8mm"]
 """Every SIMD level that llamaq has anywhere."""
@@ -23,15 +28,44 @@ EMULATED = ["avxvnni", "amx"]
 """Those that a build with LLAMAQ_EMULATE runs on any CPU with AVX-512 VNNI."""
 ALL_CORES = ["-n", "auto"]
 """Options of pytest-xdist, for the long sessions."""
-LEVEL_TESTS = [
-    f"tests/{name}.py" for name in (
-        "kernels/test_isa", "engine/test_engine", "kernels/test_numerics", "kernels/test_quantize_search",
-        "sampling/test_properties", "models/test_real_models", "models/test_bundled", "test_digests",
-    )
-]  # fmt: skip
+LEVEL_TESTS = {
+    "kernels": [
+        "kernels/test_isa",
+        "kernels/test_numerics",
+        "kernels/test_quantize_search",
+        "sampling/test_properties",
+    ],
+    "models": ["engine/test_engine", "models/test_real_models", "models/test_bundled", "test_digests"],
+}
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
+SANITIZED = {
+    "engine": ["engine/test_engine", "engine/test_threads", "kernels/test_quantize_search"],
+    "kernels": ["kernels/test_dequantize", "kernels/test_kernels", "engine/test_torture"],
+    "files": ["fuzz/test_files"],
+    "stress": ["serving/test_stress"],
+}
+"""What the sanitizers watch, by part."""
 
-FUZZ_TESTS = ["tests/fuzz"]
+
+def parts(session: nox.Session, names: list[str], count: int = 1) -> list[str]:
+    """Those of a long session's parts that run now; the log names the others."""
+    found = part_of(session.name, names, count)
+    left = [name for name in names if name not in found]
+    session.log(
+        f"parts: {', '.join(found) or 'none'}" + (f"; left to other commits: {', '.join(left)}" if left else "")
+    )
+    return found
+
+
+def files(names: list[str]) -> list[str]:
+    return [f"tests/{name}.py" for name in names]
+
+
+@nox.session(default=False, venv_backend="none")
+def full(session: nox.Session) -> None:
+    """CI with all parts of every session, and longer searches: once before an issue is closed. As root on Debian 12."""
+    env = {COMMIT: "", "LLAMAQ_FUZZ_SECONDS": "120", "LLAMAQ_STRESS_SECONDS": "300"}
+    session.run("bash", ".ci/run", *session.posargs, env=env, external=True)
 
 
 @nox.session
@@ -113,11 +147,11 @@ def levels(session: nox.Session) -> None:
     """The tests that a level can fail, with each SIMD level of this machine forced in turn, but the best: `tests`."""
     python = installed(session, "python")
     here = isas(python)
-    for level in here[:-1]:
+    tests = files([name for names in LEVEL_TESTS.values() for name in names])
+    for level in parts(session, here[:-1]):
         session.log(f"LLAMAQ_ISA={level}")
         env = {"LLAMAQ_ISA": level, "EXPECT_ISAS": ",".join(here)}
-        session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *LEVEL_TESTS, env=env, external=True)
-    session.log(f"levels tested: {', '.join(here[:-1])}; and {here[-1]} by `tests`")
+        session.run(python, "-m", "pytest", *ALL_CORES, "-m", "not slow", *tests, env=env, external=True)
     session.log(f"not available here, not tested: {', '.join(x for x in LEVELS if x not in here) or 'none'}")
 
 
@@ -127,7 +161,9 @@ def emulated(session: nox.Session) -> None:
     made = Path(session.cache_dir).parent / "werror" / "tmp"
     session.install(f"{wheel_of(session, made.resolve(), made / 'emulated', emulate='ON')}[test]")
     here = isas(f"{session.bin}/python")
-    session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", "tests/kernels/test_kernels.py", *LEVEL_TESTS)
+    groups = {**LEVEL_TESTS, "kernels": ["kernels/test_kernels", *LEVEL_TESTS["kernels"]]}
+    tests = [test for part in parts(session, list(groups)) for test in files(groups[part])]
+    session.run("python", "-m", "pytest", *ALL_CORES, "-m", "not slow", *tests)
     session.log(f"levels emulated: {', '.join(x for x in EMULATED if x in here) or 'none, for want of AVX-512'}")
 
 
@@ -135,7 +171,7 @@ def emulated(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Searches for inputs that do harm, each for LLAMAQ_FUZZ_SECONDS (20): files, texts, folders to convert."""
     env = {"LLAMAQ_FUZZ_SECONDS": os.environ.get("LLAMAQ_FUZZ_SECONDS", "20")}
-    session.run(installed(session, "pytest"), *ALL_CORES, *FUZZ_TESTS, env=env, external=True)
+    session.run(installed(session, "pytest"), *ALL_CORES, "tests/fuzz", env=env, external=True)
 
 
 @nox.session(requires=["install"], venv_backend="none")
@@ -149,8 +185,9 @@ def stress(session: nox.Session) -> None:
 def oldcpu(session: nox.Session) -> None:
     """Older x86 CPUs under qemu: the right level is chosen and nothing beyond it is executed."""
     python = installed(session, "python")
-    cases = ("Nehalem", "scalar", True), ("SandyBridge", "scalar", False), ("Haswell", "scalar,avx2", True)
-    for cpu, expected, kernels in cases:
+    cases = {"Nehalem": ("scalar", True), "SandyBridge": ("scalar", False), "Haswell": ("scalar,avx2", True)}
+    for cpu in parts(session, list(cases)):
+        expected, kernels = cases[cpu]
         session.log(f"{cpu}: {expected}")
         command = ["qemu-x86_64-static", "-cpu", cpu, python, "-m", "pytest", "-p", "no:cacheprovider"]
         files = ["tests/kernels/test_isa.py", *(["tests/engine/test_engine.py"] if kernels else [])]
@@ -166,7 +203,8 @@ def aarch64(session: nox.Session) -> None:
     """The aarch64 wheel, cross-built and tested under qemu (Debian 12, Python 3.11)."""
     session.install(*GROUPS["build"])
     work = ROOT / ".ci" / "work" / "aarch64"
-    session.run("bash", ".ci/aarch64.sh", str(work), f"{session.bin}/python", external=True)
+    chosen = parts(session, ["cortex_a72", "neoverse_n1", "kernels", "engine"], 2)  # an emulator takes one core
+    session.run("bash", ".ci/aarch64.sh", str(work), f"{session.bin}/python", *chosen, external=True)
 
 
 @nox.session
@@ -185,18 +223,15 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
         "PYTHONMALLOC": "malloc",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    # Of the longest test, which is about bits and not about memory, one case.
-    chosen = ["-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
-    chosen += ["tests/engine/test_engine.py", "tests/kernels/test_quantize_search.py", "tests/engine/test_threads.py"]
-    if sanitizer != "thread":
-        chosen += ["tests/kernels/test_dequantize.py", "tests/kernels/test_kernels.py", "tests/engine/test_torture.py"]
-    session.run("python", "-m", "pytest", *ALL_CORES, *chosen, env=env)
-    if sanitizer != "thread":
-        env["LLAMAQ_FUZZ_SECONDS"] = "10"
-        session.run("python", "-m", "pytest", *ALL_CORES, "tests/fuzz/test_files.py", env=env)
-    else:
-        env["LLAMAQ_STRESS_SECONDS"] = "20"
-        session.run("python", "-m", "pytest", "tests/serving/test_stress.py", env=env)
+    groups = ["engine", "stress"] if sanitizer == "thread" else ["engine", "kernels", "files"]
+    for part in parts(session, groups):
+        if part in ("engine", "kernels"):
+            # Of the longest test, which is about bits and not about memory, one case.
+            chosen = [*ALL_CORES, "-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
+        else:
+            chosen = ALL_CORES if part == "files" else []
+            env |= {name: os.environ.get(name, "20") for name in ("LLAMAQ_FUZZ_SECONDS", "LLAMAQ_STRESS_SECONDS")}
+        session.run("python", "-m", "pytest", *chosen, *files(SANITIZED[part]), env=env)
 
 
 def isas(python: str) -> list[str]:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the aarch64 wheel and runs tests of it under qemu: aarch64.sh WORK_FOLDER PYTHON, from the root of the checkout.
+# Builds the aarch64 wheel and runs tests of it under qemu: aarch64.sh WORK_FOLDER PYTHON PART..., from the root of the
+# checkout; the parts are the functions below, and run side by side.
 # PYTHON is a CPython 3.11 with scikit-build-core, pybind11, cmake and ninja; Debian's g++-aarch64-linux-gnu,
 # qemu-user-static and mmdebstrap must be installed. Nothing is registered with the system or run in a chroot.
 set -euo pipefail
@@ -45,20 +46,31 @@ emulated() { # emulated CPU LEVELS [pytest arguments]: LEVELS are those that the
 models=tests/models/test_real_models.py::test_every_choice_is_the_recorded_one_but_at_near_ties
 bits=tests/sampling/test_properties.py
 all_levels=(max,sve=off scalar,neon,neon_dotprod,neon_i8mm)
-kernels() {
+cortex_a72() {
   emulated cortex-a72 scalar,neon tests/kernels/test_isa.py tests/kernels/test_dequantize.py tests/kernels/test_kernels.py tests/engine/test_engine.py \
     tests/kernels/test_quantize_search.py "$models[stories260K-F16]" -k "test_isa or test_dequantize or equals_the_specification \
-    or equals_the_reference or stories or (same_bytes and (Q4_0 or Q4_K or IQ2_XS))" &&
-    emulated neoverse-n1 scalar,neon,neon_dotprod tests/kernels/test_isa.py tests/kernels/test_kernels.py tests/engine/test_engine.py \
-      "$models[stories260K-Q8_0]" -k "test_isa or equals_the_specification or equals_the_reference or stories" &&
-    emulated "${all_levels[@]}" tests/kernels/test_kernels.py "$bits::test_every_level_gives_the_same_bits" \
-      "$bits::test_every_machine_gives_the_same_bits"
+    or equals_the_reference or stories or (same_bytes and (Q4_0 or Q4_K or IQ2_XS))"
 }
-kernels >"$work/kernels.log" 2>&1 & # an emulator takes one core
-kernels=$!
-emulated "${all_levels[@]}" tests/kernels/test_isa.py tests/engine/test_engine.py "$models[stories260K-Q4_0]" \
-  "tests/models/test_bundled.py::test_greedy_answers_are_golden[Hello]" -k "not bits_do_not_depend or f16-Q4_K" \
-  && failed=0 || failed=$?
-wait "$kernels" || failed=$?
-cat "$work/kernels.log"
+neoverse_n1() {
+  emulated neoverse-n1 scalar,neon,neon_dotprod tests/kernels/test_isa.py tests/kernels/test_kernels.py tests/engine/test_engine.py \
+    "$models[stories260K-Q8_0]" -k "test_isa or equals_the_specification or equals_the_reference or stories"
+}
+kernels() {
+  emulated "${all_levels[@]}" tests/kernels/test_kernels.py "$bits::test_every_level_gives_the_same_bits" \
+    "$bits::test_every_machine_gives_the_same_bits"
+}
+engine() {
+  emulated "${all_levels[@]}" tests/kernels/test_isa.py tests/engine/test_engine.py "$models[stories260K-Q4_0]" \
+    "tests/models/test_bundled.py::test_greedy_answers_are_golden[Hello]" -k "not bits_do_not_depend or f16-Q4_K"
+}
+running=()
+for part in "${@:3}"; do
+  "$part" >"$work/$part.log" 2>&1 &
+  running+=("$part:$!")
+done
+failed=0
+for each in "${running[@]}"; do
+  wait "${each#*:}" || failed=$?
+  cat "$work/${each%:*}.log"
+done
 exit "$failed"
