@@ -372,6 +372,15 @@ def test_saving_leaves_no_half_a_file(talk: Conversation, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
+def test_bytes_that_are_no_text_are_saved_too(talk: Conversation, tmp_path: Path) -> None:
+    talk.ask("a\udcffb é")
+    talk.save(tmp_path / "talk.json")
+    assert "é" in (tmp_path / "talk.json").read_text(encoding="utf-8")
+    talk.clear()
+    talk.load(tmp_path / "talk.json")
+    assert talk.messages == [ChatMessage("user", "a\udcffb é")]
+
+
 def test_the_context_bar() -> None:
     assert context_bar(0, 100) == "[----------] 0 of 100 tokens"
     assert context_bar(55, 100) == "[######----] 55 of 100 tokens"

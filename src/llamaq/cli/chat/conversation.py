@@ -138,7 +138,8 @@ class Conversation:
         """Writes the conversation as JSON. Raises ``LlamaqError`` where that cannot be done."""
         kept = {"format": _FORMAT, "version": 1, "messages": [message.to_dict() for message in self.said]}
         with atomic_file(path) as file:
-            file.write(json.dumps(kept, ensure_ascii=False, indent=1).encode() + b"\n")
+            text = json.dumps(kept, ensure_ascii=False, indent=1)
+            file.write(text.encode(errors="backslashreplace") + b"\n")  # what UTF-8 cannot spell JSON can escape
 
     def load(self, path: Path) -> None:
         """Takes what ``save`` wrote in the place of this conversation. Raises ``ValueError`` and ``LlamaqError``."""
