@@ -22,6 +22,12 @@ from pages import check_pages
 GREEDY = SamplingParams(temperature=0)
 
 
+def slow_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop waits for processors as long as its step took: it is to believe that each took an hour."""
+    real = llm.model.scheduler._work_on
+    monkeypatch.setattr(llm.model.scheduler, "_work_on", lambda here, away, _: real(here, away, 3600.0))
+
+
 def with_processor(processor: Any) -> SamplingParams:
     return SamplingParams(temperature=0, logit_processors=[processor])
 
@@ -53,7 +59,10 @@ def other() -> Iterator[ThreadPoolExecutor]:
 
 
 @pytest.mark.parametrize("where", ["another thread", "its own thread"])
-def test_a_processor_that_waits_for_the_model_gets_its_answer(llm: LLM, other: ThreadPoolExecutor, where: str) -> None:
+def test_a_processor_that_waits_for_the_model_gets_its_answer(
+    llm: LLM, other: ThreadPoolExecutor, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_steps(llm, monkeypatch)
     want = llm.generate("Tom", max_tokens=10, sampling=GREEDY).tokens
     scores: list[float] = []
 
@@ -178,16 +187,15 @@ def test_processors_of_several_answers_run_side_by_side(llm: LLM) -> None:
 
 
 def test_answers_with_quick_processors_share_their_steps(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop waits for them as long as its step took: here it believes that each took a minute."""
     sizes: list[int] = []
-    forward, work_on = llm.engine.forward, llm.model.scheduler._work_on
+    forward = llm.engine.forward
 
     def counted(step: Any, *args: Any, **kwargs: Any) -> Any:
         sizes.append(len(step))
         return forward(step, *args, **kwargs)
 
     monkeypatch.setattr(llm.engine, "forward", counted)
-    monkeypatch.setattr(llm.model.scheduler, "_work_on", lambda here, away, _: work_on(here, away, 60.0))
+    slow_steps(llm, monkeypatch)
     samplings = [with_processor(lambda ids, logits: None) for _ in range(4)]
     llm.batch([[300 + i] for i in range(4)], max_tokens=20, samplings=samplings)
     assert sizes == [4] * 20

@@ -18,7 +18,8 @@ from .order import DEFAULT_ORDER, parse_order
 __all__ = ["LogitProcessor", "SamplingParams"]
 
 LogitProcessor: TypeAlias = Callable[[NDArray[np.int32], NDArray[np.float32]], "NDArray[np.float32] | None"]
-"""Gets the ids of all tokens so far and the logits (vocabulary,); changes them in place or returns others."""
+"""Gets the ids of all tokens so far and the logits (vocabulary,); changes them in place or returns others.
+Calls of one object never overlap; they come from threads of the library."""
 
 _LARGE = 1e30  # no setting that makes sense is larger, and sums of it stay numbers
 

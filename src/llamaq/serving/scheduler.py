@@ -324,7 +324,10 @@ class Scheduler:
             self._work(*work)
         if away:
             with self.lock:
-                self._changed.wait_for(lambda: all(r.done or not r.busy for r, *_ in away), seconds)
+                came = self._submitted  # one that comes now may be what they wait for
+                self._changed.wait_for(
+                    lambda: came != self._submitted or all(r.done or not r.busy for r, *_ in away), seconds
+                )
 
     def _work(self, request: Request, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         """What a request makes of its rows; what goes wrong there ends it alone."""
