@@ -315,6 +315,7 @@ class Scheduler:
 
     def _work_on(self, here: Sequence[Work], away: Sequence[Work], seconds: float) -> None:
         """Has requests do their work, and waits so many seconds at most for those that have a thread for it."""
+        came = self._submitted  # one that comes from now on may be what they wait for
         for work in away:
             try:
                 self.workers.run(partial(self._work, *work))
@@ -324,7 +325,6 @@ class Scheduler:
             self._work(*work)
         if away:
             with self.lock:
-                came = self._submitted  # one that comes now may be what they wait for
                 self._changed.wait_for(
                     lambda: came != self._submitted or all(r.done or not r.busy for r, *_ in away), seconds
                 )
