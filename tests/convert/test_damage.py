@@ -92,6 +92,7 @@ def test_any_value_at_any_place(path: tuple[Any, ...], value: Any, folder: Path)
             r"head_dim: expected the rows of .* 64, divided by the 4 heads, got 3000",
         ),
         (("config", "hidden_size"), 2**31, r"hidden_size: expected an integer up to 2147483647, got 2147483648"),
+        (("config", "intermediate_size"), 1, r"config\.json .*feed_forward_length is 1; expected 96, the rows of"),
         (("config", "rms_norm_eps"), 1e308, r"rms_norm_eps: expected a positive number, got 1e\+308"),
         (("config", "eos_token_id"), "4", r"eos_token_id: expected an integer or a list of integers, got '4'"),
         (("tokenizer", "model"), 64, r"tokenizer\.json: model: expected an object, got 64"),

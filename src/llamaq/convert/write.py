@@ -91,7 +91,10 @@ def convert(
     divisors = rope_divisors(checkpoint.config, keys["llama.attention.key_length"])
     if divisors is not None:
         shapes[ROPE_FREQS] = divisors.shape
-    build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())  # refuses what would not run
+    try:  # what would not run
+        build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())
+    except ModelError as error:
+        raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
         tensors = [_tensor(checkpoint, name, new, outtype, keys, pool) for name, new in names.items()]
