@@ -11,7 +11,7 @@ import pytest
 
 from llamaq.errors import StructureError
 from llamaq.gguf import GGUFFile
-from llamaq.structure import Matcher, Structure, gbnf, lark, regex
+from llamaq.structure import Matcher, Structure, gbnf, json_schema, lark, regex
 from llamaq.structure.gbnf import gbnf_to_lark, parse, regular, shortest
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from shared_files import ROOT
@@ -149,3 +149,16 @@ def test_what_is_no_mark() -> None:
             regex("a").following(mark)
     with pytest.raises(TypeError, match="mark must be text"):
         regex("a").following(None)
+
+
+def test_messages_are_one_line() -> None:
+    for make, strange in (
+        (gbnf, 'root ::= "\\\n"'),
+        (gbnf, 'root ::= "\\x\x1b"'),
+        (json_schema, '{"items": {"properties": {"a\\n\\u001b": 5}}}'),
+    ):
+        with pytest.raises(StructureError) as error:
+            make(strange)
+        assert str(error.value).isprintable()
+    (note,) = json_schema({"properties": {"a\n\x1b": {"uniqueItems": True}}}).notes
+    assert note == r"$.properties.a\n\x1b: uniqueItems is not enforced"

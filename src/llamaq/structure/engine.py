@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from llamaq.boundary.locks import ForkLock
 from llamaq.errors import StructureError
 
-__all__ = ["LEVELS", "LONGEST", "cleaned", "limits", "llguidance", "on_a_deep_stack", "validate"]
+__all__ = ["LEVELS", "LONGEST", "cleaned", "limits", "llguidance", "on_a_deep_stack", "printable", "validate"]
 
 LONGEST = 1_000_000
 """Characters of a grammar, schema or pattern."""
@@ -67,6 +67,11 @@ def cleaned(message: str) -> str:
     lines = (line.strip() for line in message.replace("<non-verbose/>", "").splitlines())
     message = " ".join(line for line in lines if not re.fullmatch(r"(\d+ \|.*)?\^*", line))
     return message if len(message) <= 600 else f"{message[:300]} ... {message[-250:]}"
+
+
+def printable(text: str) -> str:
+    """A text in one line, without what would act on a terminal."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def validate(grammar: str) -> str | None:

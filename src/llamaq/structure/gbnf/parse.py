@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from llamaq.errors import StructureError
+from llamaq.structure.engine import printable
 
 from .shortest import nodes, shortest
 from .tree import ALL, Alternatives, Chars, Node, Reference, Repeat, Sequence, Token, complement, union
@@ -219,7 +220,7 @@ class _Parser:
     def _fail(self, what: str) -> NoReturn:
         line = self._text.count("\n", 0, self._at) + 1
         rule = f", rule {self._rule[:100]}" if self._rule else ""
-        raise StructureError(f"grammar, line {line}{rule}: {what[:300]}")
+        raise StructureError(printable(f"grammar, line {line}{rule}: {what[:300]}"))
 
 
 def _no_character(code: int) -> bool:

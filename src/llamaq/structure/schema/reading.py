@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from llamaq.errors import StructureError
+from llamaq.structure.engine import printable
 
 __all__ = ["DEEPEST", "fail", "read_schema", "schema_text"]
 
@@ -18,7 +19,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def fail(path: str, wrong: str) -> NoReturn:
     """Raises ``StructureError`` for a place in a schema."""
     path = path if len(path) <= 200 else f"{path[:100]} ... {path[-80:]}"
-    raise StructureError(f"JSON schema: {path}: {wrong[:500]}")
+    raise StructureError(printable(f"JSON schema: {path}: {wrong[:500]}"))
 
 
 def schema_text(schema: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from llamaq.structure.engine import printable
+
 from .constraints import Constraints
 from .disjoint import Disjoint
 from .keywords import ANNOTATIONS, check_keywords
@@ -53,7 +55,7 @@ class Translation:
 
     def note(self, path: str, what: str) -> None:
         """Tells what is not enforced."""
-        self.notes[f"{path if len(path) <= 100 else '...' + path[-97:]}: {what}"] = None
+        self.notes[printable(f"{path if len(path) <= 100 else '...' + path[-97:]}: {what}")] = None
 
     def followed(self, schema: Any, path: str) -> Any:
         """What a schema that is nothing but references leads to."""
