@@ -12,7 +12,7 @@ from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
-from llamaq.chat.tools import ToolReader, format_of
+from llamaq.chat.tools import ToolReader, format_of, frame_of
 from llamaq.errors import ChatTemplateError
 from llamaq.tokenizer import Tokenizer
 
@@ -25,12 +25,13 @@ _TAKEN = ("self", "messages", "tools", "now")
 @dataclass(frozen=True)
 class ChatRequest:
     """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for,
-    ``beginning`` how the answer begins, ``stop`` the template's own stop texts, ``shown`` the control tokens that mark
-    reasoning and tool calls."""
+    ``beginning`` how the answer begins, ``structure_after`` the mark behind which a structure holds (None: at once),
+    ``stop`` the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls."""
 
     prompt: str
     ids: list[int]
     beginning: Beginning
+    structure_after: str | None
     stop: tuple[str, ...]
     shown: frozenset[int]
     tools: tuple[Mapping[str, Any], ...]
@@ -58,12 +59,21 @@ def chat_request(
         expected = 'each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}'
         raise ValueError(f"{expected}, got {shown(strange[0])}")
     chosen = choose_template(metadata, template, tools=bool(tools))
-    reader = format_of(chosen.source, tool_format) if tools else None
+    reader = format_of(chosen.source, tool_format) if tools else frame_of(chosen.source)
     variables = {"bos_token": _text(tokenizer, tokenizer.bos_id), "eos_token": _text(tokenizer, tokenizer.eos_id)}
-    prompt, beginning = render(chosen, message_dicts(messages), tools, {**variables, **(template_kwargs or {})})
+    said = message_dicts(messages)
+    prompt, beginning = render(chosen, said, tools, {**variables, **(template_kwargs or {})}, reader)
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
-    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, visible, tools, reader)
+    after = _before_answer(chosen.source, beginning, reader)
+    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, after, chosen.stop, visible, tools, reader)
+
+
+def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> str | None:
+    """The mark that ends what comes before the text of an answer."""
+    if reader is not None and (beginning.closer is not None or beginning.may_open):
+        return next((mark for mark in reader.answer_marks if mark in source), beginning.closer)
+    return beginning.closer
 
 
 def checked(own: dict[str, Any]) -> dict[str, Any]:
