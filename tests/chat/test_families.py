@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from bigrams import bigram_file
+from llamaq import LLM, SamplingParams
 from llamaq.chat import ChatMessage, ChatRequest, ToolCall, chat_request
 from llamaq.chat.answer import AnswerReader
 from llamaq.gguf import GGUFFile
 from llamaq.serving.answer import Event
+from llamaq.structure import regex
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}}
@@ -118,3 +121,18 @@ def test_command_r7b_answers_in_a_frame(shared: Callable[[str], Path], tokenizer
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.")
         text = f"<|START_THINKING|>Hm.<|END_THINKING|>{text}"
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.", "Hm.")
+
+
+def test_the_frame_of_gpt_oss_is_free_and_its_answer_structured(tmp_path: Path) -> None:
+    marks = ["<|start|>", "<|channel|>", "<|message|>", "<|end|>", "<|call|>", "<|return|>"]
+    words = ["assistant", "final", "analysis", "maybe", "yes"]
+    follow = {"assistant": {"<|channel|>": 1.0}, "<|channel|>": {"final": 1.0}, "final": {"<|message|>": 1.0}}
+    follow |= {"<|message|>": {"maybe": 0.9, "yes": 0.1}, "yes": {"<|return|>": 1.0}, "maybe": {"<|return|>": 1.0}}
+    path = bigram_file(tmp_path / "m.gguf", [*marks, *words], follow, tokenizer__chat_template=HARMONY)
+    greedy = SamplingParams(temperature=0)
+    with LLM.load(path, threads=1) as llm:
+        assert llm.chat([ASKED], sampling=greedy, max_tokens=9).text == "maybe"
+        bound = SamplingParams(temperature=0, structure=regex("(yes|no)"))
+        events = list(llm.chat([ASKED], sampling=bound, max_tokens=9, stream=True))
+        assert [event.text for event in events if event.text] == ["yes"]
+        assert events[-1].finish_reason == "stop"
