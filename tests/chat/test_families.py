@@ -82,6 +82,8 @@ def test_gpt_oss_has_channels_without_tools(tokenizer: Tokenizer) -> None:
     asked = request(tokenizer, HARMONY, ASKED)
     text = "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Yes."
     assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.", "Hm.")
+    unclosed = "<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>Yes."
+    assert answer(asked.reader(), unclosed) == ChatMessage("assistant", "Yes.", "Hm.")
     assert asked.structure_after == "<|channel|>final<|message|>"
 
 

@@ -62,6 +62,18 @@ NAMED = {
     "chatml": "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
     "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\n?<|im_end|>\n<|im_start|>assistant\n",
     "mistral": "<s>[INST] Hello[/INST] Hi.</s>[INST] Be kind.\n\n?[/INST]",
+    "gemma": "<s><start_of_turn>user\nBe kind.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n"
+    "<start_of_turn>user\n?<end_of_turn>\n<start_of_turn>model\n",
+    "phi3": "<s><|system|>\nBe kind.<|end|>\n<|user|>\nHello<|end|>\n<|assistant|>\nHi.<|end|>\n<|user|>\n?<|end|>\n"
+    "<|assistant|>\n",
+    "granite": "<|start_of_role|>system<|end_of_role|>Be kind.<|end_of_text|>\n"
+    "<|start_of_role|>user<|end_of_role|>Hello<|end_of_text|>\n"
+    "<|start_of_role|>assistant<|end_of_role|>Hi.<|end_of_text|>\n"
+    "<|start_of_role|>user<|end_of_role|>?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "command-r": "<s><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Be kind.<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Hello<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>Hi.<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
 }
 
 

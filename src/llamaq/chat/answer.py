@@ -23,6 +23,8 @@ class AnswerReader:
     """
 
     def __init__(self, beginning: Beginning, tools: ToolReader | None = None) -> None:
+        if tools is not None and tools.reasons:
+            beginning = replace(beginning, may_open=False)
         self._splitter = ReasoningSplitter(beginning)
         self._tools = tools
         self._text: list[str] = []

@@ -81,8 +81,8 @@ def _add_chat(parser: Parser) -> None:
     template.add_argument(
         "--chat-template",
         metavar="NAME",
-        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral; "
-        "or a template's Jinja text (default: the file's)",
+        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral, "
+        "gemma, phi3, granite, command-r; or a template's Jinja text (default: the file's)",
     )
     template.add_argument("--chat-template-file", metavar="FILE", help="a file with a Jinja template")
     add(

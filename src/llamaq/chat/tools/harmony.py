@@ -25,6 +25,7 @@ class HarmonyMessages(ToolReader):
 
     marks = (*_OPENERS, "<|message|>", "<|constrain|>", *_ENDS)
     framed: ClassVar[bool] = True
+    reasons: ClassVar[bool] = True
     answer_marks: ClassVar[tuple[str, ...]] = ("<|channel|>final<|message|>",)
 
     def parse(self) -> Waiting:
@@ -64,6 +65,8 @@ class HarmonyMessages(ToolReader):
         reasoning = re.search(r"<\|channel\|>\s*analysis", header) is not None
         name = recipient[1].removeprefix("functions.") if recipient else ""
         if recipient is None or (name not in self.parameters and not recipient[1].startswith("functions.")):
+            if reasoning:
+                yield from self.skip()
             _, mark = yield from self.until(*_OPENERS, *_ENDS, show=self.think if reasoning else self.show)
             return mark
         yield from self.skip()

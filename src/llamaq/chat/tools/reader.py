@@ -30,6 +30,8 @@ class ToolReader(ABC):
     """Texts that may be control tokens; the decoder must show them."""
     framed: ClassVar[bool] = False
     """Whether answers without calls have marks around them, too."""
+    reasons: ClassVar[bool] = False
+    """Whether the format has reasoning of its own, which this tells from the answer."""
     answer_marks: ClassVar[tuple[str, ...]] = ()
     """What can come before the text that the user sees; a template has one of them."""
 
