@@ -12,6 +12,8 @@ from bigrams import bigram_file
 from llamaq import LLM, SamplingParams
 from llamaq.chat import ChatMessage, ChatRequest, ToolCall, chat_request
 from llamaq.chat.answer import AnswerReader
+from llamaq.chat.reasoning import Beginning
+from llamaq.chat.tools import TOOL_FORMATS
 from llamaq.gguf import GGUFFile
 from llamaq.serving.answer import Event
 from llamaq.structure import regex
@@ -123,6 +125,17 @@ def test_command_r7b_answers_in_a_frame(shared: Callable[[str], Path], tokenizer
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.")
         text = f"<|START_THINKING|>Hm.<|END_THINKING|>{text}"
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.", "Hm.")
+
+
+def test_who_gave_no_tools_gets_no_calls() -> None:
+    listed = '[{"name": "weather", "arguments": {}}]'
+    for format, text, content in (
+        ("gpt-oss", "<|channel|>commentary to=functions.weather<|message|>{}<|call|>", "{}"),
+        ("granite", f"Hm. <|tool_call|>{listed}", f"Hm. <|tool_call|>{listed}"),
+        ("command-r7b", f"<|START_ACTION|>{listed}<|END_ACTION|>", f"<|START_ACTION|>{listed}"),
+    ):
+        message = answer(AnswerReader(Beginning(), TOOL_FORMATS[format](())), text)
+        assert (message.content, message.tool_calls) == (content, ())
 
 
 def test_the_frame_of_gpt_oss_is_free_and_its_answer_structured(tmp_path: Path) -> None:

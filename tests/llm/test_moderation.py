@@ -86,7 +86,7 @@ def test_each_generation(
     tmp_path: Path, template: str, first: dict[str, float], follow: Any, unsafe: float, categories: dict[str, str]
 ) -> None:
     with LLM.load(model(tmp_path / "guard.gguf", template, first, **follow), threads=1) as llm:
-        found = moderate(llm, [*ASKED, ChatMessage("assistant", " S9: Do so.\nS5: x ")])
+        found = moderate(llm, [*ASKED, ChatMessage("assistant", " Hm.\nS9: Do so.\nS1: x ")])
         assert found.unsafe == pytest.approx(unsafe, abs=NEAR)
         assert math.isclose(found.safe + found.unsafe, 1.0)
         assert (found.flagged, found.categories) == (unsafe > 0.5, categories)

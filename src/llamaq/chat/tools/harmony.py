@@ -64,7 +64,8 @@ class HarmonyMessages(ToolReader):
         recipient = re.search(r"\bto=([^\s<]+)", header)
         reasoning = re.search(r"<\|channel\|>\s*analysis", header) is not None
         name = recipient[1].removeprefix("functions.") if recipient else ""
-        if recipient is None or (name not in self.parameters and not recipient[1].startswith("functions.")):
+        known = name in self.parameters or (recipient is not None and recipient[1].startswith("functions."))
+        if recipient is None or not self.parameters or not known:
             if reasoning:
                 yield from self.skip()
             _, mark = yield from self.until(*_OPENERS, *_ENDS, show=self.think if reasoning else self.show)

@@ -23,8 +23,9 @@ class ListedCalls(ToolReader):
     def parse(self) -> Waiting:
         opened = yield from self._response()
         ends = ("</response>",) if opened else ()
+        begins = ("<|tool_call|>", "<tool_call>") if self.parameters else ()
         while True:
-            _, mark = yield from self.until("<|tool_call|>", "<tool_call>", *ends, show=self.show)
+            _, mark = yield from self.until(*begins, *ends, show=self.show)
             if mark is None or not (yield from self.skip()):
                 self.show(mark if mark not in (None, *ends) else "")
                 return
@@ -66,8 +67,9 @@ class ActionCalls(ToolReader):
     answer_marks: ClassVar[tuple[str, ...]] = ("<|START_RESPONSE|>", "<|START_TEXT|>")
 
     def parse(self) -> Waiting:
+        begins = ("<|START_ACTION|>",) if self.parameters else ()
         while True:
-            _, mark = yield from self.until("<|START_ACTION|>", *self._FRAME, show=self.show)
+            _, mark = yield from self.until(*begins, *self._FRAME, show=self.show)
             if mark is None or not (yield from self.skip()):
                 self.show(mark if mark == "<|START_ACTION|>" else "")
                 return

@@ -146,7 +146,9 @@ class ToolReader(ABC):
                     show(before.rstrip())
                 return before, found[1]
             if show is not None:
-                safe = self.text[: len(self.text) - max(overlap(self.text, mark) for mark in marks)].rstrip()
+                safe = self.text[
+                    : len(self.text) - max((overlap(self.text, mark) for mark in marks), default=0)
+                ].rstrip()
                 show(self.take(len(safe)))
             if not (yield from self.more()):
                 if show is not None:
