@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from command import Command
-from gguf_files import copy_with
 from llamaq import __version__
 from llamaq.cli import _parser
 from llamaq.cli.output import TextOutput, size
@@ -86,12 +85,6 @@ def test_version_and_help(command: Command) -> None:
         (["run", "m.gguf", "--temp", "warm"], "--temp: expected a number, got 'warm'"),
         (["run", "m.gguf", "--cache-type", "q9"], "invalid choice: 'q9'"),
         (["tokenize", "m.gguf", "two", "words"], "quotes around the text"),
-        (["run", "m.gguf", "a", "--suffix", "b"], "--suffix is for --infill"),
-        (["run", "m.gguf", "a", "--infill"], "--infill: put one <FILL> in the prompt where the model is to write; or"),
-        (["run", "m.gguf", "<FILL>a<FILL>", "--infill"], "write; the prompt has 2 of them"),
-        (["run", "m.gguf", "a<FILL>", "--infill", "--suffix", "b"], "with --suffix, not both"),
-        (["run", "m.gguf", "a<FILL>", "--infill", "-cnv"], "--conversation is for chats, and --infill is given"),
-        (["run", "m.gguf", "a<FILL>", "--infill", "--context-shift"], "--context-shift would drop parts"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(command: Command, argv: list[str], message: str) -> None:
@@ -388,21 +381,3 @@ def test_sizes() -> None:
     assert [size(n) for n in (0, 1023, 1024, 1536 * 1024, 5 * 2**30)] == [
         "0 B", "1023 B", "1.00 KiB", "1.50 MiB", "5.00 GiB",
     ]  # fmt: skip
-
-
-def test_a_gap_is_filled_in(command: Command, model: Path, tmp_path: Path) -> None:
-    marks = {f"tokenizer.ggml.{role}_token_id": 500 + i for i, role in enumerate(("prefix", "suffix", "middle"))}
-    path, code = tmp_path / "infill.gguf", tmp_path / "code.txt"
-    copy_with({**marks, "tokenizer.chat_template": "{{ messages[0].content }}"}, model, path)
-    with LLM.load(path, threads=1) as llm:
-        expected = llm.infill("Tom\n", "home.", max_tokens=8, sampling=SamplingParams(temperature=0)).text
-    code.write_text("Tom\n<FILL>home.\n", encoding="utf-8")
-    options = ("--infill", "--temp", 0, "-n", 8, "-t", 1)
-    for argv in (["Tom\\n<FILL>home."], ["-f", code], ["Tom\\n", "--suffix", "home."]):
-        done = command("run", path, *argv, *options)
-        assert (done.code, done.out.decode(), done.err) == (0, f"{expected}\n", "")
-    echoed = command("run", path, "-f", code, *options, "--echo")
-    assert echoed.out.decode() == f"Tom\n{expected}home.\n"
-    refused = command("run", model, "a<FILL>b", "--infill", "-t", 1)
-    assert (refused.code, refused.out) == (1, b"")
-    assert "the model cannot fill in: its vocabulary has no marks" in refused.err
