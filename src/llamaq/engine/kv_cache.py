@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
+from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError, naming
 from llamaq.formats import Format, format_by_name
 from llamaq.plan.op import CacheLayer
 from llamaq.plan.plan import Plan
@@ -43,10 +43,11 @@ def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
     """Bytes of one page of a layer: the keys and values of 32 tokens."""
     fmt = format_of(cache_type)
     if layer.head_dim % fmt.block:
-        raise ModelError(
+        message = (
             f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have "
-            f"{layer.head_dim}; use an f16 cache (--cache-type f16)"
+            f"{layer.head_dim}; choose 'f16' for cache_type"
         )
+        raise naming(ModelError(message), "cache_type")
     return layer.kv_heads * _core.page_bytes(layer.head_dim, fmt.id)
 
 
@@ -146,11 +147,11 @@ class KVCache:
             self.evict(wanted - self._free_pages)
         if wanted > self._free_pages:
             available = len(pages) * PAGE_TOKENS + self.free_tokens
-            raise ContextOverflowError(
+            message = (
                 f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
-                "raise the context size (-c) or shorten the text",
-                needed=length, available=available,
-            )  # fmt: skip
+                "raise n_ctx or shorten the text"
+            )
+            raise naming(ContextOverflowError(message, needed=length, available=available), "n_ctx")
         if shared:
             own = self.take()
             for layer in self._layers:
