@@ -132,11 +132,11 @@ def test_memory_is_blamed_on_what_takes_it(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("llamaq.engine.memory.available_memory", lambda: 2**20)
     size = 2**30
     for need, advice in (
-        (MemoryNeed(size, 0, 0, 8, 0), "; choose a smaller model, or free memory"),
-        (MemoryNeed(0, size, 0, 8, 0), "; lower n_ctx, or free memory"),
-        (MemoryNeed(0, 0, size, 8, 0), "; lower n_batch, or free memory"),
-        (MemoryNeed(0, 0, size, 8, 0, threads=size), "; lower threads, or free memory"),
-        (MemoryNeed(size, 2 * size, size // 100, 8, 0), "; lower n_ctx, choose a smaller model, or free memory"),
+        (MemoryNeed(size, 0, 0, 8, 0, ()), "; choose a smaller model, or free memory"),
+        (MemoryNeed(0, size, 0, 8, 0, ()), "; lower n_ctx, or free memory"),
+        (MemoryNeed(0, 0, size, 8, 0, ()), "; lower n_batch, or free memory"),
+        (MemoryNeed(0, 0, size, 8, 0, (), threads=size), "; lower threads, or free memory"),
+        (MemoryNeed(size, 2 * size, size // 100, 8, 0, ()), "; lower n_ctx, choose a smaller model, or free memory"),
     ):
         with pytest.raises(InsufficientMemoryError) as caught:
             check_memory(need)
