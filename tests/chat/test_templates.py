@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -384,3 +385,13 @@ def test_long_conversations_are_within_the_bounds(shared: Callable[[str], Path])
         if "firefunction" not in path.name:  # it wants more variables
             text = ChatTemplate(path.read_text(encoding="utf-8")).render([*turns, HELLO[0]], **TOKENS)
             assert text.count(words.strip()) >= 150, path.name
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", "true", "none", "-1", "(not 1)", "'a'", "(1, 2)", "x"])
+@pytest.mark.parametrize("place", ["{{{{ {} }}}}", "{{% if {} %}}{{% endif %}}", "{{% set y = {} %}}"])
+def test_python_has_nothing_to_warn_of(value: str, place: str) -> None:
+    """It warns where it compiles what cannot work; jinja2 writes slices as Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for use in ("{}[1:2]", "{}[0]", "{}()", "{}.a", "{}[:][0]", "{} is sameas {}"):
+            ChatTemplate(place.format(use.format(value, value)))

@@ -63,7 +63,13 @@ def run(args: argparse.Namespace) -> int:
             if interactive:
                 from llamaq.cli.chat.loop import chat
 
-                return chat(conversation, prompt, single_turn=args.single_turn, verbose=args.verbose)
+                return chat(
+                    conversation,
+                    prompt,
+                    single_turn=args.single_turn,
+                    verbose=args.verbose,
+                    tell=args.parser.told,
+                )
             reason, answer = _answer(conversation, prompt), conversation.latest
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")

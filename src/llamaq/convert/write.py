@@ -27,7 +27,7 @@ from llamaq.convert.llama import (
 )
 from llamaq.convert.section import shown
 from llamaq.convert.vocabulary import vocabulary
-from llamaq.errors import ModelError
+from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
 from llamaq.models import ROPE_FREQS, build_plan
@@ -130,10 +130,11 @@ def _tensor(
         rows = checkpoint.read(name, span)
         most = np.abs(rows).max()
         if most > _MOST.get(format.name, math.inf):
-            raise ModelError(
+            message = (
                 f"tensor {name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} holds, "
-                f"got {most:.0f}; choose --outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
+                f"got {most:.0f}; choose outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
             )
+            raise naming(ModelError(message), "outtype")
         return encode(format, neighbours(rows, len(rows) // head_rows) if heads else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:

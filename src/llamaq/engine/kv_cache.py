@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.engine.page_pool import GONE, PAGE_TOKENS, PagePool
-from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
+from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError, naming
 from llamaq.formats import Format, format_by_name
 from llamaq.plan.op import CacheLayer
 from llamaq.plan.plan import CacheGroup, Plan
@@ -66,10 +66,11 @@ def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
     """Bytes of one page of a layer: the keys and values of 32 tokens."""
     fmt = format_of(cache_type)
     if layer.head_dim % fmt.block:
-        raise ModelError(
+        message = (
             f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have "
-            f"{layer.head_dim}; use an f16 cache (--cache-type f16)"
+            f"{layer.head_dim}; choose 'f16' for cache_type"
         )
+        raise naming(ModelError(message), "cache_type")
     return layer.kv_heads * _core.page_bytes(layer.head_dim, fmt.id)
 
 
@@ -144,11 +145,11 @@ class KVCache:
                 self.evict(group, more + shared - pool.free)
             if more + shared > pool.free:
                 available = min(len(table) * PAGE_TOKENS + pool.free * PAGE_TOKENS, self.n_ctx)
-                raise ContextOverflowError(
+                message = (
                     f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
-                    "raise the context size (-c) or shorten the text",
-                    needed=length, available=available,
-                )  # fmt: skip
+                    "raise n_ctx or shorten the text"
+                )
+                raise naming(ContextOverflowError(message, needed=length, available=available), "n_ctx")
             wanted.append((pool, table, more, at if shared else None))
         for pool, table, more, copied in wanted:
             if copied is not None:
@@ -167,10 +168,8 @@ class KVCache:
                 self.evict(group, end - first - pool.free)
             if end - first > pool.free:
                 available = pool.free * PAGE_TOKENS
-                raise ContextOverflowError(
-                    f"{length} tokens find room for {available} in the cache; raise the context size (-c)",
-                    needed=length, available=available,
-                )  # fmt: skip
+                message = f"{length} tokens find room for {available} in the cache; raise n_ctx"
+                raise naming(ContextOverflowError(message, needed=length, available=available), "n_ctx")
         self._pages[sequence] = [
             [GONE] * first + [pool.take() for _ in range(end - first)] for pool, first, end in ends
         ]
