@@ -15,7 +15,7 @@ namespace llamaq {
 
 // What a layer keeps for each token.
 struct CacheLayer {
-  int kv_heads, head_dim;
+  int kv_heads, head_dim, value_dim;  // value_dim 0: values are parts of the keys
 };
 
 // cos and sin of a rope for each row of a step.

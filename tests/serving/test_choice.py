@@ -21,7 +21,7 @@ from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
 from pages import check_pages
 
-PLAN: Any = SimpleNamespace(caches=[CacheGroup(0, 0, (CacheLayer(0, 1, 32),))], out_cols=1)
+PLAN: Any = SimpleNamespace(caches=[CacheGroup(0, 0, (CacheLayer(0, 1, 32, 32),))], out_cols=1)
 
 
 class Engine:

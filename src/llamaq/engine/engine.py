@@ -131,7 +131,7 @@ class Engine:
             list(plan.slot_cols),
             plan.out,
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in lowering.ropes],
-            [[(layer.kv_heads, layer.head_dim) for layer in group.layers] for group in plan.caches],
+            [[(layer.kv_heads, layer.head_dim, layer.value_dim) for layer in group.layers] for group in plan.caches],
             self._weights,
             self._team,
             max_rows,
