@@ -109,7 +109,8 @@ struct Attention final : Op {
     const auto& layers = r.caches[static_cast<size_t>(cache)];
     if (layer < 0 || layer >= static_cast<int>(layers.size())) throw Error("no such layer in the cache");
     const CacheLayer& kept = layers[static_cast<size_t>(layer)];
-    if (kv_heads != kept.kv_heads || dim != kept.head_dim || kept.value_dim != (v < 0 ? 0 : value_dim))
+    if (kv_heads != kept.kv_heads || dim != kept.head_dim || kept.value_dim != (v < 0 ? 0 : value_dim) ||
+        window != kept.window || chunk != kept.chunk)
       throw Error("the layer does not fit the cache");
     if (dim <= 0 || value_dim <= 0 || (v < 0 && value_dim > dim)) throw Error("a value has no such length");
     if (heads * dim > r.cols(q) || heads * value_dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
