@@ -115,6 +115,9 @@ def test_rms_norm_and_swiglu(isa: str, n: int) -> None:
     gate = (x * 40).astype(np.float32)
     with np.errstate(all="ignore"):
         np.testing.assert_array_equal(_core.swiglu(isa, gate, w), arithmetic.silu(gate) * w)
+        for bias in (None, gate):
+            want = arithmetic.layer_norm(x[None], w, bias, 1e-5)[0]
+            np.testing.assert_array_equal(_core.layer_norm(isa, x, w, bias, 1e-5), want)
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -5,6 +5,7 @@
 namespace llamaq {
 
 std::unique_ptr<Op> parse_attention(Attributes& a);
+std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
 std::unique_ptr<Op> parse_embed(Attributes& a);
 std::unique_ptr<Op> parse_glu_linear(Attributes& a);
 std::unique_ptr<Op> parse_linear(Attributes& a);

@@ -31,6 +31,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.matmul[static_cast<int>(Format::BF16)] = floats<WeightsBF16>("BF16_f32_4x16");
   t.quantize_row = quantize_row;
   t.rms_norm = rms_norm;
+  t.layer_norm = layer_norm;
   t.add = add;
   t.scale = scale;
   t.swiglu = swiglu;

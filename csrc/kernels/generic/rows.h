@@ -60,6 +60,25 @@ inline void rms_norm(const float* x, const float* w, float eps, int64_t cols, fl
   }
 }
 
+// LayerNorm; without a bias where `b` is null.
+inline void layer_norm(const float* x, const float* w, const float* b, float eps, int64_t cols, float* y) {
+  F32 total = splat(0), squares = splat(0);
+  for (int64_t k = 0; k < cols; k += 16) total = total + load_first(x + k, lanes_left(k, cols));
+  const F32 mean = splat(sum(total) / static_cast<float>(cols));
+  for (int64_t k = 0; k < cols; k += 16) {
+    const int count = lanes_left(k, cols);
+    store_first(y + k, load_first(x + k, count) - mean, count);
+    const F32 v = load_first(y + k, count);  // lanes beyond the row are zero again
+    squares = fma(v, v, squares);
+  }
+  const F32 r = splat(1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(cols) + eps));
+  for (int64_t k = 0; k < cols; k += 16) {
+    const int count = lanes_left(k, cols);
+    const F32 scaled = load_first(y + k, count) * r * load_first(w + k, count);
+    store_first(y + k, b ? scaled + load_first(b + k, count) : scaled, count);
+  }
+}
+
 inline void add(const float* a, const float* b, float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = a[i] + b[i];
 }

@@ -18,12 +18,15 @@ __all__ = [
     "fma_dot",
     "lane_sum",
     "lane_sum_of_squares",
+    "layer_norm",
+    "log64",
     "quantize_rows",
     "rms_norm",
     "rotate",
     "rotation_table",
     "round_to_cache",
     "silu",
+    "tanh32",
 ]
 
 F32 = NDArray[np.float32]
@@ -142,6 +145,37 @@ def exp32(x: F32) -> F32:
     return np.where(np.isnan(x), x, y)
 
 
+_TANH_COEFFICIENTS = (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+
+
+def tanh32(x: F32) -> F32:
+    """The hyperbolic tangent by the polynomial of docs/numerics.md (that of Cephes' ``tanhf``), or by ``exp32``."""
+    x = np.asarray(x, np.float32)
+    with np.errstate(all="ignore"):
+        z = x * x
+        p: F32 = np.full_like(x, np.float32(-5.70498872745e-3))
+        for c in _TANH_COEFFICIENTS:
+            p = fma32(p, z, np.float32(c))
+        magnitude = np.abs(x)
+        far = np.float32(1) - np.float32(2) / (exp32(magnitude + magnitude) + np.float32(1))
+        return np.where(magnitude < np.float32(0.625), fma32(p * z, x, x), np.copysign(far, x))
+
+
+def log64(x: ArrayLike) -> F64:
+    """The natural logarithm of positive finite numbers in float64, by the series of docs/numerics.md."""
+    m, n = np.frexp(np.asarray(x, np.float64))
+    low = m < 0.70710678118654752440
+    m, n = np.where(low, 2 * m, m), (n - low).astype(np.float64)
+    s = (m - 1) / (m + 1)
+    total = np.zeros_like(s)
+    for i in range(25, 0, -2):
+        total = total * (s * s) + 1.0 / i
+    return np.asarray(n * _LOG_2[0] + (2 * s * total + n * _LOG_2[1]))
+
+
+_LOG_2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # their sum is log 2
+
+
 def silu(x: F32) -> F32:
     """x / (1 + exp(-x))."""
     with np.errstate(all="ignore"):
@@ -154,6 +188,15 @@ def rms_norm(x: F32, weight: F32, eps: float) -> F32:
         mean = lane_sum_of_squares(x) / np.float32(x.shape[-1])
         scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
         return np.asarray((x * scale[..., None]) * weight)
+
+
+def layer_norm(x: F32, weight: F32, bias: F32 | None, eps: float) -> F32:
+    """Rows of ``x`` less their mean, over the root of their variance, times ``weight`` (+ ``bias``)."""
+    with np.errstate(all="ignore"):
+        x = x - (lane_sum(x) / np.float32(x.shape[-1]))[..., None]
+        variance = lane_sum_of_squares(x) / np.float32(x.shape[-1])
+        y = x * (np.float32(1) / np.sqrt(variance + np.float32(eps)))[..., None] * weight
+        return np.asarray(y if bias is None else y + bias)
 
 
 def quantize_rows(x: F32) -> tuple[NDArray[np.int32], F32]:

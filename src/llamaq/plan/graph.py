@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from llamaq.plan.op import Norm, Value
+from llamaq.plan.op import HeadNorm, Norm, Temperature, Value
 from llamaq.plan.ops.attention import TracesAttention
+from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.glu_linear import TracesGluLinear
 from llamaq.plan.ops.linear import TracesLinear
@@ -11,10 +12,18 @@ from llamaq.plan.ops.rms_norm import TracesRmsNorm
 from llamaq.plan.ops.select_rows import TracesSelectRows
 from llamaq.plan.plan import Plan, make_plan
 
-__all__ = ["Graph", "Norm", "Plan", "Value"]
+__all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
 
 
-class Graph(TracesAttention, TracesEmbed, TracesGluLinear, TracesLinear, TracesRmsNorm, TracesSelectRows):
+class Graph(
+    TracesAttention,
+    TracesBidirectionalAttention,
+    TracesEmbed,
+    TracesGluLinear,
+    TracesLinear,
+    TracesRmsNorm,
+    TracesSelectRows,
+):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 
     It is made from ``shapes``: full tensor names to (rows, cols) or (n,), as in ``TensorInfo.shape``. Weights are
