@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llamaq.convert.files import MiB, refuse_pointer
 from llamaq.convert.section import Section, read_json
+from llamaq.convert.views import View
 from llamaq.convert.weight_files import INDEX, refuse_adapter, weight_files
 from llamaq.errors import ModelError
 
@@ -56,24 +57,26 @@ class Checkpoint:
         """A JSON file of the folder; empty where there is none."""
         return read_json(self.folder / name, _MOST_TOKENIZER if name == "tokenizer.json" else _MOST)
 
-    def spans(self, name: str, together: int = 1) -> list[range]:
-        """Rows to read at a time: multiples of ``together``, and some hundred thousand weights."""
-        count, *rest = self.shapes[name]
+    def spans(self, view: View, together: int = 1) -> list[range]:
+        """Rows of a view to read at a time: multiples of ``together``, and some hundred thousand weights."""
+        count, *rest = view.shape
         step = max(1, _PIECE // int(np.prod(rest, dtype=np.int64)) // together) * together
         return [range(i, min(i + step, count)) for i in range(0, count, step)]
 
-    def read(self, name: str, rows: range) -> NDArray[np.float32]:
-        """Rows of a tensor. Raises ModelError for values that are not finite."""
+    def read(self, view: View, span: range) -> NDArray[np.float32]:
+        """Rows of a view. Raises ModelError for values that are not finite."""
+        name, part = view.name, view.part(span)
         try:
-            part = self._files[name].get_slice(name)[rows.start : rows.stop]
+            found = np.asarray(self._files[name].get_slice(name)[tuple(_around(r) for r in part)])
         except (self._error, OSError) as error:
             raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
+        found = found[tuple(slice(None, None, r.step) for r in part)].reshape([len(r) for r in part[len(view.index) :]])
         with np.errstate(over="ignore"):  # what binary32 cannot hold becomes infinite
-            found = np.asarray(part).astype(np.float32)
+            found = np.ascontiguousarray((found.T if view.transposed else found).astype(np.float32))
         if not np.isfinite(found).all():
             raise ModelError(
-                f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {rows.start} to "
-                f"{rows.stop - 1}; download the file again"
+                f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {span.start} to "
+                f"{span.stop - 1}; download the file again"
             )
         return found
 
@@ -100,6 +103,11 @@ class Checkpoint:
         if name in self.shapes:
             raise ModelError(f"{path}: tensor {name!r} stands in another file, too; keep the files of one model")
         self.shapes[name] = shape
+
+
+def _around(part: range) -> slice:
+    """All from the first to the last, as safetensors has no steps."""
+    return slice(part[0], part[-1] + 1)
 
 
 def package(name: str) -> Any:
