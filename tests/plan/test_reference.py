@@ -19,7 +19,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.models import ROPE_FREQS, build_plan
 from llamaq.models.llama import LlamaHParams
 from llamaq.plan.arithmetic import exp32, fma_dot, quantize_rows
-from llamaq.plan.graph import Graph
+from llamaq.plan.graph import Graph, Norm
 from llamaq.plan.ops.attention import SPAN, attend
 from llamaq.plan.ops.product import linear
 from llamaq.plan.plan import Node
@@ -174,7 +174,7 @@ def test_ops_that_llama_does_not_use() -> None:
         "n.weight": np.full(8, 2.0, np.float32),
     }
     g = Graph({name: x.shape for name, x in weights.items()})
-    plan = g.plan(g.rms_norm(g.embed("emb", scale=3.0), "n", 1e-5))
+    plan = g.plan(g.norm(g.embed("emb", scale=3.0), Norm("n", 1e-5)))
     got = Reference(plan, weights).forward(Step.of([4, 0], wanted="all"))
     x = 3.0 * weights["emb.weight"][[4, 0]].astype(np.float64)
     np.testing.assert_allclose(got, 2 * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5), rtol=2**-21)
