@@ -17,7 +17,7 @@ from llamaq.errors import ModelError
 from llamaq.formats import Unpacked, decode, encode, format_by_name, unpack
 from llamaq.gguf import GGUFFile
 from llamaq.models import ROPE_FREQS, build_plan
-from llamaq.models.llama import LlamaHParams
+from llamaq.models.hparams import Decoder
 from llamaq.plan.arithmetic import exp32, fma_dot, quantize_rows
 from llamaq.plan.graph import Graph, Norm
 from llamaq.plan.ops.attention import SPAN, attend
@@ -39,7 +39,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def forward64(hp: LlamaHParams, tensors: Arrays, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def forward64(hp: Decoder, tensors: Arrays, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits of all rows of a llama, in binary64 and in no particular order."""
     w = {name: x.astype(np.float64) for name, x in tensors.items()}
     n, eps = len(tokens), hp.eps

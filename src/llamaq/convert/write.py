@@ -92,7 +92,7 @@ def convert(
     if divisors is not None:
         shapes[ROPE_FREQS] = divisors.shape
     try:  # what would not run
-        build_plan(keys, shapes, rope_freqs=None if divisors is None else divisors.tolist())
+        build_plan(keys, shapes, vectors={} if divisors is None else {ROPE_FREQS: divisors.tolist()})
     except ModelError as error:
         raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
