@@ -113,7 +113,7 @@ class Executor:
         slot_cols: Sequence[int],
         out: int,
         ropes: Sequence[tuple[NDArray[np.float64], float, bool]],
-        caches: Sequence[Sequence[tuple[int, int]]],
+        caches: Sequence[Sequence[tuple[int, int, int, int]]],
         weights: Weights,
         team: ThreadTeam,
         max_rows: int,

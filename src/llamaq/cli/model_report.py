@@ -17,7 +17,7 @@ from llamaq.models.registry import family_of
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import CacheType
-    from llamaq.engine.memory import MemoryNeed
+    from llamaq.engine.memory import GroupNeed, MemoryNeed
 
 __all__ = ["Report", "as_json", "as_text", "examine"]
 
@@ -219,12 +219,23 @@ def _needs(report: Report) -> list[str]:
     rows = [
         ("weights", size(memory.weights), ""),
         ("cache", size(memory.cache), f"  {report.cache_type}"),
+        *(_group_row(group) for group in memory.groups if len(memory.groups) > 1 or _sees(group)),
         ("scratch", size(memory.scratch), "  at most"),
         ("total", size(memory.total), fits),
         ("available", available, ""),
         ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),
     ]
     return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
+
+
+def _group_row(group: GroupNeed) -> tuple[str, str, str]:
+    return f"  of {group.layers} layers", size(group.nbytes), f"  {_sees(group) or 'that see the whole text'}"
+
+
+def _sees(group: GroupNeed) -> str:
+    windows = [f"the last {group.window} tokens"] if group.window else []
+    chunks = [f"{group.chunk} tokens of positions at a time"] if group.chunk else []
+    return f"that see {' of '.join(windows + chunks)}" if windows or chunks else ""
 
 
 def _columns(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:

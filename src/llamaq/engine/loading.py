@@ -125,7 +125,7 @@ def load_parts(
         if memory.n_ctx != (n_ctx or hparams.context_length):
             _, plan = plan_of(file, memory.n_ctx)
         n_ctx = memory.n_ctx
-        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type)
+        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=n_batch)
         engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
                         progress=progress)  # fmt: skip
     except (ModelError, TokenizerError) as error:
