@@ -132,7 +132,9 @@ def tests(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Converted models beside transformers itself. Not for CI: torch brings gigabytes of libraries for GPUs."""
     session.install(".[test,transformers]")
-    session.run("pytest", "tests/convert/test_transformers.py", *session.posargs)
+    session.run(
+        "pytest", "tests/convert/test_transformers.py", "tests/models/test_tiny_transformers.py", *session.posargs
+    )
 
 
 @nox.session(name="demo-model", default=False)

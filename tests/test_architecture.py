@@ -51,6 +51,7 @@ WITHOUT_COMPILER = [
 USES_CORE = {
     "engine.engine",
     "engine.kv_cache",
+    "engine.page_pool",
     "measure.limits",
     "measure.speed",
     "measure.weights",

@@ -105,7 +105,7 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
     plan.caches.emplace_back();
     for (const py::handle layer : group.cast<py::list>()) {
       const auto t = layer.cast<py::tuple>();
-      plan.caches.back().push_back({t[0].cast<int>(), t[1].cast<int>()});
+      plan.caches.back().push_back({t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>(), t[3].cast<int>()});
     }
   }
   return std::unique_ptr<PyExecutor>(new PyExecutor{

@@ -39,6 +39,12 @@ std::vector<int> Attributes::integers(const std::string& name, size_t count) {
   return values;
 }
 
+const std::string& Attributes::text(const std::string& name) { return get<std::string>(name); }
+
+std::string Attributes::text(const std::string& name, const std::string& absent) {
+  return values_.count(name) ? text(name) : absent;
+}
+
 void Attributes::finish() const {
   for (const auto& item : values_)
     if (!read_.count(item.first)) throw Error("the op '" + kind_ + "' has no attribute '" + item.first + "'");

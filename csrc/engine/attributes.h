@@ -25,6 +25,8 @@ class Attributes {
   float number(const std::string& name, float absent);
   std::vector<int> integers(const std::string& name, size_t count);
   std::vector<int> integers(const std::string& name);
+  const std::string& text(const std::string& name);
+  std::string text(const std::string& name, const std::string& absent);
   void finish() const;  // throws Error where an attribute has not been read
 
  private:

@@ -11,6 +11,8 @@ void Executor::check_plan() {
   for (const int c : r_.slot_cols)
     if (c <= 0) throw Error("a plan's slots need at least one column");
   if (ops_.empty()) throw Error("a plan needs ops");
+  for (const auto& group : r_.caches)
+    if (group.empty()) throw Error("a cache group needs layers");
   r_.cols(out_);
   for (size_t i = 0; i < ops_.size(); ++i) {
     try {
@@ -35,11 +37,13 @@ void Executor::check(const Step& s) const {
     if (s.sequences[i] < 0 || s.sequences[i] >= s.n_sequences) refuse_row(i, "no such sequence in this step");
     if (s.positions[i] < 0) refuse_row(i, "the position is negative");
     const int last = s.positions[i] / kPageTokens;
-    for (const CachePages& cache : s.caches) {
+    for (size_t group = 0; group < s.caches.size(); ++group) {
+      const CachePages& cache = s.caches[group];
+      const CacheLayer& layer = r_.caches[group].front();  // the layers of a group see equally far
       if (last >= cache.pages_per_sequence)
         refuse_row(i, "position " + std::to_string(s.positions[i]) + " lies beyond the sequence's pages");
       const int32_t* pages = cache.table + int64_t{s.sequences[i]} * cache.pages_per_sequence;
-      for (int page = 0; page <= last; ++page)
+      for (int page = first_seen(s.positions[i], layer.window, layer.chunk) / kPageTokens; page <= last; ++page)
         if (pages[page] < 0 || pages[page] >= cache.n_pages) refuse_row(i, "a page number is outside the cache");
     }
   }

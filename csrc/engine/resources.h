@@ -13,9 +13,10 @@
 
 namespace llamaq {
 
-// What a layer keeps for each token.
+// What a layer keeps for each token, and which tokens still see it: those of the last `window`, of the same chunk of
+// positions (0: all).
 struct CacheLayer {
-  int kv_heads, head_dim;
+  int kv_heads, head_dim, window, chunk;
 };
 
 // cos and sin of a rope for each row of a step.

@@ -157,7 +157,7 @@ def test_memory_is_known_beforehand(variant: dict[str, Any], monkeypatch: pytest
         need = memory_need(plan, source.tensors, 100, cache_type="f16", max_rows=rows, threads=threads)
         engine = engine_of(plan, tensors, ISAS[-1], monkeypatch, threads=threads, max_rows=rows)
         assert engine.scratch_bytes <= need.scratch
-        assert sum(group.nbytes for group in KVCache(plan, cache_tokens(100)).groups) == need.cache
+        assert sum(pool.data.nbytes for pool in KVCache(plan, cache_tokens(100)).pools) == need.cache
         assert need.weights >= sum(w.nbytes for name, w in tensors.items() if w.ndim == 2 and "embd" not in name)
 
 
@@ -222,7 +222,7 @@ def test_pages_are_shared_out_and_come_back() -> None:
     cache.truncate(3, 5)
     assert cache.length(3) == 5
     cache.reserve(7, 70)
-    pages = cache.table([3, 7])
+    pages = cache.table(0, [3, 7])
     assert sorted(pages[pages >= 0].tolist()) == [0, 1, 2, 3]
     cache.drop(7)
     cache.drop(7)

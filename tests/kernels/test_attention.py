@@ -135,7 +135,7 @@ def test_a_long_context_is_split_without_a_trace(monkeypatch: pytest.MonkeyPatch
     cache = KVCache(plan, 2 * depth + 64)
     rng = np.random.default_rng(2)
     noise = rng.normal(size=1 << 16).astype(np.float16)
-    for data in cache.groups:
+    for data in [pool.data for pool in cache.pools]:
         data.view(np.float16)[:] = np.resize(noise, data.size // 2)
     for sequence, length in ((0, depth), (5, depth // 3)):
         cache.reserve(sequence, length)
@@ -165,10 +165,10 @@ def test_what_a_row_must_not_see_cannot_touch_it(
     engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50)
     clean, spoiled = KVCache(plan, 64, cache_type), KVCache(plan, 64, cache_type)
     want = all_logits(engine, clean, tokens, [31, 19])
-    spoiled.groups[0][:] = 0xFF
+    spoiled.pools[0].data[:] = 0xFF
     np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
-    first_page = spoiled.table([0])[0, 0]
-    pages = spoiled.groups[0].reshape(2, -1)
+    first_page = spoiled.table(0, [0])[0, 0]
+    pages = spoiled.pools[0].data.reshape(2, -1)
     all_logits(engine, spoiled, tokens, [31, 19])
     pages[first_page] = 0xFF  # the tokens 0 to 31: a row at 51 or later sees none of them
     last = engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), spoiled)

@@ -179,7 +179,7 @@ def test_what_a_row_must_not_see_cannot_touch_it(monkeypatch: pytest.MonkeyPatch
     for isa in FAST:
         engine = engine_of(plan, weights, isa, monkeypatch, max_rows=50, numerics="fast")
         clean, spoiled = KVCache(plan, 64), KVCache(plan, 64)
-        spoiled.groups[0][:] = 0xFF
+        spoiled.pools[0].data[:] = 0xFF
         want = all_logits(engine, clean, tokens, [31, 19])
         assert np.isfinite(want).all()
         np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)

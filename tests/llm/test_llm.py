@@ -172,14 +172,14 @@ def test_a_model_that_nobody_holds_is_freed_at_once(model: Path) -> None:
 
 def test_the_memory_is_that_of_the_cache_however_many_texts_there_are(model: Path) -> None:
     with LLM.load(model, threads=1, n_ctx=64, n_cache=256) as llm:
-        (cache,) = llm.model.parts.cache.groups
+        (cache,) = [pool.data for pool in llm.model.parts.cache.pools]
         assert llm.memory.cache == cache.nbytes
         assert llm.memory.n_ctx == llm.n_ctx == 64
         sessions = [llm.session() for _ in range(20)]
         for i, session in enumerate(sessions):
             session.generate(f"Tom saw {i}", max_tokens=30)
         llm.batch(["Tom", "Lily"] * 10, max_tokens=30)
-        assert llm.model.parts.cache.groups[0] is cache
+        assert llm.model.parts.cache.pools[0].data is cache
         assert llm.engine.scratch_bytes <= llm.memory.scratch
 
 

@@ -79,7 +79,7 @@ def test_what_stands_before_a_workload_is_like_what_was_read(engine: Engine) -> 
     read = KVCache(engine.plan, page, "f16")
     engine.forward(Step.of(np.arange(page), wanted="none"), read)
     filled = bench._filled_cache(engine, Workload(0, 4, 3 * page, 2), "f16")
-    assert [filled.length(i) for i in range(3)] == [3 * page, 3 * page, 0]
+    assert [filled.length(i) for i in range(5)] == [0, 0, 3 * page, 3 * page, 0]
     for layer, one_page in zip(filled.by_layer(), read.by_layer(), strict=True):
         assert (layer == one_page).all()
 

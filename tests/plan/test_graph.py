@@ -135,7 +135,7 @@ def test_errors_name_the_tensor_and_both_shapes() -> None:
         ),
         (lambda: g.linear(x, "wide", add=x), "'wide.weight': expected 8 rows .*got 13"),
         (lambda: g.glu_linear(x, "gate", "wide"), "'wide.weight': expected 12 rows .*got 13"),
-        (lambda: g.rms_norm(x, "q", 0.1), r"'q.weight': expected shape \(8,\), got \(8, 8\)"),
+        (lambda: g.norm(x, Norm("q", 0.1)), r"'q.weight': expected shape \(8,\), got \(8, 8\)"),
         (
             lambda: g.attention(q, k, v, **{**KV, "heads": 4}),
             r"'q.weight': expected 16 rows \(4 heads of 4\), got 8",

@@ -16,11 +16,12 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
 from llamaq.plan.graph import Graph, Norm, Plan, Value
 from llamaq.plan.op import Op, Weight
+from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
-from llamaq.plan.ops.rms_norm import RmsNorm
+from llamaq.plan.ops.norm import NormRows
 from llamaq.plan.ops.select_rows import SelectRows
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import Rope
@@ -38,25 +39,35 @@ WEIGHTS = {
 }  # fmt: skip
 MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
 BIAS = {name: Weight(f"{name}.bias", "vector") for name in ("e", "f")}
-NORMS = [None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5)]
+NORMS = [
+    *[None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5), Norm(None, 1e-5)],
+    *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
+]
 ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
 ATTENTION: dict[str, Any] = {
     "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
 }  # fmt: skip
+ONE = {"weights": (MATRIX["a"],), "biases": (None,), "norm": None}
 TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
 CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Embed: (
         {"table": Weight("embd.weight", "table"), "scale": 1.0},
         {"table": [Weight("embd2.weight", "table")], "scale": [2.0, 0.5]},
     ),
-    RmsNorm: ({"norm": NORMS[1]}, {"norm": NORMS[2:]}),
+    NormRows: ({"norm": NORMS[1], "cols": 16}, {"norm": NORMS[2:], "cols": []}),
+    ActLinear: (
+        {**ONE, "act": "silu"},
+        {"weights": [(MATRIX["b"],)], "biases": [(BIAS["e"],)], "norm": NORMS[1:], "act": ["gelu", "gelu_erf"]},
+    ),
     SelectRows: ({"cols": 16}, {"cols": []}),
     Linear: (
-        {"weights": (MATRIX["a"],), "biases": (None,), "norm": None},
+        ONE,
         {
             "weights": [(MATRIX["b"],), *[(Weight("fused.weight", "matrix", (i, i + 16)),) for i in (0, 16, 32)]],
             "biases": [(BIAS["e"],), (BIAS["f"],), (Weight("fused.bias", "vector", (16, 32)),)],
             "norm": NORMS[1:],
+            "scale": [0.5, -3.0],
+            "softcap": [0.7, 30.0],
         },
     ),
     GluLinear: (
@@ -65,6 +76,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
             "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
             "norm": NORMS[1:],
+            "act": ["gelu", "gelu_erf", "clamped"],
         },
     ),
     Attention: (
@@ -131,6 +143,18 @@ def test_each_value_of_each_attribute_moves_the_result(kind: Any) -> None:
             found = result(kind(**{**usual, name: value}))
             assert not any(np.array_equal(found, known) for known in seen), (name, value)
             seen.append(found)
+
+
+@pytest.mark.parametrize("op", [Linear(**ONE, scale=0.3, softcap=2.0), NormRows(NORMS[1], 16), NormRows(NORMS[6], 16)])
+def test_what_is_added_comes_last(op: Op) -> None:
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    x, add = g.embed("embd"), g.embed("embd2")
+    outs = g.plan(g.emit(op, x)[0]), g.plan(g.emit(op, x, add)[0])
+    step = Step.of([3, 1, 4], wanted="all")
+    alone, together = (Reference(plan, WEIGHTS).forward(step) for plan in outs)
+    np.testing.assert_array_equal(together, WEIGHTS["embd2.weight"][[3, 1, 4]] + alone)
+    for plan, want in zip(outs, (alone, together), strict=True):
+        np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
 
 
 def test_every_op_is_tried() -> None:

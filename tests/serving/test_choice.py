@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.engine.page_pool import GONE
 from llamaq.errors import ContextOverflowError, LlamaqError
 from llamaq.plan.op import CacheLayer
 from llamaq.plan.plan import CacheGroup
@@ -21,15 +22,20 @@ from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
 from pages import check_pages
 
-PLAN: Any = SimpleNamespace(caches=[CacheGroup(0, 0, (CacheLayer(0, 1, 32),))], out_cols=1)
+LIMITS = [[(0, 0)], [(40, 0)], [(0, 0), (33, 0)], [(1, 0), (0, 64), (0, 0)]]
+"""Window and chunk of each cache group."""
+
+
+def plan_with(limits: Sequence[tuple[int, int]]) -> Any:
+    groups = [CacheGroup(*limit, (CacheLayer(i, 1, 32),)) for i, limit in enumerate(limits)]
+    return SimpleNamespace(caches=groups, out_cols=1)
 
 
 class Engine:
     """One that reads nothing, and says so to the cache."""
 
-    plan = PLAN
-
-    def __init__(self, max_rows: int) -> None:
+    def __init__(self, plan: Any, max_rows: int) -> None:
+        self.plan = plan
         self.max_rows = max_rows
 
     def forward(self, step: Any, cache: KVCache, **_: Any) -> F32:
@@ -37,7 +43,10 @@ class Engine:
         for sequence in set(step.sequences.tolist()):
             positions = step.positions[step.sequences == sequence]
             assert positions[0] == cache.length(sequence)
-            assert positions[-1] < len(cache.pages(sequence)) * PAGE_TOKENS
+            pages = cache.pages(sequence)
+            for group, pool in enumerate(cache.pools):
+                last = positions[-1] // PAGE_TOKENS
+                assert all(pages[i][group] != GONE for i in range(pool.first_page(positions[0]), last + 1))
             cache.commit(sequence, int(positions[-1]) + 1)
         return np.zeros((int(step.wanted.sum()), 1), np.float32)
 
@@ -94,10 +103,10 @@ class Stepped(Scheduler):
     """The test takes the turns itself. Where the loop would wait, and can do something once its patience is over, it is
     over at once."""
 
-    def __init__(self, pages: int, max_rows: int) -> None:
-        engine: Any = Engine(max_rows)
+    def __init__(self, pages: int, max_rows: int, limits: Sequence[tuple[int, int]] = LIMITS[0]) -> None:
+        engine: Any = Engine(plan_with(limits), max_rows)
         n_ctx = pages * PAGE_TOKENS
-        super().__init__(engine, KVCache(PLAN, n_ctx + PAGE_TOKENS), n_ctx)
+        super().__init__(engine, KVCache(engine.plan, n_ctx + PAGE_TOKENS, max_rows=max_rows, texts=1), n_ctx)
         self.tasks = Tasks()
         self.workers: Any = self.tasks
 
@@ -110,11 +119,16 @@ class Stepped(Scheduler):
         return self._stuck is not None
 
 
-@settings(max_examples=200)
-@given(seed=st.integers(0, 2**32), pages=st.integers(1, 6), max_rows=st.sampled_from([1, 3, 17, 64, 512]))
-def test_while_somebody_waits_something_runs(seed: int, pages: int, max_rows: int) -> None:
+@settings(max_examples=300)
+@given(
+    seed=st.integers(0, 2**32), pages=st.integers(1, 9), max_rows=st.sampled_from([1, 3, 17, 64, 512]),
+    limits=st.sampled_from(LIMITS),
+)  # fmt: skip
+def test_while_somebody_waits_something_runs(
+    seed: int, pages: int, max_rows: int, limits: list[tuple[int, int]]
+) -> None:
     rng = random.Random(seed)
-    s = Stepped(pages, max_rows)
+    s = Stepped(pages, max_rows, limits)
     n_ctx = s.n_ctx
     everybody: list[Text] = []
     for _ in range(rng.randrange(1, 30)):
@@ -141,7 +155,7 @@ def test_while_somebody_waits_something_runs(seed: int, pages: int, max_rows: in
                 s.tasks.one(rng)
     for text in everybody:
         text.held = False
-    for _ in range(len(everybody) * n_ctx * 4):
+    for _ in range(len(everybody) * n_ctx * 40):
         if not (s.tasks.one(rng) if rng.random() < 0.5 else s._turn()) and not s._turn() and not s.tasks.one(rng):
             break
     assert all(text.done for text in everybody)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.engine.page_pool import GONE
 from llamaq.errors import ContextOverflowError
+from llamaq.plan.op import CacheLayer
+from llamaq.plan.plan import CacheGroup
 from llamaq.serving.prefix import PrefixTree, common_prefix
 from tiny_llama import plan_of, tiny_llama
 
@@ -35,14 +40,14 @@ def test_a_shared_page_is_copied_before_it_is_written() -> None:
     cache = cache_of(4)
     cache.reserve(1, 40)
     cache.commit(1, 40)
-    cache.by_layer()[0][cache.pages(1)[1]] = 7
+    cache.by_layer()[0][cache.pages(1)[1][0]] = 7
     cache.adopt(2, cache.pages(1), 40)
     assert cache.pages(1) == cache.pages(2)
     assert cache.free_tokens == 2 * PAGE_TOKENS
     cache.reserve(2, 41)
     assert cache.pages(2)[0] == cache.pages(1)[0]
     assert cache.pages(2)[1] != cache.pages(1)[1]
-    assert (cache.by_layer()[0][cache.pages(2)[1]] == 7).all()
+    assert (cache.by_layer()[0][cache.pages(2)[1][0]] == 7).all()
     cache.reserve(1, 41)  # the other one is alone with its page now
     assert cache.free_tokens == PAGE_TOKENS
     cache.drop(1)
@@ -60,7 +65,7 @@ def test_a_claimed_context_costs_nothing_until_it_is_used() -> None:
     assert sum(trace.size for trace in own.traces) < 100_000
     assert cache.free_tokens == PAGE_TOKENS << 19
     cache.reserve(1, 3 * PAGE_TOKENS)
-    assert cache.pages(1) == [0, 1, 2]
+    assert cache.pages(1) == [(0,), (1,), (2,)]
     cache.truncate(1, 0)
     cache.commit(1, 0)
     cache.drop(1)
@@ -76,7 +81,7 @@ def test_rewinding_into_a_shared_page_copies_it_too() -> None:
     cache.reserve(2, 34)
     assert cache.pages(2)[1] not in cache.pages(1)
     cache.truncate(1, 5)
-    assert cache.users(cache.pages(1)[0]) == 2
+    assert cache.pools[0].users(cache.pages(1)[0][0]) == 2
     with pytest.raises(ContextOverflowError):
         cache.reserve(1, 97)
 
@@ -128,31 +133,98 @@ def test_what_was_not_asked_for_longest_goes_first_and_what_is_in_use_stays() ->
         cache.reserve(9, 6 * PAGE_TOKENS)
 
 
-@settings(max_examples=150)
-@given(st.lists(st.lists(st.integers(0, 1), max_size=130), max_size=12), st.integers(6, 9))
-def test_whatever_is_read_the_tree_stays_true(texts: list[list[int]], pages: int) -> None:
-    """Each page is stamped with the text before and in it; what is found must bear the right stamps."""
-    cache = cache_of(pages)
+def windowed(*limits: tuple[int, int]) -> Any:
+    """A plan with a group of layers for each (window, chunk)."""
+    return SimpleNamespace(caches=[CacheGroup(*limit, (CacheLayer(i, 1, 32),)) for i, limit in enumerate(limits)])
+
+
+PLANS = {
+    "whole": windowed((0, 0)),
+    "window": windowed((40, 0)),
+    "both": windowed((0, 0), (33, 0)),
+    "chunk": windowed((50, 64), (0, 0), (1, 0)),
+}
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([*PLANS]), st.lists(st.lists(st.integers(0, 1), max_size=190), max_size=12), st.integers(8, 11),
+    st.sampled_from([1, 20, 512]),
+)  # fmt: skip
+def test_whatever_is_read_the_tree_stays_true(name: str, texts: list[list[int]], pages: int, max_rows: int) -> None:
+    """Each page is stamped with the text before and in it; what is found must bear the right stamps, and be all that
+    the next token sees."""
+    cache = KVCache(PLANS[name], pages * PAGE_TOKENS, max_rows=max_rows, texts=1)
     tree = PrefixTree(cache)
-    stamps: dict[int, list[int]] = {}
+    stamps: dict[tuple[int, int], list[int]] = {}
     seen: list[list[int]] = []
     for sequence, text in enumerate(texts):
-        found, known = tree.find(text)
+        found, known = tree.find(text, limit=max(0, len(text) - 1))
         assert known <= max([common_prefix(text, other) for other in seen], default=0)
         assert len(found) == -(-known // PAGE_TOKENS)
-        for i, page in enumerate(found):
-            end = min(known, (i + 1) * PAGE_TOKENS)
-            assert stamps[page][:end] == text[:end]
         cache.adopt(sequence, found, known)
-        cache.reserve(sequence, len(text))
-        cache.commit(sequence, len(text))
-        for i, page in enumerate(cache.pages(sequence)):
-            if len(text) > known and (i + 1) * PAGE_TOKENS > known:
-                assert cache.users(page) == 1
-                stamps[page] = text[: (i + 1) * PAGE_TOKENS]
+        for start in range(known, len(text), max_rows):
+            end = min(start + max_rows, len(text))
+            for i, row in enumerate(cache.pages(sequence)[: -(-start // PAGE_TOKENS)]):
+                for group, (pool, page) in enumerate(zip(cache.pools, row, strict=True)):
+                    if i >= pool.first_page(start):
+                        upto = min(start, (i + 1) * PAGE_TOKENS)
+                        assert stamps[group, page][:upto] == text[:upto]
+            cache.reserve(sequence, end)
+            for i, row in enumerate(cache.pages(sequence)[: -(-end // PAGE_TOKENS)]):
+                for group, (pool, page) in enumerate(zip(cache.pools, row, strict=True)):
+                    if i >= start // PAGE_TOKENS:
+                        assert pool.users(page) == 1
+                        stamps[group, page] = text[: (i + 1) * PAGE_TOKENS]
+            cache.commit(sequence, end)
+            tree.insert(sequence, text[:end], tree.root)
         tree.insert(sequence, text, tree.root, partial=True)
         cache.drop(sequence)
         seen.append(text)
-    tree.evict(pages)
-    assert cache.free_tokens == pages * PAGE_TOKENS
+    for group in range(len(cache.pools)):
+        tree.evict(group, 100)
+    assert all(pool.free == len(pool.layers[0]) for pool in cache.pools)
     assert np.count_nonzero(tree.root.children) == 0
+
+
+def test_a_window_keeps_what_stands_near_the_end() -> None:
+    cache = KVCache(PLANS["both"], 4096, max_rows=32, texts=2)
+    assert [len(pool.layers[0]) for pool in cache.pools] == [128, 9]
+    tree, text = PrefixTree(cache), list(range(2000))
+    for end in range(32, 2001, 32):
+        cache.reserve(1, end)
+        cache.commit(1, end)
+        tree.insert(1, text[:end], tree.root)
+    assert [page for page, _ in zip(cache.pages(1), range(58), strict=False)] == [(i, GONE) for i in range(58)]
+    cache.drop(1)
+    assert tree.find(text)[1] == 1984
+    assert tree.find(text[:1900])[1] == 1900
+    assert tree.find(text[:1000])[1] == 0  # nothing in the window before it is left
+    assert tree.find(text[:1900], whole=True)[1] == 1888
+    cache.adopt(2, *tree.find(text[:1900]))
+    with pytest.raises(ValueError, match="no longer have what stands before token 100"):
+        cache.truncate(2, 100)
+    cache.truncate(2, 1890)
+    assert cache.length(2) == 1890
+    cache.truncate(2, 0)
+    cache.place(3, 1000)
+    assert cache.pages(3)[29:] == [(*cache.pages(3)[29][:1], GONE), *cache.pages(3)[30:]]
+    assert GONE not in {page for pages in cache.pages(3)[30:] for page in pages}
+    with pytest.raises(ContextOverflowError, match="5000 tokens find room for"):
+        cache.place(4, 5000)
+
+
+def test_what_was_asked_for_last_stays_in_a_window() -> None:
+    """A beginning that others share stays readable although its text went on."""
+    cache = KVCache(PLANS["both"], 4096, max_rows=32, texts=3)
+    tree, shared = PrefixTree(cache), list(range(320))
+    for number in range(5):
+        text = [*shared, *[number] * 96]
+        pages, known = tree.find(text)
+        assert known == (320 if number else 0)
+        cache.adopt(number, pages, known)
+        for end in range(known + 32, len(text) + 1, 32):
+            cache.reserve(number, end)
+            cache.commit(number, end)
+            tree.insert(number, text[:end], tree.root)
+        cache.drop(number)

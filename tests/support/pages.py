@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from llamaq.engine.kv_cache import PAGE_TOKENS
+from collections.abc import Sequence
+
+from llamaq.engine.page_pool import GONE
 from llamaq.serving.prefix import Node
 from llamaq.serving.scheduler import Scheduler
 
@@ -12,17 +14,24 @@ __all__ = ["check_pages"]
 def check_pages(s: Scheduler) -> None:
     """Every page is held by exactly the sequences and the nodes that name it."""
     cache, prefixes = s.room.cache, s.room.prefixes
-    held = [0] * len(cache.by_layer()[0])
+    held = [[0] * len(pool.layers[0]) for pool in cache.pools]
     nodes: list[Node] = [prefixes.root]
     while nodes:
         node = nodes.pop()
         nodes += node.children.values()
         if node is not prefixes.root:
-            held[node.page] += 1
+            _count(held, node.pages)
     for request in s._requests:
         assert (request.sequence is not None) == (request in s.room.holders)
         if request.sequence is not None:
-            for page in cache.pages(request.sequence):
-                held[page] += 1
-    assert [*cache._users, *[0] * (len(held) - len(cache._users))] == held
-    assert cache.free_tokens == held.count(0) * PAGE_TOKENS
+            for pages in cache.pages(request.sequence):
+                _count(held, pages)
+    for pool, users in zip(cache.pools, held, strict=True):
+        assert [*pool._users, *[0] * (len(users) - len(pool._users))] == users
+        assert pool.free == users.count(0)
+
+
+def _count(held: list[list[int]], pages: Sequence[int]) -> None:
+    for users, page in zip(held, pages, strict=True):
+        if page != GONE:
+            users[page] += 1

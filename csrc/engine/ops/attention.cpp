@@ -41,7 +41,8 @@ struct Attention final : Op {
     const auto& layers = r.caches[static_cast<size_t>(cache)];
     if (layer < 0 || layer >= static_cast<int>(layers.size())) throw Error("no such layer in the cache");
     const CacheLayer& kept = layers[static_cast<size_t>(layer)];
-    if (kv_heads != kept.kv_heads || dim != kept.head_dim) throw Error("the layer does not fit the cache");
+    if (kv_heads != kept.kv_heads || dim != kept.head_dim || window != kept.window || chunk != kept.chunk)
+      throw Error("the layer does not fit the cache");
     if (heads * dim > r.cols(q) || heads * dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
         kv_heads * dim > r.cols(v))
       throw Error("heads times head dimension exceeds a slot");

@@ -9,8 +9,7 @@ namespace llamaq {
 
 constexpr int kOwnRows = 4;  // up to so many rows every worker norms and quantizes for itself: no meeting needed
 
-Product::Product(Attributes& a)
-    : in(a.integers("ins").at(0)), norm_(a.integer("norm", -1)), eps_(a.number("norm_eps", 0)) {
+Product::Product(Attributes& a) : in(a.integers("ins").at(0)), norm_(a) {
   const std::vector<int> weights = a.integers("weights"), biases = a.integers("biases", weights.size());
   for (size_t i = 0; i < weights.size(); ++i) projections.push_back({weights[i], biases[i]});
 }
@@ -25,7 +24,7 @@ void Product::check(Resources& r) const {
     if (p.bias >= 0) r.check_vector(p.bias, w.rows);
   }
   if (width > r.cols(in)) throw Error("the weight has more columns than its input");
-  if (norm_ >= 0) r.check_vector(norm_, width);
+  norm_.check(r, width);
 }
 
 Product::Layout Product::layout(const Resources& r) const {
@@ -83,8 +82,8 @@ Product::Input Product::prepare(const Call& call) const {
   const float* in_rows = r.slot(in);
   const auto row = [&](int i) {
     const float* x = in_rows + i * width;
-    if (norm_ >= 0) {
-      r.kernels.rms_norm(x, r.vector(norm_), eps_, width, normed + i * width);
+    if (norm_) {
+      norm_.apply(r, x, width, normed + i * width);
       x = normed + i * width;
     }
     if (fast)
@@ -92,7 +91,7 @@ Product::Input Product::prepare(const Call& call) const {
     else if (quantized)
       quantize_into_group(r.kernels, x, width, i, call.rows, blocks);
   };
-  if (norm_ >= 0 || quantized || fast) {
+  if (norm_ || quantized || fast) {
     if (own) {
       for (int i = 0; i < call.rows; ++i) row(i);
     } else {
@@ -100,7 +99,7 @@ Product::Input Product::prepare(const Call& call) const {
       call.worker.sync();
     }
   }
-  const Input input{norm_ >= 0 ? normed : in_rows, blocks, fast ? bf16 : nullptr};
+  const Input input{norm_ ? normed : in_rows, blocks, fast ? bf16 : nullptr};
   if (call.squares) add_squares(input.x, width, call);
   return input;
 }

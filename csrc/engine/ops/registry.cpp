@@ -12,8 +12,9 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"attention", parse_attention}, {"embed", parse_embed},       {"glu_linear", parse_glu_linear},
-    {"linear", parse_linear},       {"rms_norm", parse_rms_norm}, {"select_rows", parse_select_rows},
+    {"act_linear", parse_act_linear},   {"attention", parse_attention}, {"embed", parse_embed},
+    {"glu_linear", parse_glu_linear},   {"linear", parse_linear},       {"norm", parse_norm},
+    {"select_rows", parse_select_rows},
 };
 
 }  // namespace

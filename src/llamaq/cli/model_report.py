@@ -13,10 +13,11 @@ from llamaq.engine.topology import ThreadChoice, default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import can_decode
 from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, Value
+from llamaq.models.registry import family_of
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import CacheType
-    from llamaq.engine.memory import MemoryNeed
+    from llamaq.engine.memory import GroupNeed, MemoryNeed
 
 __all__ = ["Report", "as_json", "as_text", "examine"]
 
@@ -89,7 +90,7 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tu
     from llamaq.engine.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
 
-    hparams, plan = plan_of(file)
+    hparams, plan = plan_of(file, n_ctx or None)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
         plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx),
@@ -127,6 +128,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "alignment": file.alignment,
         "parameters": report.parameters,
         "bits_per_weight": report.bits_per_weight,
+        "family": family_of(file.metadata.get("general.architecture")),
         "runnable": report.problem is None,
         "problem": report.problem,
         "memory": memory and asdict(memory) | {"total": memory.total, "cache_type": report.cache_type},
@@ -168,6 +170,8 @@ def _headline(report: Report) -> list[str]:
         _shown(str(file.path)),
         f"GGUF version {file.version}, {file.byte_order}-endian, {size(report.file_bytes)}{parts}",
     ]
+    if isinstance(name := file.metadata.get("general.architecture"), str):
+        lines.append(f"architecture {_shown(name)} ({family_of(name) or 'unknown'})")
     if report.bits_per_weight is not None:
         lines.append(f"{_count(report.parameters)} parameters, {report.bits_per_weight:.2f} bits per weight")
     return lines
@@ -215,12 +219,23 @@ def _needs(report: Report) -> list[str]:
     rows = [
         ("weights", size(memory.weights), ""),
         ("cache", size(memory.cache), f"  {report.cache_type}"),
+        *(_group_row(group) for group in memory.groups if len(memory.groups) > 1 or _sees(group)),
         ("scratch", size(memory.scratch), "  at most"),
         ("total", size(memory.total), fits),
         ("available", available, ""),
         ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),
     ]
     return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
+
+
+def _group_row(group: GroupNeed) -> tuple[str, str, str]:
+    return f"  of {group.layers} layers", size(group.nbytes), f"  {_sees(group) or 'that see the whole text'}"
+
+
+def _sees(group: GroupNeed) -> str:
+    windows = [f"the last {group.window} tokens"] if group.window else []
+    chunks = [f"{group.chunk} tokens of positions at a time"] if group.chunk else []
+    return f"that see {' of '.join(windows + chunks)}" if windows or chunks else ""
 
 
 def _columns(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:

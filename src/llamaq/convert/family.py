@@ -50,7 +50,7 @@ _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 
 
 def _plain(name: str) -> str:
-    """A name as the class for text alone has it: those of images and heads put words before it, base models lack one."""
+    """A name as the class for text has it: those of images and of heads put words before it, base models lack one."""
     name = name.replace("language_model.", "", 1)
     name = re.sub(r"^(bert|roberta)\.", "", name)
     return re.sub(r"^(?=(layers|embed_tokens|norm)\.)", "model.", name)

@@ -25,7 +25,7 @@ from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
-from llamaq.models import ARCHITECTURES, ROPE_FREQS, build_plan
+from llamaq.models import ARCHITECTURES, build_plan
 from llamaq.quantization.choice import allows_quantization
 from llamaq.tokenizer import load_tokenizer
 
@@ -118,10 +118,9 @@ def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], 
     """Raises ModelError for what would not run."""
     if keys["general.architecture"] not in ARCHITECTURES:
         return
-    divisors = made.get(ROPE_FREQS)
     every = {**shapes, **{name: x.shape for name, x in made.items()}}
     try:
-        build_plan(keys, every, rope_freqs=None if divisors is None else divisors.tolist())
+        build_plan(keys, every, vectors={name: x.tolist() for name, x in made.items()})
     except ModelError as error:
         raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
 

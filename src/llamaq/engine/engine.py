@@ -131,7 +131,10 @@ class Engine:
             list(plan.slot_cols),
             plan.out,
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in lowering.ropes],
-            [[(layer.kv_heads, layer.head_dim) for layer in group.layers] for group in plan.caches],
+            [
+                [(layer.kv_heads, layer.head_dim, layer.window, layer.chunk) for layer in group.layers]
+                for group in plan.caches
+            ],
             self._weights,
             self._team,
             max_rows,
@@ -196,7 +199,8 @@ class Engine:
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), len(sequences),
-            [(group, cache.table(sequences.tolist())) for group in cache.groups], format_of(cache.cache_type).id,
+            [(pool.data, cache.table(group, sequences.tolist())) for group, pool in enumerate(cache.pools)],
+            format_of(cache.cache_type).id,
             selected, logits, op_limit,
             stop, [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip

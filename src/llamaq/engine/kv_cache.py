@@ -1,28 +1,35 @@
-"""The paged key-value cache: pages of a fixed number of tokens, and a table of pages for each sequence.
+"""The paged key-value cache: pages of a fixed number of tokens, and a table of pages for each sequence and cache group.
 
 Pages are counted, so that sequences with the same beginning share them; the first write into a shared page goes to
-a copy. Python owns the memory and the bookkeeping; the kernels read and write the pages that a step names.
+a copy. Layers with a window keep pages near a sequence's end alone, so that their group needs room for a few windows,
+not for whole texts. Python owns the memory and the bookkeeping; the kernels read and write the pages that a step names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from itertools import zip_longest
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
+from llamaq.engine.page_pool import GONE, PAGE_TOKENS, PagePool
 from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
 from llamaq.formats import Format, format_by_name
 from llamaq.plan.op import CacheLayer
-from llamaq.plan.plan import Plan
+from llamaq.plan.plan import CacheGroup, Plan
 
-__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "cache_bytes"]
+__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes"]
 
 CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
 CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
-PAGE_TOKENS = _core.PAGE_TOKENS
+
+Pages: TypeAlias = tuple[int, ...]
+"""The page of each group that holds the same tokens; ``GONE`` where it is not kept."""
+
+_TEXTS = 8  # for so many texts at once a group with a window has room
 
 
 def format_of(cache_type: CacheType) -> Format:
@@ -30,13 +37,29 @@ def format_of(cache_type: CacheType) -> Format:
     return format_by_name(cache_type.upper())
 
 
-def cache_bytes(plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> int:
-    """Bytes of the keys and values of ``n_ctx`` tokens, rounded up to whole pages.
+def cache_bytes(
+    plan: Plan, n_ctx: int, cache_type: CacheType = "f16", *, max_rows: int | None = None, texts: int = _TEXTS
+) -> int:
+    """Bytes of the keys and values of ``n_ctx`` tokens, rounded up to whole pages; the rest as for ``group_bytes``.
 
     Raises ``ModelError`` for a type whose blocks the model's heads do not fill.
     """
+    return sum(group_bytes(group, n_ctx, cache_type, max_rows=max_rows, texts=texts) for group in plan.caches)
+
+
+def group_bytes(
+    group: CacheGroup, n_ctx: int, cache_type: CacheType, *, max_rows: int | None = None, texts: int = _TEXTS
+) -> int:
+    """Bytes of one group of a cache of ``n_ctx`` tokens. With a window it has room for ``texts`` at once, of which
+    steps read ``max_rows`` tokens together (None: up to ``n_ctx``). Raises ``ModelError`` as ``cache_bytes``."""
+    return _n_pages(group, n_ctx, max_rows, texts) * sum(_page_bytes(layer, cache_type) for layer in group.layers)
+
+
+def _n_pages(group: CacheGroup, n_ctx: int, max_rows: int | None, texts: int) -> int:
     pages = -(-n_ctx // PAGE_TOKENS)
-    return pages * sum(_page_bytes(layer, cache_type) for group in plan.caches for layer in group.layers)
+    seen, max_rows = min(group.window or n_ctx, group.chunk or n_ctx), max_rows or n_ctx
+    # Two pages more for each text: the window and the step begin and end within a page.
+    return min(pages, texts * (-(-seen // PAGE_TOKENS) + 2) + -(-max_rows // PAGE_TOKENS))
 
 
 def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
@@ -51,173 +74,170 @@ def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
 
 
 class KVCache:
-    """Room for ``n_ctx`` tokens, shared by any number of sequences.
+    """Room for ``n_ctx`` tokens, shared by any number of sequences; ``max_rows`` and ``texts`` as for ``group_bytes``.
 
-    Memory is reserved at once and taken from the system as it is first written. One thread at a time may use a cache.
-    ``evict``, where it is set, is asked for a number of pages when there are no free ones (it calls ``release``).
+    One thread at a time may use a cache. ``evict``, where it is set, is asked for a number of pages of a group when
+    there are no free ones (it calls ``release``).
     Raises ``InsufficientMemoryError`` where the system does not even grant the reservation.
     """
 
-    def __init__(self, plan: Plan, n_ctx: int, cache_type: CacheType = "f16") -> None:
+    def __init__(
+        self, plan: Plan, n_ctx: int, cache_type: CacheType = "f16", *, max_rows: int | None = None, texts: int = _TEXTS
+    ) -> None:
         self.n_ctx = n_ctx
         self.cache_type: CacheType = cache_type
-        self.evict: Callable[[int], None] = lambda pages: None
-        size = cache_bytes(plan, n_ctx, cache_type)
-        self._n_pages = -(-n_ctx // PAGE_TOKENS)
+        self.evict: Callable[[int, int], None] = lambda group, pages: None
+        self._max_rows = max_rows or n_ctx
         sizes = [[_page_bytes(layer, cache_type) for layer in group.layers] for group in plan.caches]
         try:
-            self.groups: list[NDArray[np.uint8]] = [np.zeros(self._n_pages * sum(group), np.uint8) for group in sizes]
+            self.pools = [
+                PagePool(size, _n_pages(group, n_ctx, max_rows, texts), group.window, group.chunk)
+                for size, group in zip(sizes, plan.caches, strict=True)
+            ]
         except MemoryError:
+            size = cache_bytes(plan, n_ctx, cache_type, max_rows=max_rows, texts=texts)
             raise InsufficientMemoryError(
                 f"the cache of {n_ctx} tokens needs {size} bytes, which the system refuses; ask for a shorter context",
                 needed=size, available=0,
             ) from None  # fmt: skip
-        self._layers = [
-            layer.reshape(self._n_pages, size)
-            for data, group in zip(self.groups, sizes, strict=True)
-            for layer, size in zip(np.split(data, np.cumsum(group[:-1]) * self._n_pages), group, strict=True)
-        ]
-        self._untouched = self._n_pages  # the last ones: a context may claim many millions
-        self._users: list[int] = []  # of each page before them
-        self._free: list[int] = []  # pages before them that nobody uses
-        self._pages: dict[int, list[int]] = {}
+        self._pages: dict[int, list[list[int]]] = {}
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:
         """Frees the memory at once."""
-        self.groups, self._layers = [np.zeros(0, np.uint8) for _ in self.groups], []
-        self._free.clear()
-        self._untouched = 0
+        for pool in self.pools:
+            pool.close()
 
     def length(self, sequence: int) -> int:
         """Tokens of the sequence that the cache holds."""
         return self._lengths.get(sequence, 0)
 
-    def pages(self, sequence: int) -> list[int]:
+    def pages(self, sequence: int) -> list[Pages]:
         """The sequence's pages in order."""
-        return list(self._pages.get(sequence, ()))
-
-    def users(self, page: int) -> int:
-        """How many sequences and others hold the page."""
-        return self._users[page]
+        return list(zip_longest(*self._pages.get(sequence, ()), fillvalue=GONE))
 
     @property
     def free_tokens(self) -> int:
-        """Tokens for which there are unused pages."""
-        return self._free_pages * PAGE_TOKENS
-
-    @property
-    def _free_pages(self) -> int:
-        return len(self._free) + self._untouched
+        """Tokens for which there are unused pages in the group that keeps most."""
+        return max((pool.free for pool in self.pools), default=0) * PAGE_TOKENS
 
     def by_layer(self) -> list[NDArray[np.uint8]]:
         """The memory of each layer, group by group, as (pages, bytes): views."""
-        return self._layers
-
-    @property
-    def page_shape(self) -> tuple[int, int]:
-        """Layers and bytes of a page in each; where layers differ, 1 and the bytes of all."""
-        sizes = [layer.shape[1] for layer in self._layers]
-        return (len(sizes), sizes[0]) if len(set(sizes)) == 1 else (1, sum(sizes))
-
-    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
-        """A copy of pages, (pages, *page_shape)."""
-        found = np.concatenate([layer[list(pages)] for layer in self._layers], axis=1)
-        return found.reshape(len(pages), *self.page_shape)
-
-    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
-        """Puts into pages what ``read_pages`` gave."""
-        ends = np.cumsum([layer.shape[1] for layer in self._layers])
-        parts = np.split(data.reshape(len(pages), ends[-1]), ends[:-1], axis=1)
-        for layer, part in zip(self._layers, parts, strict=True):
-            layer[list(pages)] = part
+        return [layer for pool in self.pools for layer in pool.layers]
 
     def reserve(self, sequence: int, length: int) -> None:
         """Gives the sequence pages for ``length`` tokens, all or nothing; what it is going to write is its own then.
+        Groups with a window let go of what no later token sees, and give pages for one step's tokens at most.
 
         Raises ``ContextOverflowError`` where the cache is full.
         """
-        pages = self._pages.setdefault(sequence, [])
         start = self.length(sequence)
-        at = start // PAGE_TOKENS
-        shared = start < length and at < len(pages) and self._users[pages[at]] > 1
-        wanted = max(0, -(-length // PAGE_TOKENS) - len(pages)) + shared
-        if wanted > self._free_pages:
-            self.evict(wanted - self._free_pages)
-        if wanted > self._free_pages:
-            available = len(pages) * PAGE_TOKENS + self.free_tokens
-            raise ContextOverflowError(
-                f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
-                "raise the context size (-c) or shorten the text",
-                needed=length, available=available,
-            )  # fmt: skip
-        if shared:
-            own = self.take()
-            for layer in self._layers:
-                layer[own] = layer[pages[at]]
-            self.replace(sequence, at, own)
-            self.release(own)
-        pages.extend(self.take() for _ in range(-(-length // PAGE_TOKENS) - len(pages)))
+        tables = self._pages.setdefault(sequence, [[] for _ in self.pools])
+        wanted = []
+        for group, (pool, table) in enumerate(zip(self.pools, tables, strict=True)):
+            self._let_go(pool, table, pool.first_page(start))
+            end = min(length, start + self._max_rows) if pool.limited else length
+            at = start // PAGE_TOKENS
+            shared = start < length and at < len(table) and pool.users(table[at]) > 1
+            more = max(0, -(-end // PAGE_TOKENS) - len(table))
+            if more + shared > pool.free:
+                self.evict(group, more + shared - pool.free)
+            if more + shared > pool.free:
+                available = min(len(table) * PAGE_TOKENS + pool.free * PAGE_TOKENS, self.n_ctx)
+                raise ContextOverflowError(
+                    f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
+                    "raise the context size (-c) or shorten the text",
+                    needed=length, available=available,
+                )  # fmt: skip
+            wanted.append((pool, table, more, at if shared else None))
+        for pool, table, more, copied in wanted:
+            if copied is not None:
+                own = pool.copy(table[copied])
+                pool.release(table[copied])
+                table[copied] = own
+            table.extend(pool.take() for _ in range(more))
+
+    def place(self, sequence: int, length: int) -> None:
+        """Makes a new sequence of ``length`` tokens, with pages of its own, not yet written, for what a later token
+        sees of them. Raises ``ContextOverflowError`` where the cache is full."""
+        self.drop(sequence)
+        ends = [(pool, pool.first_page(length), -(-length // PAGE_TOKENS)) for pool in self.pools]
+        for group, (pool, first, end) in enumerate(ends):
+            if end - first > pool.free:
+                self.evict(group, end - first - pool.free)
+            if end - first > pool.free:
+                available = pool.free * PAGE_TOKENS
+                raise ContextOverflowError(
+                    f"{length} tokens find room for {available} in the cache; raise the context size (-c)",
+                    needed=length, available=available,
+                )  # fmt: skip
+        self._pages[sequence] = [
+            [GONE] * first + [pool.take() for _ in range(end - first)] for pool, first, end in ends
+        ]
+        self._lengths[sequence] = length
 
     def commit(self, sequence: int, length: int) -> None:
         """Says that a forward has written the sequence up to ``length`` tokens."""
         self._lengths[sequence] = length
 
     def truncate(self, sequence: int, length: int) -> None:
-        """Forgets the tokens from ``length`` on and lets go of their pages."""
+        """Forgets the tokens from ``length`` on and lets go of their pages. Raises ``ValueError`` where a window has
+        let go of pages that the next token would see."""
         if length >= self.length(sequence):
             return
-        pages = self._pages[sequence]
         keep = -(-length // PAGE_TOKENS)
-        for page in reversed(pages[keep:]):
-            self.release(page)
-        del pages[keep:]
+        tables = list(zip(self.pools, self._pages[sequence], strict=True))
+        if any(GONE in table[pool.first_page(length) : keep] for pool, table in tables):
+            raise ValueError(
+                f"sequence {sequence} has {self.length(sequence)} tokens; its windows no longer have what stands before"
+                f" token {length}: read it anew"
+            )
+        for pool, table in tables:
+            for page in reversed(table[keep:]):
+                pool.release(page)
+            del table[keep:]
         self._lengths[sequence] = length
 
     def drop(self, sequence: int) -> None:
         """Forgets the sequence."""
-        for page in reversed(self._pages.pop(sequence, [])):
-            self.release(page)
+        for pool, table in zip(self.pools, self._pages.pop(sequence, [[] for _ in self.pools]), strict=True):
+            for page in reversed(table):
+                pool.release(page)
         self._lengths.pop(sequence, None)
 
-    def adopt(self, sequence: int, pages: Sequence[int], length: int) -> None:
+    def adopt(self, sequence: int, pages: Sequence[Pages], length: int) -> None:
         """Makes a new sequence of ``length`` tokens from pages that others hold; nothing is copied."""
         self.drop(sequence)
-        for page in pages:
-            self.hold(page)
-        self._pages[sequence] = list(pages)
+        tables = [list(table) for table in zip(*pages, strict=True)] or [[] for _ in self.pools]
+        for pool, table in zip(self.pools, tables, strict=True):
+            first = min(pool.first_page(length), len(table))
+            table[:first] = [GONE] * first
+            for page in table:
+                pool.hold(page)
+        self._pages[sequence] = tables
         self._lengths[sequence] = length
 
-    def replace(self, sequence: int, index: int, page: int) -> None:
-        """Puts another page, with the same keys and values, in the place of one of the sequence's."""
-        self.hold(page)
-        self.release(self._pages[sequence][index])
-        self._pages[sequence][index] = page
+    def replace(self, sequence: int, index: int, pages: Pages) -> None:
+        """Puts other pages, with the same keys and values, in the place of those that the sequence has."""
+        for pool, table, page in zip(self.pools, self._pages[sequence], pages, strict=True):
+            if index < len(table) and table[index] != GONE and page not in (GONE, table[index]):
+                pool.hold(page)
+                pool.release(table[index])
+                table[index] = page
 
-    def take(self) -> int:
-        """A free page, held once."""
-        if not self._free and self._untouched:
-            self._untouched -= 1
-            self._free.append(len(self._users))
-            self._users.append(0)
-        page = self._free.pop()
-        self._users[page] = 1
-        return page
-
-    def hold(self, page: int) -> None:
-        """One more user of a page that is in use."""
-        self._users[page] += 1
-
-    def release(self, page: int) -> None:
-        """One user less; without any the page is free."""
-        self._users[page] -= 1
-        if self._users[page] == 0:
-            self._free.append(page)
-
-    def table(self, sequences: Sequence[int]) -> NDArray[np.int32]:
-        """Page numbers of these sequences, int32 (sequences, most pages), padded with -1."""
-        rows = [self._pages.get(sequence, []) for sequence in sequences]
-        table = np.full((len(rows), max(map(len, rows), default=0)), -1, np.int32)
+    def table(self, group: int, sequences: Sequence[int]) -> NDArray[np.int32]:
+        """Page numbers of these sequences in a group, int32 (sequences, most pages), padded with -1."""
+        rows = [self._pages[sequence][group] if sequence in self._pages else [] for sequence in sequences]
+        table = np.full((len(rows), max(map(len, rows), default=0)), GONE, np.int32)
         for row, pages in zip(table, rows, strict=True):
             row[: len(pages)] = pages
         return table
+
+    @staticmethod
+    def _let_go(pool: PagePool, table: list[int], first: int) -> None:
+        """Lets go of pages before ``first``."""
+        for i in range(min(first, len(table)) - 1, -1, -1):
+            if table[i] == GONE:
+                break
+            pool.release(table[i])
+            table[i] = GONE

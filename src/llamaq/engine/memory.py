@@ -8,11 +8,30 @@ from pathlib import Path
 
 from llamaq.engine import cgroup
 from llamaq.engine.engine import Info, mapped_bytes, packed_bytes
-from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, cache_bytes
+from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes
 from llamaq.errors import InsufficientMemoryError
 from llamaq.plan.graph import Plan
 
-__all__ = ["MemoryNeed", "available_memory", "cache_tokens", "check_memory", "fitting_context", "memory_need"]
+__all__ = [
+    "GroupNeed",
+    "MemoryNeed",
+    "available_memory",
+    "cache_tokens",
+    "check_memory",
+    "fitting_context",
+    "memory_need",
+]
+
+
+@dataclass(frozen=True)
+class GroupNeed:
+    """A part of the cache: ``layers`` whose tokens see the last ``window`` ones, of their ``chunk`` of positions (0:
+    all), and its bytes."""
+
+    layers: int
+    window: int
+    chunk: int
+    nbytes: int
 
 
 @dataclass(frozen=True)
@@ -28,6 +47,8 @@ class MemoryNeed:
     scratch: int
     n_ctx: int
     mapped: int
+    groups: tuple[GroupNeed, ...]
+    """What the cache is made of."""
 
     @property
     def total(self) -> int:
@@ -51,8 +72,13 @@ def memory_need(
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         scratch += threads * max(16 * info.nbytes // info.shape[0] for info in tensors.values())
-    cache = cache_bytes(plan, cache_tokens(n_ctx, n_cache), cache_type)
-    return MemoryNeed(weights, cache, scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack))
+    tokens = cache_tokens(n_ctx, n_cache)
+    groups = tuple(
+        GroupNeed(len(g.layers), g.window, g.chunk, group_bytes(g, tokens, cache_type, max_rows=max_rows))
+        for g in plan.caches
+    )
+    cache = sum(group.nbytes for group in groups)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack), groups)
 
 
 def cache_tokens(n_ctx: int, n_cache: int | None = None) -> int:

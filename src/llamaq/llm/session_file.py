@@ -5,16 +5,19 @@
     tokens: int32        pages, as they are in memory        SHA-256 of everything before
 
 Numbers are little-endian. Only full pages are written: the rest of the last one may hold traces of other texts.
+Version 2 is for models whose layers have windows: {"read": tokens of the pages, "shapes": [a shape for each cache
+group]} in place of the shape; each group has the pages that a later token sees.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import struct
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 import numpy as np
 
@@ -28,7 +31,6 @@ from llamaq.serving.scheduler import Scheduler
 __all__ = ["load", "save"]
 
 _MAGIC = b"llamaq session\n"
-_VERSION = 1
 _START = struct.Struct(f"<{len(_MAGIC)}sII")
 _DIGEST = hashlib.sha256().digest_size
 _MOST_HEADER = 1 << 16  # bytes; ours have some 200
@@ -37,11 +39,13 @@ _DAMAGED = "the file is damaged or no session: save it again"
 
 def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]) -> None:
     """Writes ``tokens`` and what the cache has of them. Raises ``SessionError``."""
-    pages = scheduler.copy_pages(tokens)
-    header = json.dumps({**_identity(parts), "shape": pages.shape, "tokens": len(tokens)}).encode()
+    length, groups = scheduler.copy_pages(tokens)
+    shapes = [list(pages.shape) for pages in groups]
+    pages = {"read": length, "shapes": shapes} if scheduler.has_windows else {"shape": shapes[0]}
+    header = json.dumps({**_identity(parts), **pages, "tokens": len(tokens)}).encode()
     chunks: list[bytes | memoryview] = [
-        _START.pack(_MAGIC, _VERSION, len(header)), header, np.array(tokens, "<i4").tobytes(),
-        pages.reshape(-1).data,
+        _START.pack(_MAGIC, _version(scheduler), len(header)), header, np.array(tokens, "<i4").tobytes(),
+        *(pages.reshape(-1).data for pages in groups),
     ]  # fmt: skip
     digest = hashlib.sha256()
     with atomic_file(path, SessionError) as file:
@@ -58,8 +62,8 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
     """
     with open_file(path, SessionError) as file:
         size = os.fstat(file.fileno()).st_size
-        front, header = _header(path, file, size)
-        n, shape = _counts(path, header, scheduler, size - len(front) - _DIGEST)
+        front, header = _header(path, file, size, _version(scheduler))
+        n, length, shapes = _counts(path, header, scheduler, size - len(front) - _DIGEST)
         for key, ours in _identity(parts).items():
             if header.get(key) != ours:
                 raise SessionError(
@@ -79,8 +83,10 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
     tokens = tuple(np.frombuffer(body, "<i4", n).tolist())
     if tokens and not 0 <= min(tokens) <= max(tokens) < parts.hparams.vocab_size:
         raise SessionError(f"{path}: expected tokens below {parts.hparams.vocab_size}, got others; {_DAMAGED}")
-    pages = np.frombuffer(body, np.uint8, offset=4 * n).reshape(shape)
-    return tokens, scheduler.put_pages(tokens, pages)
+    ends = np.cumsum([math.prod(shape) for shape in shapes])
+    parts_of = np.split(np.frombuffer(body, np.uint8, offset=4 * n), ends[:-1])
+    groups = [data.reshape(shape) for data, shape in zip(parts_of, shapes, strict=True)]
+    return tokens, scheduler.put_pages(tokens, length, groups)
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> bytes:
@@ -98,14 +104,18 @@ def _identity(parts: Parts) -> dict[str, str]:
     return {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
 
 
-def _header(path: Path, file: BinaryIO, size: int) -> tuple[bytes, dict[str, object]]:
+def _version(scheduler: Scheduler) -> int:
+    return 2 if scheduler.has_windows else 1
+
+
+def _header(path: Path, file: BinaryIO, size: int, ours: int) -> tuple[bytes, dict[str, object]]:
     """The bytes before the tokens, and the header in them."""
     start = _read(path, file, min(size, _START.size))
     if len(start) < _START.size or not start.startswith(_MAGIC):
         raise SessionError(f"{path}: expected a session, got {start[:16]!r}; {_DAMAGED}")
     _, version, length = _START.unpack(start)
-    if version != _VERSION:
-        raise SessionError(f"{path}: expected version {_VERSION}, got {version}; save it again with this llamaq")
+    if version != ours:
+        raise SessionError(f"{path}: expected version {ours}, got {version}; save it again with this llamaq")
     if length > _MOST_HEADER:
         raise SessionError(f"{path}: expected a header of at most {_MOST_HEADER} bytes, got {length}; {_DAMAGED}")
     text = _read(path, file, length)
@@ -118,18 +128,41 @@ def _header(path: Path, file: BinaryIO, size: int) -> tuple[bytes, dict[str, obj
     return start + text, header
 
 
-def _counts(path: Path, header: dict[str, object], scheduler: Scheduler, left: int) -> tuple[int, tuple[int, ...]]:
-    """Number of tokens and shape of the pages, believed once they fit the bytes that are left, and this model."""
-    n, shape = header.get("tokens"), header.get("shape")
-    numbers = [n, *shape] if isinstance(shape, list) and len(shape) == 3 else [None]
-    if not all(type(x) is int and x >= 0 for x in numbers):
-        raise SessionError(f"{path}: expected counts of tokens and pages, got {n!r} and {shape!r}; {_DAMAGED}")
-    n, pages, layers, size = (int(x) for x in numbers if isinstance(x, int))
-    if 4 * n + pages * layers * size != left or pages * PAGE_TOKENS > n:
-        raise SessionError(f"{path}: {n} tokens and {pages} pages do not make its {left} bytes; {_DAMAGED}")
-    if (layers, size) != scheduler.page_shape:
+def _counts(
+    path: Path, header: dict[str, object], scheduler: Scheduler, left: int
+) -> tuple[int, int, list[tuple[int, int, int]]]:
+    """Numbers of tokens and of those in pages, and the pages' shapes, believed once they fit the bytes that are left,
+    and this model."""
+    n, read, shapes = header.get("tokens"), header.get("read"), header.get("shapes")
+    if not scheduler.has_windows:
+        shape = header.get("shape")
+        shapes = [shape]
+        read = shape[0] * PAGE_TOKENS if isinstance(shape, list) and shape and type(shape[0]) is int else None
+    found = _shapes(shapes)
+    if not found or not _is_count(n) or not _is_count(read):
+        raise SessionError(f"{path}: expected counts of tokens and pages, got {n!r} and {shapes!r}; {_DAMAGED}")
+    length = read
+    if 4 * n + sum(map(math.prod, found)) != left or length > n or length % PAGE_TOKENS:
+        raise SessionError(f"{path}: {n} tokens and pages of {length} do not make its {left} bytes; {_DAMAGED}")
+    if found != scheduler.page_shapes(length):
         raise SessionError(
-            f"{path}: expected pages of {scheduler.page_shape} layers and bytes, got {(layers, size)}; "
+            f"{path}: expected pages of (pages, layers, bytes) {scheduler.page_shapes(length)}, got {found}; "
             "load it with the model that it was saved with"
         )
-    return n, (pages, layers, size)
+    return n, length, found
+
+
+def _shapes(value: object) -> list[tuple[int, int, int]]:
+    """Shapes of pages; none where the value is anything else."""
+    shapes = [tuple(x) for x in value if isinstance(x, list)] if isinstance(value, list) else []
+    if isinstance(value, list) and len(shapes) == len(value) and all(_is_shape(shape) for shape in shapes):
+        return [(pages, layers, size) for pages, layers, size in shapes]
+    return []
+
+
+def _is_shape(shape: tuple[object, ...]) -> TypeGuard[tuple[int, int, int]]:
+    return len(shape) == 3 and all(map(_is_count, shape))
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return type(value) is int and value >= 0

@@ -119,6 +119,8 @@ def seconds(
 
 
 def _read(engine: Engine, cache: KVCache, workload: Workload, n_batch: int, ids: NDArray[np.int32]) -> None:
+    for i in range(len(ids)):
+        cache.adopt(i, cache.pages(len(ids) + i), workload.n_depth)
     for start, rows, logits in workload.steps(n_batch):
         at = start - workload.n_depth
         wanted: Literal["last", "none"] = "last" if logits else "none"
@@ -127,28 +129,29 @@ def _read(engine: Engine, cache: KVCache, workload: Workload, n_batch: int, ids:
 
 
 def _filled_cache(engine: Engine, workload: Workload, cache_type: CacheType) -> KVCache:
-    """A cache with room for the workload, its memory touched, in which every sequence has ``n_depth`` tokens."""
+    """A cache with room for the workload, its memory touched, in which ``n_parallel`` more sequences hold the
+    ``n_depth`` tokens with which the others begin."""
     page = _core.PAGE_TOKENS
-    pages = -(-(workload.n_depth + workload.n_prompt + workload.n_gen) // page)
-    n_ctx = workload.n_parallel * pages * page
-    needed, available = cache_bytes(engine.plan, n_ctx, cache_type), available_memory()
+    pages = -(-(workload.n_depth + workload.n_prompt + workload.n_gen) // page) + 1  # what it begins in is copied
+    n_ctx, room = workload.n_parallel * pages * page, {"max_rows": engine.max_rows, "texts": 2 * workload.n_parallel}
+    needed, available = cache_bytes(engine.plan, n_ctx, cache_type, **room), available_memory()
     if available is not None and needed > available:
         raise InsufficientMemoryError(
             f"{workload} needs a cache of {needed} bytes, but {available} are available; ask for a smaller depth (-d) "
             "or fewer sequences (-npl)",
             needed=needed, available=available,
         )  # fmt: skip
-    cache = KVCache(engine.plan, n_ctx, cache_type)
+    cache = KVCache(engine.plan, n_ctx, cache_type, **room)
     if workload.n_depth == 0:
         for layer in cache.by_layer():
             layer.fill(0)
         return cache
     first = min(page, workload.n_depth, engine.max_rows)
     engine.forward(Step.of(np.arange(first) % engine.plan.out_cols, wanted="none"), cache)
-    written = cache.table([0])[0, 0]
-    for layer in cache.by_layer():
-        layer[:] = layer[written].copy()
+    for pool, written in zip(cache.pools, cache.pages(0)[0], strict=True):
+        for layer in pool.layers:
+            layer[:] = layer[written].copy()
+    cache.drop(0)
     for sequence in range(workload.n_parallel):
-        cache.reserve(sequence, workload.n_depth)
-        cache.commit(sequence, workload.n_depth)
+        cache.place(workload.n_parallel + sequence, workload.n_depth)
     return cache

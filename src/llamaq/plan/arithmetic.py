@@ -18,12 +18,13 @@ __all__ = [
     "fma_dot",
     "lane_sum",
     "lane_sum_of_squares",
+    "layer_norm",
     "quantize_rows",
     "rms_norm",
     "rotate",
     "rotation_table",
     "round_to_cache",
-    "silu",
+    "tanh32",
 ]
 
 F32 = NDArray[np.float32]
@@ -142,18 +143,37 @@ def exp32(x: F32) -> F32:
     return np.where(np.isnan(x), x, y)
 
 
-def silu(x: F32) -> F32:
-    """x / (1 + exp(-x))."""
+_TANH_COEFFICIENTS = (2.06390887954e-2, -5.37397155531e-2, 1.33314422036e-1, -3.33332819422e-1)
+
+
+def tanh32(x: F32) -> F32:
+    """The hyperbolic tangent by the polynomial of docs/numerics.md (that of Cephes' ``tanhf``), or by ``exp32``."""
+    x = np.asarray(x, np.float32)
     with np.errstate(all="ignore"):
-        return np.asarray(x / (np.float32(1) + exp32(-x)))
+        z = x * x
+        p: F32 = np.full_like(x, np.float32(-5.70498872745e-3))
+        for c in _TANH_COEFFICIENTS:
+            p = fma32(p, z, np.float32(c))
+        magnitude = np.abs(x)
+        far = np.float32(1) - np.float32(2) / (exp32(magnitude + magnitude) + np.float32(1))
+        return np.where(magnitude < np.float32(0.625), fma32(p * z, x, x), np.copysign(far, x))
 
 
-def rms_norm(x: F32, weight: F32, eps: float) -> F32:
+def rms_norm(x: F32, weight: F32 | None, eps: float) -> F32:
     """Rows of ``x`` over the root of their mean square, times ``weight``."""
     with np.errstate(all="ignore"):
         mean = lane_sum_of_squares(x) / np.float32(x.shape[-1])
         scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
-        return np.asarray((x * scale[..., None]) * weight)
+        y = x * scale[..., None]
+        return np.asarray(y if weight is None else y * weight)
+
+
+def layer_norm(x: F32, weight: F32 | None, bias: F32 | None, eps: float) -> F32:
+    """Rows of ``x`` without their mean, over the root of their variance, times ``weight``, plus ``bias``."""
+    with np.errstate(all="ignore"):
+        centred = x - (lane_sum(x) / np.float32(x.shape[-1]))[..., None]
+        y = rms_norm(centred, weight, eps)
+        return y if bias is None else y + bias
 
 
 def quantize_rows(x: F32) -> tuple[NDArray[np.int32], F32]:

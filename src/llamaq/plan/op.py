@@ -40,13 +40,19 @@ class Weight:
 
 @dataclass(frozen=True)
 class Norm:
-    """RMS norm of an op's input; ``eps`` is added to the mean square."""
+    """Norm of rows: "rms" divides them by the root of their mean square plus ``eps``, "layer" takes their mean away
+    first. Then they are times ``weight``, plus ``bias``, where there are such."""
 
-    weight: str
+    weight: str | None
     eps: float
+    kind: Literal["rms", "layer"] = "rms"
+    bias: str | None = None
 
     def __str__(self) -> str:
-        return self.weight
+        return self.weight or self.kind
+
+    def reads(self) -> Iterator[Weight]:
+        return (Weight(name, "vector") for name in (self.weight, self.bias) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ class Op(ABC):
                 if isinstance(item, Weight):
                     yield item
                 elif isinstance(item, Norm):
-                    yield Weight(item.weight, "vector")
+                    yield from item.reads()
 
     def ropes(self) -> Iterator[Rope]:
         return (v for field in fields(self) if isinstance(v := getattr(self, field.name), Rope))  # type: ignore[arg-type]
@@ -143,7 +149,10 @@ class Op(ABC):
         for field in fields(self):  # type: ignore[arg-type]
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, Norm):
-                found[name], found[f"{name}_eps"] = lowering.weight(Weight(value.weight, "vector")), value.eps
+                found[f"{name}_eps"], found[f"{name}_kind"] = value.eps, value.kind
+                for key, vector in ((name, value.weight), (f"{name}_bias", value.bias)):
+                    if vector is not None:
+                        found[key] = lowering.weight(Weight(vector, "vector"))
             elif isinstance(value, Weight):
                 found[name] = lowering.weight(value)
             elif isinstance(value, Rope):
@@ -155,8 +164,9 @@ class Op(ABC):
         return found
 
     def __str__(self) -> str:
-        """Weights, then biases behind a plus, then the other fields."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
+        """Weights, then biases behind a plus, then the other fields that are not as usual."""
+        shown = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}  # type: ignore[arg-type]
+        values = {name: value for name, (value, usual) in shown.items() if value != usual}
         biases = values.pop("biases", ())
         weights = [w for v in values.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, Weight)]
         rest = [f"{k}={v}" for k, v in values.items() if v is not None and not isinstance(v, Weight | tuple)]

@@ -6,7 +6,8 @@ import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache, Pages
+from llamaq.engine.page_pool import GONE
 
 __all__ = ["Node", "PrefixTree", "common_prefix"]
 
@@ -18,48 +19,53 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 @dataclass(eq=False)
 class Node:
-    """A page and the tokens in it; only a full page has children, which are found by their tokens."""
+    """A page of each cache group and the tokens in it; only a full page has children, which are found by their tokens.
 
-    page: int
+    A group without a window always has its page; those with one may have let go of theirs.
+    """
+
+    pages: list[int]
     tokens: tuple[int, ...]
     parent: Node | None
     depth: int = 0  # of the text's pages up to this one
     used: int = 0
+    """When it was last on a text's way."""
+    seen: int = 0
+    """When it was last among what a text's next token sees through a window."""
     children: dict[tuple[int, ...], Node] = field(default_factory=dict)
 
 
 class PrefixTree:
     """Holds pages of a cache after their sequences are gone, until the cache wants them back.
 
-    The pages that nothing else uses and that were not asked for longest go first.
+    The pages that nothing else uses and that were not asked for longest go first. A text's beginning is of use where
+    each group has what the next token sees: windows need the pages just before it, and no earlier ones.
     """
 
     def __init__(self, cache: KVCache) -> None:
         self._cache = cache
         self._clock = 0
-        self.root = Node(-1, (), None)
+        self.root = Node([], (), None)
         # Not a bound method: cache and tree would wait for the garbage collector to be freed.
         tree = weakref.ref(self)
-        cache.evict = lambda pages: tree().evict(pages) if tree() else None  # type: ignore[union-attr]
+        cache.evict = lambda group, pages: tree().evict(group, pages) if tree() else None  # type: ignore[union-attr]
 
-    def find(self, tokens: Sequence[int], *, touch: bool = True) -> tuple[list[int], int]:
-        """Pages of the longest known beginning of ``tokens``, and how many of the tokens they hold."""
-        node, pages, length = self.root, [], 0
-        self._clock += touch
-        while True:
-            key = tuple(tokens[length : length + PAGE_TOKENS])
-            child = node.children.get(key) if len(key) == PAGE_TOKENS else None
-            if child is None:
-                break
-            node, length = child, length + PAGE_TOKENS
-            pages.append(node.page)
-            node.used = self._clock if touch else node.used
-        if node.children and key:
-            best = max(node.children.values(), key=lambda child: common_prefix(child.tokens, key))
-            if shared := common_prefix(best.tokens, key):
-                best.used = self._clock if touch else best.used
-                return [*pages, best.page], length + shared
-        return pages, length
+    def find(
+        self, tokens: Sequence[int], *, limit: int | None = None, whole: bool = False, touch: bool = True
+    ) -> tuple[list[Pages], int]:
+        """Pages of the longest known beginning of ``tokens`` up to ``limit`` from which reading can go on, and how many
+        of the tokens they hold; ``whole``: full pages alone."""
+        nodes, length = self._way(tokens)
+        length = length if limit is None else min(length, limit)
+        length = self._readable(nodes, length // PAGE_TOKENS * PAGE_TOKENS if whole else length)
+        nodes = nodes[: -(-length // PAGE_TOKENS)]
+        if touch:
+            self._clock += 1
+            first = min((pool.first_page(length) for pool in self._cache.pools if pool.limited), default=len(nodes))
+            for i, node in enumerate(nodes):
+                node.used = self._clock
+                node.seen = self._clock if i >= first else node.seen
+        return [tuple(node.pages) for node in nodes], length
 
     def insert(self, sequence: int, tokens: Sequence[int], after: Node, *, partial: bool = False) -> Node:
         """Adds the sequence's full pages that follow ``after``, and where ``partial`` the page begun last; ``tokens``
@@ -76,34 +82,80 @@ class PrefixTree:
         for i in range(after.depth, len(tokens) // PAGE_TOKENS):
             key = tuple(tokens[i * PAGE_TOKENS : (i + 1) * PAGE_TOKENS])
             after = self._child(after, key, pages[i])
-            if after.page != pages[i]:
-                self._cache.replace(sequence, i, after.page)
+            self._cache.replace(sequence, i, tuple(after.pages))
         rest = tuple(tokens[len(tokens) // PAGE_TOKENS * PAGE_TOKENS :])
         if partial and rest and all(key[: len(rest)] != rest for key in after.children):
             self._child(after, rest, pages[len(tokens) // PAGE_TOKENS])
         return after
 
-    def evict(self, pages: int) -> None:
-        """Lets go of so many pages, or all that nothing else uses."""
-        unused = [node for node in self._nodes(self.root) if self._cache.users(node.page) == 1]
-        # A child was never used later than its parent: so children go first.
-        for node in sorted(unused, key=lambda node: (node.used, -node.depth))[:pages]:
-            self._remove(node)
+    def evict(self, group: int, pages: int) -> None:
+        """Lets go of so many pages of a group, or all that nothing else uses."""
+        pool = self._cache.pools[group]
+        nodes = [n for n in self._nodes(self.root) if n.pages[group] != GONE and pool.users(n.pages[group]) == 1]
+        if pool.limited:  # of one text, what is nearest to its end stays longest
+            for node in sorted(nodes, key=lambda node: (node.seen, node.depth))[:pages]:
+                pool.release(node.pages[group])
+                node.pages[group] = GONE
+                self._prune(node)
+        else:  # a child was never used later than its parent: so children go first
+            for node in sorted(nodes, key=lambda node: (node.used, -node.depth))[:pages]:
+                self._remove(node)
 
-    def _child(self, parent: Node, key: tuple[int, ...], page: int) -> Node:
+    def _way(self, tokens: Sequence[int]) -> tuple[list[Node], int]:
+        """The nodes that share a beginning with ``tokens``, and its length."""
+        node, nodes, length = self.root, [], 0
+        while True:
+            key = tuple(tokens[length : length + PAGE_TOKENS])
+            child = node.children.get(key) if len(key) == PAGE_TOKENS else None
+            if child is None:
+                break
+            node, length = child, length + PAGE_TOKENS
+            nodes.append(node)
+        if node.children and key:
+            best = max(node.children.values(), key=lambda child: common_prefix(child.tokens, key))
+            if shared := common_prefix(best.tokens, key):
+                return [*nodes, best], length + shared
+        return nodes, length
+
+    def _readable(self, nodes: Sequence[Node], length: int) -> int:
+        """The longest beginning up to ``length`` behind which each group has what the next token sees."""
+        while True:
+            end = -(-length // PAGE_TOKENS)
+            missing = [
+                i
+                for group, pool in enumerate(self._cache.pools)
+                if pool.limited
+                for i in range(pool.first_page(length), end)
+                if nodes[i].pages[group] == GONE
+            ]
+            if not missing:
+                return length
+            length = max(missing) * PAGE_TOKENS
+
+    def _child(self, parent: Node, key: tuple[int, ...], pages: Pages) -> Node:
         known = parent.children.get(key)
         if known is None:
             for old in [k for k in parent.children if key[: len(k)] == k]:  # partial pages that this one goes on
                 self._remove(parent.children[old])
-            known = parent.children[key] = Node(page, key, parent, parent.depth + 1)
-            self._cache.hold(page)
-        known.used = self._clock
+            known = parent.children[key] = Node([GONE] * len(pages), key, parent, parent.depth + 1)
+        for group, (pool, page) in enumerate(zip(self._cache.pools, pages, strict=True)):
+            if known.pages[group] == GONE:
+                pool.hold(page)
+                known.pages[group] = page
+        known.used = known.seen = self._clock
         return known
 
     def _remove(self, node: Node) -> None:
         assert node.parent is not None
         del node.parent.children[node.tokens]
-        self._cache.release(node.page)
+        for pool, page in zip(self._cache.pools, node.pages, strict=True):
+            pool.release(page)
+
+    def _prune(self, node: Node) -> None:
+        """Forgets a page that no group keeps, and those before it that were kept for its sake."""
+        while node.parent is not None and not node.children and all(page == GONE for page in node.pages):
+            self._remove(node)
+            node = node.parent
 
     def _nodes(self, node: Node) -> Iterator[Node]:
         stack = list(node.children.values())

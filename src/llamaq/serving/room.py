@@ -32,9 +32,9 @@ class Room:
         """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens. False
         where it must wait for room; where it never fits, it ends with an error."""
         sequence = self._new_sequence()
-        pages, known = self.prefixes.find(request.ids) if request.share else ([], 0)
-        request.read = min(known, request.first_wanted)
-        self.cache.adopt(sequence, pages[: -(-request.read // PAGE_TOKENS)], request.read)
+        known = self.known(request.ids) if request.share else 0
+        pages, request.read = self.prefixes.find(request.ids, limit=min(known, request.first_wanted))
+        self.cache.adopt(sequence, pages, request.read)
         request.node = self.prefixes.root
         while True:
             try:
@@ -121,18 +121,23 @@ class Room:
         """How many tokens of a text's beginning the cache holds."""
         return self.prefixes.find(tokens, touch=False)[1]
 
-    def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
-        """The full pages that the cache has of a text's beginning, (pages, layers, bytes)."""
-        pages, known = self.prefixes.find(tokens)
-        return self.cache.read_pages(pages[: known // PAGE_TOKENS])
+    def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
+        """How many tokens of a text's beginning fill pages that the cache has, and for each group the last of these
+        pages, as many as a later token sees: (pages, layers, bytes)."""
+        pages, length = self.prefixes.find(tokens, whole=True)
+        pools = self.cache.pools
+        return length, [
+            pool.read([page[group] for page in pages[pool.first_page(length) :]]) for group, pool in enumerate(pools)
+        ]
 
-    def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
-        """Puts such pages into the cache, as far as there is room; how many tokens it holds of the text then."""
-        sequence, length = self._new_sequence(), len(pages) * PAGE_TOKENS
+    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
+        """Puts such pages into the cache where there is room; how many tokens it holds of the text then."""
+        sequence = self._new_sequence()
         with suppress(ContextOverflowError):
-            self.cache.reserve(sequence, length)
-            self.cache.write_pages(self.cache.pages(sequence), pages)
-            self.cache.commit(sequence, length)
+            self.cache.place(sequence, length)
+            own = self.cache.pages(sequence)
+            for group, (pool, data) in enumerate(zip(self.cache.pools, pages, strict=True)):
+                pool.write([page[group] for page in own[pool.first_page(length) :]], data)
             self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
         self.cache.drop(sequence)
         return self.known(tokens)

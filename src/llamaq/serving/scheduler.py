@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine, StopFlag
-from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
 from llamaq.serving.choice import choose, ready
@@ -183,21 +183,26 @@ class Scheduler:
             return self.room.known(tokens)
 
     @property
-    def page_shape(self) -> tuple[int, int]:
-        """As ``KVCache.page_shape``."""
-        return self.room.cache.page_shape
+    def has_windows(self) -> bool:
+        """Whether layers see the tokens near the end alone."""
+        return any(pool.limited for pool in self.room.cache.pools)
 
-    def copy_pages(self, tokens: Sequence[int]) -> NDArray[np.uint8]:
+    def page_shapes(self, length: int) -> list[tuple[int, int, int]]:
+        """The shapes of what ``copy_pages`` gives for so many tokens."""
+        pools = self.room.cache.pools
+        return [(length // PAGE_TOKENS - pool.first_page(length), *pool.shape) for pool in pools]
+
+    def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
         """As ``Room.copy_pages``. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
             return self.room.copy_pages(tokens)
 
-    def put_pages(self, tokens: Sequence[int], pages: NDArray[np.uint8]) -> int:
+    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
         """As ``Room.put_pages``. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
-            return self.room.put_pages(tokens, pages)
+            return self.room.put_pages(tokens, length, pages)
 
     def _loop(self) -> None:
         with self.lock:
