@@ -24,7 +24,7 @@ Table = Mapping[str, "str | Rule | None"]
 
 @dataclass(frozen=True)
 class Family:
-    """``classes`` are those of config.json's ``architectures``; ``title`` is what people call the models.
+    """``architecture`` is GGUF's name, ``classes`` are those of config.json's ``architectures``.
 
     ``keys`` reads the hyperparameters (named without the architecture) from the configuration; ``outer`` and ``block``
     say what becomes of the tensors outside and inside of the blocks, whose names begin with ``blocks`` (* stands for
@@ -33,7 +33,6 @@ class Family:
     beyond the last predict further tokens, and are left out.
     """
 
-    title: str
     architecture: str
     classes: tuple[str, ...]
     keys: Callable[[Section], dict[str, Any]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamaq import models
 from llamaq.convert.families import (
     cohere,
     deepseek2,
@@ -33,6 +34,6 @@ def family_of(config: Section) -> Family:
     if names[0] not in _BY_CLASS:
         raise ModelError(
             f"config.json: architectures: models of the class {shown(names[0])} are not supported; llamaq converts "
-            + ", ".join(family.title for family in FAMILIES)
+            + ", ".join(models.family_of(family.architecture) or family.architecture for family in FAMILIES)
         )
     return _BY_CLASS[names[0]]

@@ -33,6 +33,6 @@ def _cohere2(config: Section) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family("Command R", "command-r", ("CohereForCausalLM",), _cohere, BLOCK, OUTER, tied=True),
-    Family("Command R7B", "cohere2", ("Cohere2ForCausalLM",), _cohere2, BLOCK, OUTER, tied=True),
+    Family("command-r", ("CohereForCausalLM",), _cohere, BLOCK, OUTER, tied=True),
+    Family("cohere2", ("Cohere2ForCausalLM",), _cohere2, BLOCK, OUTER, tied=True),
 )

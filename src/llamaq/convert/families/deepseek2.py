@@ -65,7 +65,6 @@ def _routing(config: Section) -> dict[str, Any]:
 
 FAMILIES = (
     Family(
-        "DeepSeek V2 and V3",
         "deepseek2",
         ("DeepseekV2ForCausalLM", "DeepseekV3ForCausalLM"),
         _deepseek,

@@ -83,10 +83,9 @@ def _names(windowed: list[bool]) -> list[str]:
 
 
 FAMILIES = (
-    Family("Gemma", "gemma", ("GemmaForCausalLM",), _gemma, BLOCK, GEMMA_OUTER, tied=True),
-    Family("Gemma 2", "gemma2", ("Gemma2ForCausalLM",), _gemma2, BLOCK_2, GEMMA_OUTER, tied=True),
+    Family("gemma", ("GemmaForCausalLM",), _gemma, BLOCK, GEMMA_OUTER, tied=True),
+    Family("gemma2", ("Gemma2ForCausalLM",), _gemma2, BLOCK_2, GEMMA_OUTER, tied=True),
     Family(
-        "Gemma 3",
         "gemma3",
         ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
         _gemma3,

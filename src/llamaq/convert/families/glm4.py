@@ -22,4 +22,4 @@ def _glm4(config: Section) -> dict[str, Any]:
     return standard(config, partial=0.5)
 
 
-FAMILIES = (Family("GLM 4", "glm4", ("Glm4ForCausalLM",), _glm4, BLOCK, OUTER),)
+FAMILIES = (Family("glm4", ("Glm4ForCausalLM",), _glm4, BLOCK, OUTER),)

@@ -37,4 +37,4 @@ def _gpt_oss(config: Section) -> dict[str, Any]:
     }
 
 
-FAMILIES = (Family("gpt-oss", "gpt-oss", ("GptOssForCausalLM",), _gpt_oss, BLOCK, OUTER),)
+FAMILIES = (Family("gpt-oss", ("GptOssForCausalLM",), _gpt_oss, BLOCK, OUTER),)

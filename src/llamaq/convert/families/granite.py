@@ -35,9 +35,8 @@ def _mixture(config: Section) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family("Granite", "granite", ("GraniteForCausalLM",), _granite, BLOCK, OUTER),
+    Family("granite", ("GraniteForCausalLM",), _granite, BLOCK, OUTER),
     Family(
-        "Granite with experts",
         "granitemoe",
         ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),
         _mixture,

@@ -47,16 +47,14 @@ def _mistral3(config: Section) -> dict[str, Any]:
 
 FAMILIES = (
     Family(
-        "Llama, Mistral and Mixtral",
         "llama",
         ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
         _llama,
         BLOCK | MIXTRAL,
         OUTER,
     ),
-    Family("SmolLM 3", "smollm3", ("SmolLM3ForCausalLM",), _smollm3, BLOCK, OUTER),
+    Family("smollm3", ("SmolLM3ForCausalLM",), _smollm3, BLOCK, OUTER),
     Family(
-        "Mistral Small 3 and Ministral 3",
         "mistral3",
         ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"),
         _mistral3,

@@ -37,6 +37,4 @@ def _llama4(config: Section) -> dict[str, Any]:
     return found
 
 
-FAMILIES = (
-    Family("Llama 4", "llama4", ("Llama4ForCausalLM", "Llama4ForConditionalGeneration"), _llama4, BLOCK, OUTER),
-)
+FAMILIES = (Family("llama4", ("Llama4ForCausalLM", "Llama4ForConditionalGeneration"), _llama4, BLOCK, OUTER),)

@@ -30,4 +30,4 @@ def _olmo(config: Section) -> dict[str, Any]:
     }
 
 
-FAMILIES = (Family("OLMo 2 and 3", "olmo2", ("Olmo2ForCausalLM", "Olmo3ForCausalLM"), _olmo, BLOCK, OUTER),)
+FAMILIES = (Family("olmo2", ("Olmo2ForCausalLM", "Olmo3ForCausalLM"), _olmo, BLOCK, OUTER),)

@@ -34,4 +34,4 @@ def _phi3(config: Section) -> dict[str, Any]:
     }
 
 
-FAMILIES = (Family("Phi 3 and 4", "phi3", ("Phi3ForCausalLM",), _phi3, BLOCK, OUTER, made=longrope_tensors),)
+FAMILIES = (Family("phi3", ("Phi3ForCausalLM",), _phi3, BLOCK, OUTER, made=longrope_tensors),)

@@ -32,18 +32,16 @@ def _mixture(config: Section, *, norm: bool) -> dict[str, Any]:
 
 
 FAMILIES = (
-    Family("Qwen 2", "qwen2", ("Qwen2ForCausalLM", "Qwen2Model"), _dense, ATTENTION | MLP, OUTER),
+    Family("qwen2", ("Qwen2ForCausalLM", "Qwen2Model"), _dense, ATTENTION | MLP, OUTER),
     Family(
-        "Qwen 2 with experts",
         "qwen2moe",
         ("Qwen2MoeForCausalLM",),
         lambda config: _mixture(config, norm=False),
         ATTENTION | EXPERTS | SHARED,
         OUTER,
     ),
-    Family("Qwen 3", "qwen3", ("Qwen3ForCausalLM", "Qwen3Model"), _dense, ATTENTION | NORMS | MLP, OUTER),
+    Family("qwen3", ("Qwen3ForCausalLM", "Qwen3Model"), _dense, ATTENTION | NORMS | MLP, OUTER),
     Family(
-        "Qwen 3 with experts",
         "qwen3moe",
         ("Qwen3MoeForCausalLM",),
         lambda config: _mixture(config, norm=True),

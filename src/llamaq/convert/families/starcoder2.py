@@ -19,4 +19,4 @@ def _starcoder2(config: Section) -> dict[str, Any]:
     return keys
 
 
-FAMILIES = (Family("StarCoder 2", "starcoder2", ("Starcoder2ForCausalLM",), _starcoder2, BLOCK, OUTER, tied=True),)
+FAMILIES = (Family("starcoder2", ("Starcoder2ForCausalLM",), _starcoder2, BLOCK, OUTER, tied=True),)
