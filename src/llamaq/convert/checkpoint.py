@@ -39,7 +39,8 @@ class Checkpoint:
         if not self.config:
             raise ModelError(f"{self.folder}: expected a file config.json, got none; download the whole folder")
         quantized = self.config.section("quantization_config")
-        if quantized:
+        self._mxfp4 = quantized.text("quant_method") == "mxfp4"
+        if quantized and not self._mxfp4:
             raise ModelError(
                 f"{self.folder}: expected weights in floating point, got quantized ones "
                 f"({quantized.text('quant_method', 'unknown')}); convert the model that they were made from"
@@ -80,6 +81,19 @@ class Checkpoint:
             )
         return found
 
+    def numbers(self, name: str, index: int, rows: range, *, like: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+        """Rows of bytes of the matrix at ``index``, of the shape ``like`` if given. Raises ModelError for others."""
+        try:
+            found = np.asarray(self._files[name].get_slice(name)[index : index + 1, _around(rows)])
+        except KeyError:
+            raise ModelError(f"tensor {name!r} is missing; download all files of the folder") from None
+        except (self._error, OSError) as error:
+            raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
+        found = found.reshape(found.shape[1:])[:: rows.step]
+        if found.dtype != np.uint8 or (like is not None and found.shape != like):
+            raise ModelError(f"tensor {name!r}: expected bytes, one for each block, got {found.dtype} {found.shape}")
+        return found
+
     def _read_header(self, path: Path) -> None:
         try:
             with path.open("rb") as head:
@@ -93,7 +107,8 @@ class Checkpoint:
             raise ModelError(f"{path}: cannot be read as safetensors: {error}; download it again") from None
 
     def _add(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        if dtype not in _DTYPES:
+        packed = self._mxfp4 and dtype == "U8" and name.endswith(("_blocks", "_scales"))
+        if dtype not in _DTYPES and not packed:
             raise ModelError(
                 f"{path}: tensor {name!r}: expected one of {', '.join(_DTYPES)}, got {dtype}; "
                 "convert the model that it was made from"

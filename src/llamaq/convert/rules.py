@@ -13,7 +13,18 @@ from typing import Any
 from llamaq.convert.views import NewTensor, View
 from llamaq.errors import ModelError
 
-__all__ = ["Rule", "Source", "gate_and_up", "key_and_value", "plus_one", "same", "stack", "transposed", "turned"]
+__all__ = [
+    "Rule",
+    "Source",
+    "gate_and_up",
+    "key_and_value",
+    "last_rows",
+    "plus_one",
+    "same",
+    "stack",
+    "transposed",
+    "turned",
+]
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,18 @@ def same(name: str, *, shift: float = 0.0) -> Rule:
         if len(source.shape) > 3:
             raise source.error("up to three dimensions")
         return [source.new(name, View.whole(old, source.shape), shift=shift)]
+
+    return rule
+
+
+def last_rows(name: str, count: str) -> Rule:
+    """The last rows of a table, as many as the key ``count`` says."""
+
+    def rule(source: Source) -> list[NewTensor]:
+        (old,), rows = source.names, source.keys[count]
+        if len(source.shape) != 2 or source.shape[0] < rows:
+            raise source.error(f"a table of at least {rows} rows ({count})")
+        return [source.new(name, View(old, range(source.shape[0] - rows, source.shape[0]), range(source.shape[1])))]
 
     return rule
 

@@ -48,7 +48,7 @@ class NewTensor:
     """A tensor of the GGUF file: ``views`` are its matrices, one, or where ``stacked`` all of them in order.
 
     Afterwards ``shift`` is added to each weight, and the rows of each of ``heads`` are reordered as RoPE's pairs
-    (0: they are not).
+    (0: they are not). ``packed``: its weights are MXFP4 already.
     """
 
     name: str
@@ -56,6 +56,7 @@ class NewTensor:
     stacked: bool = False
     heads: int = 0
     shift: float = 0.0
+    packed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -18,6 +18,7 @@ from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.families import family_of
 from llamaq.convert.family import new_tensors
+from llamaq.convert.mxfp4 import read_blocks
 from llamaq.convert.rope import Tensors, check_dims, neighbours
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor, View
@@ -35,6 +36,8 @@ OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
 _MOST = {"F16": 65504.0, "Q8_0": 65504.0 * 127, "BF16": 2.0**128 - 2.0**120}
 """Magnitudes that a format holds: Q8_0 has scales in binary16 and weights up to 127 of them."""
+_POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
+"""Numbers of ``pooling_type``."""
 _WORKERS = 4  # threads that read and encode while one writes
 
 
@@ -68,7 +71,7 @@ def convert(
     checkpoint = Checkpoint(path_of("source", source))
     family = family_of(checkpoint.config)
     config = _text_config(checkpoint.config)
-    found = family.keys(config)
+    found = _pooling(checkpoint) | family.keys(config)
     keys: dict[str, Any] = {
         "general.architecture": family.architecture,
         "general.type": "model",
@@ -100,10 +103,17 @@ def _text_config(config: Section) -> Section:
     return config.section("text_config") or config
 
 
+def _pooling(checkpoint: Checkpoint) -> dict[str, int]:
+    """The key for how rows become one embedding, where the folder says it as sentence-transformers do."""
+    said = checkpoint.json("1_Pooling/config.json")
+    return next(({"pooling_type": number} for key, number in _POOLING.items() if said.flag(key)), {})
+
+
 def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises ModelError where the length of a head contradicts the tensors, before anything of that length is made."""
     for name, key in (("attn_q", "head_count"), ("attn_k", "head_count_kv")):
-        heads, head_dim = keys[f"attention.{key}"], keys["attention.key_length"]
+        heads = keys.get(f"attention.{key}", keys["attention.head_count"])
+        head_dim = keys["attention.key_length"]
         shape = shapes.get(f"blk.0.{name}.weight", (0,))
         if "attention.key_length_mla" in keys:
             head_dim = keys["attention.key_length_mla"]
@@ -140,10 +150,12 @@ def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
 
 
 def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPoolExecutor) -> TensorData:
-    format = _format(new.name, outtype, new.shape)
+    format = format_by_name("MXFP4") if new.packed else _format(new.name, outtype, new.shape)
     head_rows = new.views[0].shape[0] // new.heads if new.heads else 1
 
     def encoded(view: View, span: range) -> NDArray[np.uint8]:
+        if new.packed:
+            return read_blocks(checkpoint, view, span)
         rows = checkpoint.read(view, span)
         most = np.abs(rows).max()
         if most > _MOST.get(format.name, math.inf):

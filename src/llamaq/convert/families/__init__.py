@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llamaq import models
 from llamaq.convert.families import (
+    bert,
     cohere,
     deepseek2,
     gemma,
@@ -23,7 +24,7 @@ from llamaq.errors import ModelError
 
 __all__ = ["FAMILIES", "family_of"]
 
-_MODULES = (llama, qwen, gemma, phi3, granite, olmo2, gpt_oss, llama4, deepseek2, starcoder2, cohere, glm4)
+_MODULES = (llama, qwen, gemma, phi3, granite, olmo2, gpt_oss, llama4, deepseek2, starcoder2, cohere, glm4, bert)
 FAMILIES: tuple[Family, ...] = tuple(family for module in _MODULES for family in module.FAMILIES)
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
 
@@ -34,6 +35,8 @@ def family_of(config: Section) -> Family:
     if names[0] not in _BY_CLASS:
         raise ModelError(
             f"config.json: architectures: models of the class {shown(names[0])} are not supported; llamaq converts "
-            + ", ".join(models.family_of(family.architecture) or family.architecture for family in FAMILIES)
+            + ", ".join(
+                dict.fromkeys(models.family_of(family.architecture) or family.architecture for family in FAMILIES)
+            )
         )
     return _BY_CLASS[names[0]]

@@ -7,6 +7,7 @@ from typing import Any
 from llamaq.convert.families.common import ATTENTION, OUTER
 from llamaq.convert.family import Family
 from llamaq.convert.keys import every, expect, experts, standard
+from llamaq.convert.mxfp4 import blocks_of
 from llamaq.convert.rules import gate_and_up, transposed
 from llamaq.convert.section import Section
 
@@ -21,6 +22,10 @@ BLOCK = {
     "mlp.experts.gate_up_proj_bias": gate_and_up(
         "ffn_gate_exps.bias", "ffn_up_exps.bias", sideways=True, alternating=True
     ),
+    "mlp.experts.gate_up_proj_blocks": blocks_of("ffn_gate_exps.weight", "ffn_up_exps.weight"),
+    "mlp.experts.gate_up_proj_scales": None,
+    "mlp.experts.down_proj_blocks": blocks_of("ffn_down_exps.weight"),
+    "mlp.experts.down_proj_scales": None,
     "mlp.experts.down_proj": transposed("ffn_down_exps.weight"),
     "mlp.experts.down_proj_bias": "ffn_down_exps.bias",
 }

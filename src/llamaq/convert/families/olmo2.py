@@ -24,7 +24,9 @@ def _olmo(config: Section) -> dict[str, Any]:
     if "sliding_window" not in config:
         return keys
     layers = keys["block_count"]
+    local = config.section("rope_parameters").section("sliding_attention")
     return keys | {
+        "rope.freq_base_swa": local.number("rope_theta", keys["rope.freq_base"]),
         "attention.sliding_window": config.integer("sliding_window"),
         "attention.sliding_window_pattern": windows(config, layers) or every(4, layers, last=False),
     }
