@@ -12,8 +12,16 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"attention", parse_attention}, {"embed", parse_embed},       {"glu_linear", parse_glu_linear},
-    {"linear", parse_linear},       {"rms_norm", parse_rms_norm}, {"select_rows", parse_select_rows},
+    {"attention", parse_attention},
+    {"embed", parse_embed},
+    {"experts", parse_experts},
+    {"glu_experts", parse_glu_experts},
+    {"glu_linear", parse_glu_linear},
+    {"linear", parse_linear},
+    {"rms_norm", parse_rms_norm},
+    {"route", parse_route},
+    {"select_rows", parse_select_rows},
+    {"sigmoid_gate", parse_sigmoid_gate},
 };
 
 }  // namespace

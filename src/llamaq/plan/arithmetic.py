@@ -23,6 +23,7 @@ __all__ = [
     "rotate",
     "rotation_table",
     "round_to_cache",
+    "sigmoid",
     "silu",
 ]
 
@@ -146,6 +147,13 @@ def silu(x: F32) -> F32:
     """x / (1 + exp(-x))."""
     with np.errstate(all="ignore"):
         return np.asarray(x / (np.float32(1) + exp32(-x)))
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x)), from the power that does not overflow."""
+    with np.errstate(all="ignore"):
+        power = exp32(-np.abs(x))
+        return np.asarray(np.where(x >= 0, np.float32(1), power) / (np.float32(1) + power))
 
 
 def rms_norm(x: F32, weight: F32, eps: float) -> F32:
