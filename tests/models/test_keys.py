@@ -137,7 +137,7 @@ REFUSED = [
     ("rope.scaling.type", "longrope", "one of none, linear, yarn"),
     ("rope.scaling.type", 3, "a string"),
     ("rope.scaling.factor", -2.0, "not negative"),
-    ("expert_count", 8, "mixture of experts is not supported yet"),
+    ("expert_count", -1, "from 0"),
 ]
 
 

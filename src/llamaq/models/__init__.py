@@ -31,7 +31,7 @@ class _Model(Protocol):
     def trace(self, g: Graph, hp: HParams) -> Value: ...
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"llama": Architecture("llama", ("llama", "mistral"))}
+ARCHITECTURES: Mapping[str, Architecture] = {"llama": Architecture("llama", ("llama", "mistral", "mixtral"))}
 """By the name that files give in ``general.architecture``; a module is imported once a file asks for it."""
 
 

@@ -86,6 +86,12 @@ class Keys:
             raise self.error(key, value, "a number that is not negative")
         return value
 
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool | np.bool_):
+            raise self.error(key, value, "true or false")
+        return bool(value)
+
     def string(self, key: str, default: str) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from llamaq.models.experts import Mixture, mixture, mixture_of
 from llamaq.models.hparams import (
     HParams,
     block_count,
@@ -30,12 +31,12 @@ class LlamaHParams(HParams):
     head_dim: int
     eps: float
     rope: Rope
+    moe: Mixture | None  # Mixtral
 
 
 def read(keys: Keys) -> LlamaHParams:
     """Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors."""
-    if keys.integer("expert_count", 0, low=0) > 0:
-        raise keys.error("expert_count", keys.integer("expert_count"), "0: mixture of experts is not supported yet")
+    moe = mixture_of(keys) if keys.integer("expert_count", 0, low=0) else None
     layers = block_count(keys)
     width = keys.integer("embedding_length")
     vocabulary = vocab_size(keys, width)
@@ -46,7 +47,8 @@ def read(keys: Keys) -> LlamaHParams:
     eps = keys.positive("attention.layer_norm_rms_epsilon")
     check_feed_forward(keys, layers)
     rope = rope_of(keys, head_dim, context, layout="norm")
-    return LlamaHParams(keys.architecture, layers, width, vocabulary, context, heads, kv_heads, head_dim, eps, rope)
+    return LlamaHParams(keys.architecture, layers, width, vocabulary, context, heads, kv_heads, head_dim, eps, rope,
+                        moe)  # fmt: skip
 
 
 def trace(g: Graph, hp: LlamaHParams) -> Value:
@@ -58,6 +60,9 @@ def trace(g: Graph, hp: LlamaHParams) -> Value:
         a = g.attention(q, k, v, layer=i, heads=hp.heads[i], kv_heads=hp.kv_heads[i], head_dim=hp.head_dim,
                         scale=1 / math.sqrt(hp.head_dim), rope=hp.rope)  # fmt: skip
         x = g.linear(a, b + "attn_output", add=x)
+        if hp.moe is not None:
+            x = mixture(g, g.rms_norm(x, b + "ffn_norm", hp.eps), i, hp.moe, add=x)
+            continue
         h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=Norm(b + "ffn_norm", hp.eps))
         x = g.linear(h, b + "ffn_down", add=x)
     output = "output" if g.has("output") else "token_embd"  # tied: the embedding table serves both ends
