@@ -62,7 +62,7 @@ def test_slots_are_shared_but_never_within_an_op(layers: int) -> None:
         assert not set(op.outs) & set(op.ins)
         assert len(set(op.outs)) == len(op.outs)
         assert all(plan.slot_cols[s] >= c for s, c in zip(op.outs, op.cols, strict=True))
-    assert plan.scratch_bytes(3) == 12 * (sum(plan.slot_cols) - plan.out_cols)
+    assert plan.scratch_bytes(3) == 12 * 2 * (sum(plan.slot_cols) - plan.out_cols)
 
 
 def test_a_slot_is_not_reused_while_its_value_lives() -> None:

@@ -19,10 +19,14 @@ from llamaq.plan.op import Op, Weight
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.embed import Embed
+from llamaq.plan.ops.experts import Experts
+from llamaq.plan.ops.glu_experts import GluExperts
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.ops.norm import NormRows
+from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.select_rows import SelectRows
+from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
@@ -35,10 +39,15 @@ WEIGHTS = {
         **{f"{name}.weight": (8, 16) for name in ("k", "v")},
         "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
         "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,),
+        **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
+        "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
+        "q.bias": (8,),
     }.items()
 }  # fmt: skip
 MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
 BIAS = {name: Weight(f"{name}.bias", "vector") for name in ("e", "f")}
+STACK = {name: Weight(f"{name}.weight", "stack") for name in ("s", "t", "u")}
+BIASES = {name: Weight(f"{name}.bias", "vector") for name in ("s", "t")}
 NORMS = [
     *[None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5), Norm(None, 1e-5)],
     *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
@@ -92,6 +101,66 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "chunk": [2, 5],
         },
     ),
+    Route: (
+        {
+            "experts": 8,
+            "used": 2,
+            "gating": "softmax",
+            "normalize": True,
+            "scale": 1.0,
+            "selection": None,
+            "groups": 1,
+            "groups_used": 1,
+        },
+        {
+            "experts": [],  # the input's width
+            "used": [1, 3],
+            "gating": ["sigmoid", "softmax_of_chosen"],
+            "normalize": [False],
+            "scale": [2.0],
+            "selection": [Weight("p.bias", "vector"), Weight("q.bias", "vector")],
+            "groups": [2, 4],
+            "groups_used": [],  # of several groups: the next test
+        },
+    ),
+    GluExperts: (
+        {
+            "weights": (STACK["s"], STACK["t"]),
+            "biases": (None, None),
+            "used": 2,
+            "act": "silu",
+            "weighted_input": False,
+        },
+        {
+            "weights": [
+                (STACK["t"], STACK["s"]),
+                (STACK["s"], STACK["u"]),
+                tuple(Weight("fused_s.weight", "stack", (i, i + 16)) for i in (0, 16)),
+            ],
+            "biases": [
+                (BIASES["s"], None),
+                (None, BIASES["s"]),
+                (BIASES["t"], BIASES["s"]),
+                (Weight("fused_s.bias", "vector", (16, 32)), None),
+            ],
+            "used": [],  # the routing's width
+            "act": ["gelu", "gelu_erf", "clamped"],
+            "weighted_input": [True],
+        },
+    ),
+    Experts: (
+        {"weights": (STACK["s"],), "biases": (None,), "used": 2, "weighted": True},
+        {
+            "weights": [(STACK["t"],), (Weight("fused_s.weight", "stack", (32, 48)),)],
+            "biases": [(BIASES["s"],), (BIASES["t"],)],
+            "used": [],
+            "weighted": [False],
+        },
+    ),
+    SigmoidGate: (
+        {"weight": Weight("n.weight", "vector"), "cols": 16},
+        {"weight": [Weight("m.weight", "vector")], "cols": []},
+    ),
 }
 """For each op its usual fields, and for each field the other values that it may have."""
 
@@ -103,9 +172,25 @@ def plan_with(op: Op) -> Plan:
     if isinstance(op, Attention):
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
-    outs = g.emit(op, *(() if isinstance(op, Embed) else (x,)))
-    y = outs[0]
+    y = g.emit(op, *inputs(g, x, op))[0]
+    if isinstance(op, GluExperts | Route):
+        y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
+
+
+def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
+    """What the op reads: x first, where it can."""
+    if isinstance(op, Embed):
+        return ()
+    if isinstance(op, SigmoidGate):
+        return x, g.linear(x, "a")
+    if not isinstance(op, Route | GluExperts | Experts):
+        return (x,)
+    logits = g.linear(x, "router")
+    if isinstance(op, Route):
+        return (logits,)
+    routing = g.route(logits, used=op.used, gating="sigmoid")
+    return (x, routing) if isinstance(op, GluExperts) else (g.glu_experts(x, routing, "t", "u"), routing, x)
 
 
 def attention_inputs(g: Graph, x: Value, op: Attention) -> tuple[Value, ...]:
@@ -115,13 +200,13 @@ def attention_inputs(g: Graph, x: Value, op: Attention) -> tuple[Value, ...]:
 
 
 def widened(g: Graph, y: Value) -> Value:
-    """Sixteen columns of eight or sixteen."""
+    """Sixteen columns of any number."""
     if y.cols == 16:
         return y
-    shapes = g.shapes._shapes
-    g.shapes._shapes = {**shapes, "wide.weight": (16, y.cols)}
-    WEIGHTS.setdefault("wide.weight", np.eye(16, y.cols, dtype=np.float32))
-    return g.linear(y, "wide")
+    name, shapes = f"wide{y.cols}", g.shapes._shapes
+    g.shapes._shapes = {**shapes, f"{name}.weight": (16, y.cols)}
+    WEIGHTS.setdefault(f"{name}.weight", np.random.default_rng(y.cols).normal(size=(16, y.cols)).astype(np.float32))
+    return g.linear(y, name)
 
 
 def result(op: Op) -> NDArray[np.float32]:

@@ -24,6 +24,7 @@ __all__ = [
     "rotate",
     "rotation_table",
     "round_to_cache",
+    "sigmoid",
     "tanh32",
 ]
 
@@ -157,6 +158,13 @@ def tanh32(x: F32) -> F32:
         magnitude = np.abs(x)
         far = np.float32(1) - np.float32(2) / (exp32(magnitude + magnitude) + np.float32(1))
         return np.where(magnitude < np.float32(0.625), fma32(p * z, x, x), np.copysign(far, x))
+
+
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x)), from the power that does not overflow."""
+    with np.errstate(all="ignore"):
+        power = exp32(-np.abs(x))
+        return np.asarray(np.where(x >= 0, np.float32(1), power) / (np.float32(1) + power))
 
 
 def rms_norm(x: F32, weight: F32 | None, eps: float) -> F32:

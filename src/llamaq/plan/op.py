@@ -28,7 +28,8 @@ Role = Literal["matrix", "stack", "vector", "table"]
 @dataclass(frozen=True)
 class Weight:
     """A tensor of the file as an op reads it: a ``matrix`` to multiply with, a ``stack`` of them (one for each expert),
-    a ``vector`` of floats, or a ``table`` of rows to look up. ``rows`` (begin, end) are those of a fused tensor."""
+    a ``vector`` of floats (or one for each expert), or a ``table`` of rows to look up. ``rows`` (begin, end) are those
+    of a fused tensor, in a stack of each of its matrices."""
 
     name: str
     role: Role
@@ -82,8 +83,8 @@ class Run(Protocol):
 
     @property
     def step(self) -> Step: ...
-    def multiply(self, weight: Weight, x: F32) -> F32:
-        """``x @ weight.T``, float32 (rows, outputs)."""
+    def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
+        """``x @ weight.T``, float32 (rows, outputs), of a stack with the matrix of an expert."""
 
     def vector(self, weight: Weight | str) -> F32: ...
     def lookup(self, table: Weight, ids: NDArray[np.int32]) -> F32:
@@ -129,6 +130,16 @@ class Op(ABC):
     def keeps(self) -> CacheLayer | None:
         """What it puts into the cache."""
         return None
+
+    @property
+    def experts_used(self) -> int | None:
+        """How many experts of its stacks a row goes to, where it has stacks."""
+        return None
+
+    def scratch_cols(self, cols: tuple[int, ...]) -> int:
+        """Floats for each row that the executor keeps while it runs, beside its results of so many columns and a
+        copy of what it reads."""
+        return 0
 
     def reads(self) -> Iterator[Weight]:
         """All that it reads of the file."""
