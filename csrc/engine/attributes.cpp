@@ -27,6 +27,8 @@ float Attributes::number(const std::string& name) { return static_cast<float>(ge
 
 float Attributes::number(const std::string& name, float absent) { return values_.count(name) ? number(name) : absent; }
 
+const std::string& Attributes::text(const std::string& name) { return get<std::string>(name); }
+
 std::vector<int> Attributes::integers(const std::string& name) {
   const auto& values = get<std::vector<int64_t>>(name);
   return std::vector<int>(values.begin(), values.end());
@@ -37,12 +39,6 @@ std::vector<int> Attributes::integers(const std::string& name, size_t count) {
   if (values.size() != count)
     throw Error("the attribute '" + name + "' of the op '" + kind_ + "' needs " + std::to_string(count) + " values");
   return values;
-}
-
-const std::string& Attributes::text(const std::string& name) { return get<std::string>(name); }
-
-std::string Attributes::text(const std::string& name, const std::string& absent) {
-  return values_.count(name) ? text(name) : absent;
 }
 
 void Attributes::finish() const {

@@ -37,6 +37,8 @@ class Op {
   // Throws Error where slots and weights do not fit; may ask the resources for what is made once a step.
   virtual void check(Resources& r) = 0;
   virtual Scratch scratch(const Resources&) const { return {}; }
+  // Throws Error for a step that it cannot run; the executor has checked what any op needs.
+  virtual void check_step(const Step&) const {}
   // Every worker runs it; the executor lets them meet afterwards.
   virtual void run(const Call& call) const = 0;
   // Whether the op, and all after it, works on the rows whose logits are wanted.
@@ -45,6 +47,8 @@ class Op {
   virtual int64_t vocabulary(const Resources&) const { return 0; }
   // Columns of what its matrices are multiplied with, for importance matrices; 0: it has none.
   virtual int64_t square_cols(const Resources&) const { return 0; }
+  // How many matrices have squares of their own: those of a stack, otherwise one.
+  virtual int64_t square_matrices(const Resources&) const { return 1; }
 };
 
 // Reads an op of the kind that the attributes name (engine/ops/registry.cpp). Throws Error for what there is not.

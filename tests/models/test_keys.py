@@ -137,7 +137,7 @@ REFUSED = [
     ("rope.scaling.type", "longrope", "the tensors rope_factors_long.weight and"),
     ("rope.scaling.type", 3, "a string"),
     ("rope.scaling.factor", -2.0, "not negative"),
-    ("expert_count", 8, "mixture of experts is not supported yet"),
+    ("expert_count", -1, "from 0"),
 ]
 
 
@@ -164,7 +164,7 @@ def test_yarn_bounds_must_be_in_order() -> None:
 
 @pytest.mark.parametrize("name", ["nosucharch", None, 3])
 def test_an_unknown_architecture_lists_the_known_ones(name: Any) -> None:
-    with pytest.raises(ModelError, match="llamaq runs Llama and Mistral, "):
+    with pytest.raises(ModelError, match="llamaq runs Llama, Mistral and Mixtral, "):
         build_plan({"general.architecture": name}, {})
 
 

@@ -19,7 +19,7 @@ void Product::check(Resources& r) const {
   const int64_t width = r.checked_weight(projections[0].weight).cols;
   for (const Projection& p : projections) {
     const Weight& w = r.checked_weight(p.weight);
-    if (!w.kernel) throw Error("the weight has no matmul kernel");
+    if (!w.kernel || w.matrices != 1) throw Error("the weight is no matrix with a matmul kernel");
     if (w.cols != width) throw Error("the weights differ in columns");
     if (p.bias >= 0) r.check_vector(p.bias, w.rows);
   }
@@ -61,7 +61,7 @@ static void add_squares(const float* x, int64_t width, const Call& call) {
         const double value = x[i * width + j];
         sums[j] += value * value;
       }
-    if (c == 0) call.squares->rows += call.rows;
+    if (c == 0) call.squares->rows[0] += call.rows;
   }
   call.worker.sync();
 }
@@ -112,10 +112,7 @@ void Product::project(const Projection& p, const Input& input, const Call& call,
   const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
   const MatmulArgs args{w.data, input.bf16 ? input.bf16 : x, rows, w.rows, w.cols, begin, end, y, stride};
   const auto run = input.bf16 ? w.kernel->fast : w.kernel->run;
-  if (w.packed)
-    run(args);
-  else
-    matmul_unpacked(w, run, args, call.own + layout(r).own_packed);
+  matmul(w, run, args, call.own + layout(r).own_packed);
   if (p.bias < 0) return;
   const float* bias = r.vector(p.bias) + begin;
   for (int i = 0; i < rows; ++i) r.kernels.add(y + i * stride, bias, y + i * stride, end - begin);

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from llamaq.models.hparams import Decoder, read_decoder
+from llamaq.models.hparams import read_decoder
 from llamaq.models.keys import Keys
-from llamaq.models.llama import trace
+from llamaq.models.llama import Llama, trace
 
 __all__ = ["read", "trace"]
 
 
-def read(keys: Keys) -> Decoder:
-    return read_decoder(keys, layout="neox")
+def read(keys: Keys) -> Llama:
+    return Llama(**vars(read_decoder(keys, layout="neox")), moe=None)

@@ -20,7 +20,7 @@ class Architecture:
 
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "llama": Architecture("Llama and Mistral", "llama", ("llama", "mistral")),
+    "llama": Architecture("Llama, Mistral and Mixtral", "llama", ("llama", "mistral", "mixtral")),
     "qwen2": Architecture("Qwen 2", "qwen2", ("qwen2",)),
     "gemma": Architecture("Gemma", "gemma", ("gemma",)),
     "phi3": Architecture("Phi 3 and 4", "phi3", ("phi3", "phi3-long")),

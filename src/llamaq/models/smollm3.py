@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llamaq.models.hparams import Decoder, read_decoder
+from llamaq.models import llama
 from llamaq.models.keys import Keys
-from llamaq.models.llama import trace
+from llamaq.models.llama import Llama, trace
 
 __all__ = ["read", "trace"]
 
 
-def read(keys: Keys) -> Decoder:
-    hp = read_decoder(keys, layout="norm")
+def read(keys: Keys) -> Llama:
+    hp = llama.read(keys)
     return replace(hp, ropes=tuple(None if i % 4 == 3 else hp.rope for i in range(hp.layers)))

@@ -37,6 +37,9 @@ class Shapes:
     def __contains__(self, tensor: str) -> bool:
         return tensor in self._shapes
 
+    def has_shape(self, tensor: str, *shape: int) -> bool:
+        return self._shapes.get(tensor) == shape
+
     def of(self, tensor: str, dimensions: int) -> tuple[int, ...]:
         """The shape of a tensor that must have so many dimensions."""
         shape = self._shapes.get(tensor)
@@ -57,6 +60,21 @@ class Shapes:
                 raise ModelError(f"tensor {weight.name!r}: expected at least {end} rows, got {rows}")
             rows = end - begin
         return rows, cols
+
+    def stack(self, weight: Weight) -> tuple[int, int, int]:
+        """Experts, and the rows and columns of each matrix, or of the part of it."""
+        experts, rows, cols = self.of(weight.name, 3)
+        begin, end = weight.rows or (0, rows)
+        if not 0 <= begin < end <= rows:
+            raise ModelError(f"tensor {weight.name!r}: expected at least {end} rows, got {rows}")
+        return experts, end - begin, cols
+
+    def check_biases(self, biases: Weight, experts: int, n: int) -> None:
+        """Raises where there are not ``n`` numbers for each expert, or in the part of them."""
+        shape = self.of(biases.name, 2)
+        begin, end = biases.rows or (0, n)
+        if end - begin != n or shape[0] != experts or (shape[1] != n if biases.rows is None else end > shape[1]):
+            raise ModelError(f"tensor {biases.name!r}: expected shape ({experts}, {end}), got {shape}")
 
     def check_vector(self, vector: Weight, n: int) -> None:
         """Raises where a vector, or the part of it, has other than ``n`` numbers."""

@@ -65,7 +65,7 @@ class Tracer:
             if op.keeps.layer in self._kept:
                 raise ValueError(f"layer {op.keeps.layer} of the cache has its op already")
             self._kept.add(op.keeps.layer)
-        named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "table")]
+        named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "stack", "table")]
         sources = named if len(named) == len(cols) else [op.kind] * len(cols)
         selected = op.selects or any(v.selected for v in ins)
         outs = tuple(
