@@ -47,7 +47,7 @@ GRANITE["logits_scaling"] = 8.0
 DEEPSEEK = {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16}
 DEEPSEEK |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "num_key_value_heads": 4}
 DEEPSEEK |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
-ENCODER = {"num_key_value_heads": None}
+ENCODER = {"num_key_value_heads": None, "rms_norm_eps": None}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {"rope_parameters": LLAMA_3} | TIED),

@@ -38,9 +38,11 @@ def read_unigram(described: Section, tokens: Tokens) -> None:
         "tokenizer.ggml.model": "t5",
         "tokenizer.ggml.pre": "default",
         "tokenizer.ggml.add_space_prefix": prefix,
-        "tokenizer.ggml.remove_extra_whitespaces": True,
     }
-    for step in steps(described, "normalizer"):
+    normalizer = steps(described, "normalizer")
+    merged = any(step.section("pattern").values == {"Regex": " {2,}"} for step in normalizer)
+    tokens.keys["tokenizer.ggml.remove_extra_whitespaces"] = merged
+    for step in normalizer:
         kind = step.text("type")
         if kind == "Precompiled":
             tokens.keys["tokenizer.ggml.precompiled_charsmap"] = _charsmap(step)

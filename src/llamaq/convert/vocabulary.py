@@ -19,7 +19,7 @@ from llamaq.convert.tokens import Tokens
 from llamaq.convert.unigram import read_unigram
 from llamaq.convert.wordpiece import read_wordpiece
 from llamaq.errors import ModelError, TokenizerError
-from llamaq.tokenizer import TokenType, load_tokenizer
+from llamaq.tokenizer import PRETOKENIZERS, TokenType, load_tokenizer
 
 __all__ = ["vocabulary"]
 
@@ -62,6 +62,9 @@ def vocabulary(
     keys |= end_tokens(checkpoint.config, generation, keys)
     if keys["tokenizer.ggml.model"] != "bert":  # which has them always
         keys |= additions(settings, described, usual=unigram)
+    rule = PRETOKENIZERS.get(keys["tokenizer.ggml.pre"])
+    if rule is not None and rule.add_bos:  # readers would take it from the rule; here nothing says it
+        keys.setdefault("tokenizer.ggml.add_bos_token", False)
     keys |= chat_templates(checkpoint, settings)
     warn_of_added(load_tokenizer({**(general or {}), **keys}), added)  # loading refuses what llamaq could not use
     return keys
