@@ -20,7 +20,7 @@ from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES
 from llamaq.models.registry import UNSUPPORTED
-from llamaq.plan.op import Norm, Op
+from llamaq.plan.op import Norm, Op, Temperature
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.embed import Embed
@@ -161,6 +161,7 @@ FUSED: dict[str, Change] = {"order of gate and up": swapped_gate}
 GELU: dict[str, Change] = {"silu": of(GluLinear, act="silu"), "erf": of(GluLinear, act="gelu_erf")}
 FEATURES: dict[str, dict[str, Change]] = {
     "llama": {},
+    "mistral3": {"temperature": of(Attention, temperature=Temperature(1.0, 8))},
     "qwen2": {"biases": no_biases},
     "qwen3": NO_HEAD_NORMS,
     "gemma": GELU | {"embedding scale": of(Embed, scale=1.0)},
