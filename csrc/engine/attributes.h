@@ -23,6 +23,7 @@ class Attributes {
   int integer(const std::string& name, int absent);  // `absent` where there is no such attribute
   float number(const std::string& name);
   float number(const std::string& name, float absent);
+  const std::string& text(const std::string& name);
   std::vector<int> integers(const std::string& name, size_t count);
   std::vector<int> integers(const std::string& name);
   void finish() const;  // throws Error where an attribute has not been read

@@ -104,7 +104,11 @@ void Executor::collect_squares(bool on) {
   squares_.clear();
   if (!on) return;
   squares_.resize(ops_.size());
-  for (size_t i = 0; i < ops_.size(); ++i) squares_[i].sums.assign(static_cast<size_t>(ops_[i]->square_cols(r_)), 0.0);
+  for (size_t i = 0; i < ops_.size(); ++i) {
+    const auto matrices = static_cast<size_t>(ops_[i]->square_matrices(r_));
+    squares_[i].sums.assign(matrices * static_cast<size_t>(ops_[i]->square_cols(r_)), 0.0);
+    squares_[i].rows.assign(matrices, 0);
+  }
 }
 
 void Executor::rotations(const Step& step, Worker& worker) {

@@ -47,6 +47,8 @@ class Op {
   virtual int64_t vocabulary(const Resources&) const { return 0; }
   // Columns of what its matrices are multiplied with, for importance matrices; 0: it has none.
   virtual int64_t square_cols(const Resources&) const { return 0; }
+  // How many matrices have squares of their own: those of a stack, otherwise one.
+  virtual int64_t square_matrices(const Resources&) const { return 1; }
 };
 
 // Reads an op of the kind that the attributes name (engine/ops/registry.cpp). Throws Error for what there is not.

@@ -8,9 +8,9 @@ namespace llamaq {
 
 constexpr int64_t kSquareColumns = 64;  // that a worker takes at once
 
-struct Squares {             // of one op
-  std::vector<double> sums;  // [columns]; empty where the op is no product
-  int64_t rows = 0;
+struct Squares {              // of one op
+  std::vector<double> sums;   // [matrices][columns]; empty where the op is no product
+  std::vector<int64_t> rows;  // [matrices], which is one, or those of a stack
 };
 
 }  // namespace llamaq

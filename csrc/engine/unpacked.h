@@ -11,4 +11,12 @@ int64_t unpacked_scratch(const KernelTable& table, const Weight& w);
 // before its kernel reads it, so the arithmetic is the same.
 void matmul_unpacked(const Weight& w, void (*run)(const MatmulArgs&), const MatmulArgs& args, uint8_t* scratch);
 
+// The product with a weight that may be packed.
+inline void matmul(const Weight& w, void (*run)(const MatmulArgs&), const MatmulArgs& args, uint8_t* scratch) {
+  if (w.packed)
+    run(args);
+  else
+    matmul_unpacked(w, run, args, scratch);
+}
+
 }  // namespace llamaq

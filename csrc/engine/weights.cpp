@@ -24,7 +24,7 @@ int64_t packed_bytes(const KernelTable& table, Format format, int64_t rows, int6
 
 // What one worker packs at a time: a few groups of 16 rows.
 struct Piece {
-  const Weight* weight;
+  Weight weight;       // a matrix, or one of a stack
   int64_t begin, end;  // groups
   uint8_t* packed;     // the whole matrix
   const uint8_t* source;
@@ -33,18 +33,23 @@ struct Piece {
 
 constexpr int64_t kPieceBytes = int64_t{4} << 20;
 
-static void add_pieces(std::vector<Piece>& pieces, const Weight& w, uint8_t* packed) {
+static void add_matrix(std::vector<Piece>& pieces, const Weight& w, uint8_t* packed) {
   const int64_t groups = (w.rows + 15) / 16, row = row_bytes(w.format, w.cols);
   const int64_t step = std::max<int64_t>(1, kPieceBytes / (16 * row));
   for (int64_t begin = 0; begin < groups; begin += step) {
     const int64_t end = std::min(groups, begin + step);
     const int64_t bytes = (std::min(w.rows, end * 16) - begin * 16) * row;
-    pieces.push_back({&w, begin, end, packed, w.data + begin * 16 * row, bytes});
+    pieces.push_back({w, begin, end, packed, w.data + begin * 16 * row, bytes});
   }
 }
 
+// From one packed matrix of a stack to the next.
+static int64_t packed_stride(const KernelTable& table, const Weight& w) {
+  return (packed_bytes(table, w.format, w.rows, w.cols) + 63) / 64 * 64;
+}
+
 static void pack_piece(const Piece& p) {
-  const Weight& w = *p.weight;
+  const Weight& w = p.weight;
   w.kernel->pack({w.data, p.packed, w.rows, w.cols, p.begin, p.end});
   if (w.mapped) release_pages(p.source, p.source_bytes);
 }
@@ -55,7 +60,12 @@ int Weights::add(const Weight& weight) {
 }
 
 int Weights::matrix(Format format, int64_t rows, int64_t cols, const uint8_t* data, bool mapped) {
-  return add({format, rows, cols, data, &kernel_of(table_, format), false, mapped});
+  return stack(format, 1, rows, cols, 0, data, mapped);
+}
+
+int Weights::stack(Format format, int64_t matrices, int64_t rows, int64_t cols, int64_t stride, const uint8_t* data,
+                   bool mapped) {
+  return add({format, rows, cols, data, &kernel_of(table_, format), false, mapped, matrices, stride});
 }
 
 int Weights::raw(Format format, int64_t rows, int64_t cols, const uint8_t* data) {
@@ -78,11 +88,13 @@ bool Weights::pack(ThreadTeam& team, const std::function<bool(int64_t)>& interru
     if (!w.kernel || w.packed) continue;
     unpacked.push_back(&w);
     offsets.push_back(bytes);
-    bytes += (packed_bytes(table_, w.format, w.rows, w.cols) + 63) / 64 * 64;
+    bytes += w.matrices * packed_stride(table_, w);
   }
   Buffer buffer(bytes);
   std::vector<Piece> pieces;
-  for (size_t i = 0; i < unpacked.size(); ++i) add_pieces(pieces, *unpacked[i], buffer.data() + offsets[i]);
+  for (size_t i = 0; i < unpacked.size(); ++i)
+    for (int64_t m = 0; m < unpacked[i]->matrices; ++m)
+      add_matrix(pieces, unpacked[i]->at(m), buffer.data() + offsets[i] + m * packed_stride(table_, *unpacked[i]));
 
   std::atomic<int64_t> done{0};
   const auto job = [&](Worker& worker) {
@@ -98,6 +110,7 @@ bool Weights::pack(ThreadTeam& team, const std::function<bool(int64_t)>& interru
   if (!team.run(job, poll)) return false;
   for (size_t i = 0; i < unpacked.size(); ++i) {
     unpacked[i]->data = buffer.data() + offsets[i];
+    unpacked[i]->stride = packed_stride(table_, *unpacked[i]);
     unpacked[i]->packed = true;
   }
   buffers_.push_back(std::move(buffer));

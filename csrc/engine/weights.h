@@ -18,6 +18,15 @@ struct Weight {
   const MatmulKernel* kernel;  // null for vectors and for embedding tables
   bool packed = false;         // as the kernel wants it
   bool mapped = false;         // unpacked data of a mapped file
+  int64_t matrices = 1;        // of a stack, one for each expert
+  int64_t stride = 0;          // bytes from one of them to the next
+
+  // One matrix of a stack.
+  Weight at(int64_t i) const {
+    Weight one = *this;
+    one.data += i * stride, one.matrices = 1;
+    return one;
+  }
 };
 
 // Bytes of a matrix once it is packed for its kernel.
@@ -27,9 +36,12 @@ class Weights {
  public:
   explicit Weights(const KernelTable& table) : table_(table) {}
 
-  // Each returns the weight's index. `data` of raw() must outlive this object, that of matrix() at least until pack();
-  // vector() copies. `mapped`: the data are those of a mapped file, whose pages pack() releases as it goes.
+  // Each returns the weight's index. `data` of raw() must outlive this object, that of matrix() and stack() at least until
+  // pack(); vector() copies. `mapped`: the data are those of a mapped file, whose pages pack() releases as it goes.
   int matrix(Format format, int64_t rows, int64_t cols, const uint8_t* data, bool mapped = false);
+  // `matrices` of equal shape, which begin `stride` bytes apart. Each is packed by itself.
+  int stack(Format format, int64_t matrices, int64_t rows, int64_t cols, int64_t stride, const uint8_t* data,
+            bool mapped = false);
   int raw(Format format, int64_t rows, int64_t cols, const uint8_t* data);
   int vector(const float* data, int64_t cols);
 

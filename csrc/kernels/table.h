@@ -61,6 +61,9 @@ struct MatmulKernel {
   void (*fast)(const MatmulArgs&) = nullptr;  // the same for Bf16Blocks, rounded otherwise; null: the level has none
 };
 
+enum class Activation { silu, gelu, gelu_erf, clamped };
+constexpr int kActivations = 4;
+
 constexpr int kPageTokens = 32;
 constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
 
@@ -123,12 +126,15 @@ struct KernelTable {
   void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);                  // by GGUF type number
   void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out, int64_t stride);  // a block every `stride`
   void (*bf16_row)(const float* x, int64_t cols, Bf16Block* out);                       // null: no kernel is fast
+  // y is not x; a weight or a bias may be null.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);
-  void (*layer_norm)(const float* x, const float* w, const float* b, float eps, int64_t cols, float* y);  // b: or null
+  void (*layer_norm)(const float* x, const float* w, const float* b, float eps, int64_t cols, float* y);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
   void (*scale)(float* x, float factor, int64_t n);
-  void (*swiglu)(const float* gate, const float* up, float* y, int64_t n);
-  void (*exp_row)(const float* x, float top, float* y, int64_t n);  // exp(x - top), for x <= top
+  void (*softcap)(float* x, float cap, int64_t n);                                     // cap * tanh(x / cap)
+  void (*activate[kActivations])(const float* x, float* y, int64_t n);                 // null: only gated
+  void (*glu[kActivations])(const float* gate, const float* up, float* y, int64_t n);  // act(gate) * up
+  void (*exp_row)(const float* x, float top, float* y, int64_t n);                     // exp(x - top), for x <= top
   // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
   void (*store_kv)(const StoreArgs&);

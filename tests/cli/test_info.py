@@ -51,6 +51,7 @@ def test_text_of_a_model(command: Command, model: Path) -> None:
     assert (done.code, done.err) == (0, "")
     out = done.out.decode()
     assert "260.03 thousand parameters, 7.01 bits per weight" in out
+    assert "\n  architecture llama (Llama, Mistral and Mixtral)\n" in out
     assert row(out, "llama.context_length") == ["512"]
     assert row(out, "general.name") == ['"stories260K"']
     assert '512 x string: "<unk>", "<s>", "</s>", ' in out
@@ -78,6 +79,7 @@ def test_json_has_everything(command: Command, model: Path) -> None:
         assert found["memory"]["total"] == llm.memory.total
         assert found["memory"]["weights"] == llm.memory.weights
     assert found["runnable"] is True
+    assert found["family"] == "Llama, Mistral and Mixtral"
     assert found["problem"] is None
     assert found["parameters"] == 260032
     assert found["bits_per_weight"] == pytest.approx(8 * sum(t["nbytes"] for t in found["tensors"]) / 260032)
@@ -120,7 +122,9 @@ def test_an_architecture_that_llamaq_lacks(command: Command, shared: Callable[[s
     path = shared("gguf-torture/mv_architecture_bnosucharch.gguf")
     done = command("info", path)
     assert done.code == 0
-    assert b"cannot be run\n  general.architecture is 'nosucharch'; llamaq runs llama\n" in done.out
+    assert (
+        b"cannot be run\n  general.architecture is 'nosucharch'; llamaq runs Llama, Mistral and Mixtral, " in done.out
+    )
     assert row(done.out.decode(), "F32")[0] == "47"
     found = as_json(command, path)
     assert (found["runnable"], found["memory"]) == (False, None)

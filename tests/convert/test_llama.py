@@ -188,7 +188,10 @@ def test_an_unknown_pretokenizer_must_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "expected one of LlamaForCausalLM"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "'GPT2LMHeadModel' are not supported; llamaq converts Llama and Mistral, ",
+        ),
         ({"hidden_act": "gelu"}, "expected 'silu', got 'gelu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, "got quantized ones"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "expected default, linear"),

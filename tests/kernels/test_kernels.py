@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kernel_inputs import FLOATS, QUANTIZED, activations, random_rows
 from llamaq import _core, formats
 from llamaq.plan import arithmetic
+from llamaq.plan.activations import ACTIVATIONS, GATED, softcap
 from llamaq.plan.ops import product
 
 ISAS = _core.isas()
@@ -108,13 +109,19 @@ def test_quantize_rows(isa: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("n", [1, 8, 15, 16, 17, 64, 100, 4096])
-def test_rms_norm_and_swiglu(isa: str, n: int) -> None:
+def test_rows(isa: str, n: int) -> None:
     rng = np.random.default_rng(n)
-    x, w = rng.standard_normal((2, n)).astype(np.float32) * 3
+    x, w, b = rng.standard_normal((3, n)).astype(np.float32) * 3
     np.testing.assert_array_equal(_core.rms_norm(isa, x, w, 1e-5), arithmetic.rms_norm(x[None], w, 1e-5)[0])
-    gate = (x * 40).astype(np.float32)
+    np.testing.assert_array_equal(_core.layer_norm(isa, x, w, b, 1e-5), arithmetic.layer_norm(x[None], w, b, 1e-5)[0])
+    np.testing.assert_array_equal(_core.softcap(isa, x, 2.5), softcap(x, 2.5))
     with np.errstate(all="ignore"):
-        np.testing.assert_array_equal(_core.swiglu(isa, gate, w), arithmetic.silu(gate) * w)
+        for scale in (1, 40):
+            gate = (x * scale).astype(np.float32)
+            for act, gated in GATED.items():
+                np.testing.assert_array_equal(_core.glu(isa, act, gate, w), gated(gate, w))
+            for act, activation in ACTIVATIONS.items():
+                np.testing.assert_array_equal(_core.activate(isa, act, gate), activation(gate))
         for bias in (None, gate):
             want = arithmetic.layer_norm(x[None], w, bias, 1e-5)[0]
             np.testing.assert_array_equal(_core.layer_norm(isa, x, w, bias, 1e-5), want)
@@ -126,8 +133,10 @@ def test_exponential_at_its_edges(isa: str) -> None:
     edges = [0.0, -0.0, 88.72, 88.73, -87.33, -87.34, 1e30, -1e30, np.inf, -np.inf, np.nan, 0.34657359, 1e-38]
     gate = np.array(edges * 2, np.float32)
     with np.errstate(all="ignore"):
-        want = arithmetic.silu(gate) * np.float32(1)
-    np.testing.assert_array_equal(_core.swiglu(isa, gate, np.ones_like(gate)), want)
+        for act, gated in GATED.items():
+            for other in (np.ones_like(gate), gate):
+                np.testing.assert_array_equal(_core.glu(isa, act, gate, other), gated(gate, other))
+    np.testing.assert_array_equal(_core.softcap(isa, gate, 1.0), softcap(gate, 1.0))
 
 
 def test_what_the_kernels_refuse() -> None:

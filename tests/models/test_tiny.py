@@ -2,35 +2,206 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from llamaq import LLM
+from engines import engine_of
+from llamaq import _core
+from llamaq.engine.engine import Engine
+from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.loading import plan_of
+from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES
+from llamaq.models.registry import UNSUPPORTED
+from llamaq.plan.op import Norm, Op, Temperature
+from llamaq.plan.ops.act_linear import ActLinear
+from llamaq.plan.ops.attention import Attention
+from llamaq.plan.ops.embed import Embed
+from llamaq.plan.ops.glu_linear import GluLinear
+from llamaq.plan.ops.linear import Linear
+from llamaq.plan.ops.norm import NormRows
+from llamaq.plan.plan import Plan
+from llamaq.plan.reference import Reference
+from llamaq.plan.rope import make_rope
+from llamaq.plan.step import Step
+from tiny_models import tiny_model
 
 TINY = sorted({(name, tiny) for name, entry in ARCHITECTURES.items() for tiny in entry.tiny})
-BOUND = 2e-5
-"""Of logits of a few units: two orders in which some hundred products are summed, a few layers deep. A fault of a
-formula moves them by a tenth at least."""
+BOUND = 1e-5
+"""Of log-probabilities: logits are a few units, so their last bit is 5e-7, and they are sums of some hundred products,
+a few layers deep, in another order. A fault of a formula moves them ten times as far at least."""
+F32 = NDArray[np.float32]
+
+
+@contextmanager
+def opened(tiny: str) -> Iterator[tuple[GGUFFile, F32, F32]]:
+    """The file, token ids and the logits of an independent implementation."""
+    path, reference = tiny_model(tiny)
+    with GGUFFile.open(path) as file:
+        yield file, reference["ids"], reference["logits"]
+
+
+def weights_of(file: GGUFFile) -> dict[str, Any]:
+    return {name: (info.format, file.data(name)) for name, info in file.tensors.items()}
+
+
+def log_softmax(logits: F32) -> NDArray[np.float64]:
+    wide = logits.astype(np.float64)
+    wide -= wide.max(-1, keepdims=True)
+    return np.asarray(wide - np.log(np.exp(wide).sum(-1, keepdims=True)))
+
+
+def off(logits: F32, reference: F32) -> float:
+    return float(abs(log_softmax(logits) - log_softmax(reference)).max())
+
+
+def through(engine: Engine, plan: Plan, ids: F32, sizes: list[int]) -> F32:
+    """Logits of all positions, read in pieces."""
+    cache, parts, start = KVCache(plan, 64, "f32"), [], 0
+    for size in sizes:
+        parts.append(engine.forward(Step.of(ids[start : start + size], start=start, wanted="all"), cache))
+        start += size
+    return np.concatenate(parts)
 
 
 @pytest.mark.parametrize(("architecture", "tiny"), TINY)
 def test_logits_are_those_of_an_independent_implementation(
-    architecture: str, tiny: str, shared: Callable[[str], Path]
+    architecture: str, tiny: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reference = np.load(shared(f"tiny-models/{tiny}.ref.npz"))
-    ids = reference["ids"].tolist()
-    with LLM.load(shared(f"tiny-models/{tiny}.gguf"), n_ctx=64, threads=1, cache_type="f32") as llm:
-        assert llm.metadata["general.architecture"] == architecture
-        logits = llm.logits(ids)
-        assert np.abs(logits - reference["logits"]).max() < BOUND
-        with_chunks = LLM.load(shared(f"tiny-models/{tiny}.gguf"), n_ctx=64, n_batch=5, threads=2, cache_type="f32")
-        np.testing.assert_array_equal(with_chunks.logits(ids), logits)
-        with_chunks.close()
+    """In NumPy; and the compiled executor has its bits on every level, on any number of threads, however the prompt is
+    cut, and beside another sequence."""
+    with opened(tiny) as (file, ids, want):
+        assert file.metadata["general.architecture"] == architecture
+        _, plan = plan_of(file, 64)
+        weights = weights_of(file)
+        logits = Reference(plan, weights, cache_type="f32").forward(Step.of(ids, wanted="all"))
+        assert off(logits, want) < BOUND
+        for isa in _core.isas():
+            engine = engine_of(plan, weights, isa, monkeypatch, threads=2)
+            np.testing.assert_array_equal(through(engine, plan, ids, [len(ids)]), logits)
+        for threads in (1, 2, 5):
+            engine = engine_of(plan, weights, _core.isas()[-1], monkeypatch, threads=threads)
+            for sizes in ([7, 1, 16], [1] * len(ids)):
+                np.testing.assert_array_equal(through(engine, plan, ids, sizes), logits)
+        rows = [Step.of(ids[::-1], sequence=1, wanted="all"), Step.of(ids, wanted="all")]
+        together = engine.forward(Step.join(rows), KVCache(plan, 128, "f32"))
+        np.testing.assert_array_equal(together[len(ids) :], logits)
+
+
+Change = Callable[[Op], Op]
+
+
+def of(kind: type[Op], **fields: Any) -> Change:
+    """Ops of a kind with other fields, where they have them otherwise."""
+    return lambda op: with_fields(op, **fields) if isinstance(op, kind) else op
+
+
+def with_fields(op: Any, **fields: Any) -> Op:
+    changed: Op = replace(op, **fields)
+    return changed
+
+
+def windows(tokens: int) -> Change:
+    return lambda op: replace(op, window=tokens) if isinstance(op, Attention) and op.window else op
+
+
+def no_local_rope(op: Op) -> Op:
+    """Layers with windows turn as a base of 1000 says."""
+    if not isinstance(op, Attention) or not op.window or op.rope is None:
+        return op
+    return replace(op, rope=replace(op.rope, frequencies=tuple(f**0.75 for f in op.rope.frequencies)))
+
+
+def other_layout(op: Op) -> Op:
+    if not isinstance(op, Attention) or op.rope is None:
+        return op
+    return replace(op, rope=replace(op.rope, layout="norm" if op.rope.layout == "neox" else "neox"))
+
+
+def rope_everywhere(op: Op) -> Op:
+    if not isinstance(op, Attention) or op.rope is not None:
+        return op
+    return replace(op, rope=make_rope(op.head_dim, 10000.0))
+
+
+def no_biases(op: Op) -> Op:
+    return replace(op, biases=(None,) * len(op.biases)) if isinstance(op, Linear | GluLinear | ActLinear) else op
+
+
+def norms(**fields: Any) -> Change:
+    """Norms of rows, wherever they stand, with other fields."""
+
+    def change(op: Op) -> Op:
+        norm = getattr(op, "norm", None)
+        return with_fields(op, norm=replace(norm, **fields)) if isinstance(norm, Norm) else op
+
+    return change
+
+
+def swapped_gate(op: Op) -> Op:
+    return replace(op, weights=op.weights[::-1]) if isinstance(op, GluLinear) else op
+
+
+NO_SCALES: dict[str, Change] = {
+    "embedding scale": of(Embed, scale=1.0),
+    "other scales": of(Linear, scale=1.0),
+    "attention scale": of(Attention, scale=0.25),
+}
+NO_HEAD_NORMS: dict[str, Change] = {"q norm": of(Attention, q_norm=None), "k norm": of(Attention, k_norm=None)}
+POST_NORMS: dict[str, Change] = {"post norms": of(NormRows, norm=Norm(None, 1e-5))}
+WINDOWS: dict[str, Change] = {"window": windows(0), "shorter window": windows(7)}
+FUSED: dict[str, Change] = {"order of gate and up": swapped_gate}
+GELU: dict[str, Change] = {"silu": of(GluLinear, act="silu"), "erf": of(GluLinear, act="gelu_erf")}
+FEATURES: dict[str, dict[str, Change]] = {
+    "llama": {},
+    "mistral3": {"temperature": of(Attention, temperature=Temperature(1.0, 8))},
+    "qwen2": {"biases": no_biases},
+    "qwen3": NO_HEAD_NORMS,
+    "gemma": GELU | {"embedding scale": of(Embed, scale=1.0)},
+    "gemma2": GELU | WINDOWS | POST_NORMS | {
+        "embedding scale": of(Embed, scale=1.0),
+        "cap of scores": of(Attention, softcap=0.0),
+        "cap of logits": of(Linear, softcap=0.0),
+    },
+    "gemma3": GELU | WINDOWS | POST_NORMS | NO_HEAD_NORMS | {
+        "embedding scale": of(Embed, scale=1.0),
+        "local rope": no_local_rope,
+    },
+    "phi3": FUSED,
+    "smollm3": {"layers without rope": rope_everywhere},
+    "granite": NO_SCALES,
+    "olmo2": POST_NORMS,
+    "command-r": {"layer norm": norms(kind="rms"), "logit scale": of(Linear, scale=1.0)},
+    "cohere2": WINDOWS | {"layers without rope": rope_everywhere, "logit scale": of(Linear, scale=1.0)},
+    "glm4": POST_NORMS | FUSED,
+    "starcoder2": {
+        "biases": no_biases,
+        "layer norm": norms(kind="rms", bias=None),
+        "biases of norms": norms(bias=None),
+        "silu": of(ActLinear, act="silu"),
+    },
+}  # fmt: skip
+"""For each architecture what makes it another than Llama, and the ops without it."""
+
+
+@pytest.mark.parametrize(("architecture", "tiny"), TINY)
+def test_without_a_feature_logits_are_others(architecture: str, tiny: str) -> None:
+    features = {"other layout of rope": other_layout} | FEATURES[architecture]
+    with opened(tiny) as (file, ids, want):
+        _, plan = plan_of(file, 64)
+        for name, change in features.items():
+            nodes = tuple(replace(node, op=change(node.op)) for node in plan.nodes)
+            assert nodes != plan.nodes, name
+            other = replace(plan, nodes=nodes)
+            logits = through(Engine(other, file, threads=1), other, ids, [len(ids)])
+            assert off(logits, want) > 10 * BOUND, name
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -40,3 +211,5 @@ def test_every_architecture_has_its_module_and_its_tests(name: str) -> None:
     assert callable(module.read)
     assert callable(module.trace)
     assert entry.tiny
+    assert name in FEATURES
+    assert name not in UNSUPPORTED

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exact import exact_fma, round_to_f32
+from llamaq.plan.activations import ACTIVATIONS, GATED, softcap
 from llamaq.plan.arithmetic import (
     exp32,
     fma32,
@@ -24,7 +25,6 @@ from llamaq.plan.arithmetic import (
     rms_norm,
     rotate,
     rotation_table,
-    silu,
     tanh32,
 )
 
@@ -158,7 +158,25 @@ def test_exp_is_close_to_the_truth() -> None:
 def test_silu() -> None:
     x = np.array([-np.inf, -200, -1, 0, 1, 200, np.inf, np.nan], np.float32)
     expected = [np.nan, -0.0, -0.26894143, 0, 0.7310586, 200, np.inf, np.nan]
-    np.testing.assert_allclose(silu(x), expected, rtol=2**-22)
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(ACTIVATIONS["silu"](x), expected, rtol=2**-22)
+
+
+def test_activations_are_near_the_functions_they_are_named_after() -> None:
+    x = np.linspace(-12, 12, 4001, dtype=np.float32)
+    wide = x.astype(np.float64)
+    np.testing.assert_allclose(tanh32(x), np.tanh(wide), rtol=2**-22)
+    assert tanh32(np.float32([-np.inf, np.inf, np.nan, -0.0, 1e30])).tolist()[:2] == [-1.0, 1.0]
+    with np.errstate(all="ignore"):
+        tanh_form = 0.5 * wide * (1 + np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)))
+        np.testing.assert_allclose(ACTIVATIONS["gelu"](x), tanh_form, rtol=2**-21, atol=2**-22)
+        erf_form = 0.5 * wide * (1 + np.array([math.erf(v / math.sqrt(2)) for v in wide]))
+        np.testing.assert_allclose(ACTIVATIONS["gelu_erf"](x), erf_form, rtol=2**-21, atol=2**-20)
+        gate, up = np.minimum(wide, 7), np.clip(wide, -7, 7)
+        clamped = gate / (1 + np.exp(-1.702 * gate)) * (up + 1)
+        np.testing.assert_allclose(GATED["clamped"](x, x), clamped, rtol=2**-20, atol=2**-22)
+        np.testing.assert_array_equal(GATED["gelu"](x, x), ACTIVATIONS["gelu"](x) * x)
+    np.testing.assert_allclose(softcap(x, 3.0), 3 * np.tanh(wide / 3), rtol=2**-21)
 
 
 def test_rms_norm() -> None:
@@ -167,6 +185,16 @@ def test_rms_norm() -> None:
     wide = x.astype(np.float64)
     expected = wide / np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5) * w
     np.testing.assert_allclose(rms_norm(x, w, 1e-5), expected, rtol=2**-20)
+
+
+def test_layer_norm() -> None:
+    x = np.random.default_rng(3).normal(2, 1, size=(4, 37)).astype(np.float32)
+    w, b = np.linspace(0.5, 2, 37).astype(np.float32), np.linspace(-1, 1, 37).astype(np.float32)
+    wide = x.astype(np.float64)
+    wide -= wide.mean(-1, keepdims=True)
+    wide /= np.sqrt((wide**2).mean(-1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(layer_norm(x, w, b, 1e-5), wide * w + b, rtol=2**-18, atol=2**-20)
+    np.testing.assert_allclose(layer_norm(x, None, None, 1e-5), wide, rtol=2**-18, atol=2**-20)
 
 
 def test_quantize_rows_keeps_half_a_step() -> None:

@@ -62,7 +62,7 @@ def test_slots_are_shared_but_never_within_an_op(layers: int) -> None:
         assert not set(op.outs) & set(op.ins)
         assert len(set(op.outs)) == len(op.outs)
         assert all(plan.slot_cols[s] >= c for s, c in zip(op.outs, op.cols, strict=True))
-    assert plan.scratch_bytes(3) == 12 * (sum(plan.slot_cols) - plan.out_cols)
+    assert plan.scratch_bytes(3) == 12 * 2 * (sum(plan.slot_cols) - plan.out_cols)
 
 
 def test_a_slot_is_not_reused_while_its_value_lives() -> None:
@@ -135,7 +135,7 @@ def test_errors_name_the_tensor_and_both_shapes() -> None:
         ),
         (lambda: g.linear(x, "wide", add=x), "'wide.weight': expected 8 rows .*got 13"),
         (lambda: g.glu_linear(x, "gate", "wide"), "'wide.weight': expected 12 rows .*got 13"),
-        (lambda: g.rms_norm(x, "q", 0.1), r"'q.weight': expected shape \(8,\), got \(8, 8\)"),
+        (lambda: g.norm(x, Norm("q", 0.1)), r"'q.weight': expected shape \(8,\), got \(8, 8\)"),
         (
             lambda: g.attention(q, k, v, **{**KV, "heads": 4}),
             r"'q.weight': expected 16 rows \(4 heads of 4\), got 8",

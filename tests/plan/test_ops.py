@@ -17,13 +17,18 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Temperature, Value
 from llamaq.plan.op import Op, Weight
+from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.embed import Embed
+from llamaq.plan.ops.experts import Experts
+from llamaq.plan.ops.glu_experts import GluExperts
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
-from llamaq.plan.ops.rms_norm import RmsNorm
+from llamaq.plan.ops.norm import NormRows
+from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.select_rows import SelectRows
+from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
@@ -36,16 +41,25 @@ WEIGHTS = {
         **{f"{name}.weight": (8, 16) for name in ("k", "v")},
         "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
         "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,), "v3.weight": (6, 16),
+        **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
+        "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
+        "q.bias": (8,),
         "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
     }.items()
 }  # fmt: skip
 MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
 BIAS = {name: Weight(f"{name}.bias", "vector") for name in ("e", "f")}
-NORMS = [None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5)]
+STACK = {name: Weight(f"{name}.weight", "stack") for name in ("s", "t", "u")}
+BIASES = {name: Weight(f"{name}.bias", "vector") for name in ("s", "t")}
+NORMS = [
+    *[None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5), Norm(None, 1e-5)],
+    *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
+]
 ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
 TRACED: dict[str, Any] = {
     "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
 }  # fmt: skip
+ONE = {"weights": (MATRIX["a"],), "biases": (None,), "norm": None}
 ATTENTION: dict[str, Any] = {
     **TRACED, "value_dim": 4, "value_of_key": False, "rope_offset": 0, "q_norm": None, "k_norm": None,
     "temperature": None, "softcap": 0.0, "sinks": None,
@@ -67,14 +81,20 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"table": Weight("embd.weight", "table"), "scale": 1.0},
         {"table": [Weight("embd2.weight", "table")], "scale": [2.0, 0.5]},
     ),
-    RmsNorm: ({"norm": NORMS[1]}, {"norm": NORMS[2:]}),
+    NormRows: ({"norm": NORMS[1], "cols": 16}, {"norm": NORMS[2:], "cols": []}),
+    ActLinear: (
+        {**ONE, "act": "silu"},
+        {"weights": [(MATRIX["b"],)], "biases": [(BIAS["e"],)], "norm": NORMS[1:], "act": ["gelu", "gelu_erf"]},
+    ),
     SelectRows: ({"cols": 16}, {"cols": []}),
     Linear: (
-        {"weights": (MATRIX["a"],), "biases": (None,), "norm": None},
+        ONE,
         {
             "weights": [(MATRIX["b"],), *[(Weight("fused.weight", "matrix", (i, i + 16)),) for i in (0, 16, 32)]],
             "biases": [(BIAS["e"],), (BIAS["f"],), (Weight("fused.bias", "vector", (16, 32)),)],
             "norm": NORMS[1:],
+            "scale": [0.5, -3.0],
+            "softcap": [0.7, 30.0],
         },
     ),
     GluLinear: (
@@ -83,6 +103,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
             "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
             "norm": NORMS[1:],
+            "act": ["gelu", "gelu_erf", "clamped"],
         },
     ),
     Attention: (
@@ -106,6 +127,66 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "sinks": [Weight("sinks.weight", "vector"), Weight("sinks2.weight", "vector")],
         },
     ),
+    Route: (
+        {
+            "experts": 8,
+            "used": 2,
+            "gating": "softmax",
+            "normalize": True,
+            "scale": 1.0,
+            "selection": None,
+            "groups": 1,
+            "groups_used": 1,
+        },
+        {
+            "experts": [],  # the input's width
+            "used": [1, 3],
+            "gating": ["sigmoid", "softmax_of_chosen"],
+            "normalize": [False],
+            "scale": [2.0],
+            "selection": [Weight("p.bias", "vector"), Weight("q.bias", "vector")],
+            "groups": [2, 4],
+            "groups_used": [],  # of several groups: the next test
+        },
+    ),
+    GluExperts: (
+        {
+            "weights": (STACK["s"], STACK["t"]),
+            "biases": (None, None),
+            "used": 2,
+            "act": "silu",
+            "weighted_input": False,
+        },
+        {
+            "weights": [
+                (STACK["t"], STACK["s"]),
+                (STACK["s"], STACK["u"]),
+                tuple(Weight("fused_s.weight", "stack", (i, i + 16)) for i in (0, 16)),
+            ],
+            "biases": [
+                (BIASES["s"], None),
+                (None, BIASES["s"]),
+                (BIASES["t"], BIASES["s"]),
+                (Weight("fused_s.bias", "vector", (16, 32)), None),
+            ],
+            "used": [],  # the routing's width
+            "act": ["gelu", "gelu_erf", "clamped"],
+            "weighted_input": [True],
+        },
+    ),
+    Experts: (
+        {"weights": (STACK["s"],), "biases": (None,), "used": 2, "weighted": True},
+        {
+            "weights": [(STACK["t"],), (Weight("fused_s.weight", "stack", (32, 48)),)],
+            "biases": [(BIASES["s"],), (BIASES["t"],)],
+            "used": [],
+            "weighted": [False],
+        },
+    ),
+    SigmoidGate: (
+        {"weight": Weight("n.weight", "vector"), "cols": 16},
+        {"weight": [Weight("m.weight", "vector")], "cols": []},
+    ),
     BidirectionalAttention: (
         BOTH_WAYS,
         {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
@@ -121,9 +202,25 @@ def plan_with(op: Op) -> Plan:
     if isinstance(op, Attention | BidirectionalAttention):
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
-    outs = g.emit(op, *(() if isinstance(op, Embed) else (x,)))
-    y = outs[0]
+    y = g.emit(op, *inputs(g, x, op))[0]
+    if isinstance(op, GluExperts | Route):
+        y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
+
+
+def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
+    """What the op reads: x first, where it can."""
+    if isinstance(op, Embed):
+        return ()
+    if isinstance(op, SigmoidGate):
+        return x, g.linear(x, "a")
+    if not isinstance(op, Route | GluExperts | Experts):
+        return (x,)
+    logits = g.linear(x, "router")
+    if isinstance(op, Route):
+        return (logits,)
+    routing = g.route(logits, used=op.used, gating="sigmoid")
+    return (x, routing) if isinstance(op, GluExperts) else (g.glu_experts(x, routing, "t", "u"), routing, x)
 
 
 def attention_inputs(g: Graph, x: Value, op: Attention | BidirectionalAttention) -> tuple[Value, ...]:
@@ -137,12 +234,12 @@ def attention_inputs(g: Graph, x: Value, op: Attention | BidirectionalAttention)
 
 
 def widened(g: Graph, y: Value) -> Value:
-    """Sixteen columns of fewer."""
+    """Sixteen columns of any number."""
     if y.cols == 16:
         return y
-    name = f"wide{y.cols}"
-    g.shapes._shapes = {**g.shapes._shapes, f"{name}.weight": (16, y.cols)}
-    WEIGHTS.setdefault(f"{name}.weight", np.eye(16, y.cols, dtype=np.float32))
+    name, shapes = f"wide{y.cols}", g.shapes._shapes
+    g.shapes._shapes = {**shapes, f"{name}.weight": (16, y.cols)}
+    WEIGHTS.setdefault(f"{name}.weight", np.random.default_rng(y.cols).normal(size=(16, y.cols)).astype(np.float32))
     return g.linear(y, name)
 
 
@@ -165,6 +262,18 @@ def test_each_value_of_each_attribute_moves_the_result(kind: Any) -> None:
             found = result(kind(**{**usual, name: value}))
             assert not any(np.array_equal(found, known) for known in seen), (name, value)
             seen.append(found)
+
+
+@pytest.mark.parametrize("op", [Linear(**ONE, scale=0.3, softcap=2.0), NormRows(NORMS[1], 16), NormRows(NORMS[6], 16)])
+def test_what_is_added_comes_last(op: Op) -> None:
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    x, add = g.embed("embd"), g.embed("embd2")
+    outs = g.plan(g.emit(op, x)[0]), g.plan(g.emit(op, x, add)[0])
+    step = Step.of([3, 1, 4], wanted="all")
+    alone, together = (Reference(plan, WEIGHTS).forward(step) for plan in outs)
+    np.testing.assert_array_equal(together, WEIGHTS["embd2.weight"][[3, 1, 4]] + alone)
+    for plan, want in zip(outs, (alone, together), strict=True):
+        np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
 
 
 def test_where_in_a_head_the_rope_begins() -> None:

@@ -17,9 +17,9 @@ from llamaq.errors import ModelError
 from llamaq.formats import Unpacked, decode, encode, format_by_name, unpack
 from llamaq.gguf import GGUFFile
 from llamaq.models import ROPE_FREQS, build_plan
-from llamaq.models.llama import LlamaHParams
+from llamaq.models.hparams import Decoder
 from llamaq.plan.arithmetic import exp32, fma_dot, quantize_rows
-from llamaq.plan.graph import Graph
+from llamaq.plan.graph import Graph, Norm
 from llamaq.plan.ops.attention import SPAN, attend
 from llamaq.plan.ops.product import linear
 from llamaq.plan.plan import Node
@@ -39,7 +39,7 @@ VARIANTS: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-def forward64(hp: LlamaHParams, tensors: Arrays, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
+def forward64(hp: Decoder, tensors: Arrays, tokens: NDArray[np.int64]) -> NDArray[np.float64]:
     """Logits of all rows of a llama, in binary64 and in no particular order."""
     w = {name: x.astype(np.float64) for name, x in tensors.items()}
     n, eps = len(tokens), hp.eps
@@ -174,7 +174,7 @@ def test_ops_that_llama_does_not_use() -> None:
         "n.weight": np.full(8, 2.0, np.float32),
     }
     g = Graph({name: x.shape for name, x in weights.items()})
-    plan = g.plan(g.rms_norm(g.embed("emb", scale=3.0), "n", 1e-5))
+    plan = g.plan(g.norm(g.embed("emb", scale=3.0), Norm("n", 1e-5)))
     got = Reference(plan, weights).forward(Step.of([4, 0], wanted="all"))
     x = 3.0 * weights["emb.weight"][[4, 0]].astype(np.float64)
     np.testing.assert_allclose(got, 2 * x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5), rtol=2**-21)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.models import build_plan
-from llamaq.models.llama import LlamaHParams
+from llamaq.models.hparams import Decoder
 from llamaq.plan.graph import Plan
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -74,10 +74,10 @@ def tiny_llama(
     return metadata, tensors
 
 
-def plan_of(metadata: dict[str, Any], tensors: Arrays) -> tuple[LlamaHParams, Plan]:
+def plan_of(metadata: dict[str, Any], tensors: Arrays) -> tuple[Decoder, Plan]:
     """Hyperparameters and plan of ``tiny_llama``'s result."""
     hp, plan = build_plan(metadata, {name: x.shape for name, x in tensors.items()})
-    assert isinstance(hp, LlamaHParams)
+    assert isinstance(hp, Decoder)
     return hp, plan
 
 

@@ -1,6 +1,7 @@
-// glu_linear: silu(gate(x)) * up(x), both products a chunk of rows at a time, so that neither is written to memory whole.
+// glu_linear: act(gate(x)) * up(x), both products a chunk of rows at a time, so that neither is written to memory whole.
 #include <algorithm>
 
+#include "engine/activation.h"
 #include "engine/ops/ops.h"
 #include "engine/ops/product.h"
 
@@ -11,8 +12,9 @@ namespace {
 struct GluLinear final : Op {
   Product product;
   int out;
+  Activation act;
 
-  explicit GluLinear(Attributes& a) : product(a), out(a.integers("outs", 1)[0]) {
+  explicit GluLinear(Attributes& a) : product(a), out(a.integers("outs", 1)[0]), act(activation_of(a)) {
     if (product.projections.size() != 2) throw Error("a gated product needs a gate and one more matrix");
   }
 
@@ -36,14 +38,14 @@ struct GluLinear final : Op {
     const int64_t rows = product.rows(r, 0);
     const int per_chunk = chunk_rows(rows, call);
     const int chunks = static_cast<int>((rows + per_chunk - 1) / per_chunk);
+    const auto glu = r.kernels.glu[static_cast<int>(act)];
     float* up = reinterpret_cast<float*>(call.own + product.scratch(r).own);
     for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
       const int64_t begin = int64_t{c} * per_chunk, end = std::min(rows, begin + per_chunk);
       float* y = r.slot(out) + begin;
       product.project(product.projections[0], input, call, begin, end, y, rows);
       product.project(product.projections[1], input, call, begin, end, up, kChunkRows);
-      for (int i = 0; i < call.rows; ++i)
-        r.kernels.swiglu(y + i * rows, up + i * kChunkRows, y + i * rows, end - begin);
+      for (int i = 0; i < call.rows; ++i) glu(y + i * rows, up + i * kChunkRows, y + i * rows, end - begin);
     }
   }
 };

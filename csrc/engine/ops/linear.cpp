@@ -1,5 +1,5 @@
-// linear: products with one matrix or several that read the same input, plus the second input where there is one (then of
-// one matrix).
+// linear: products with one matrix or several that read the same input, scaled and capped where the plan says so, plus the
+// second input where there is one (then of one matrix).
 #include <algorithm>
 
 #include "engine/ops/ops.h"
@@ -13,8 +13,13 @@ struct Linear final : Op {
   Product product;
   std::vector<int> outs;
   int add = -1;
+  float scale, softcap;  // 1 and 0: none
 
-  explicit Linear(Attributes& a) : product(a), outs(a.integers("outs", product.projections.size())) {
+  explicit Linear(Attributes& a)
+      : product(a),
+        outs(a.integers("outs", product.projections.size())),
+        scale(a.number("scale")),
+        softcap(a.number("softcap")) {
     const std::vector<int> ins = a.integers("ins");
     if (ins.size() > 2 || (ins.size() == 2 && outs.size() != 1)) throw Error("a residual goes to one product");
     if (ins.size() == 2) add = ins[1];
@@ -45,11 +50,15 @@ struct Linear final : Op {
       const int64_t rows = product.rows(r, i), begin = int64_t{c} * per_chunk, end = std::min(rows, begin + per_chunk);
       float* y = r.slot(outs[i]) + begin;
       product.project(product.projections[i], input, call, begin, end, y, rows);
-      if (add < 0) continue;
-      const float* residual = r.slot(add) + begin;
-      for (int row = 0; row < call.rows; ++row)
-        r.kernels.add(residual + row * rows, y + row * rows, y + row * rows, end - begin);
+      for (int row = 0; row < call.rows; ++row) finish(r, row * rows + begin, y + row * rows, end - begin);
     }
+  }
+
+  // What becomes of n results, which stand `at` floats behind the begin of their slot.
+  void finish(const Resources& r, int64_t at, float* y, int64_t n) const {
+    if (scale != 1) r.kernels.scale(y, scale, n);
+    if (softcap != 0) r.kernels.softcap(y, softcap, n);
+    if (add >= 0) r.kernels.add(r.slot(add) + at, y, y, n);
   }
 };
 

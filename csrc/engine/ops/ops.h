@@ -4,12 +4,17 @@
 
 namespace llamaq {
 
+std::unique_ptr<Op> parse_act_linear(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);
 std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
 std::unique_ptr<Op> parse_embed(Attributes& a);
+std::unique_ptr<Op> parse_experts(Attributes& a);
+std::unique_ptr<Op> parse_glu_experts(Attributes& a);
 std::unique_ptr<Op> parse_glu_linear(Attributes& a);
 std::unique_ptr<Op> parse_linear(Attributes& a);
-std::unique_ptr<Op> parse_rms_norm(Attributes& a);
+std::unique_ptr<Op> parse_norm(Attributes& a);
+std::unique_ptr<Op> parse_route(Attributes& a);
 std::unique_ptr<Op> parse_select_rows(Attributes& a);
+std::unique_ptr<Op> parse_sigmoid_gate(Attributes& a);
 
 }  // namespace llamaq

@@ -9,8 +9,7 @@ namespace llamaq {
 
 constexpr int kOwnRows = 4;  // up to so many rows every worker norms and quantizes for itself: no meeting needed
 
-Product::Product(Attributes& a)
-    : in(a.integers("ins").at(0)), norm_(a.integer("norm", -1)), eps_(a.number("norm_eps", 0)) {
+Product::Product(Attributes& a) : in(a.integers("ins").at(0)), norm_(a) {
   const std::vector<int> weights = a.integers("weights"), biases = a.integers("biases", weights.size());
   for (size_t i = 0; i < weights.size(); ++i) projections.push_back({weights[i], biases[i]});
 }
@@ -20,12 +19,12 @@ void Product::check(Resources& r) const {
   const int64_t width = r.checked_weight(projections[0].weight).cols;
   for (const Projection& p : projections) {
     const Weight& w = r.checked_weight(p.weight);
-    if (!w.kernel) throw Error("the weight has no matmul kernel");
+    if (!w.kernel || w.matrices != 1) throw Error("the weight is no matrix with a matmul kernel");
     if (w.cols != width) throw Error("the weights differ in columns");
     if (p.bias >= 0) r.check_vector(p.bias, w.rows);
   }
   if (width > r.cols(in)) throw Error("the weight has more columns than its input");
-  if (norm_ >= 0) r.check_vector(norm_, width);
+  norm_.check(r, width);
 }
 
 Product::Layout Product::layout(const Resources& r) const {
@@ -62,7 +61,7 @@ static void add_squares(const float* x, int64_t width, const Call& call) {
         const double value = x[i * width + j];
         sums[j] += value * value;
       }
-    if (c == 0) call.squares->rows += call.rows;
+    if (c == 0) call.squares->rows[0] += call.rows;
   }
   call.worker.sync();
 }
@@ -83,8 +82,8 @@ Product::Input Product::prepare(const Call& call) const {
   const float* in_rows = r.slot(in);
   const auto row = [&](int i) {
     const float* x = in_rows + i * width;
-    if (norm_ >= 0) {
-      r.kernels.rms_norm(x, r.vector(norm_), eps_, width, normed + i * width);
+    if (norm_) {
+      norm_.apply(r, x, width, normed + i * width);
       x = normed + i * width;
     }
     if (fast)
@@ -92,7 +91,7 @@ Product::Input Product::prepare(const Call& call) const {
     else if (quantized)
       quantize_into_group(r.kernels, x, width, i, call.rows, blocks);
   };
-  if (norm_ >= 0 || quantized || fast) {
+  if (norm_ || quantized || fast) {
     if (own) {
       for (int i = 0; i < call.rows; ++i) row(i);
     } else {
@@ -100,7 +99,7 @@ Product::Input Product::prepare(const Call& call) const {
       call.worker.sync();
     }
   }
-  const Input input{norm_ >= 0 ? normed : in_rows, blocks, fast ? bf16 : nullptr};
+  const Input input{norm_ ? normed : in_rows, blocks, fast ? bf16 : nullptr};
   if (call.squares) add_squares(input.x, width, call);
   return input;
 }
@@ -113,10 +112,7 @@ void Product::project(const Projection& p, const Input& input, const Call& call,
   const void* x = w.kernel->quantized_input ? static_cast<const void*>(input.blocks) : input.x;
   const MatmulArgs args{w.data, input.bf16 ? input.bf16 : x, rows, w.rows, w.cols, begin, end, y, stride};
   const auto run = input.bf16 ? w.kernel->fast : w.kernel->run;
-  if (w.packed)
-    run(args);
-  else
-    matmul_unpacked(w, run, args, call.own + layout(r).own_packed);
+  matmul(w, run, args, call.own + layout(r).own_packed);
   if (p.bias < 0) return;
   const float* bias = r.vector(p.bias) + begin;
   for (int i = 0; i < rows; ++i) r.kernels.add(y + i * stride, bias, y + i * stride, end - begin);

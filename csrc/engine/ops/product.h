@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "engine/op.h"
+#include "engine/row_norm.h"
 
 namespace llamaq {
 
@@ -13,7 +14,7 @@ struct Projection {
 
 class Product {
  public:
-  // Reads the attributes ins (x first), weights, biases, norm and norm_eps.
+  // Reads the attributes ins (x first), weights, biases, and those of a norm.
   explicit Product(Attributes& a);
 
   // What the products of one run read.
@@ -45,8 +46,7 @@ class Product {
   };
   Layout layout(const Resources& r) const;
 
-  int norm_;
-  float eps_;
+  RowNorm norm_;
 };
 
 constexpr int kChunkRows = 128;  // most weight rows that a worker takes at once

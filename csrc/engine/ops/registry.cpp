@@ -12,13 +12,18 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
+    {"act_linear", parse_act_linear},
     {"attention", parse_attention},
     {"bidirectional_attention", parse_bidirectional_attention},
     {"embed", parse_embed},
+    {"experts", parse_experts},
+    {"glu_experts", parse_glu_experts},
     {"glu_linear", parse_glu_linear},
     {"linear", parse_linear},
-    {"rms_norm", parse_rms_norm},
+    {"norm", parse_norm},
+    {"route", parse_route},
     {"select_rows", parse_select_rows},
+    {"sigmoid_gate", parse_sigmoid_gate},
 };
 
 }  // namespace

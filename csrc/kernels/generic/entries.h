@@ -34,7 +34,14 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.layer_norm = layer_norm;
   t.add = add;
   t.scale = scale;
-  t.swiglu = swiglu;
+  t.softcap = softcap;
+#define X(name)                                                    \
+  t.activate[static_cast<int>(Activation::name)] = activate<name>; \
+  t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
+  X(silu)
+  X(gelu) X(gelu_erf)
+#undef X
+      t.glu[static_cast<int>(Activation::clamped)] = glu<clamped_glu>;
   t.exp_row = exp_row;
   t.rope = rope;
   t.store_kv = store_kv;

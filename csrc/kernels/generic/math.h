@@ -48,3 +48,33 @@ inline F32 tanh(F32 x) {
 }
 
 inline F32 silu(F32 x) { return x / (splat(1) + exp(splat(0) - x)); }
+
+// The form with tanh: x * (1 + tanh(u)) / 2 = x / (1 + exp(-2u)).
+inline F32 gelu(F32 x) {
+  const F32 twice = x * fma(x * x, splat(0.0713548162726f), splat(1.5957691216f));
+  return x / (splat(1) + exp(splat(0) - twice));
+}
+
+// The form with erf, of which h is half of what is left to 1: Abramowitz and Stegun, 7.1.26.
+inline F32 gelu_erf(F32 x) {
+  const F32 a = from_bits(bits(x) & splat_i32(0x7fffffff));
+  const F32 t = splat(1) / fma(a, splat(0.231641888f), splat(1));
+  F32 p = splat(0.5307027145f);
+  p = fma(p, t, splat(-0.7265760135f));
+  p = fma(p, t, splat(0.7107068705f));
+  p = fma(p, t, splat(-0.142248368f));
+  p = fma(p, t, splat(0.127414796f));
+  const F32 h = (p * t) * exp((x * x) * splat(-0.5f));
+  return x * where_less(x, splat(0), h, splat(1) - h);
+}
+
+inline F32 silu_glu(F32 gate, F32 up) { return silu(gate) * up; }
+inline F32 gelu_glu(F32 gate, F32 up) { return gelu(gate) * up; }
+inline F32 gelu_erf_glu(F32 gate, F32 up) { return gelu_erf(gate) * up; }
+// That of gpt-oss.
+inline F32 clamped_glu(F32 gate, F32 up) {
+  const F32 high = splat(7), low = splat(-7);
+  const F32 g = where_greater(gate, high, high, gate);
+  const F32 u = where_greater(up, high, high, where_less(up, low, low, up));
+  return (g / (splat(1) + exp(splat(0) - g * splat(1.702f)))) * (u + splat(1));
+}

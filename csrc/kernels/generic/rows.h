@@ -56,11 +56,11 @@ inline void rms_norm(const float* x, const float* w, float eps, int64_t cols, fl
   const F32 r = splat(1.0f / __builtin_sqrtf(mean + eps));
   for (int64_t k = 0; k < cols; k += 16) {
     const int count = lanes_left(k, cols);
-    store_first(y + k, load_first(x + k, count) * r * load_first(w + k, count), count);
+    const F32 v = load_first(x + k, count) * r;
+    store_first(y + k, w ? v * load_first(w + k, count) : v, count);
   }
 }
 
-// LayerNorm; without a bias where `b` is null.
 inline void layer_norm(const float* x, const float* w, const float* b, float eps, int64_t cols, float* y) {
   F32 total = splat(0), squares = splat(0);
   for (int64_t k = 0; k < cols; k += 16) total = total + load_first(x + k, lanes_left(k, cols));
@@ -68,14 +68,16 @@ inline void layer_norm(const float* x, const float* w, const float* b, float eps
   for (int64_t k = 0; k < cols; k += 16) {
     const int count = lanes_left(k, cols);
     store_first(y + k, load_first(x + k, count) - mean, count);
-    const F32 v = load_first(y + k, count);  // lanes beyond the row are zero again
+    const F32 v = load_first(y + k, count);  // lanes behind the row are zeros again
     squares = fma(v, v, squares);
   }
   const F32 r = splat(1.0f / __builtin_sqrtf(sum(squares) / static_cast<float>(cols) + eps));
   for (int64_t k = 0; k < cols; k += 16) {
     const int count = lanes_left(k, cols);
-    const F32 scaled = load_first(y + k, count) * r * load_first(w + k, count);
-    store_first(y + k, b ? scaled + load_first(b + k, count) : scaled, count);
+    F32 v = load_first(y + k, count) * r;
+    if (w) v = v * load_first(w + k, count);
+    if (b) v = v + load_first(b + k, count);
+    store_first(y + k, v, count);
   }
 }
 
@@ -87,10 +89,27 @@ inline void scale(float* x, float factor, int64_t n) {
   for (int64_t i = 0; i < n; ++i) x[i] *= factor;
 }
 
-inline void swiglu(const float* gate, const float* up, float* y, int64_t n) {
+inline void softcap(float* x, float cap, int64_t n) {
+  const F32 c = splat(cap);
   for (int64_t k = 0; k < n; k += 16) {
     const int count = lanes_left(k, n);
-    store_first(y + k, silu(load_first(gate + k, count)) * load_first(up + k, count), count);
+    store_first(x + k, c * tanh(load_first(x + k, count) / c), count);
+  }
+}
+
+template <F32 (*kActivation)(F32)>
+inline void activate(const float* x, float* y, int64_t n) {
+  for (int64_t k = 0; k < n; k += 16) {
+    const int count = lanes_left(k, n);
+    store_first(y + k, kActivation(load_first(x + k, count)), count);
+  }
+}
+
+template <F32 (*kGated)(F32, F32)>
+inline void glu(const float* gate, const float* up, float* y, int64_t n) {
+  for (int64_t k = 0; k < n; k += 16) {
+    const int count = lanes_left(k, n);
+    store_first(y + k, kGated(load_first(gate + k, count), load_first(up + k, count)), count);
   }
 }
 

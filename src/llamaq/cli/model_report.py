@@ -13,6 +13,7 @@ from llamaq.engine.topology import ThreadChoice, default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import can_decode
 from llamaq.gguf import GGUFArray, GGUFFile, TensorInfo, Value
+from llamaq.models.registry import family_of
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import CacheType
@@ -91,7 +92,7 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tu
     from llamaq.engine.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
 
-    hparams, plan = plan_of(file)
+    hparams, plan = plan_of(file, n_ctx or None)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
         plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx),
@@ -129,6 +130,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "alignment": file.alignment,
         "parameters": report.parameters,
         "bits_per_weight": report.bits_per_weight,
+        "family": family_of(file.metadata.get("general.architecture")),
         "runnable": report.problem is None,
         "problem": report.problem,
         "memory": memory and asdict(memory) | {"total": memory.total, "cache_type": report.cache_type},
@@ -170,6 +172,8 @@ def _headline(report: Report) -> list[str]:
         _shown(str(file.path)),
         f"GGUF version {file.version}, {file.byte_order}-endian, {size(report.file_bytes)}{parts}",
     ]
+    if isinstance(name := file.metadata.get("general.architecture"), str):
+        lines.append(f"architecture {_shown(name)} ({family_of(name) or 'unknown'})")
     if report.bits_per_weight is not None:
         lines.append(f"{_count(report.parameters)} parameters, {report.bits_per_weight:.2f} bits per weight")
     return lines

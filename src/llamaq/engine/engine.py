@@ -69,21 +69,25 @@ class Tensors(Protocol):
 
 
 def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
-    """Bytes of memory that the plan's matrices take once packed."""
-    return sum(
-        _core.packed_bytes(_runnable(weight.name, tensors[weight.name]).id, *_matrix_shape(weight, tensors))
-        for weight in plan.weights if weight.role == "matrix"
-    )  # fmt: skip
+    """Bytes of memory that the plan's matrices and stacks take once packed."""
+    total = 0
+    for weight in plan.weights:
+        if weight.role in ("matrix", "stack"):
+            format = _runnable(weight.name, tensors[weight.name])
+            matrices = tensors[weight.name].shape[0] if weight.role == "stack" else 1
+            total += matrices * _core.packed_bytes(format.id, *_matrix_shape(weight, tensors))
+    return total
 
 
 def mapped_bytes(plan: Plan, tensors: Mapping[str, Info], *, pack: bool) -> int:
     """Bytes of the file that forward passes read: embedding tables, and matrices that are not packed."""
-    roles = {"table"} if pack else {"table", "matrix"}
+    roles = {"table"} if pack else {"table", "matrix", "stack"}
     return sum(tensors[name].nbytes for name in {w.name for w in plan.weights if w.role in roles})
 
 
 def _matrix_shape(weight: Weight, tensors: Mapping[str, Info]) -> tuple[int, int]:
-    rows, cols = tensors[weight.name].shape  # the graph has seen to it that there are two
+    """Rows and columns of a matrix or table, or of each matrix of a stack."""
+    *_, rows, cols = tensors[weight.name].shape
     return rows if weight.rows is None else weight.rows[1] - weight.rows[0], cols
 
 
@@ -216,12 +220,13 @@ class Engine:
         """From the next forward pass on (or no longer), adds up the squares of what matrices are multiplied with."""
         self._running().collect_squares(on)
 
-    def squares(self) -> dict[str, tuple[int, NDArray[np.float64]]]:
-        """By the matrix's name: rows that it was multiplied with since ``collect_squares()``, and the sums of their
-        squares by column, float64 (columns,). The same for any number of threads."""
+    def squares(self) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:
+        """By the tensor's name: rows that its matrices were multiplied with since ``collect_squares()``, int64
+        (matrices,), and the sums of their squares by column, float64 (matrices, columns); a stack has a matrix for each
+        expert, others have one. The same for any number of threads."""
         found = {}
         for i, node in enumerate(self.plan.nodes):
-            names = [weight.name for weight in node.op.reads() if weight.role == "matrix"]
+            names = [weight.name for weight in node.op.reads() if weight.role in ("matrix", "stack")]
             if names:
                 found.update(dict.fromkeys(names, self._running().squares(i)))
         return found
@@ -239,13 +244,18 @@ class Engine:
             fmt, data = _runnable(weight.name, source.tensors[weight.name]), source.data(weight.name)
             rows = slice(None) if weight.rows is None else slice(*weight.rows)
             if weight.role == "vector":
-                number = self._weights.vector(np.ascontiguousarray(decode(fmt, data)[rows], np.float32))
+                number = self._weights.vector(np.ascontiguousarray(decode(fmt, data)[..., rows], np.float32))
             elif weight.role == "table":
                 number = self._weights.raw(fmt.id, *_matrix_shape(weight, source.tensors), data)
             else:
-                shape = _matrix_shape(weight, source.tensors)
-                number = self._weights.matrix(fmt.id, *shape, data[rows], source.mapped)
-                total += data[rows].nbytes
+                if weight.role == "stack":
+                    experts, all_rows, cols = source.tensors[weight.name].shape
+                    begin, end = weight.rows or (0, all_rows)
+                    number = self._weights.stack(fmt.id, experts, all_rows, cols, begin, end, data, source.mapped)
+                else:
+                    shape = _matrix_shape(weight, source.tensors)
+                    number = self._weights.matrix(fmt.id, *shape, data[rows], source.mapped)
+                total += data[..., rows, :].nbytes
                 if not source.mapped:  # its data may be a copy, so it goes before the next one comes
                     self._weights.pack(self._team)
             self._numbers[weight] = number

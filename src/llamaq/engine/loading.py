@@ -17,7 +17,7 @@ from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
-from llamaq.models import MAX_HEAD_DIM, ROPE_FREQS, HParams, build_plan
+from llamaq.models import MAX_HEAD_DIM, ROPE_TENSORS, HParams, build_plan
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
@@ -46,31 +46,39 @@ class Parts:
         return self.file.sha256()
 
 
-def plan_of(file: GGUFFile) -> tuple[HParams, Plan]:
-    """Hyperparameters and plan of a model file. Raises ``ModelError`` for what llamaq cannot run."""
+def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
+    """Hyperparameters and plan of a model file for a context (None: the model's own). Raises ``ModelError`` for what
+    llamaq cannot run."""
     if not file.tensors:
         raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
     shapes = {name: info.shape for name, info in file.tensors.items()}
-    info = file.tensors.get(ROPE_FREQS)
-    freqs: list[float] | None = None
-    if info is not None:  # where it is too long for any head, build_plan refuses it unread
-        fits = info.n_elements <= MAX_HEAD_DIM // 2
-        freqs = decode(info.format, file.data(ROPE_FREQS)).ravel().tolist() if fits else []
-    hparams, plan = build_plan(file.metadata, shapes, rope_freqs=freqs)
-    _warn_of_unread(file, plan)
+    vectors: dict[str, list[float]] = {}
+    for name in ROPE_TENSORS:
+        if (info := file.tensors.get(name)) is not None:  # one too long for any head is refused unread
+            fits = info.n_elements <= MAX_HEAD_DIM // 2
+            vectors[name] = decode(info.format, file.data(name)).ravel().tolist() if fits else []
+    hparams, plan = build_plan(file.metadata, shapes, vectors=vectors, n_ctx=n_ctx)
+    _warn_of_unread(file, hparams, plan)
     return hparams, plan
 
 
-def _warn_of_unread(file: GGUFFile, plan: Plan) -> None:
+def _warn_of_unread(file: GGUFFile, hparams: HParams, plan: Plan) -> None:
     """Says which tensors the architecture has no use for: a model that was trained with them will not do without."""
-    read = {*plan.tensors, ROPE_FREQS}
+    read = {*plan.tensors, *ROPE_TENSORS}
     unread = [name for name in file.tensors if name not in read and not name.startswith(_OTHER_PARTS)]
+    unread = [name for name in unread if not _drafts(name, hparams.layers)]
     if unread:
         more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         logger.warning(
             "%s: the architecture %s does not read %s%s; the model may be of another kind, and answer badly",
             file.path, file.metadata["general.architecture"], ", ".join(unread[:_SHOWN]), more,
         )  # fmt: skip
+
+
+def _drafts(name: str, layers: int) -> bool:
+    """Whether a tensor is of a block behind the last layer, which guesses further tokens."""
+    parts = name.split(".")
+    return parts[0] == "blk" and parts[1].isdecimal() and int(parts[1]) >= layers
 
 
 def load_parts(
@@ -103,7 +111,7 @@ def load_parts(
     file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
     pack = flag("pack", pack) or not file.mapped
     try:
-        hparams, plan = plan_of(file)
+        hparams, plan = plan_of(file, n_ctx or None)
         tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors
         if tokenizer.n_vocab > hparams.vocab_size:
             raise TokenizerError(
@@ -118,6 +126,8 @@ def load_parts(
                                threads=threads or 1, pack=pack)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
+        if memory.n_ctx != (n_ctx or hparams.context_length):
+            _, plan = plan_of(file, memory.n_ctx)
         n_ctx = memory.n_ctx
         cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=n_batch)
         engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,

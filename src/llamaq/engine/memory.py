@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from llamaq.engine import cgroup
@@ -69,12 +70,11 @@ def memory_need(
     pack: bool = True,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
-    # Twice the slots: normed and quantized copies of a step's rows lie beside them. A MiB for each thread.
-    own = 2**20
+    own = 2**20  # bytes of each thread
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
-        own += max(16 * info.nbytes // info.shape[0] for info in tensors.values())
-    scratch = 2 * plan.scratch_bytes(max_rows) + threads * own
+        own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
+    scratch = plan.scratch_bytes(max_rows) + threads * own
     tokens = cache_tokens(n_ctx, n_cache)
     groups = tuple(
         GroupNeed(len(g.layers), g.window, g.chunk, group_bytes(g, tokens, cache_type, max_rows=max_rows))

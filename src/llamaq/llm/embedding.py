@@ -13,8 +13,8 @@ from llamaq.boundary.arguments import one_of
 from llamaq.errors import ModelError, not_numbers
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
-from llamaq.plan.arithmetic import rms_norm
 from llamaq.plan.op import Norm
+from llamaq.plan.ops.norm import normed
 from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured, Reading
 from llamaq.serving.request import Capture
@@ -38,9 +38,11 @@ class Embedder:
         self.pooling = pooling or _POOLINGS.get(file.metadata.get(f"{architecture}.pooling_type"), "mean")
         self._normalize = normalize
         self._capture = last_layer(plan)
-        norm = final_norm(plan)
-        self._weight = decode(file.tensors[norm.weight].format, file.data(norm.weight)).astype(np.float32)
-        self._eps = norm.eps
+        self._norm = final_norm(plan)
+        self._vectors = {
+            weight.name: decode(file.tensors[weight.name].format, file.data(weight.name)).astype(np.float32)
+            for weight in self._norm.reads()
+        }
 
     def request(self, ids: list[int]) -> Reading:
         return Captured(ids, [self._capture])
@@ -52,7 +54,7 @@ class Embedder:
             if self.pooling != "mean":
                 states = states[:1] if self.pooling == "cls" else states[-1:]
             with np.errstate(all="ignore"):
-                vector = rms_norm(states, self._weight, self._eps).astype(np.float64).mean(axis=0)
+                vector = normed(self._norm, states, self._vectors.__getitem__).astype(np.float64).mean(axis=0)
             if not np.isfinite(vector).all():
                 raise not_numbers("states")
             length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0

@@ -57,12 +57,14 @@ def _add(engine: Engine, imatrix: Imatrix, output: bool) -> None:
                 "the model is damaged or overflows: try a file of the original weights"
             )
         known = imatrix.entries.get(name)
-        if known is not None and known.sums.shape != (1, len(sums)):
+        if known is not None and known.sums.shape != sums.shape:
             raise ModelError(
-                f"tensor {name!r}: expected {len(sums)} columns as the model has, got an importance matrix with "
+                f"tensor {name!r}: expected {sums.shape} sums as the model has, got an importance matrix with "
                 f"{known.sums.shape}; it was made from another model"
             )
     for name, (rows, sums) in found.items():
-        entry = imatrix.entries.setdefault(name, Squares(np.zeros((1, len(sums)), np.float32), np.zeros(1, np.float32)))
+        entry = imatrix.entries.setdefault(
+            name, Squares(np.zeros(sums.shape, np.float32), np.zeros(len(rows), np.float32))
+        )
         entry.sums = (entry.sums + sums).astype(np.float32)
-        entry.counts = entry.counts + np.float32(rows)
+        entry.counts = entry.counts + rows.astype(np.float32)

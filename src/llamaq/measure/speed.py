@@ -6,8 +6,10 @@ Tokens are random ids: nothing is tokenized, sampled or turned into text. Times 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -19,6 +21,7 @@ from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
 from llamaq.engine.memory import available_memory
 from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
+from llamaq.plan.op import Weight
 from llamaq.plan.step import Step
 
 __all__ = ["Work", "Workload", "seconds", "work_of"]
@@ -58,7 +61,8 @@ class Workload:
 @dataclass(frozen=True)
 class Work:
     """What a workload cannot do without: bytes of weights and cache, each read once in a step, and the operations of
-    int8 matmuls (a product and its addition are two)."""
+    int8 matmuls (a product and its addition are two). Of experts those count that a step's rows go to, if each row goes
+    to any with the same chance."""
 
     nbytes: int
     int8_ops: int
@@ -71,29 +75,39 @@ def work_of(workload: Workload, plan: Plan, tensors: Mapping[str, Info], n_batch
         selected = selected or node.op.selects
         for weight in node.op.reads():
             if weight.role != "table":
-                (head if selected else body).add(tensors[weight.name])
+                (head if selected else body).add(weight, tensors[weight.name], node.op.experts_used)
     layers = [layer for group in plan.caches for layer in group.layers]
     windows = [layer.window for layer in layers]
     token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS / max(1, len(layers))
     nbytes, ops = 0.0, 0
     for start, rows, logits in workload.steps(n_batch):
         seen = sum(min(start + rows, window + rows - 1) if window else start + rows for window in windows)
-        nbytes += body.nbytes + (head.nbytes if logits else 0) + workload.n_parallel * seen * token_bytes
+        weights = body.nbytes(rows * workload.n_parallel) + (head.nbytes(logits) if logits else 0)
+        nbytes += weights + workload.n_parallel * seen * token_bytes
         ops += 2 * (body.int8 * rows * workload.n_parallel + head.int8 * logits)
     return Work(round(nbytes), ops)
 
 
 class _Weights:
-    """Bytes of tensors, and how many of their numbers int8 kernels multiply with."""
+    """Bytes of tensors, and how many of their numbers int8 kernels multiply a row with."""
 
     def __init__(self) -> None:
-        self.nbytes = 0
         self.int8 = 0
+        self._nbytes: Counter[float] = Counter()  # by the share of experts that a row goes to
 
-    def add(self, info: Info) -> None:
-        self.nbytes += info.nbytes
-        if len(info.shape) == 2 and "_i8_" in _core.kernel_name("", info.format.id):
-            self.int8 += info.shape[0] * info.shape[1]
+    def add(self, weight: Weight, info: Info, used: int | None) -> None:
+        part, share = 1.0, 1.0
+        if weight.rows is not None:
+            part = (weight.rows[1] - weight.rows[0]) / info.shape[-1 if weight.role == "vector" else -2]
+        if used is not None:
+            share = used / info.shape[0]
+        self._nbytes[share] += round(part * info.nbytes)
+        if weight.role != "vector" and "_i8_" in _core.kernel_name("", info.format.id):
+            self.int8 += round(part * share * prod(info.shape))
+
+    def nbytes(self, rows: int) -> float:
+        """Bytes that so many rows read."""
+        return sum(nbytes * (1 - (1 - share) ** rows) for share, nbytes in self._nbytes.items())
 
 
 def seconds(

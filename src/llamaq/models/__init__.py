@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, Protocol, cast
 
 from llamaq.errors import ModelError
-from llamaq.models.hparams import MAX_HEAD_DIM, ROPE_FREQS, HParams
+from llamaq.models.hparams import MAX_HEAD_DIM, HParams
 from llamaq.models.keys import Keys
+from llamaq.models.registry import ARCHITECTURES, Architecture, family_of, what_runs
+from llamaq.models.ropes import ROPE_FREQS, ROPE_TENSORS
 from llamaq.plan.graph import Graph, Plan, Value
 
-__all__ = ["ARCHITECTURES", "MAX_HEAD_DIM", "ROPE_FREQS", "Architecture", "HParams", "Keys", "build_plan"]
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """``module`` in this package has its ``read`` and ``trace``; ``tiny`` are random models that test it, with the
-    logits of an independent implementation (``tests/models/test_tiny.py``)."""
-
-    module: str
-    tiny: tuple[str, ...]
+__all__ = [
+    "ARCHITECTURES",
+    "MAX_HEAD_DIM",
+    "ROPE_FREQS",
+    "ROPE_TENSORS",
+    "Architecture",
+    "HParams",
+    "Keys",
+    "build_plan",
+    "family_of",
+]
 
 
 class _Model(Protocol):
@@ -31,29 +33,36 @@ class _Model(Protocol):
     def trace(self, g: Graph, hp: HParams) -> Value: ...
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"llama": Architecture("llama", ("llama", "mistral"))}
-"""By the name that files give in ``general.architecture``; a module is imported once a file asks for it."""
-
-
 def build_plan(
     metadata: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
     *,
-    rope_freqs: Sequence[float] | None = None,
+    vectors: Mapping[str, Sequence[float]] | None = None,
+    n_ctx: int | None = None,
 ) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of the architecture that ``general.architecture`` names.
 
-    ``shapes`` maps full tensor names to shapes, rows first. A file with the tensor ``rope_freqs.weight``
-    needs its content in ``rope_freqs``. Raises ``ModelError`` for an unknown architecture, and for
-    hyperparameters or tensors that are missing or do not fit together.
+    ``shapes`` maps full tensor names to shapes, rows first. ``vectors`` has the content of those of ``ROPE_TENSORS``
+    that the file has. ``n_ctx`` is the context that the model will run with (None: its own), which some ropes depend
+    on. Raises ``ModelError`` for an unknown architecture, and for hyperparameters or tensors that are missing or do not
+    fit together.
     """
     name = metadata.get("general.architecture")
     if not isinstance(name, str) or name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise ModelError(f"general.architecture is {name!r}; llamaq runs {known}")
-    if (ROPE_FREQS in shapes) != (rope_freqs is not None):
-        raise ValueError(f"rope_freqs must be the content of {ROPE_FREQS!r}, given if and only if the file has it")
-    model = cast("_Model", import_module(f"llamaq.models.{ARCHITECTURES[name].module}"))
-    hp = model.read(Keys(metadata, shapes, name, rope_freqs))
+        raise ModelError(what_runs(name))
+    vectors = vectors or {}
+    if {*vectors} != {*shapes} & {*ROPE_TENSORS}:
+        raise ValueError(f"vectors must have the content of those of {', '.join(ROPE_TENSORS)} that the file has")
+    _refuse_scales(shapes)
+    module = import_module(f"llamaq.models.{ARCHITECTURES[name].module}")
+    model = cast("_Model", module)
+    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None)))
     graph = Graph(shapes)
     return hp, graph.plan(model.trace(graph, hp))
+
+
+def _refuse_scales(names: Iterable[str]) -> None:
+    """NVFP4 files may have a factor for a whole tensor beside it; without it the model would talk nonsense."""
+    found = next((name for name in names if name.endswith((".scale", ".input_scale"))), None)
+    if found is not None:
+        raise ModelError(f"tensor {found!r}: scales of whole tensors (NVFP4) are not supported yet")

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
-from llamaq.plan.rope import Rope, YaRN, make_rope
+from llamaq.models.ropes import Layout, rope_of
+from llamaq.plan.rope import Rope
 
 __all__ = [
     "MAX_HEAD_DIM",
-    "ROPE_FREQS",
+    "Decoder",
     "HParams",
     "block_count",
     "check_feed_forward",
     "head_dim_of",
     "kv_heads_of",
-    "rope_of",
+    "read_decoder",
     "vocab_size",
+    "windows_of",
 ]
 
-ROPE_FREQS = "rope_freqs.weight"
 MAX_HEAD_DIM = 1 << 16  # no model comes near it, and each pair of dimensions costs some 40 us of decimals
 
 
 @dataclass(frozen=True)
 class HParams:
-    """What every architecture has; each adds its own."""
+    """What every architecture has."""
 
     architecture: str
     layers: int
@@ -38,14 +38,67 @@ class HParams:
     context_length: int
 
 
+@dataclass(frozen=True)
+class Decoder(HParams):
+    """What decoders have; some add their own. ``heads``, ``kv_heads``, ``ropes`` (None: the layer has none) and
+    ``windows`` (0: it sees all) have one entry per layer; ``scale`` is that of attention's scores, ``rope`` the one of
+    layers that see all."""
+
+    heads: tuple[int, ...]
+    kv_heads: tuple[int, ...]
+    head_dim: int
+    eps: float
+    scale: float
+    rope: Rope
+    ropes: tuple[Rope | None, ...]
+    windows: tuple[int, ...]
+
+
+def read_decoder(
+    keys: Keys,
+    *,
+    layout: Layout,
+    norm: Literal["rms", "layer"] = "rms",
+    fused_gate: bool = False,
+    rope_base: float = 10000.0,
+    rope_factor: float = 0.0,
+) -> Decoder:
+    """Every layer alike; what differs between them, the caller replaces. ``layout`` is the rope's, ``norm`` says which
+    epsilon is read, ``fused_gate`` that ``ffn_up`` holds the gate, too; ``rope_base`` and ``rope_factor`` are what a
+    file without them means.
+
+    Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors.
+    """
+    layers = block_count(keys)
+    width = keys.integer("embedding_length")
+    vocabulary = vocab_size(keys, width)
+    context = keys.integer("context_length")
+    heads = keys.per_layer("attention.head_count", layers)
+    kv_heads = kv_heads_of(keys, layers, heads)
+    head_dim = head_dim_of(keys, width, heads)
+    eps = keys.positive("attention.layer_norm_rms_epsilon" if norm == "rms" else "attention.layer_norm_epsilon")
+    check_feed_forward(keys, layers, 2 if fused_gate else 1)
+    scale = keys.non_negative("attention.scale", 0.0) or 1 / math.sqrt(head_dim)
+    rope = rope_of(keys, head_dim, context, layout=layout, base=rope_base, factor=rope_factor)
+    return Decoder(
+        keys.architecture, layers, width, vocabulary, context, heads, kv_heads, head_dim, eps, scale, rope,
+        (rope,) * layers, (0,) * layers,
+    )  # fmt: skip
+
+
 def block_count(keys: Keys) -> int:
-    """How many layers there are; the file's tensors decide."""
-    layers = keys.integer("block_count")
+    """How many layers there are; the file's tensors decide. Layers that guess further tokens do not count."""
+    drafting = keys.integer("nextn_predict_layers", 0, low=0)
+    layers = keys.integer("block_count") - drafting
     numbers = (name.split(".")[1] for name in keys.shapes if name.startswith("blk."))
     # Counted, not the greatest number: one tensor of block 60000000 does not make so many.
     present = len({int(n) for n in numbers if n.isdecimal()})
-    if layers != present:
-        raise keys.error("block_count", layers, f"{present}, the number of blocks whose tensors the file has")
+    if layers != present and layers + drafting != present:
+        raise keys.error(
+            "block_count", layers + drafting, f"{present}, the number of blocks whose tensors the file has"
+        )
+    if layers < 1:
+        raise keys.error("nextn_predict_layers", drafting, "fewer than there are blocks")
     return layers
 
 
@@ -92,55 +145,23 @@ def head_dim_of(keys: Keys, width: int, heads: tuple[int, ...]) -> int:
     return head_dim
 
 
-def check_feed_forward(keys: Keys, layers: int) -> None:
-    """Raises where the tensors contradict feed_forward_length."""
+def check_feed_forward(keys: Keys, layers: int, matrices: int = 1) -> None:
+    """Raises where the tensors contradict feed_forward_length; ``ffn_up`` holds so many matrices."""
     if not keys.has("feed_forward_length"):
         return
     for i, length in enumerate(keys.per_layer("feed_forward_length", layers)):
         shape = keys.shapes.get(f"blk.{i}.ffn_up.weight", ())
-        if len(shape) == 2 and shape[0] != length:
-            raise keys.error("feed_forward_length", length, f"{shape[0]}, the rows of 'blk.{i}.ffn_up.weight'")
+        if len(shape) == 2 and shape[0] != length * matrices:
+            rows = f"{shape[0] / matrices:g}, the rows of 'blk.{i}.ffn_up.weight'"
+            raise keys.error("feed_forward_length", length, rows if matrices == 1 else f"{rows} / {matrices}")
 
 
-def rope_of(keys: Keys, head_dim: int, context_length: int, *, layout: Literal["norm", "neox"]) -> Rope:
-    """The rope that all layers share; ``layout`` is the architecture's ("neox" for all but llama and its nearest)."""
-    dims = keys.integer("rope.dimension_count", head_dim)
-    if dims % 2 or dims > head_dim:
-        raise keys.error("rope.dimension_count", dims, f"an even number up to {head_dim} (the length of a head)")
-    base = keys.positive("rope.freq_base", 10000.0)
-    if base <= 1.0:
-        raise keys.error("rope.freq_base", base, "a number greater than 1")
-    factor, yarn = _scaling(keys, context_length)
-    attention_factor = keys.positive("rope.scaling.attn_factor", 1.0)
-    divisors = None if keys.rope_freqs is None else _divisors(keys.rope_freqs, dims)
-    return make_rope(
-        dims, base, factor=factor, yarn=yarn, attention_factor=attention_factor, divisors=divisors, layout=layout
-    )
-
-
-def _scaling(keys: Keys, context_length: int) -> tuple[float, YaRN | None]:
-    kind = keys.string("rope.scaling.type", "linear")
-    if kind not in ("none", "linear", "yarn"):
-        raise keys.error("rope.scaling.type", kind, "one of none, linear, yarn")
-    old = keys.non_negative("rope.scale_linear", 0.0)  # the key's name before 2023-11
-    factor = keys.non_negative("rope.scaling.factor", old)
-    factor = 1.0 if factor == 0.0 or kind == "none" else factor
-    if kind != "yarn":
-        return factor, None
-    yarn = YaRN(
-        keys.integer("rope.scaling.original_context_length", context_length),
-        keys.positive("rope.scaling.yarn_beta_fast", 32.0),
-        keys.positive("rope.scaling.yarn_beta_slow", 1.0),
-        keys.non_negative("rope.scaling.yarn_ext_factor", 1.0),
-        keys.non_negative("rope.scaling.yarn_log_multiplier", 0.0),
-    )
-    if yarn.beta_slow > yarn.beta_fast:
-        raise keys.error("rope.scaling.yarn_beta_slow", yarn.beta_slow, f"at most yarn_beta_fast ({yarn.beta_fast})")
-    return factor, yarn
-
-
-def _divisors(rope_freqs: Sequence[float], dims: int) -> list[float]:
-    divisors = [float(d) for d in rope_freqs]
-    if len(divisors) != dims // 2 or not all(math.isfinite(d) and d > 0.0 for d in divisors):
-        raise ModelError(f"tensor {ROPE_FREQS!r}: expected {dims // 2} positive numbers (one for each pair)")
-    return divisors
+def windows_of(keys: Keys, layers: int, *, size: int = 0, period: int) -> tuple[int, ...]:
+    """The window of each layer: ``attention.sliding_window`` tokens (``size`` where the file does not say), or 0. Where
+    it has no pattern, the last of every ``period`` layers sees all."""
+    window = keys.integer("attention.sliding_window", size, low=0)
+    pattern = keys.flags("attention.sliding_window_pattern", layers)
+    if isinstance(pattern, tuple):
+        return tuple(window if windowed else 0 for windowed in pattern)
+    period = period if pattern is None else pattern
+    return tuple(window if period == 0 or i % period < period - 1 else 0 for i in range(layers))

@@ -22,8 +22,9 @@ _MISSING: Any = object()
 class Keys:
     """Typed, range-checked access to the keys of one architecture; every complaint is a ModelError.
 
-    ``shapes`` maps full tensor names to shapes, rows first; ``rope_freqs`` is the content of the tensor
-    ``rope_freqs.weight`` where the file has it.
+    ``shapes`` maps full tensor names to shapes, rows first; ``vectors`` has the content of those that the plan needs
+    (``ROPE_TENSORS``). ``n_ctx`` is the context that the model will run with. ``old`` says for keys that a file lacks
+    what old converters called them (a name), or what they left out (a number).
     """
 
     def __init__(
@@ -31,11 +32,15 @@ class Keys:
         metadata: Mapping[str, Any],
         shapes: Mapping[str, tuple[int, ...]],
         architecture: str,
-        rope_freqs: Sequence[float] | None = None,
+        vectors: Mapping[str, Sequence[float]] | None = None,
+        n_ctx: int | None = None,
+        old: Mapping[str, str | float] | None = None,
     ) -> None:
         self.shapes = shapes
         self.architecture = architecture
-        self.rope_freqs = rope_freqs
+        self.vectors = vectors or {}
+        self.n_ctx = n_ctx
+        self._old = old or {}
         self._metadata = metadata
         self._prefix = f"{architecture}."
 
@@ -43,10 +48,17 @@ class Keys:
         return ModelError(f"{self._prefix}{key} is {value!r}; expected {expected}")
 
     def has(self, key: str) -> bool:
-        return self._prefix + key in self._metadata
+        return self._find(key) is not _MISSING
+
+    def _find(self, key: str) -> Any:
+        found = self._metadata.get(self._prefix + key, _MISSING)
+        if found is _MISSING and (old := self._old.get(key)) is not None:
+            return self._metadata.get(self._prefix + old, _MISSING) if isinstance(old, str) else old
+        return found
 
     def _get(self, key: str, default: Any) -> Any:
-        value = self._metadata.get(self._prefix + key, default)
+        value = self._find(key)
+        value = default if value is _MISSING else value
         if value is _MISSING:
             raise ModelError(f"the file lacks the key {self._prefix}{key}; convert the model again with a current tool")
         return value
@@ -85,6 +97,22 @@ class Keys:
         if value < 0.0:
             raise self.error(key, value, "a number that is not negative")
         return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._get(key, default)
+        if not isinstance(value, bool | np.bool_):
+            raise self.error(key, value, "true or false")
+        return bool(value)
+
+    def flags(self, key: str, layers: int) -> tuple[bool, ...] | int | None:
+        """A flag for each layer, or a number that stands for them; None where the file has neither."""
+        value = self._get(key, None)
+        if value is None or _is_integer(value):
+            return None if value is None else self._checked_integer(key, value, 0, _INT_MAX)
+        flags = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
+        if len(flags) != layers or not all(isinstance(v, bool | np.bool_) for v in flags):
+            raise self.error(key, value, f"an integer, or {layers} flags (one for each block)")
+        return tuple(bool(v) for v in flags)
 
     def string(self, key: str, default: str) -> str:
         value = self._get(key, default)

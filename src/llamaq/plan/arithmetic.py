@@ -25,7 +25,7 @@ __all__ = [
     "rotate",
     "rotation_table",
     "round_to_cache",
-    "silu",
+    "sigmoid",
     "tanh32",
 ]
 
@@ -176,27 +176,28 @@ def log64(x: ArrayLike) -> F64:
 _LOG_2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # their sum is log 2
 
 
-def silu(x: F32) -> F32:
-    """x / (1 + exp(-x))."""
+def sigmoid(x: F32) -> F32:
+    """1 / (1 + exp(-x)), from the power that does not overflow."""
     with np.errstate(all="ignore"):
-        return np.asarray(x / (np.float32(1) + exp32(-x)))
+        power = exp32(-np.abs(x))
+        return np.asarray(np.where(x >= 0, np.float32(1), power) / (np.float32(1) + power))
 
 
-def rms_norm(x: F32, weight: F32, eps: float) -> F32:
+def rms_norm(x: F32, weight: F32 | None, eps: float) -> F32:
     """Rows of ``x`` over the root of their mean square, times ``weight``."""
     with np.errstate(all="ignore"):
         mean = lane_sum_of_squares(x) / np.float32(x.shape[-1])
         scale = np.float32(1) / np.sqrt(mean + np.float32(eps))
-        return np.asarray((x * scale[..., None]) * weight)
+        y = x * scale[..., None]
+        return np.asarray(y if weight is None else y * weight)
 
 
-def layer_norm(x: F32, weight: F32, bias: F32 | None, eps: float) -> F32:
-    """Rows of ``x`` less their mean, over the root of their variance, times ``weight`` (+ ``bias``)."""
+def layer_norm(x: F32, weight: F32 | None, bias: F32 | None, eps: float) -> F32:
+    """Rows of ``x`` without their mean, over the root of their variance, times ``weight``, plus ``bias``."""
     with np.errstate(all="ignore"):
-        x = x - (lane_sum(x) / np.float32(x.shape[-1]))[..., None]
-        variance = lane_sum_of_squares(x) / np.float32(x.shape[-1])
-        y = x * (np.float32(1) / np.sqrt(variance + np.float32(eps)))[..., None] * weight
-        return np.asarray(y if bias is None else y + bias)
+        centred = x - (lane_sum(x) / np.float32(x.shape[-1]))[..., None]
+        y = rms_norm(centred, weight, eps)
+        return y if bias is None else y + bias
 
 
 def quantize_rows(x: F32) -> tuple[NDArray[np.int32], F32]:

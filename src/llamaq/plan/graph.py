@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 from llamaq.plan.op import HeadNorm, Norm, Temperature, Value
+from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.embed import TracesEmbed
+from llamaq.plan.ops.experts import TracesExperts
+from llamaq.plan.ops.glu_experts import TracesGluExperts
 from llamaq.plan.ops.glu_linear import TracesGluLinear
 from llamaq.plan.ops.linear import TracesLinear
-from llamaq.plan.ops.rms_norm import TracesRmsNorm
+from llamaq.plan.ops.norm import TracesNorm
+from llamaq.plan.ops.route import TracesRoute
 from llamaq.plan.ops.select_rows import TracesSelectRows
+from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
 from llamaq.plan.plan import Plan, make_plan
 
 __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
 
 
 class Graph(
+    TracesActLinear,
     TracesAttention,
     TracesBidirectionalAttention,
     TracesEmbed,
+    TracesExperts,
+    TracesGluExperts,
     TracesGluLinear,
     TracesLinear,
-    TracesRmsNorm,
+    TracesNorm,
+    TracesRoute,
     TracesSelectRows,
+    TracesSigmoidGate,
 ):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 

@@ -28,7 +28,8 @@ Role = Literal["matrix", "stack", "vector", "table"]
 @dataclass(frozen=True)
 class Weight:
     """A tensor of the file as an op reads it: a ``matrix`` to multiply with, a ``stack`` of them (one for each expert),
-    a ``vector`` of floats, or a ``table`` of rows to look up. ``rows`` (begin, end) are those of a fused tensor."""
+    a ``vector`` of floats (or one for each expert), or a ``table`` of rows to look up. ``rows`` (begin, end) are those
+    of a fused tensor, in a stack of each of its matrices."""
 
     name: str
     role: Role
@@ -40,13 +41,19 @@ class Weight:
 
 @dataclass(frozen=True)
 class Norm:
-    """RMS norm of an op's input; ``eps`` is added to the mean square."""
+    """Norm of rows: "rms" divides them by the root of their mean square plus ``eps``, "layer" takes their mean away
+    first. Then they are times ``weight``, plus ``bias``, where there are such."""
 
-    weight: str
+    weight: str | None
     eps: float
+    kind: Literal["rms", "layer"] = "rms"
+    bias: str | None = None
 
     def __str__(self) -> str:
-        return self.weight
+        return self.weight or self.kind
+
+    def reads(self) -> Iterator[Weight]:
+        return (Weight(name, "vector") for name in (self.weight, self.bias) if name is not None)
 
 
 @dataclass(frozen=True)
@@ -101,8 +108,8 @@ class Run(Protocol):
 
     @property
     def step(self) -> Step: ...
-    def multiply(self, weight: Weight, x: F32) -> F32:
-        """``x @ weight.T``, float32 (rows, outputs)."""
+    def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
+        """``x @ weight.T``, float32 (rows, outputs), of a stack with the matrix of an expert."""
 
     def vector(self, weight: Weight | str) -> F32: ...
     def lookup(self, table: Weight, ids: NDArray[np.int32]) -> F32:
@@ -149,6 +156,16 @@ class Op(ABC):
         """What it puts into the cache."""
         return None
 
+    @property
+    def experts_used(self) -> int | None:
+        """How many experts of its stacks a row goes to, where it has stacks."""
+        return None
+
+    def scratch_cols(self, cols: tuple[int, ...]) -> int:
+        """Floats for each row that the executor keeps while it runs, beside its results of so many columns and a
+        copy of what it reads."""
+        return 0
+
     def reads(self) -> Iterator[Weight]:
         """All that it reads of the file."""
         for field in fields(self):  # type: ignore[arg-type]
@@ -156,7 +173,9 @@ class Op(ABC):
             for item in value if isinstance(value, tuple) else (value,):
                 if isinstance(item, Weight):
                     yield item
-                elif isinstance(item, Norm | HeadNorm) and item.weight is not None:
+                elif isinstance(item, Norm):
+                    yield from item.reads()
+                elif isinstance(item, HeadNorm) and item.weight is not None:
                     yield Weight(item.weight, "vector")
 
     def ropes(self) -> Iterator[Rope]:
@@ -168,7 +187,10 @@ class Op(ABC):
         for field in fields(self):  # type: ignore[arg-type]
             name, value = field.name, getattr(self, field.name)
             if isinstance(value, Norm):
-                found[name], found[f"{name}_eps"] = lowering.weight(Weight(value.weight, "vector")), value.eps
+                found[f"{name}_eps"], found[f"{name}_kind"] = value.eps, value.kind
+                for key, vector in ((name, value.weight), (f"{name}_bias", value.bias)):
+                    if vector is not None:
+                        found[key] = lowering.weight(Weight(vector, "vector"))
             elif isinstance(value, HeadNorm):
                 if value.weight is not None:
                     found[name] = lowering.weight(Weight(value.weight, "vector"))

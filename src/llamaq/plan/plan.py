@@ -78,8 +78,10 @@ class Plan:
         return (first - 1, *(ends[layer] for layer in sorted(ends)))
 
     def scratch_bytes(self, rows: int) -> int:
-        """Bytes of all slots for a step of ``rows`` tokens; the result's memory is the caller's."""
-        return 4 * rows * (sum(self.slot_cols) - self.slot_cols[self.out])
+        """Bytes of all slots for a step of ``rows`` tokens, of normed and quantized copies beside them, and of what the
+        op that takes most needs besides; the result's memory is the caller's."""
+        besides = max(node.op.scratch_cols(node.cols) for node in self.nodes)
+        return 4 * rows * (2 * (sum(self.slot_cols) - self.slot_cols[self.out]) + besides)
 
     def __str__(self) -> str:
         return "\n".join(_line(i, node) for i, node in enumerate(self.nodes))

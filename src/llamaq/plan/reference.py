@@ -38,8 +38,8 @@ class Reference:
             raise ModelError(f"expected the data of tensor {absent[0]!r}, got none")
         self._plan = plan
         self._tables = {w: weights[w.name] for w in plan.weights if w.role == "table"}
-        self._matrices = {w: _matrix(w, weights[w.name]) for w in plan.weights if w.role == "matrix"}
-        self._vectors = {w: _decoded(weights[w.name])[_rows(w)] for w in plan.weights if w.role == "vector"}
+        self._matrices = {w: _matrices(w, weights[w.name]) for w in plan.weights if w.role in ("matrix", "stack")}
+        self._vectors = {w: _decoded(weights[w.name])[..., _rows(w)] for w in plan.weights if w.role == "vector"}
         self._cache_type = cache_type
         self._cache: dict[tuple[int, int], tuple[F32, F32]] = {}
         self._lengths: dict[int, int] = {}
@@ -80,8 +80,8 @@ class Reference:
         assert self._step is not None
         return self._step
 
-    def multiply(self, weight: Weight, x: F32) -> F32:
-        return linear(self._matrices[weight], x)
+    def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
+        return linear(self._matrices[weight][expert], x)
 
     def vector(self, weight: Weight | str) -> F32:
         return self._vectors[Weight(weight, "vector") if isinstance(weight, str) else weight]
@@ -105,10 +105,13 @@ def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:
     return decode(*weight) if isinstance(weight, tuple) else np.asarray(weight, np.float32)
 
 
-def _matrix(weight: Weight, data: tuple[Format, NDArray[np.uint8]] | F32) -> Unpacked | F32:
+def _matrices(weight: Weight, data: tuple[Format, NDArray[np.uint8]] | F32) -> list[Unpacked | F32]:
+    """A matrix, or those of a stack."""
+    rows = _rows(weight)
     if isinstance(data, tuple) and can_unpack(data[0]):
-        return unpack(data[0], data[1][_rows(weight)])
-    return _decoded(data)[_rows(weight)]
+        return [unpack(data[0], matrix[rows]) for matrix in (data[1] if weight.role == "stack" else data[1][None])]
+    found = _decoded(data)
+    return [matrix[rows] for matrix in (found if weight.role == "stack" else found[None])]
 
 
 def _rows(weight: Weight) -> slice:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import overload
 
 from llamaq.errors import ModelError
 from llamaq.plan.op import Norm, Role, Value, Weight
@@ -14,11 +15,13 @@ __all__ = ["Part", "Shapes", "WeightName"]
 
 @dataclass(frozen=True)
 class Part:
-    """Rows ``begin`` to ``end`` of a tensor that holds several weights, one behind the other."""
+    """Rows ``begin`` to ``end`` of a tensor that holds several weights, one behind the other. ``alone`` is what the
+    weight is called in files where it has its own tensor: its bias may have one here, too."""
 
     name: str
     begin: int
     end: int
+    alone: str | None = None
 
 
 WeightName = str | Part
@@ -58,6 +61,21 @@ class Shapes:
             rows = end - begin
         return rows, cols
 
+    def stack(self, weight: Weight) -> tuple[int, int, int]:
+        """Experts, and the rows and columns of each matrix, or of the part of it."""
+        experts, rows, cols = self.of(weight.name, 3)
+        begin, end = weight.rows or (0, rows)
+        if not 0 <= begin < end <= rows:
+            raise ModelError(f"tensor {weight.name!r}: expected at least {end} rows, got {rows}")
+        return experts, end - begin, cols
+
+    def check_biases(self, biases: Weight, experts: int, n: int) -> None:
+        """Raises where there are not ``n`` numbers for each expert, or in the part of them."""
+        shape = self.of(biases.name, 2)
+        begin, end = biases.rows or (0, n)
+        if end - begin != n or shape[0] != experts or (shape[1] != n if biases.rows is None else end > shape[1]):
+            raise ModelError(f"tensor {biases.name!r}: expected shape ({experts}, {end}), got {shape}")
+
     def check_vector(self, vector: Weight, n: int) -> None:
         """Raises where a vector, or the part of it, has other than ``n`` numbers."""
         shape = self.of(vector.name, len(self._shapes.get(vector.name, ())) or 1)
@@ -66,8 +84,8 @@ class Shapes:
             raise ModelError(f"tensor {vector.name!r}: expected shape ({end},), got {shape}")
 
     def check_norm(self, norm: Norm | None, x: Value) -> None:
-        if norm is not None:
-            self.check_vector(Weight(norm.weight, "vector"), x.cols)
+        for vector in () if norm is None else norm.reads():
+            self.check_vector(vector, x.cols)
 
     def weight(self, name: WeightName, role: Role) -> Weight:
         if isinstance(name, Part):
@@ -78,8 +96,18 @@ class Shapes:
         """The bias that the file has for a weight, or None."""
         bias = self.weight(name, "vector")
         tensor = f"{bias.name.removesuffix('.weight')}.bias"
+        if tensor not in self._shapes and isinstance(name, Part) and name.alone is not None:
+            return self.bias(name.alone)
         return Weight(tensor, "vector", bias.rows) if tensor in self._shapes else None
 
+    @overload
+    def norm(self, norm: Norm) -> Norm: ...
+    @overload
+    def norm(self, norm: Norm | None) -> Norm | None: ...
     def norm(self, norm: Norm | None) -> Norm | None:
-        """A norm by its tensor's full name."""
-        return None if norm is None else Norm(f"{norm.weight}.weight", norm.eps)
+        """A norm by its tensors' full names; the file decides whether a layer norm has a bias."""
+        if norm is None or norm.weight is None:
+            return norm
+        bias = f"{norm.weight}.bias"
+        has_bias = norm.kind == "layer" and bias in self._shapes
+        return Norm(f"{norm.weight}.weight", norm.eps, norm.kind, bias if has_bias else None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from llamaq.errors import ModelError
 from llamaq.plan.op import Op, Value
 from llamaq.plan.shapes import Part, Shapes
 
@@ -39,6 +41,16 @@ class Tracer:
         """Some rows of a tensor, in the place of a weight's name."""
         return Part(weight, begin, end)
 
+    def split(self, weight: str, rows: Sequence[int], alone: Sequence[str] = ()) -> tuple[Part, ...]:
+        """The parts of a tensor that holds so many rows of each of several weights, in the place of their names;
+        ``alone`` are those that they have in other files. Raises ``ModelError`` where it has other rows."""
+        found = self.shapes.of(f"{weight}.weight", 2)[0]
+        if found != sum(rows):
+            raise ModelError(f"tensor '{weight}.weight': expected {' + '.join(map(str, rows))} rows, got {found}")
+        ends = list(itertools.accumulate(rows))
+        names = alone or (None,) * len(ends)
+        return tuple(Part(weight, end - n, end, name) for n, end, name in zip(rows, ends, names, strict=True))
+
     def layers(self, count: int) -> Iterator[int]:
         """Numbers of layers; what is traced until the next one is asked for belongs to the layer."""
         for i in range(count):
@@ -53,7 +65,7 @@ class Tracer:
             if op.keeps.layer in self._kept:
                 raise ValueError(f"layer {op.keeps.layer} of the cache has its op already")
             self._kept.add(op.keeps.layer)
-        named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "table")]
+        named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "stack", "table")]
         sources = named if len(named) == len(cols) else [op.kind] * len(cols)
         selected = op.selects or any(v.selected for v in ins)
         outs = tuple(

@@ -1,4 +1,4 @@
-"""glu_linear: ``silu(norm(x) @ gate.T) * (norm(x) @ up.T)``, with the biases of both."""
+"""glu_linear: ``act(norm(x) @ gate.T) * (norm(x) @ up.T)``, with the biases of both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from llamaq.errors import ModelError
-from llamaq.plan.arithmetic import silu
+from llamaq.plan.activations import GATED, Activation
 from llamaq.plan.op import F32, Norm, Op, Run, Value, Weight
 from llamaq.plan.ops.product import product_shapes, products
 from llamaq.plan.shapes import Shapes, WeightName
@@ -24,6 +24,7 @@ class GluLinear(Op):
     weights: tuple[Weight, Weight]
     biases: tuple[Weight | None, Weight | None]
     norm: Norm | None
+    act: Activation = "silu"
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         gate, up = product_shapes(shapes, ins[0], self.weights, self.biases, self.norm)
@@ -35,15 +36,18 @@ class GluLinear(Op):
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         gate, up = products(run, ins[0], self.weights, self.biases, self.norm)
         with np.errstate(all="ignore"):
-            return (silu(gate) * up,)
+            return (GATED[self.act](gate, up),)
 
 
 class TracesGluLinear(Tracer):
-    def glu_linear(self, x: Value, gate: WeightName, up: WeightName, norm: Norm | None = None) -> Value:
-        """``silu(norm(x) @ gate.T) * (norm(x) @ up.T)``, with the biases of both."""
+    def glu_linear(
+        self, x: Value, gate: WeightName, up: WeightName, *, norm: Norm | None = None, act: Activation = "silu"
+    ) -> Value:
+        """``act(norm(x) @ gate.T) * (norm(x) @ up.T)``, with the biases of both."""
         op = GluLinear(
             (self.shapes.weight(gate, "matrix"), self.shapes.weight(up, "matrix")),
             (self.shapes.bias(gate), self.shapes.bias(up)),
             self.shapes.norm(norm),
+            act,
         )
         return self.emit(op, x)[0]

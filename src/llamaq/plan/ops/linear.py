@@ -8,6 +8,7 @@ from typing import ClassVar, overload
 import numpy as np
 
 from llamaq.errors import ModelError
+from llamaq.plan.activations import softcap as capped
 from llamaq.plan.op import F32, Norm, Op, Run, Value, Weight
 from llamaq.plan.ops.product import product_shapes, products
 from llamaq.plan.shapes import Shapes, WeightName
@@ -23,6 +24,8 @@ class Linear(Op):
     weights: tuple[Weight, ...]
     biases: tuple[Weight | None, ...]
     norm: Norm | None
+    scale: float = 1.0
+    softcap: float = 0.0
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         x, *add = ins
@@ -40,26 +43,48 @@ class Linear(Op):
         x, *add = ins
         outs = products(run, x, self.weights, self.biases, self.norm)
         with np.errstate(all="ignore"):
+            if self.scale != 1.0:
+                outs = [y * np.float32(self.scale) for y in outs]
+            if self.softcap != 0.0:
+                outs = [capped(y, self.softcap) for y in outs]
             return (add[0] + outs[0],) if add else tuple(outs)
 
 
 class TracesLinear(Tracer):
     @overload
     def linear(
-        self, x: Value, weight: WeightName, /, *, norm: Norm | None = None, add: Value | None = None
+        self,
+        x: Value,
+        weight: WeightName,
+        /,
+        *,
+        norm: Norm | None = None,
+        add: Value | None = None,
+        scale: float = 1.0,
+        softcap: float = 0.0,
     ) -> Value: ...
 
     @overload
     def linear(self, x: Value, /, *weights: WeightName, norm: Norm | None = None) -> tuple[Value, ...]: ...
 
     def linear(
-        self, x: Value, /, *weights: WeightName, norm: Norm | None = None, add: Value | None = None
+        self,
+        x: Value,
+        /,
+        *weights: WeightName,
+        norm: Norm | None = None,
+        add: Value | None = None,
+        scale: float = 1.0,
+        softcap: float = 0.0,
     ) -> Value | tuple[Value, ...]:
-        """``norm(x) @ W.T`` (+ bias) (+ ``add``) for each weight; several share one norm and quantization."""
+        """``norm(x) @ W.T`` (+ bias) for each weight; several share one norm and quantization. Then, where they are
+        given, times ``scale``, as ``softcap * tanh(y / softcap)``, and ``add`` to it."""
         op = Linear(
             tuple(self.shapes.weight(w, "matrix") for w in weights),
             tuple(self.shapes.bias(w) for w in weights),
             self.shapes.norm(norm),
+            float(scale),
+            float(softcap),
         )
         outs = self.emit(op, x, *([] if add is None else [add]))
         return outs[0] if len(outs) == 1 else outs

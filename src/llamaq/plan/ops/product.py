@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.formats import Unpacked
-from llamaq.plan.arithmetic import fma32, fma_dot, quantize_rows, rms_norm
+from llamaq.plan.arithmetic import fma32, fma_dot, quantize_rows
 from llamaq.plan.op import F32, Norm, Run, Value, Weight
+from llamaq.plan.ops.norm import normed
 from llamaq.plan.shapes import Shapes
 
 __all__ = ["linear", "product_shapes", "products", "quantized_linear"]
@@ -37,7 +38,7 @@ def products(
 ) -> list[F32]:
     """The products with each matrix, and its bias added."""
     if norm is not None:
-        x = rms_norm(x, run.vector(norm.weight), norm.eps)
+        x = normed(norm, x, run.vector)
     with np.errstate(all="ignore"):
         return [
             y if bias is None else y + run.vector(bias)

@@ -1,0 +1,43 @@
+// norm: each row normed, plus the second input where there is one.
+#include "engine/ops/ops.h"
+#include "engine/row_norm.h"
+
+namespace llamaq {
+
+namespace {
+
+struct NormOp final : Op {
+  int in, out, add = -1;
+  int cols;
+  RowNorm norm;
+
+  explicit NormOp(Attributes& a) : out(a.integers("outs", 1)[0]), cols(a.integer("cols")), norm(a) {
+    const std::vector<int> ins = a.integers("ins");
+    if (ins.empty() || ins.size() > 2) throw Error("a norm takes a value, and at most one to add to");
+    in = ins[0];
+    if (ins.size() == 2) add = ins[1];
+    if (!norm) throw Error("a norm needs the attribute 'norm_eps'");
+  }
+
+  void check(Resources& r) override {
+    norm.check(r, cols);
+    if (cols <= 0 || cols > r.cols(in) || cols > r.cols(out)) throw Error("the norm is wider than a slot");
+    if (add >= 0 && cols > r.cols(add)) throw Error("a residual needs the width of the norm");
+  }
+
+  void run(const Call& call) const override {
+    const Resources& r = call.r;
+    const int64_t width = cols;
+    for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) {
+      float* y = r.slot(out) + i * width;
+      norm.apply(r, r.slot(in) + i * width, width, y);
+      if (add >= 0) r.kernels.add(r.slot(add) + i * width, y, y, width);
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Op> parse_norm(Attributes& a) { return std::make_unique<NormOp>(a); }
+
+}  // namespace llamaq

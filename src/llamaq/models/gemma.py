@@ -1,0 +1,28 @@
+"""Gemma: Mesnard et al. (2024). Llama's blocks with gelu, behind scaled embeddings."""
+
+from __future__ import annotations
+
+import math
+
+from llamaq.models.blocks import attend, logits, qkv
+from llamaq.models.hparams import Decoder, read_decoder
+from llamaq.models.keys import Keys
+from llamaq.plan.graph import Graph, Norm, Value
+
+__all__ = ["read", "trace"]
+
+
+def read(keys: Keys) -> Decoder:
+    return read_decoder(keys, layout="neox")
+
+
+def trace(g: Graph, hp: Decoder) -> Value:
+    """Logits of the wanted rows."""
+    x = g.embed("token_embd", scale=math.sqrt(hp.width))
+    for i in g.layers(hp.layers):
+        b = f"blk.{i}."
+        q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
+        x = g.linear(attend(g, hp, i, q, k, v), b + "attn_output", add=x)
+        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", act="gelu", norm=Norm(b + "ffn_norm", hp.eps))
+        x = g.linear(h, b + "ffn_down", add=x)
+    return logits(g, x, Norm("output_norm", hp.eps))

@@ -1,0 +1,41 @@
+"""Granite 3 and 4: Llama's blocks with a scale for the embeddings, each half of a block, attention and the logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llamaq.models.blocks import attend, logits, qkv
+from llamaq.models.hparams import Decoder, read_decoder
+from llamaq.models.keys import Keys
+from llamaq.plan.graph import Graph, Norm, Value
+
+__all__ = ["Granite", "read", "trace"]
+
+
+@dataclass(frozen=True)
+class Granite(Decoder):
+    embedding_scale: float
+    residual_scale: float
+    logit_scale: float
+
+
+def read(keys: Keys) -> Granite:
+    hp = read_decoder(keys, layout="norm")
+    if not keys.flag("rope.scaling.finetuned", True):  # the key's meaning in this architecture alone
+        hp = replace(hp, ropes=(None,) * hp.layers)
+    embedding, residual, divisor = (
+        keys.non_negative(key, 0.0) or 1.0 for key in ("embedding_scale", "residual_scale", "logit_scale")
+    )
+    return Granite(**vars(hp), embedding_scale=embedding, residual_scale=residual, logit_scale=1 / divisor)
+
+
+def trace(g: Graph, hp: Granite) -> Value:
+    """Logits of the wanted rows."""
+    x = g.embed("token_embd", scale=hp.embedding_scale)
+    for i in g.layers(hp.layers):
+        b = f"blk.{i}."
+        q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
+        x = g.linear(attend(g, hp, i, q, k, v), b + "attn_output", add=x, scale=hp.residual_scale)
+        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=Norm(b + "ffn_norm", hp.eps))
+        x = g.linear(h, b + "ffn_down", add=x, scale=hp.residual_scale)
+    return logits(g, x, Norm("output_norm", hp.eps), scale=hp.logit_scale)

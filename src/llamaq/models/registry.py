@@ -1,0 +1,125 @@
+"""Which architectures there are, by the name that files give in ``general.architecture``, and what people call them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["ARCHITECTURES", "UNSUPPORTED", "Architecture", "family_of", "what_runs"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """``family`` is what people call its models. ``module`` in this package has its ``read`` and ``trace``; it is
+    imported once a file asks for it. ``tiny`` are random models that test it, with the logits of an independent
+    implementation (``tests/models/test_tiny.py``)."""
+
+    family: str
+    module: str
+    tiny: tuple[str, ...]
+
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "llama": Architecture("Llama, Mistral and Mixtral", "llama", ("llama", "mistral", "mixtral")),
+    "mistral3": Architecture("Mistral Small and Ministral 3", "mistral3", ("ministral3",)),
+    "qwen2": Architecture("Qwen 2", "qwen2", ("qwen2",)),
+    "qwen3": Architecture("Qwen 3", "qwen3", ("qwen3",)),
+    "gemma": Architecture("Gemma", "gemma", ("gemma",)),
+    "gemma2": Architecture("Gemma 2", "gemma2", ("gemma2",)),
+    "gemma3": Architecture("Gemma 3", "gemma3", ("gemma3",)),
+    "phi3": Architecture("Phi 3 and 4", "phi3", ("phi3", "phi3-long")),
+    "smollm3": Architecture("SmolLM 3", "smollm3", ("smollm3",)),
+    "granite": Architecture("Granite", "granite", ("granite",)),
+    "olmo2": Architecture("OLMo 2 and 3", "olmo2", ("olmo2", "olmo3")),
+    "command-r": Architecture("Command R", "command_r", ("cohere",)),
+    "cohere2": Architecture("Command R7B and Command A", "cohere2", ("cohere2",)),
+    "glm4": Architecture("GLM 4", "glm4", ("glm4",)),
+    "starcoder2": Architecture("StarCoder 2", "starcoder2", ("starcoder2",)),
+}
+
+UNSUPPORTED: Mapping[str, str] = {
+    "apertus": "Apertus",
+    "arcee": "Arcee AFM",
+    "baichuan": "Baichuan",
+    "bert": "BERT",
+    "bailingmoe2": "Ling 2",
+    "bloom": "BLOOM",
+    "chatglm": "ChatGLM",
+    "clip": "An image encoder (mmproj)",
+    "deepseek": "DeepSeek",
+    "deepseek2": "DeepSeek 2 and 3",
+    "dots1": "dots.llm1",
+    "ernie4_5": "ERNIE 4.5",
+    "ernie4_5-moe": "ERNIE 4.5 with experts",
+    "exaone": "EXAONE 3",
+    "exaone4": "EXAONE 4",
+    "falcon": "Falcon",
+    "falcon-h1": "Falcon-H1",
+    "flux": "An image generator (FLUX)",
+    "gemma-embedding": "EmbeddingGemma",
+    "gemma3n": "Gemma 3n",
+    "gemma4": "Gemma 4",
+    "glm4moe": "GLM 4.5",
+    "gpt-oss": "gpt-oss",
+    "gpt2": "GPT-2",
+    "gptneox": "GPT-NeoX",
+    "gptoss": "gpt-oss",
+    "granitehybrid": "Granite 4 with Mamba layers",
+    "granitemoe": "Granite with experts",
+    "grok": "Grok",
+    "hunyuan-dense": "Hunyuan",
+    "hunyuan-moe": "Hunyuan with experts",
+    "internlm2": "InternLM 2",
+    "jamba": "Jamba",
+    "lfm2": "LFM 2",
+    "lfm2moe": "LFM 2 with experts",
+    "llama4": "Llama 4",
+    "mamba": "Mamba",
+    "mamba2": "Mamba 2",
+    "minicpm": "MiniCPM",
+    "minicpm3": "MiniCPM 3",
+    "minimax-m2": "MiniMax M2",
+    "mistral4": "Mistral 4",
+    "mllama": "Llama 3.2 Vision",
+    "modern-bert": "ModernBERT",
+    "nemotron": "Nemotron",
+    "nemotron_h": "Nemotron-H",
+    "nomic-bert": "Nomic Embed",
+    "olmo": "OLMo 1",
+    "olmoe": "OLMoE",
+    "phi2": "Phi 2",
+    "phimoe": "Phi 3.5 with experts",
+    "plamo2": "PLaMo 2",
+    "qwen": "Qwen 1",
+    "qwen2moe": "Qwen 2 with experts",
+    "qwen2vl": "Qwen 2-VL",
+    "qwen35": "Qwen 3.5",
+    "qwen35moe": "Qwen 3.5 with experts",
+    "qwen3moe": "Qwen 3 with experts",
+    "qwen3next": "Qwen3-Next",
+    "qwen3vl": "Qwen 3-VL",
+    "qwen3vlmoe": "Qwen 3-VL with experts",
+    "rwkv6": "RWKV 6",
+    "rwkv7": "RWKV 7",
+    "seed_oss": "Seed-OSS",
+    "smallthinker": "SmallThinker",
+    "stablelm": "StableLM",
+    "starcoder": "StarCoder",
+    "t5": "T5",
+    "whisper": "Whisper",
+}
+"""What people call models that llamaq does not run yet."""
+
+
+def family_of(name: object) -> str | None:
+    """What people call the models of an architecture, None where nobody here knows it."""
+    if not isinstance(name, str):
+        return None
+    return ARCHITECTURES[name].family if name in ARCHITECTURES else UNSUPPORTED.get(name)
+
+
+def what_runs(name: object) -> str:
+    """Of an architecture that does not run: what it is, and which ones do."""
+    known = family_of(name)
+    beginning = f"general.architecture is {name!r}" if known is None else f"{known} is not supported yet"
+    return f"{beginning}; llamaq runs {', '.join(entry.family for entry in ARCHITECTURES.values())}"

@@ -1,0 +1,84 @@
+"""The recorded logits of the tiny models that ``tiny_models`` makes are those of transformers.
+
+Needs the extra ``transformers``, which CI leaves out; ``nox -s transformers`` runs this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+reason = "the extra 'transformers' is not installed (CI leaves it out: gigabytes of libraries for GPUs)"
+torch = pytest.importorskip("torch", reason=reason)
+transformers = pytest.importorskip("transformers", reason=reason)
+
+import tiny_models as tiny  # noqa: E402
+
+COMMON: dict[str, Any] = {
+    "vocab_size": tiny.VOCABULARY,
+    "hidden_size": tiny.WIDTH,
+    "intermediate_size": tiny.FEED_FORWARD,
+    "num_hidden_layers": tiny.LAYERS,
+    "num_attention_heads": tiny.HEADS,
+    "num_key_value_heads": tiny.KV_HEADS,
+    "max_position_embeddings": 64,
+    "rms_norm_eps": 1e-5,
+    "attn_implementation": "eager",
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "tie_word_embeddings": False,
+}
+WINDOWS = {"sliding_window": tiny.WINDOW, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
+CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
+    "cohere2": ("Cohere2", WINDOWS | {"logit_scale": 0.25, "layer_norm_eps": 1e-5, "tie_word_embeddings": True}),
+    "olmo3": (
+        "Olmo3",
+        WINDOWS | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
+    ),
+    "phi3-long": (
+        "Phi3",
+        {
+            "original_max_position_embeddings": 16,
+            "partial_rotary_factor": 0.75,
+            "rope_scaling": {f"{kind}_factor": factors for kind, factors in tiny.LONGROPE.items()}
+            | {"type": "longrope"},
+        },
+    ),
+}
+NAMES = {
+    "token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head",
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "attn_norm": "input_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "ffn_norm": "post_attention_layernorm", "post_attention_norm": "post_attention_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}  # fmt: skip
+
+
+def name_there(name: str, fused: bool) -> str:
+    parts = name.removesuffix(".weight").split(".")
+    last = "mlp.gate_up_proj" if fused and parts[-1] == "ffn_up" else NAMES[parts[-1]]
+    return f"model.layers.{parts[1]}.{last}.weight" if parts[0] == "blk" else f"{last}.weight"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", tiny.MADE)
+def test_recorded_logits_are_those_of_transformers(name: str) -> None:
+    kind, config = CONFIGS[name]
+    config = COMMON | config
+    tied = config["tie_word_embeddings"]
+    model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**config)).eval()
+    weights = {
+        name_there(tensor, name.startswith("phi3")): torch.from_numpy(x)
+        for tensor, x in tiny.made_tensors(name).items()
+        if not tensor.startswith("rope")
+    }
+    missing = model.load_state_dict(weights, strict=False)
+    assert (missing.unexpected_keys, missing.missing_keys) == ([], ["lm_head.weight"] if tied else [])
+    with torch.no_grad():
+        logits = model(torch.tensor(tiny.IDS[None].astype(np.int64))).logits[0].numpy()
+    np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)
