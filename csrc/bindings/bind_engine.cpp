@@ -117,7 +117,8 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
     plan.caches.emplace_back();
     for (const py::handle layer : group.cast<py::list>()) {
       const auto t = layer.cast<py::tuple>();
-      plan.caches.back().push_back({t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>(), t[3].cast<int>()});
+      plan.caches.back().push_back(
+          {t[0].cast<int>(), t[1].cast<int>(), t[2].cast<int>(), t[3].cast<int>(), t[4].cast<int>()});
     }
   }
   return std::unique_ptr<PyExecutor>(new PyExecutor{
@@ -131,7 +132,7 @@ static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>&
   auto data = t[0].cast<py::array_t<uint8_t>>();
   const auto table = t[1].cast<py::array_t<int32_t>>();
   int64_t bytes = 0;  // of a page in all layers
-  for (const CacheLayer& layer : layers) bytes += page_bytes(layer.head_dim, type) * layer.kv_heads;
+  for (const CacheLayer& layer : layers) bytes += page_bytes(layer.head_dim, layer.value_dim, type) * layer.kv_heads;
   if (!(data.flags() & table.flags() & py::array::c_style) || data.size() % bytes)
     throw Error("the cache is not a whole number of pages");
   if (table.ndim() != 2 || table.shape(0) != sequences) throw Error("each cache needs the pages of all sequences");
@@ -141,7 +142,7 @@ static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>&
   uint8_t* at = data.mutable_data();
   for (const CacheLayer& layer : layers) {
     pages.layers.push_back(at);
-    at += page_bytes(layer.head_dim, type) * layer.kv_heads * pages.n_pages;
+    at += page_bytes(layer.head_dim, layer.value_dim, type) * layer.kv_heads * pages.n_pages;
   }
   return pages;
 }

@@ -1,4 +1,6 @@
 // Single kernels, for `llamaq info` and the tests that compare levels.
+#include <optional>
+
 #include "bindings/bind.h"
 #include "cpu/features.h"
 #include "engine/activation.h"
@@ -147,11 +149,11 @@ static Array<float> rms_norm(const std::string& isa, const Array<float>& x, cons
 }
 
 static Array<float> layer_norm(const std::string& isa, const Array<float>& x, const Array<float>& w,
-                               const Array<float>& b, float eps) {
-  if (x.ndim() != 1 || w.size() != x.size() || b.size() != x.size())
-    throw Error("layer_norm takes a row, and weights and biases of its length");
+                               const std::optional<Array<float>>& b, float eps) {
+  if (x.ndim() != 1 || w.size() != x.size() || (b && b->size() != x.size()))
+    throw Error("layer_norm takes a row, weights and perhaps a bias of its length");
   Array<float> y(x.size());
-  kernel_table(isa.c_str()).layer_norm(x.data(), w.data(), b.data(), eps, x.size(), y.mutable_data());
+  kernel_table(isa.c_str()).layer_norm(x.data(), w.data(), b ? b->data() : nullptr, eps, x.size(), y.mutable_data());
   return y;
 }
 
@@ -208,8 +210,10 @@ void bind_kernels(py::module_& m) {
       [](int id, int64_t rows, int64_t cols) { return packed_bytes(kernel_table(), format_of(id), rows, cols); },
       arg("format"), arg("rows"), arg("cols"), "Bytes of a matrix once it is packed.");
   m.def(
-      "page_bytes", [](int head_dim, int type) { return page_bytes(head_dim, format_of(type)); }, arg("head_dim"),
-      arg("type"), "Bytes of a cache page of one layer and KV head, of elements in a GGUF format.");
+      "page_bytes",
+      [](int head_dim, int value_dim, int type) { return page_bytes(head_dim, value_dim, format_of(type)); },
+      arg("head_dim"), arg("value_dim"), arg("type"),
+      "Bytes of a cache page of one layer and KV head, of elements in a GGUF format.");
   m.attr("PAGE_TOKENS") = kPageTokens;
   m.def("dequantize", &dequantize, arg("isa"), arg("format"), arg("data"));
   m.def("quantize_rows", &quantize_rows, arg("isa"), arg("x"));

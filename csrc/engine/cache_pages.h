@@ -8,11 +8,12 @@
 
 namespace llamaq {
 
-// One page: 32 tokens of one KV head of one layer, K and V. Throws Error where heads do not fill blocks of the format.
-inline int64_t page_bytes(int head_dim, Format type) {
+// One page: 32 tokens of one KV head of one layer, K and V (no V where value_dim is 0). Throws Error where heads do not fill blocks of the format.
+inline int64_t page_bytes(int head_dim, int value_dim, Format type) {
   if (type != Format::F32 && type != Format::F16 && type != Format::Q8_0 && type != Format::Q4_0)
     throw Error("a cache is F32, F16, Q8_0 or Q4_0, not format " + std::to_string(static_cast<int>(type)));
-  return kPageTokens * (row_bytes(type, head_dim) + row_bytes(type, (head_dim + 15) / 16 * 16));
+  const int64_t values = value_dim ? row_bytes(type, (value_dim + 15) / 16 * 16) : 0;
+  return kPageTokens * (row_bytes(type, head_dim) + values);
 }
 
 }  // namespace llamaq

@@ -47,6 +47,7 @@ void Executor::check(const Step& s) const {
         if (pages[page] < 0 || pages[page] >= cache.n_pages) refuse_row(i, "a page number is outside the cache");
     }
   }
+  for (const auto& op : ops_) op->check_step(s);
   if (s.n_selected < 0 || s.n_selected > r_.max_rows) throw Error("more rows selected than a step holds");
   for (int i = 0; i < s.n_selected; ++i)
     if (s.selected[i] < 0 || s.selected[i] >= s.rows) throw Error("a selected row is not in the step");

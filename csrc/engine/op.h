@@ -37,6 +37,8 @@ class Op {
   // Throws Error where slots and weights do not fit; may ask the resources for what is made once a step.
   virtual void check(Resources& r) = 0;
   virtual Scratch scratch(const Resources&) const { return {}; }
+  // Throws Error for a step that it cannot run; the executor has checked what any op needs.
+  virtual void check_step(const Step&) const {}
   // Every worker runs it; the executor lets them meet afterwards.
   virtual void run(const Call& call) const = 0;
   // Whether the op, and all after it, works on the rows whose logits are wanted.

@@ -16,7 +16,7 @@ namespace llamaq {
 // What a layer keeps for each token, and which tokens still see it: those of the last `window`, of the same chunk of
 // positions (0: all).
 struct CacheLayer {
-  int kv_heads, head_dim, window, chunk;
+  int kv_heads, head_dim, value_dim, window, chunk;  // value_dim 0: values are parts of the keys
 };
 
 // cos and sin of a rope for each row of a step.

@@ -74,6 +74,7 @@ struct CacheView {
   const int32_t* pages;     // the sequence's page numbers
   Format type;              // of the elements: F32, F16, Q8_0 or Q4_0
   int head_dim, value_dim;  // elements
+  bool value_of_key;        // no values are stored: those of a token are the first elements of its key
 };
 
 // Rows of one sequence to put into the cache.
@@ -81,8 +82,8 @@ struct StoreArgs {
   CacheView cache;
   const int32_t* positions;  // [rows]
   int rows;
-  const float *k, *v;  // row i begins i * stride floats later
-  ptrdiff_t stride;
+  const float *k, *v;  // row i begins i strides of floats later; values that are parts of keys: null
+  ptrdiff_t k_stride, v_stride;
 };
 
 // The first token that a query at `position` sees: those of its window and of its chunk (0: no limit).
@@ -97,9 +98,10 @@ struct AttentionArgs {
   CacheView cache;
   const float* q;  // heads x head_dim; row i begins i * q_stride floats later
   ptrdiff_t q_stride;
-  const int32_t* positions;  // [rows], ascending; a row sees tokens first_seen() .. position
+  const int32_t* positions;  // [rows], none below the one before; a row sees tokens first_seen() .. position
   int rows, heads, window, chunk;
-  float scale;
+  float scale, softcap;      // a scaled score s becomes softcap * tanh(s / softcap); 0: it stays
+  const float* sinks;        // [heads] scores that count in the sum of exponentials only; null: none
   int first_span, end_span;  // spans to read
   float* out;                // heads x value_dim; row i begins i * out_stride floats later
   ptrdiff_t out_stride;
@@ -112,7 +114,8 @@ struct MergeArgs {
   float* states;
   ptrdiff_t span_stride;
   int spans, rows, heads, value_dim;
-  float* out;  // as in AttentionArgs; null: more spans will follow
+  const float* sinks;  // as in AttentionArgs
+  float* out;          // as in AttentionArgs; null: more spans will follow
   ptrdiff_t out_stride;
 };
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,11 +12,11 @@ from hypothesis import strategies as st
 from engines import VOCABULARY, all_logits, attention_alone, engine_of, tokens_of
 from llamaq import _core
 from llamaq.cli import options
-from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache, format_of
+from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache, cache_bytes, format_of
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, encode
 from llamaq.plan.arithmetic import round_to_cache
-from llamaq.plan.graph import Graph
+from llamaq.plan.graph import Graph, HeadNorm, Temperature
 from llamaq.plan.ops.attention import attend
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
@@ -124,7 +126,7 @@ def test_heads_must_fill_the_blocks_of_the_cache() -> None:
     with pytest.raises(ModelError, match=r"multiple of 32 dimensions, the model's have 24; use an f16 cache"):
         KVCache(plan, 32, "q8_0")
     with pytest.raises(LlamaqError, match="a cache is F32, F16, Q8_0 or Q4_0"):
-        _core.page_bytes(32, 12)
+        _core.page_bytes(32, 32, 12)
     assert options.CACHE_TYPES == CACHE_TYPES
 
 
@@ -176,6 +178,129 @@ def test_what_a_row_must_not_see_cannot_touch_it(
     np.testing.assert_array_equal(last[1:], engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), clean)[1:])
 
 
+NORM = HeadNorm(1e-5, "norm")
+FEATURES: dict[str, dict[str, Any]] = {
+    "norms": {"q_norm": NORM, "k_norm": HeadNorm(0.1, "norm")},
+    "norms of each head": {"q_norm": HeadNorm(1e-5, "q_norms", "layer"), "k_norm": HeadNorm(1e-5, "k_norms", "layer")},
+    "norms after the rope": {"q_norm": HeadNorm(1e-5, after_rope=True), "k_norm": HeadNorm(1e-5, None, "layer", True)},
+    "softcap": {"softcap": 0.7},
+    "sinks": {"sinks": "sinks"},
+    "temperature": {"temperature": Temperature(0.3, 16, 1)},
+    "long values": {"value_dim": 96},
+    "short values": {"value_dim": 32, "rope_offset": 20},
+    "values of keys": {"value_of_key": True, "value_dim": 32, "rope_offset": 32},
+    "whole keys as values": {"value_of_key": True, "window": 100},
+    "all": {"value_of_key": True, "value_dim": 32, "rope_offset": 32, "q_norm": NORM, "k_norm": NORM, "softcap": 2.0,
+            "sinks": "sinks", "temperature": Temperature(0.1, 64), "chunk": 128},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("features", FEATURES.values(), ids=FEATURES)
+def test_what_families_need(isa: str, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal bits for whole prompts, chunks, single tokens and company, and for any number of threads."""
+    plan, weights = attention_alone(11, heads=6, kv_heads=2, head_dim=64, **features)
+    tokens = tokens_of(11, 320)
+    want = Reference(plan, weights).forward(Step.of(tokens, wanted="all"))
+    assert np.isfinite(want).all()
+    for threads, sizes in ((1, [320]), (2, [31, 269] + [1] * 20), (5, [3, 254, 1, 17, 45])):
+        engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=330)
+        cache = KVCache(plan, 512)
+        got = all_logits(engine, cache, tokens, sizes)
+        np.testing.assert_array_equal(got, want, err_msg=f"{threads} threads, chunks {sizes}")
+        steps = [Step.of(tokens[300:], start=300, wanted="all"), Step.of(tokens_of(2, 9), sequence=3, wanted="all")]
+        np.testing.assert_array_equal(engine.forward(Step.join(steps), cache)[:20], want[300:])
+
+
+@pytest.mark.parametrize("cache_type", CACHE_TYPES)
+@pytest.mark.parametrize(
+    "features", [FEATURES["all"], FEATURES["short values"]], ids=["values of keys", "short values"]
+)
+def test_caches_of_lengths_of_their_own(
+    cache_type: CacheType, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, weights = attention_alone(12, heads=16, kv_heads=1, head_dim=64, **features)
+    tokens = tokens_of(12, 70)
+    want = Reference(plan, weights, cache_type=cache_type).forward(Step.of(tokens, wanted="all"))
+    for isa in ISAS:
+        engine = engine_of(plan, weights, isa, monkeypatch, max_rows=70)
+        cache = KVCache(plan, 96, cache_type)
+        cache.pools[0].data[:] = 0xFF  # what has not been written is no number
+        np.testing.assert_array_equal(all_logits(engine, cache, tokens, [40, 29, 1]), want, err_msg=isa)
+
+
+@settings(max_examples=20)
+@given(head_dim=st.integers(2, 70), value_dim=st.integers(1, 70), group=st.integers(1, 9), of_key=st.booleans())
+def test_every_length_of_values(head_dim: int, value_dim: int, group: int, of_key: bool) -> None:
+    value_dim = min(value_dim, head_dim) if of_key else value_dim
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plan, weights = attention_alone(
+            group, heads=group, kv_heads=1, head_dim=head_dim, value_dim=value_dim, value_of_key=of_key, sinks="sinks"
+        )
+        tokens = tokens_of(group, 40)
+        want = Reference(plan, weights).forward(Step.of(tokens, wanted="all"))
+        for isa in ISAS:
+            engine = engine_of(plan, weights, isa, monkeypatch, max_rows=64)
+            got = all_logits(engine, KVCache(plan, 64), tokens, [30, 10])
+            np.testing.assert_array_equal(got, want, err_msg=isa)
+
+
+def test_the_cache_holds_values_of_keys_once() -> None:
+    """Both caches of a token of DeepSeek-V2-Lite: 576 numbers where keys and values together would be 1088."""
+    plan, _ = attention_alone(1, heads=1, kv_heads=1, head_dim=576, value_dim=512, value_of_key=True, rope_offset=512)
+    assert cache_bytes(plan, 32) == 32 * 576 * 2
+    plan, _ = attention_alone(1, heads=1, kv_heads=1, head_dim=576, value_dim=512)
+    assert cache_bytes(plan, 32) == 32 * (576 + 512) * 2
+
+
+def test_special_features_agree_with_textbook_formulas() -> None:
+    """The reference's softcap and sinks, in float64."""
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.normal(size=(300, 2, 8)).astype(np.float32) for _ in range(3))
+    sinks = np.array([0.5, -3.0], np.float32)
+    got = attend(q, k, v, np.arange(300, dtype=np.int32), 0.5, softcap=0.8, sinks=sinks)
+    for head in range(2):
+        scores = 0.8 * np.tanh(q[:, head].astype(np.float64) @ k[:, head].T * 0.5 / 0.8)
+        weights = np.where(np.tri(300, dtype=bool), np.exp(scores), 0)
+        expected = weights / (weights.sum(-1, keepdims=True) + np.exp(sinks[head])) @ v[:, head]
+        np.testing.assert_allclose(got[:, head], expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("after_rope", [False, True])
+def test_turned_heads_agree_with_textbook_formulas(after_rope: bool) -> None:
+    """Norms before or after the rope, a rope behind the value's part of the key, and temperature, in float64."""
+    q_norm, k_norm = HeadNorm(1e-3, "norm", after_rope=after_rope), HeadNorm(1e-3, "k_norms", "layer", after_rope)
+    plan, weights = attention_alone(
+        13, heads=4, kv_heads=2, head_dim=12, value_of_key=True, value_dim=8, rope_offset=8, q_norm=q_norm,
+        k_norm=k_norm, temperature=Temperature(0.7, 5, 2),
+    )  # fmt: skip
+    seen: list[Any] = []
+    reference = Reference(plan, weights, cache_type="f32")
+    reference.forward(Step.of(tokens_of(13, 40), wanted="all"), lambda i, node, outs: seen.append(outs))
+    (q, k, _), (out,) = seen[1:3]
+    p = np.arange(40)
+
+    def turned(x: Any, norm: Any) -> Any:
+        x = x.reshape(40, -1, 12).astype(np.float64)
+        x = x if after_rope else norm(x)
+        pairs = (x[..., 8::2] + 1j * x[..., 9::2]) * np.exp(1j * np.outer(p, [1, 1e-2]))[:, None]
+        x[..., 8::2], x[..., 9::2] = pairs.real, pairs.imag
+        return norm(x) if after_rope else x
+
+    def rms(x: Any) -> Any:
+        return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * weights["norm.weight"]
+
+    def layer(x: Any) -> Any:
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-3) * weights["k_norms.weight"]
+
+    q, k = turned(q, rms) * (1 + 0.7 * np.log((p + 2) // 5 + 1))[:, None, None], turned(k, layer)
+    for head in range(4):
+        keys = k[:, head // 2]
+        e = np.where(np.tri(40, dtype=bool), np.exp(q[:, head] @ keys.T * 0.1), 0)
+        want = e / e.sum(-1, keepdims=True) @ keys[:, :8]
+        np.testing.assert_allclose(out.reshape(40, 4, 8)[:, head], want, atol=1e-5)
+
+
 def test_windows_of_the_reference_agree_with_a_mask() -> None:
     rng = np.random.default_rng(7)
     q, k, v = (rng.normal(size=(600, 1, 4)).astype(np.float32) for _ in range(3))
@@ -194,3 +319,15 @@ def test_what_attention_refuses() -> None:
     for limits in ({"window": -1}, {"chunk": -1}):
         with pytest.raises(ValueError, match="count tokens"):
             attention_alone(1, heads=2, kv_heads=1, head_dim=8, **limits)
+    wrong: dict[str, Any]
+    for wrong, message in (
+        ({"softcap": -1.0}, "softcap must be a number from 0"),
+        ({"temperature": Temperature(0.1, 0)}, "count tokens"),
+        ({"rope_offset": -1}, "must not exceed head_dim"),
+        ({"value_of_key": True, "value_dim": 9}, "no part of a key"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attention_alone(1, heads=2, kv_heads=1, head_dim=8, **wrong)
+    for wrong in ({"sinks": "norm"}, {"q_norm": HeadNorm(1e-5, "k_norms")}, {"k_norm": HeadNorm(1e-5, "q_norms")}):
+        with pytest.raises(ModelError, match="expected shape"):
+            attention_alone(1, heads=2, kv_heads=1, head_dim=8, **wrong)

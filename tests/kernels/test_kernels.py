@@ -122,6 +122,9 @@ def test_rows(isa: str, n: int) -> None:
                 np.testing.assert_array_equal(_core.glu(isa, act, gate, w), gated(gate, w))
             for act, activation in ACTIVATIONS.items():
                 np.testing.assert_array_equal(_core.activate(isa, act, gate), activation(gate))
+        for bias in (None, gate):
+            want = arithmetic.layer_norm(x[None], w, bias, 1e-5)[0]
+            np.testing.assert_array_equal(_core.layer_norm(isa, x, w, bias, 1e-5), want)
 
 
 @pytest.mark.parametrize("isa", ISAS)

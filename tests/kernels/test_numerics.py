@@ -21,7 +21,7 @@ from llamaq.engine.kv_cache import CacheType, KVCache
 from llamaq.errors import LlamaqError
 from llamaq.formats import format_by_name
 from llamaq.plan.arithmetic import round_to_cache
-from llamaq.plan.graph import Graph
+from llamaq.plan.graph import Graph, HeadNorm, Temperature
 from llamaq.plan.step import Step
 from tiny_llama import pack, plan_of, tiny_llama
 
@@ -183,6 +183,28 @@ def test_what_a_row_must_not_see_cannot_touch_it(monkeypatch: pytest.MonkeyPatch
         want = all_logits(engine, clean, tokens, [31, 19])
         assert np.isfinite(want).all()
         np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        {"softcap": 0.8, "sinks": "sinks", "temperature": Temperature(0.3, 16), "value_dim": 40},
+        {"value_of_key": True, "value_dim": 32, "rope_offset": 32, "k_norm": HeadNorm(1e-5, "norm")},
+    ],
+    ids=["softcap, sinks", "values of keys"],
+)
+def test_features_of_attention_stay(features: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, weights = attention_alone(6, heads=8, kv_heads=1, head_dim=64, q_norm=HeadNorm(1e-5, "norm"), **features)
+    tokens = tokens_of(6, 300)
+    for isa in FAST:
+        exact, fast = (
+            engine_of(plan, weights, isa, monkeypatch, max_rows=300, numerics=numerics)
+            for numerics in ("exact", "fast")
+        )
+        for engine in (exact, fast):
+            engine.forward(Step.of(tokens), KVCache(plan, 320), op_limit=3)
+        got, want = (engine.slot(plan.nodes[2].outs[0], 300, plan.nodes[2].cols[0]) for engine in (fast, exact))
+        assert 0 < nmse(got, want) < 1e-3
 
 
 def nmse(got: Matrix, want: Matrix) -> float:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from engines import attention_alone, engine_of, tokens_of
 from llamaq import LLM
+from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import ClosedError, ContextOverflowError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
+from llamaq.llm.capture import Inside
+from llamaq.plan.graph import HeadNorm, Temperature
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 
@@ -95,6 +100,28 @@ def test_attention_is_what_the_model_weights_values_with(llm: LLM) -> None:
         values = np.repeat(values, heads // kv_heads, axis=1)
         want = np.einsum("hqk,khd->qhd", p, values).reshape(len(ids), -1)
         np.testing.assert_allclose(out, want, rtol=0, atol=2e-6 * np.abs(want).max())
+
+
+def test_attention_with_softcap_sinks_and_temperature(monkeypatch: pytest.MonkeyPatch) -> None:
+    features: Any = {
+        "softcap": 1.5,
+        "sinks": "sinks",
+        "temperature": Temperature(0.5, 4),
+        "q_norm": HeadNorm(1e-5, "norm"),
+    }
+    plan, weights = attention_alone(3, heads=4, kv_heads=2, head_dim=8, **features)
+    tensors: Any = {name: SimpleNamespace(numbers=lambda w=w: w) for name, w in weights.items()}
+    inside = Inside(plan, tensors, "f32", ["attention"], None)
+    index, node = next((i, n) for i, n in enumerate(plan.nodes) if n.op.keeps)
+    places = [*inside.request([1]).captures, (index, node.ins[2], 16), (index, node.outs[0], 32)]
+    seen = {(i, slot): np.empty((20, cols), np.float32) for i, slot, cols in places}
+    engine = engine_of(plan, weights, "scalar", monkeypatch)
+    engine.forward(Step.of(tokens_of(3, 20)), KVCache(plan, 32, "f32"), captures=seen)
+    q, k, v, out = seen.values()
+    p = inside.forward(range(20), [np.empty(0, np.float32), q, k]).attention[0]
+    assert (p.sum(axis=2) < 0.999).all()  # the sinks have something
+    want = np.einsum("hqk,khd->qhd", p, np.repeat(v.reshape(20, 2, 8), 2, axis=1)).reshape(20, -1)
+    np.testing.assert_allclose(out, want, rtol=0, atol=2e-6 * np.abs(want).max())
 
 
 def test_capturing_in_company_changes_nothing(llm: LLM) -> None:

@@ -20,6 +20,7 @@ from llamaq.plan.arithmetic import (
     lane_sum,
     lane_sum_of_squares,
     layer_norm,
+    log64,
     quantize_rows,
     rms_norm,
     rotate,
@@ -244,3 +245,27 @@ def test_layouts_rotate_the_same_pairs() -> None:
     turned = as_complex * (cos + 1j * sin)[:, None, :]
     np.testing.assert_allclose(interleaved[..., 0:8:2], turned.real, atol=2**-21)
     np.testing.assert_allclose(interleaved[..., 1:8:2], turned.imag, atol=2**-21)
+
+
+def test_tanh_is_near_the_true_one() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 100001), [0.625, -0.625, 1e-30, -1e-30, 3e38]]).astype(np.float32)
+    true = np.tanh(x.astype(np.float64))
+    np.testing.assert_allclose(tanh32(x), true, rtol=2e-7)
+    np.testing.assert_array_equal(tanh32(-x), -tanh32(x))
+    special = tanh32(np.array([np.inf, -np.inf, np.nan, -0.0], np.float32))
+    np.testing.assert_array_equal(special, [1, -1, np.nan, 0])
+
+
+def test_log_is_near_the_true_one() -> None:
+    x = np.concatenate([np.arange(1, 5000), 2.0 ** np.arange(60), [0.1, 0.7071, 1e300, 5e-324]])
+    np.testing.assert_allclose(log64(x), [math.log(v) for v in x], rtol=4e-16, atol=1e-16)
+
+
+def test_layer_norm_is_near_the_true_one() -> None:
+    rng = np.random.default_rng(5)
+    x, w, b = (rng.normal(3, 2, size=(4, 37)).astype(np.float32), *rng.normal(size=(2, 37)).astype(np.float32))
+    wide = x.astype(np.float64)
+    centred = wide - wide.mean(-1, keepdims=True)
+    want = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 0.1) * w
+    np.testing.assert_allclose(layer_norm(x, w, None, 0.1), want, atol=2e-6)
+    np.testing.assert_allclose(layer_norm(x, w, b, 0.1), want + b, atol=2e-6)

@@ -38,7 +38,7 @@ def test_plan_of_llama_has_five_ops_a_layer() -> None:
     assert [node.op.kind for node in plan.nodes] == ["embed", *layer * 3, "select_rows", "linear"]
     assert plan.out_cols == 50
     assert plan.slot_cols[plan.out] >= 50
-    assert plan.caches == (CacheGroup(0, 0, tuple(CacheLayer(i, 2, 16) for i in range(3))),)
+    assert plan.caches == (CacheGroup(0, 0, tuple(CacheLayer(i, 2, 16, 16) for i in range(3))),)
     assert [node.layer for node in plan.nodes] == [None, *[0] * 5, *[1] * 5, *[2] * 5, None, None]
     assert plan.layer_ends == (0, 5, 10, 15)
     names = [f"blk.0.attn_{x}.weight" for x in "qkv"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from typing import Any
 
@@ -14,10 +15,11 @@ from llamaq import _core
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
-from llamaq.plan.graph import Graph, Norm, Plan, Value
+from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Temperature, Value
 from llamaq.plan.op import Op, Weight
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
+from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
 from llamaq.plan.ops.glu_experts import GluExperts
@@ -38,10 +40,11 @@ WEIGHTS = {
         **{f"{name}.weight": (16, 16) for name in ("embd", "embd2", "a", "b", "c", "d", "out")},
         **{f"{name}.weight": (8, 16) for name in ("k", "v")},
         "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
-        "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,),
+        "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,), "v3.weight": (6, 16),
         **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
         "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
         "q.bias": (8,),
+        "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
     }.items()
 }  # fmt: skip
 MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
@@ -53,10 +56,25 @@ NORMS = [
     *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
 ]
 ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
-ATTENTION: dict[str, Any] = {
+TRACED: dict[str, Any] = {
     "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
 }  # fmt: skip
 ONE = {"weights": (MATRIX["a"],), "biases": (None,), "norm": None}
+ATTENTION: dict[str, Any] = {
+    **TRACED, "value_dim": 4, "value_of_key": False, "rope_offset": 0, "q_norm": None, "k_norm": None,
+    "temperature": None, "softcap": 0.0, "sinks": None,
+}  # fmt: skip
+BOTH_WAYS = {name: ATTENTION[name] for name in ("heads", "kv_heads", "head_dim", "scale", "rope")}
+
+
+def head_norms(own: str) -> list[Any]:
+    """All kinds of norms of heads; ``own`` has a vector for each head."""
+    h, each = "h.weight", f"{own}.weight"
+    return [HeadNorm(1e-5), HeadNorm(0.5), HeadNorm(1e-5, h), HeadNorm(1e-5, each), HeadNorm(1e-5, h, "layer"),
+            HeadNorm(1e-5, None, "layer"), HeadNorm(1e-5, each, "layer"), HeadNorm(1e-5, h, "rms", True),
+            HeadNorm(1e-5, each, "layer", True)]  # fmt: skip
+
+
 TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
 CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Embed: (
@@ -99,6 +117,14 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "rope": [None, *ROPES[2:]],
             "window": [1, 3],
             "chunk": [2, 5],
+            "value_dim": [3],
+            "value_of_key": [True],
+            "rope_offset": [],  # a rope of half a head: below
+            "q_norm": head_norms("hs"),
+            "k_norm": head_norms("ks"),
+            "temperature": [Temperature(0.5, 2), Temperature(0.3, 2), Temperature(0.5, 3), Temperature(0.5, 2, 1)],
+            "softcap": [0.5, 2.0],
+            "sinks": [Weight("sinks.weight", "vector"), Weight("sinks2.weight", "vector")],
         },
     ),
     Route: (
@@ -161,6 +187,10 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"weight": Weight("n.weight", "vector"), "cols": 16},
         {"weight": [Weight("m.weight", "vector")], "cols": []},
     ),
+    BidirectionalAttention: (
+        BOTH_WAYS,
+        {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
+    ),
 }
 """For each op its usual fields, and for each field the other values that it may have."""
 
@@ -169,7 +199,7 @@ def plan_with(op: Op) -> Plan:
     """The op between embeddings and logits."""
     g = Graph({name: w.shape for name, w in WEIGHTS.items()})
     x = g.embed("embd")
-    if isinstance(op, Attention):
+    if isinstance(op, Attention | BidirectionalAttention):
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
@@ -193,9 +223,13 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
     return (x, routing) if isinstance(op, GluExperts) else (g.glu_experts(x, routing, "t", "u"), routing, x)
 
 
-def attention_inputs(g: Graph, x: Value, op: Attention) -> tuple[Value, ...]:
+def attention_inputs(g: Graph, x: Value, op: Attention | BidirectionalAttention) -> tuple[Value, ...]:
     q = g.linear(x, "a") if op.heads * op.head_dim == 16 else g.linear(x, g.rows("a", 0, op.heads * op.head_dim))
-    names = ("k", "v") if op.kv_heads == 2 else ("k2", "v2")
+    names = ["k", "v"] if op.kv_heads == 2 else ["k2", "v2"]
+    if isinstance(op, Attention) and op.value_dim == 3:
+        names[1] = "v3"
+    if isinstance(op, Attention) and op.value_of_key:
+        del names[1]
     return q, *(g.linear(x, name) for name in names)
 
 
@@ -242,6 +276,28 @@ def test_what_is_added_comes_last(op: Op) -> None:
         np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
 
 
+def test_where_in_a_head_the_rope_begins() -> None:
+    half = {**ATTENTION, "rope": ROPES[5]}
+    found = [result(Attention(**{**half, "rope_offset": offset})) for offset in (0, 1, 2)]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(found, 2))
+
+
+def test_encoders_read_whole_texts() -> None:
+    """In any company and on any level; parts of texts are refused by both executors."""
+    plan = plan_with(BidirectionalAttention(**BOTH_WAYS))
+    texts = [Step.of(np.arange(n) % 16, sequence=s, wanted="all") for s, n in ((4, 3), (1, 300), (2, 40), (9, 1))]
+    reference, engine, cache = Reference(plan, WEIGHTS), Engine(plan, Source(WEIGHTS), threads=5), KVCache(plan, 512)
+    want = [reference.forward(text) for text in texts]
+    np.testing.assert_array_equal(engine.forward(Step.join(texts), cache), np.concatenate(want))
+    np.testing.assert_array_equal(engine.forward(texts[1], cache), want[1])
+    assert not np.array_equal(want[1][0], reference.forward(Step.of([0], wanted="all"))[0])  # it saw what came later
+    for step in (Step.of([1, 2], sequence=1, start=300), Step.join([texts[3], Step.of([1], sequence=1, start=2)])):
+        with pytest.raises(ValueError, match="an encoder reads whole texts"):
+            reference.forward(step)
+        with pytest.raises(LlamaqError, match=r"step row \d: an encoder reads whole texts, each from position 0 on"):
+            engine.forward(step, cache)
+
+
 def test_every_op_is_tried() -> None:
     assert set(CASES) == set(Op.__subclasses__())
 
@@ -252,7 +308,7 @@ def test_layers_of_the_cache_are_apart() -> None:
     x = g.embed("embd")
     for layer, name in ((5, "a"), (2, "b")):
         q, k, v = g.linear(x, name, "k", "v")
-        x = g.attention(q, k, v, **{**ATTENTION, "layer": layer})
+        x = g.attention(q, k, v, **{**TRACED, "layer": layer})
     plan, step = g.plan(g.linear(g.select_rows(x), "out")), Step.of(range(7), wanted="all")
     got = Engine(plan, Source(WEIGHTS), threads=1).forward(step, KVCache(plan, 32))
     np.testing.assert_array_equal(got, Reference(plan, WEIGHTS).forward(step))

@@ -27,7 +27,7 @@ LIMITS = [[(0, 0)], [(40, 0)], [(0, 0), (33, 0)], [(1, 0), (0, 64), (0, 0)]]
 
 
 def plan_with(limits: Sequence[tuple[int, int]]) -> Any:
-    groups = [CacheGroup(*limit, (CacheLayer(i, 1, 32),)) for i, limit in enumerate(limits)]
+    groups = [CacheGroup(*limit, (CacheLayer(i, 1, 32, 32),)) for i, limit in enumerate(limits)]
     return SimpleNamespace(caches=groups, out_cols=1)
 
 

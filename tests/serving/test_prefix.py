@@ -135,7 +135,7 @@ def test_what_was_not_asked_for_longest_goes_first_and_what_is_in_use_stays() ->
 
 def windowed(*limits: tuple[int, int]) -> Any:
     """A plan with a group of layers for each (window, chunk)."""
-    return SimpleNamespace(caches=[CacheGroup(*limit, (CacheLayer(i, 1, 32),)) for i, limit in enumerate(limits)])
+    return SimpleNamespace(caches=[CacheGroup(*limit, (CacheLayer(i, 1, 32, 32),)) for i, limit in enumerate(limits)])
 
 
 PLANS = {

@@ -112,7 +112,7 @@ def test_a_reading_that_gives_way_begins_again(stories: Path, what: str, monkeyp
     def reading(llm: LLM) -> Reading:
         if what == "score":
             return Scoring(text, 1, llm.tokenizer.n_vocab)
-        return Inside(llm.plan, "f16", ["hidden"], None).request(text)
+        return Inside(llm.plan, {}, "f16", ["hidden"], None).request(text)
 
     with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
         [want] = wait(llm.model.scheduler, [reading(llm)])

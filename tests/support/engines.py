@@ -61,18 +61,33 @@ def all_logits(engine: Engine, cache: KVCache, tokens: NDArray[Any], sizes: list
 
 
 def attention_alone(
-    seed: int, *, heads: int, kv_heads: int, head_dim: int, rope: bool = True, **kwargs: Any
+    seed: int,
+    *,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    rope: bool = True,
+    value_dim: int | None = None,
+    value_of_key: bool = False,
+    **kwargs: Any,
 ) -> tuple[Plan, dict[str, NDArray[np.float32]]]:
-    """Embedding, projections, one attention op and its outputs; queries large enough for pointed softmaxes."""
+    """Embedding, projections, one attention op and its outputs; queries large enough for pointed softmaxes. The weights
+    have "norm" for a head, "q_norms" and "k_norms" for each head, and "sinks" besides."""
     rng = np.random.default_rng(seed)
-    shapes = {"embd": (VOCABULARY, 24), "q": (heads * head_dim, 24), "k": (kv_heads * head_dim, 24)}
-    shapes |= {"v": shapes["k"], "out": (20, heads * head_dim)}
+    values = head_dim if value_dim is None else value_dim
+    shapes: dict[str, tuple[int, ...]] = {
+        "embd": (VOCABULARY, 24),
+        "q": (heads * head_dim, 24),
+        "k": (kv_heads * head_dim, 24),
+    }
+    shapes |= {"v": (kv_heads * values, 24), "out": (20, heads * values)}
+    shapes |= {"norm": (head_dim,), "q_norms": (heads, head_dim), "k_norms": (kv_heads, head_dim), "sinks": (heads,)}
     weights = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     g = Graph({name: x.shape for name, x in weights.items()})
     q, k, v = g.linear(g.embed("embd"), "q", "k", "v")
-    turned = make_rope(head_dim // 2 * 2, 1e4) if rope else None
-    a = g.attention(q, k, v, layer=0, heads=heads, kv_heads=kv_heads, head_dim=head_dim, scale=0.1, rope=turned,
-                    **kwargs)  # fmt: skip
+    turned = make_rope((head_dim - kwargs.get("rope_offset", 0)) // 2 * 2, 1e4) if rope else None
+    a = g.attention(q, k, None if value_of_key else v, layer=0, heads=heads, kv_heads=kv_heads, head_dim=head_dim,
+                    scale=0.1, rope=turned, value_dim=value_dim, **kwargs)  # fmt: skip
     return g.plan(g.linear(g.select_rows(a), "out")), weights
 
 

@@ -1,10 +1,11 @@
-// attention: rotate the new queries and keys, put keys and values into the cache, then attend tile by tile and KV head by
-// KV head. A tile is a few rows of one sequence. Where tiles are few and the context long, each span of 256 tokens is a
+// attention: norm and rotate the new queries and keys, put keys and values into the cache, then attend tile by tile and KV
+// head by KV head. A tile is a few rows of one sequence. Where tiles are few and the context long, each span of 256 tokens is a
 // task of its own, and the spans' states are merged afterwards in the order in which one worker would have merged them.
 #include <algorithm>
 
 #include "engine/cache_pages.h"
 #include "engine/ops/ops.h"
+#include "sampling/elementary.h"
 
 namespace llamaq {
 
@@ -14,26 +15,93 @@ constexpr int kTileQueries = 48;     // rows times heads that share one conversi
 constexpr int kTasksPerWorker = 8;   // with fewer, the end of a phase would wait for the slowest
 constexpr int kSpanBytes = 1 << 17;  // for each worker: states of spans before they are merged
 
+// A norm of each head, before the rope or after it.
+struct HeadNorm {
+  bool present, per_head = false, layer = false, after_rope = false;
+  int weight = -1;  // none: ones
+  float eps = 0;
+  std::vector<float> ones;
+
+  HeadNorm(Attributes& a, const std::string& name) : present(a.integer(name + "_layer", -1) >= 0) {
+    if (!present) return;
+    weight = a.integer(name, -1);
+    eps = a.number(name + "_eps");
+    layer = a.integer(name + "_layer") != 0;
+    after_rope = a.integer(name + "_after_rope") != 0;
+  }
+
+  void check(const Resources& r, int heads, int dim) {
+    if (!present) return;
+    ones.assign(static_cast<size_t>(dim), 1.0f);
+    if (weight < 0) return;
+    per_head = heads > 1 && r.checked_weight(weight).cols != dim;
+    r.check_vector(weight, per_head ? int64_t{heads} * dim : dim);
+  }
+
+  // Heads `first` .. `first + count` of a row, in place.
+  void apply(const Resources& r, float* x, int first, int count, int dim) const {
+    const float* w = weight < 0 ? ones.data() : r.vector(weight);
+    for (int i = 0; i < count; ++i, x += dim) {
+      const float* own = per_head ? w + int64_t{first + i} * dim : w;
+      if (layer)
+        r.kernels.layer_norm(x, own, nullptr, eps, dim, x);
+      else
+        r.kernels.rms_norm(x, own, eps, dim, x);
+    }
+  }
+};
+
+// A factor of queries that grows with the position.
+struct Temperature {
+  double scale;
+  int length, offset;
+
+  explicit Temperature(Attributes& a)
+      : scale(a.number("temperature", 0.0f)),
+        length(a.integer("temperature_length", 0)),
+        offset(a.integer("temperature_offset", 0)) {}
+
+  float factor(int position) const {
+    const int64_t passed = (int64_t{position} + offset) / length;
+    return static_cast<float>(1 + scale * exact_log(static_cast<double>(passed + 1)));
+  }
+};
+
 struct Attention final : Op {
-  int q, k, v, out, cache, layer, heads, kv_heads, dim;
-  float scale;
-  int rope, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
+  int q, k, v, out, cache, layer, heads, kv_heads, dim, value_dim;  // v -1: values are the first numbers of keys
+  float scale, softcap;
+  int rope, rope_offset, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
+  HeadNorm q_norm, k_norm;
+  Temperature temperature;
+  int sinks;  // -1: none
   int tiles = 0;
 
   explicit Attention(Attributes& a)
-      : q(a.integers("ins", 3)[0]),
-        k(a.integers("ins", 3)[1]),
-        v(a.integers("ins", 3)[2]),
+      : q(-1),
+        k(-1),
+        v(-1),
         out(a.integers("outs", 1)[0]),
         cache(a.integer("cache")),
         layer(a.integer("layer")),
         heads(a.integer("heads")),
         kv_heads(a.integer("kv_heads")),
         dim(a.integer("head_dim")),
+        value_dim(a.integer("value_dim")),
         scale(a.number("scale")),
+        softcap(a.number("softcap")),
         rope(a.integer("rope", -1)),
+        rope_offset(a.integer("rope_offset")),
         window(a.integer("window")),
-        chunk(a.integer("chunk")) {}
+        chunk(a.integer("chunk")),
+        q_norm(a, "q_norm"),
+        k_norm(a, "k_norm"),
+        temperature(a),
+        sinks(a.integer("sinks", -1)) {
+    const std::vector<int> ins = a.integers("ins");
+    if (ins.size() != 2 && ins.size() != 3) throw Error("attention reads queries, keys and perhaps values");
+    q = ins[0], k = ins[1];
+    if (ins.size() == 3) v = ins[2];
+  }
 
   void check(Resources& r) override {
     if (kv_heads <= 0 || heads <= 0 || heads % kv_heads) throw Error("heads must be a multiple of KV heads");
@@ -41,14 +109,21 @@ struct Attention final : Op {
     const auto& layers = r.caches[static_cast<size_t>(cache)];
     if (layer < 0 || layer >= static_cast<int>(layers.size())) throw Error("no such layer in the cache");
     const CacheLayer& kept = layers[static_cast<size_t>(layer)];
-    if (kv_heads != kept.kv_heads || dim != kept.head_dim || window != kept.window || chunk != kept.chunk)
+    if (kv_heads != kept.kv_heads || dim != kept.head_dim || kept.value_dim != (v < 0 ? 0 : value_dim) ||
+        window != kept.window || chunk != kept.chunk)
       throw Error("the layer does not fit the cache");
-    if (heads * dim > r.cols(q) || heads * dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
-        kv_heads * dim > r.cols(v))
+    if (dim <= 0 || value_dim <= 0 || (v < 0 && value_dim > dim)) throw Error("a value has no such length");
+    if (heads * dim > r.cols(q) || heads * value_dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
+        (v >= 0 && kv_heads * value_dim > r.cols(v)))
       throw Error("heads times head dimension exceeds a slot");
     if (rope >= static_cast<int>(r.rotations.size())) throw Error("no such rope");
-    if (rope >= 0 && 2 * r.rotations[static_cast<size_t>(rope)].pairs() > dim)
+    if (rope >= 0 && (rope_offset < 0 || rope_offset + 2 * r.rotations[static_cast<size_t>(rope)].pairs() > dim))
       throw Error("the rope turns more dimensions than a head has");
+    q_norm.check(r, heads, dim);
+    k_norm.check(r, kv_heads, dim);
+    if (temperature.scale != 0 && (temperature.length <= 0 || temperature.offset < 0))
+      throw Error("the temperature counts no tokens");
+    if (sinks >= 0) r.check_vector(sinks, heads);
     tiles = r.tiles_of(std::min(r.max_rows, std::max(1, kTileQueries / group())));
   }
 
@@ -58,59 +133,75 @@ struct Attention final : Op {
 
   Scratch scratch(const Resources& r) const override {
     const int queries = r.tiles[static_cast<size_t>(tiles)].most_rows() * group();
-    return {4 * span_floats(r), Scratch::lines(4 * r.kernels.attention_scratch(queries, dim, dim))};
+    return {4 * span_floats(r), Scratch::lines(4 * r.kernels.attention_scratch(queries, dim, value_dim))};
   }
 
   CacheView view(const Call& call, int head, int sequence) const {
     const CachePages& pages = call.step.caches[static_cast<size_t>(cache)];
-    const int64_t bytes = page_bytes(dim, call.step.cache_type);
+    const int64_t bytes = page_bytes(dim, v < 0 ? 0 : value_dim, call.step.cache_type);
     return {pages.layers[static_cast<size_t>(layer)] + head * bytes,
             bytes * kv_heads,
             pages.table + int64_t{sequence} * pages.pages_per_sequence,
             call.step.cache_type,
             dim,
-            dim};
+            value_dim,
+            v < 0};
   }
 
-  // Rotates and caches what one KV head and its query heads have of a tile.
-  void put(const Call& call, const Tile& tile, int head) const {
+  // Queries and keys of one row, for one KV head: norm, rope, norm, temperature.
+  void turn(const Call& call, int row, int head, float* queries, float* key) const {
     const Resources& r = call.r;
-    const int kv_cols = kv_heads * dim;
-    float* tile_q = r.slot(q) + int64_t{tile.first} * heads * dim + int64_t{head} * group() * dim;
-    float* tile_k = r.slot(k) + int64_t{tile.first} * kv_cols + int64_t{head} * dim;
-    const float* tile_v = r.slot(v) + int64_t{tile.first} * kv_cols + int64_t{head} * dim;
+    const auto norm = [&](bool after) {
+      if (q_norm.present && q_norm.after_rope == after) q_norm.apply(r, queries, head * group(), group(), dim);
+      if (k_norm.present && k_norm.after_rope == after) k_norm.apply(r, key, head, 1, dim);
+    };
+    norm(false);
     if (rope >= 0) {
       const Rotation& turn = r.rotations[static_cast<size_t>(rope)];
       const int pairs = turn.pairs();
-      for (int i = 0; i < tile.rows; ++i) {
-        const float* cos = turn.cos + int64_t{tile.first + i} * pairs;
-        const float* sin = turn.sin + int64_t{tile.first + i} * pairs;
-        r.kernels.rope(tile_q + int64_t{i} * heads * dim, group(), dim, pairs, turn.rope.neighbours, cos, sin);
-        r.kernels.rope(tile_k + int64_t{i} * kv_cols, 1, dim, pairs, turn.rope.neighbours, cos, sin);
-      }
+      const float *cos = turn.cos + int64_t{row} * pairs, *sin = turn.sin + int64_t{row} * pairs;
+      r.kernels.rope(queries + rope_offset, group(), dim, pairs, turn.rope.neighbours, cos, sin);
+      r.kernels.rope(key + rope_offset, 1, dim, pairs, turn.rope.neighbours, cos, sin);
     }
+    norm(true);
+    if (temperature.scale != 0)
+      r.kernels.scale(queries, temperature.factor(call.step.positions[row]), int64_t{group()} * dim);
+  }
+
+  // Turns and caches what one KV head and its query heads have of a tile.
+  void put(const Call& call, const Tile& tile, int head) const {
+    const Resources& r = call.r;
+    const int k_cols = kv_heads * dim, v_cols = kv_heads * value_dim;
+    float* tile_q = r.slot(q) + int64_t{tile.first} * heads * dim + int64_t{head} * group() * dim;
+    float* tile_k = r.slot(k) + int64_t{tile.first} * k_cols + int64_t{head} * dim;
+    const float* tile_v = v < 0 ? nullptr : r.slot(v) + int64_t{tile.first} * v_cols + int64_t{head} * value_dim;
+    for (int i = 0; i < tile.rows; ++i)
+      turn(call, tile.first + i, head, tile_q + int64_t{i} * heads * dim, tile_k + int64_t{i} * k_cols);
     const Step& step = call.step;
     r.kernels.store_kv({view(call, head, step.sequences[tile.first]), step.positions + tile.first, tile.rows, tile_k,
-                        tile_v, kv_cols});
+                        tile_v, k_cols, v_cols});
   }
 
   AttentionArgs args(const Call& call, const Tile& tile, int head) const {
     const Step& step = call.step;
-    const int64_t cols = int64_t{heads} * dim, first = tile.first * cols + int64_t{head} * group() * dim;
+    const int64_t q_cols = int64_t{heads} * dim, out_cols = int64_t{heads} * value_dim;
+    const int64_t first_head = int64_t{head} * group();
     const int32_t* positions = step.positions + tile.first;
     return {view(call, head, step.sequences[tile.first]),
-            call.r.slot(q) + first,
-            cols,
+            call.r.slot(q) + tile.first * q_cols + first_head * dim,
+            q_cols,
             positions,
             tile.rows,
             group(),
             window,
             chunk,
             scale,
+            softcap,
+            sinks < 0 ? nullptr : call.r.vector(sinks) + first_head,
             first_seen(positions[0], window, chunk) / kSpanTokens,
             positions[tile.rows - 1] / kSpanTokens + 1,
-            call.r.slot(out) + first,
-            cols,
+            call.r.slot(out) + tile.first * out_cols + first_head * value_dim,
+            out_cols,
             nullptr,
             reinterpret_cast<float*>(call.own)};
   }
@@ -126,7 +217,7 @@ struct Attention final : Op {
         spans = std::max(spans, a.end_span - a.first_span);
         rows = std::max(rows, a.rows);
       }
-    const int64_t states = call.r.kernels.attention_states(rows * group(), dim);
+    const int64_t states = call.r.kernels.attention_states(rows * group(), value_dim);
     const int slots = static_cast<int>(span_floats(call.r) / (tasks * states));  // spans of a task there is room for
     const bool split = spans > 1 && slots > 2;
 
@@ -167,8 +258,8 @@ struct Attention final : Op {
       for (int task; (task = call.worker.next_chunk(tasks)) >= 0;) {
         const AttentionArgs a = task_args(task);
         call.r.kernels.merge_attention({shared + int64_t{task} * slots * states, static_cast<ptrdiff_t>(states),
-                                        merged + count - 1, a.rows, a.heads, a.cache.value_dim, last ? a.out : nullptr,
-                                        a.out_stride});
+                                        merged + count - 1, a.rows, a.heads, a.cache.value_dim, a.sinks,
+                                        last ? a.out : nullptr, a.out_stride});
       }
       if (!last) call.worker.sync();
     }

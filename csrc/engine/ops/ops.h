@@ -6,6 +6,7 @@ namespace llamaq {
 
 std::unique_ptr<Op> parse_act_linear(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);
+std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
 std::unique_ptr<Op> parse_embed(Attributes& a);
 std::unique_ptr<Op> parse_experts(Attributes& a);
 std::unique_ptr<Op> parse_glu_experts(Attributes& a);

@@ -14,6 +14,7 @@ struct Kind {
 constexpr Kind kKinds[] = {
     {"act_linear", parse_act_linear},
     {"attention", parse_attention},
+    {"bidirectional_attention", parse_bidirectional_attention},
     {"embed", parse_embed},
     {"experts", parse_experts},
     {"glu_experts", parse_glu_experts},

@@ -66,7 +66,7 @@ struct Bf16Attention {
 
   void attend_span(int span) const {
     const CacheView& c = t.a.cache;
-    const int start = span * kSpanTokens, key_bytes = t.format.bytes(c.head_dim);
+    const int start = span * kSpanTokens;
     const Range all = see_span(t, span);
     if (all.begin >= all.end) return;
     const int first = all.begin / kPageTokens * kPageTokens, pages = (all.end - first + kPageTokens - 1) / kPageTokens;
@@ -87,7 +87,7 @@ struct Bf16Attention {
     for (int i = 0; i < pages; ++i) {
       const int token = first + i * kPageTokens;
       put_weights(first, i);
-      put_values(t.format.values(page(i) + key_bytes, t.pad, t.page), i, {all.begin - token, all.end - token});
+      put_values(reinterpret_cast<const float*>(t.values(page(i))), i, {all.begin - token, all.end - token});
     }
     for (int j = 0; j < t.pad; j += 32) {
       const Bf16Tile* columns = values + j / 16 * kSpanPages;

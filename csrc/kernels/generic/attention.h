@@ -41,8 +41,15 @@ struct Tile {
     else
       product_of<LoadF32, kQueryStride>(n, p);
   }
+  // Where the values of a page begin, and their bytes.
+  int values_at() const { return a.cache.value_of_key ? 0 : format.bytes(a.cache.head_dim); }
+  int value_bytes() const { return format.bytes(a.cache.value_of_key ? a.cache.value_dim : pad); }
   const uint8_t* keys(const uint8_t* p) const { return unpacked(format.keys, p, a.cache.head_dim); }
-  const uint8_t* values(const uint8_t* p) const { return unpacked(format.values, p, pad); }
+  const uint8_t* values(const uint8_t* p) const {
+    if (a.cache.value_of_key)
+      return reinterpret_cast<const uint8_t*>(values_of_keys(format, p, a.cache.value_dim, page));
+    return unpacked(format.values, p + values_at(), pad);
+  }
   const uint8_t* unpacked(const float* (*unpack)(const uint8_t*, int, float*), const uint8_t* p, int dim) const {
     return direct ? p : reinterpret_cast<const uint8_t*>(unpack(p, dim, page));
   }
@@ -89,6 +96,12 @@ inline void add_values(const Tile& t, Range tokens, const uint8_t* values, const
     if (together) add(i, n, common, i == 0 ? ahead_bytes : 0);
     for (int j = i; j < i + n && together && !whole; ++j) add(j, 1, {common.end, overlap(t.seen[j], tokens).end}, 0);
   }
+}
+
+// s becomes cap * tanh(s * scale / cap).
+inline void cap_scores(float* w, Range seen, float scale, float cap) {
+  for (int t = seen.begin / 16 * 16; t < seen.end; t += 16)
+    store(w + t, splat(cap) * tanh(load(w + t) * splat(scale) / splat(cap)));
 }
 
 // Scores become exponentials; returns their maximum and sum through m and l.
@@ -149,9 +162,10 @@ inline Range see_span(const Tile& t, int span) {
 
 inline void weigh_span(const Tile& t) {
   for (int i = 0; i < t.queries; ++i) {
-    float* state = t.part + i * t.state_size + t.pad;
-    if (t.seen[i].begin < t.seen[i].end)
-      exponentials(t.weights + i * kSpanTokens, t.seen[i], t.a.scale, state, state + 1);
+    if (t.seen[i].begin >= t.seen[i].end) continue;
+    float *state = t.part + i * t.state_size + t.pad, *scores = t.weights + i * kSpanTokens;
+    if (t.a.softcap != 0) cap_scores(scores, t.seen[i], t.a.scale, t.a.softcap);
+    exponentials(scores, t.seen[i], t.a.softcap != 0 ? 1 : t.a.scale, state, state + 1);
   }
 }
 
@@ -161,10 +175,10 @@ inline void attend_span(const Tile& t, int span) {
   const Range all = see_span(t, span);
   if (all.begin >= all.end) return;
   const int first_page = all.begin / kPageTokens * kPageTokens;
-  const int key_bytes = t.format.bytes(c.head_dim), value_bytes = t.format.bytes(t.pad);
+  const int key_bytes = t.format.bytes(c.head_dim), values_at = t.values_at(), value_bytes = t.value_bytes();
   for (int p = first_page; p < all.end; p += kPageTokens) {
     const bool last = p + kPageTokens >= all.end;
-    const uint8_t* ahead = last ? page_of(c, start + first_page) + key_bytes : page_of(c, start + p + kPageTokens);
+    const uint8_t* ahead = last ? page_of(c, start + first_page) + values_at : page_of(c, start + p + kPageTokens);
     score_page(t, {p, p + kPageTokens}, t.keys(page_of(c, start + p)), ahead, last ? value_bytes : key_bytes);
   }
   weigh_span(t);
@@ -173,18 +187,31 @@ inline void attend_span(const Tile& t, int span) {
     const bool last = p + kPageTokens >= all.end;
     const uint8_t* page = page_of(c, start + p);
     const uint8_t* ahead = start + p + kPageTokens <= newest ? page_of(c, start + p + kPageTokens) : page;
-    add_values(t, {p, p + kPageTokens}, t.values(page + key_bytes), last ? ahead : ahead + key_bytes,
+    add_values(t, {p, p + kPageTokens}, t.values(page), last ? ahead : ahead + values_at,
                last ? key_bytes : value_bytes);
   }
 }
 
-inline void write_outputs(const float* states, int rows, int heads, int dim, float* out, ptrdiff_t out_stride) {
+// Adds the sink to the sum `l` of a query whose maximum is `m`; returns the factor of its sums of values.
+inline float add_sink(float sink, float m, float* l) {
+  const float top = m > sink ? m : sink;
+  float lanes[16] = {m - top, sink - top};
+  store(lanes, exp_nonpositive(load(lanes)));
+  *l = *l * lanes[0] + lanes[1];
+  return lanes[0];
+}
+
+// `a` has rows, heads, sinks, out and out_stride.
+template <class Args>
+inline void write_outputs(const float* states, int dim, const Args& a) {
   const int pad = pad16(dim);
-  for (int i = 0; i < rows * heads; ++i) {
+  for (int i = 0; i < a.rows * a.heads; ++i) {
     const float* state = states + i * state_floats(pad);
-    float* y = out + i / heads * out_stride + i % heads * dim;
+    float* y = a.out + i / a.heads * a.out_stride + i % a.heads * dim;
+    float l = state[pad + 1];
+    const float keep = a.sinks ? add_sink(a.sinks[i % a.heads], state[pad], &l) : 1;
     for (int j = 0; j < dim; j += 16)
-      store_first(y + j, load(state + j) / splat(state[pad + 1]), dim - j < 16 ? dim - j : 16);
+      store_first(y + j, load(state + j) * splat(keep) / splat(l), dim - j < 16 ? dim - j : 16);
   }
 }
 
@@ -209,7 +236,7 @@ inline Tile tile_of(const AttentionArgs& a) {
           own,
           page,
           reinterpret_cast<Range*>(q + queries * dim),
-          page_format(a.cache.type).block == 1 && queries <= kProductRows};
+          page_format(a.cache.type).block == 1 && queries <= kProductRows && !a.cache.value_of_key};
 }
 
 template <class AttendSpan>
@@ -221,7 +248,7 @@ inline void each_span(const Tile& t, const AttendSpan& attend) {
     attend(span);
     for (int i = 0; i < t.queries; ++i) merge_state(states + i * t.state_size, t.part + i * t.state_size, t.pad);
   }
-  if (!a.states) write_outputs(states, a.rows, a.heads, a.cache.value_dim, a.out, a.out_stride);
+  if (!a.states) write_outputs(states, a.cache.value_dim, a);
 }
 
 inline void attention(const AttentionArgs& a) {
@@ -246,5 +273,5 @@ inline void merge_attention(const MergeArgs& a) {
   for (int span = 1; span <= a.spans; ++span)
     for (int i = 0; i < queries; ++i)
       merge_state(a.states + i * state_floats(pad), a.states + span * a.span_stride + i * state_floats(pad), pad);
-  if (a.out) write_outputs(a.states, a.rows, a.heads, a.value_dim, a.out, a.out_stride);
+  if (a.out) write_outputs(a.states, a.value_dim, a);
 }

@@ -62,6 +62,19 @@ inline PageFormat page_format(Format type) {
   }
 }
 
+// Values that are the first `dim` elements of keys, as values lie: [32 tokens][pad], zeros behind them.
+inline const float* values_of_keys(const PageFormat& format, const uint8_t* page, int dim, float* out) {
+  const int pad = pad16(dim);
+  float some[32 * kPageTokens];  // a block of dimensions
+  for (int block = 0; block < pad; block += 32, page += format.bytes(32)) {
+    const int count = dim - block < 32 ? dim - block : 32, width = pad - block < 32 ? pad - block : 32;
+    const float* keys = format.keys(page, count, some);
+    for (int token = 0; token < kPageTokens; ++token)
+      for (int j = 0; j < width; ++j) out[token * pad + block + j] = j < count ? keys[j * kPageTokens + token] : 0;
+  }
+  return out;
+}
+
 inline uint8_t* page_of(const CacheView& c, int token) { return c.base + c.pages[token / kPageTokens] * c.page_stride; }
 
 inline void store_kv(const StoreArgs& a) {
@@ -70,7 +83,7 @@ inline void store_kv(const StoreArgs& a) {
   for (int i = 0; i < a.rows; ++i) {
     uint8_t* page = page_of(c, a.positions[i]);
     const int slot = a.positions[i] % kPageTokens;
-    format.put_key(page, slot, a.k + i * a.stride, c.head_dim);
-    format.put_value(page + format.bytes(c.head_dim), slot, a.v + i * a.stride, c.value_dim);
+    format.put_key(page, slot, a.k + i * a.k_stride, c.head_dim);
+    if (!c.value_of_key) format.put_value(page + format.bytes(c.head_dim), slot, a.v + i * a.v_stride, c.value_dim);
   }
 }

@@ -1,5 +1,5 @@
-// exp and the activations built on it: the same operations in the same order on every instruction set.
-// The polynomial is that of Cephes' expf; docs/numerics.md gives the steps.
+// exp, tanh and the activations built on exp: the same operations in the same order on every instruction set.
+// The polynomials are those of Cephes; docs/numerics.md gives the steps.
 
 inline F32 power_of_two(I32 n) { return from_bits(shift_left(n + splat_i32(127), 23)); }
 
@@ -34,18 +34,17 @@ inline F32 exp_nonpositive(F32 x) {
   return where_less(x, lowest, splat(0), exp_fraction(t, n) * power_of_two(n));
 }
 
-// Cephes' tanhf: a polynomial near 0, where 1 - 2 / (exp(2x) + 1) would lose digits.
+// Cephes' tanhf: a polynomial near zero, elsewhere 1 - 2 / (exp(2 |x|) + 1) with the sign of x.
 inline F32 tanh(F32 x) {
-  const I32 all_but_sign = splat_i32(0x7fffffff);
-  const F32 a = from_bits(bits(x) & all_but_sign), s = x * x;
+  const I32 sign = bits(x) & shift_left(splat_i32(1), 31);
+  const F32 a = from_bits(bits(x) & splat_i32(0x7fffffff)), z = x * x;
   F32 p = splat(-5.70498872745e-3f);
-  p = fma(p, s, splat(2.06390887954e-2f));
-  p = fma(p, s, splat(-5.37397155531e-2f));
-  p = fma(p, s, splat(1.33314422036e-1f));
-  p = fma(p, s, splat(-3.33332819422e-1f));
-  const F32 far = splat(1) - splat(2) / (exp(a + a) + splat(1));
-  const F32 with_sign = from_bits(bits(far) | (bits(x) & splat_i32(~0x7fffffff)));
-  return where_less(a, splat(0.625f), fma(p * s, x, x), with_sign);
+  p = fma(p, z, splat(2.06390887954e-2f));
+  p = fma(p, z, splat(-5.37397155531e-2f));
+  p = fma(p, z, splat(1.33314422036e-1f));
+  p = fma(p, z, splat(-3.33332819422e-1f));
+  const F32 near = fma(p * z, x, x), far = splat(1) - splat(2) / (exp(a + a) + splat(1));
+  return where_less(a, splat(0.625f), near, from_bits(bits(far) | sign));
 }
 
 inline F32 silu(F32 x) { return x / (splat(1) + exp(splat(0) - x)); }

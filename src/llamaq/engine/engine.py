@@ -136,7 +136,7 @@ class Engine:
             plan.out,
             [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in lowering.ropes],
             [
-                [(layer.kv_heads, layer.head_dim, layer.window, layer.chunk) for layer in group.layers]
+                [(layer.kv_heads, layer.head_dim, layer.value_dim, layer.window, layer.chunk) for layer in group.layers]
                 for group in plan.caches
             ],
             self._weights,

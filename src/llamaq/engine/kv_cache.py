@@ -65,12 +65,13 @@ def _n_pages(group: CacheGroup, n_ctx: int, max_rows: int | None, texts: int) ->
 def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
     """Bytes of one page of a layer: the keys and values of 32 tokens."""
     fmt = format_of(cache_type)
-    if layer.head_dim % fmt.block:
-        raise ModelError(
-            f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have "
-            f"{layer.head_dim}; use an f16 cache (--cache-type f16)"
-        )
-    return layer.kv_heads * _core.page_bytes(layer.head_dim, fmt.id)
+    for dim in (layer.head_dim, layer.value_dim):
+        if dim % fmt.block:
+            raise ModelError(
+                f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have {dim}; "
+                "use an f16 cache (--cache-type f16)"
+            )
+    return layer.kv_heads * _core.page_bytes(layer.head_dim, layer.value_dim, fmt.id)
 
 
 class KVCache:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import shown, texts, wholes
+from llamaq.llm.tensors import Tensor
 from llamaq.plan.arithmetic import round_to_cache
 from llamaq.plan.ops.attention import Attention, first_seen
 from llamaq.plan.plan import Plan
@@ -28,9 +29,9 @@ class Forward:
 
     ``logits`` (tokens, vocabulary). ``hidden`` (layers + 1, tokens, width): the embeddings, then what each layer leaves
     for the next, before any norm; the bits that the model computes with. ``attention`` has for each layer that was
-    asked for (heads, queries, keys): the probabilities, made in float64 from the rotated queries and the keys as the
-    cache rounds them. The engine never holds these numbers itself, it sums span by span; so they are exact for
-    its queries and keys, not the last bit of its sums. Both are empty where they were not asked for.
+    asked for (heads, queries, keys): the probabilities (a sink has the rest), made in float64 from the rotated queries
+    and the keys as the cache rounds them. The engine never holds these numbers itself, it sums span by span; so they
+    are exact for its queries and keys, not the last bit of its sums. Both are empty where they were not asked for.
     """
 
     tokens: tuple[int, ...]
@@ -46,7 +47,12 @@ class Inside:
     """
 
     def __init__(
-        self, plan: Plan, cache_type: str, capture: Collection[CaptureKind], layers: Sequence[int] | None
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Tensor],
+        cache_type: str,
+        capture: Collection[CaptureKind],
+        layers: Sequence[int] | None,
     ) -> None:
         attention = {
             node.op.layer: (i, node.op, node.ins) for i, node in enumerate(plan.nodes) if isinstance(node.op, Attention)
@@ -59,7 +65,7 @@ class Inside:
                 f"got {shown(capture)} and {shown(layers)}"
             )
         wanted = attention if layers is None else layers
-        self._cache_type = cache_type
+        self._tensors, self._cache_type = tensors, cache_type
         ends = plan.layer_ends if "hidden" in capture else ()
         self._hidden = [(i, plan.nodes[i].outs[0], plan.nodes[i].cols[0]) for i in ends]
         self._attention: list[tuple[Attention, Capture, Capture]] = []
@@ -77,14 +83,20 @@ class Inside:
         logits, *seen = result
         hidden, pairs = seen[: len(self._hidden)], seen[len(self._hidden) :]
         attention = {
-            op.layer: _probabilities(op, q, k, self._cache_type)
+            op.layer: _probabilities(op, q, k, self._cache_type, self._sinks(op))
             for (op, _, _), q, k in zip(self._attention, pairs[::2], pairs[1::2], strict=True)
         }
         states = np.stack(hidden) if hidden else np.empty((0, len(ids), 0), np.float32)
         return Forward(tuple(ids), logits, states, attention)
 
+    def _sinks(self, op: Attention) -> NDArray[np.float64]:
+        """The score of each head's sink, float64 (heads,)."""
+        if op.sinks is None:
+            return np.full(op.heads, -np.inf)
+        return self._tensors[op.sinks.name].numbers().astype(np.float64)
 
-def _probabilities(op: Attention, q: F32, k: F32, cache_type: str) -> F32:
+
+def _probabilities(op: Attention, q: F32, k: F32, cache_type: str, sinks: NDArray[np.float64]) -> F32:
     """Softmax of queries (tokens, heads * dim) on keys (tokens, KV heads * dim): (heads, tokens, tokens)."""
     n, dim = len(q), op.head_dim
     keys = round_to_cache(k.reshape(n, -1, dim), cache_type).astype(np.float64)
@@ -94,7 +106,11 @@ def _probabilities(op: Attention, q: F32, k: F32, cache_type: str) -> F32:
     out = np.empty((op.heads, n, n), np.float32)
     group = op.heads // op.kv_heads
     for head, queries in enumerate(q.reshape(n, -1, dim).astype(np.float64).swapaxes(0, 1)):
-        scores = np.where(seen, queries @ keys[:, head // group].T * op.scale, -np.inf)
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        out[head] = weights / weights.sum(axis=1, keepdims=True)
+        scores = queries @ keys[:, head // group].T * op.scale
+        if op.softcap:
+            scores = op.softcap * np.tanh(scores / op.softcap)
+        scores = np.where(seen, scores, -np.inf)
+        top = np.maximum(scores.max(axis=1, keepdims=True), sinks[head])
+        weights = np.exp(scores - top)
+        out[head] = weights / (weights.sum(axis=1, keepdims=True) + np.exp(sinks[head] - top))
     return out

@@ -253,7 +253,7 @@ class LLM:
         Attention takes 4 bytes for each layer, head and pair of tokens. Raises ``ContextOverflowError``,
         ``ModelError`` where logits are not numbers, ``ValueError`` for an unknown capture or layer.
         """
-        inside = Inside(self.plan, self.model.parts.cache.cache_type, capture, layers)
+        inside = Inside(self.plan, self.tensors, self.model.parts.cache.cache_type, capture, layers)
         ids = self._reading_ids(text, "text")
         return inside.forward(ids, wait(self.model.scheduler, [inside.request(ids)])[0])
 

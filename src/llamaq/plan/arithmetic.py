@@ -19,6 +19,7 @@ __all__ = [
     "lane_sum",
     "lane_sum_of_squares",
     "layer_norm",
+    "log64",
     "quantize_rows",
     "rms_norm",
     "rotate",
@@ -158,6 +159,21 @@ def tanh32(x: F32) -> F32:
         magnitude = np.abs(x)
         far = np.float32(1) - np.float32(2) / (exp32(magnitude + magnitude) + np.float32(1))
         return np.where(magnitude < np.float32(0.625), fma32(p * z, x, x), np.copysign(far, x))
+
+
+def log64(x: ArrayLike) -> F64:
+    """The natural logarithm of positive finite numbers in float64, by the series of docs/numerics.md."""
+    m, n = np.frexp(np.asarray(x, np.float64))
+    low = m < 0.70710678118654752440
+    m, n = np.where(low, 2 * m, m), (n - low).astype(np.float64)
+    s = (m - 1) / (m + 1)
+    total = np.zeros_like(s)
+    for i in range(25, 0, -2):
+        total = total * (s * s) + 1.0 / i
+    return np.asarray(n * _LOG_2[0] + (2 * s * total + n * _LOG_2[1]))
+
+
+_LOG_2 = (6.93147180369123816490e-01, 1.90821492927058770002e-10)  # their sum is log 2
 
 
 def sigmoid(x: F32) -> F32:

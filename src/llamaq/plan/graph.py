@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from llamaq.plan.op import Norm, Value
+from llamaq.plan.op import HeadNorm, Norm, Temperature, Value
 from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.attention import TracesAttention
+from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.experts import TracesExperts
 from llamaq.plan.ops.glu_experts import TracesGluExperts
@@ -16,12 +17,13 @@ from llamaq.plan.ops.select_rows import TracesSelectRows
 from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
 from llamaq.plan.plan import Plan, make_plan
 
-__all__ = ["Graph", "Norm", "Plan", "Value"]
+__all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
 
 
 class Graph(
     TracesActLinear,
     TracesAttention,
+    TracesBidirectionalAttention,
     TracesEmbed,
     TracesExperts,
     TracesGluExperts,

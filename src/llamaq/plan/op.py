@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from llamaq.plan.shapes import Shapes
     from llamaq.plan.step import Step
 
-__all__ = ["F32", "CacheLayer", "Lowering", "Norm", "Op", "Role", "Run", "Value", "Weight"]
+__all__ = ["F32", "CacheLayer", "HeadNorm", "Lowering", "Norm", "Op", "Role", "Run", "Temperature", "Value", "Weight"]
 
 F32: TypeAlias = NDArray[np.float32]
 Role = Literal["matrix", "stack", "vector", "table"]
@@ -57,6 +57,29 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class HeadNorm:
+    """Norm of each head of queries or keys, before the rope or after it: RMS, or LayerNorm without bias. ``weight`` has
+    (head_dim) numbers or (heads, head_dim), None: ones. ``eps`` is added to the mean square."""
+
+    eps: float
+    weight: str | None = None
+    kind: Literal["rms", "layer"] = "rms"
+    after_rope: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.weight or self.kind}{' after rope' if self.after_rope else ''}"
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """Queries at position p are times ``1 + scale * ln(floor((p + offset) / length) + 1)``."""
+
+    scale: float
+    length: int
+    offset: int = 0
+
+
+@dataclass(frozen=True)
 class Value:
     """One activation: ``cols`` floats for each row; ``source`` says in errors where it comes from."""
 
@@ -68,12 +91,14 @@ class Value:
 
 @dataclass(frozen=True)
 class CacheLayer:
-    """What a layer keeps for each token: ``kv_heads`` keys and values of ``head_dim`` numbers, for as long as a later
-    token sees them: one of the last ``window``, of its own ``chunk`` of positions (0: all)."""
+    """What a layer keeps for each token: ``kv_heads`` keys of ``head_dim`` numbers and values of ``value_dim`` (0: they
+    are parts of the keys), for as long as a later token sees them: one of the last ``window``, of its own ``chunk`` of
+    positions (0: all)."""
 
     layer: int
     kv_heads: int
     head_dim: int
+    value_dim: int
     window: int = 0
     chunk: int = 0
 
@@ -150,6 +175,8 @@ class Op(ABC):
                     yield item
                 elif isinstance(item, Norm):
                     yield from item.reads()
+                elif isinstance(item, HeadNorm) and item.weight is not None:
+                    yield Weight(item.weight, "vector")
 
     def ropes(self) -> Iterator[Rope]:
         return (v for field in fields(self) if isinstance(v := getattr(self, field.name), Rope))  # type: ignore[arg-type]
@@ -164,6 +191,14 @@ class Op(ABC):
                 for key, vector in ((name, value.weight), (f"{name}_bias", value.bias)):
                     if vector is not None:
                         found[key] = lowering.weight(Weight(vector, "vector"))
+            elif isinstance(value, HeadNorm):
+                if value.weight is not None:
+                    found[name] = lowering.weight(Weight(value.weight, "vector"))
+                found[f"{name}_eps"], found[f"{name}_layer"] = value.eps, value.kind == "layer"
+                found[f"{name}_after_rope"] = value.after_rope
+            elif isinstance(value, Temperature):
+                found[name], found[f"{name}_length"] = value.scale, value.length
+                found[f"{name}_offset"] = value.offset
             elif isinstance(value, Weight):
                 found[name] = lowering.weight(value)
             elif isinstance(value, Rope):
@@ -175,9 +210,8 @@ class Op(ABC):
         return found
 
     def __str__(self) -> str:
-        """Weights, then biases behind a plus, then the other fields that are not as usual."""
-        shown = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}  # type: ignore[arg-type]
-        values = {name: value for name, (value, usual) in shown.items() if value != usual}
+        """Weights, then biases behind a plus, then the other fields, but those that are as usual."""
+        values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) != f.default}  # type: ignore[arg-type]
         biases = values.pop("biases", ())
         weights = [w for v in values.values() for w in (v if isinstance(v, tuple) else (v,)) if isinstance(w, Weight)]
         rest = [f"{k}={v}" for k, v in values.items() if v is not None and not isinstance(v, Weight | tuple)]

@@ -37,6 +37,9 @@ class Shapes:
     def __contains__(self, tensor: str) -> bool:
         return tensor in self._shapes
 
+    def has_shape(self, tensor: str, *shape: int) -> bool:
+        return self._shapes.get(tensor) == shape
+
     def of(self, tensor: str, dimensions: int) -> tuple[int, ...]:
         """The shape of a tensor that must have so many dimensions."""
         shape = self._shapes.get(tensor)

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
-from llamaq.plan.arithmetic import exp32, fma32, fma_dot, lane_sum, rotate, rotation_table
-from llamaq.plan.op import F32, CacheLayer, Lowering, Op, Run, Value
+from llamaq.plan.arithmetic import (
+    exp32,
+    fma32,
+    fma_dot,
+    lane_sum,
+    layer_norm,
+    log64,
+    rms_norm,
+    rotate,
+    rotation_table,
+    tanh32,
+)
+from llamaq.plan.op import F32, CacheLayer, HeadNorm, Lowering, Op, Run, Temperature, Value, Weight
 from llamaq.plan.rope import Rope
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
@@ -32,43 +44,84 @@ class Attention(Op):
     rope: Rope | None
     window: int
     chunk: int
+    value_dim: int
+    value_of_key: bool = False
+    rope_offset: int = 0
+    q_norm: HeadNorm | None = None
+    k_norm: HeadNorm | None = None
+    temperature: Temperature | None = None
+    softcap: float = 0.0
+    sinks: Weight | None = None
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
-        for value, count in zip(ins, (self.heads, self.kv_heads, self.kv_heads), strict=True):
-            if value.cols != count * self.head_dim:
+        wanted = [(self.heads, self.head_dim), (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim)]
+        for value, (count, dim) in zip(ins, wanted[: 3 - self.value_of_key], strict=True):
+            if value.cols != count * dim:
                 raise ModelError(
-                    f"tensor {value.source!r}: expected {count * self.head_dim} rows "
-                    f"({count} heads of {self.head_dim}), got {value.cols}"
+                    f"tensor {value.source!r}: expected {count * dim} rows ({count} heads of {dim}), got {value.cols}"
                 )
-        if self.heads % self.kv_heads or (self.rope is not None and self.rope.dims > self.head_dim):
-            raise ValueError("heads must be a multiple of kv_heads, and rope must not exceed head_dim")
+        if self.heads % self.kv_heads or ins[0].selected:
+            raise ValueError("heads must be a multiple of kv_heads, and attention comes before select_rows")
+        if self.rope is not None and not 0 <= self.rope_offset <= self.head_dim - self.rope.dims:
+            raise ValueError(f"rope ({self.rope.dims} from {self.rope_offset} on) must not exceed head_dim")
+        if self.value_of_key and self.value_dim > self.head_dim:
+            raise ValueError(f"a value of {self.value_dim} numbers is no part of a key of {self.head_dim}")
         if self.window < 0 or self.chunk < 0:
             raise ValueError(f"window ({self.window}) and chunk ({self.chunk}) count tokens; 0 sets no limit")
-        if ins[0].selected:
-            raise ValueError("attention comes before select_rows and once for each layer")
-        return (ins[0].cols,)
+        if not 0 <= self.softcap < math.inf:
+            raise ValueError(f"softcap must be a number from 0 (none), got {self.softcap}")
+        if (t := self.temperature) is not None and (t.length < 1 or t.offset < 0):
+            raise ValueError(f"temperature: length ({t.length}) and offset ({t.offset}) count tokens")
+        for norm, heads in ((self.q_norm, self.heads), (self.k_norm, self.kv_heads)):
+            if norm is not None and norm.weight is not None and not shapes.has_shape(norm.weight, heads, self.head_dim):
+                shapes.check_vector(Weight(norm.weight, "vector"), self.head_dim)
+        if self.sinks is not None:
+            shapes.check_vector(self.sinks, self.heads)
+        return (self.heads * self.value_dim,)
 
     @property
     def keeps(self) -> CacheLayer:
-        return CacheLayer(self.layer, self.kv_heads, self.head_dim, self.window, self.chunk)
+        stored = 0 if self.value_of_key else self.value_dim
+        return CacheLayer(self.layer, self.kv_heads, self.head_dim, stored, self.window, self.chunk)
 
     def attributes(self, lowering: Lowering) -> dict[str, object]:
         cache, layer = lowering.cache(self.layer)
-        return {**super().attributes(lowering), "cache": cache, "layer": layer}
+        found = super().attributes(lowering)
+        del found["value_of_key"]  # there is no third input
+        return {**found, "cache": cache, "layer": layer}
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         step = run.step
-        q, k, v = (x.reshape(len(x), -1, self.head_dim) for x in ins)
-        if self.rope is not None:
-            cos, sin = rotation_table(step.positions, self.rope.frequencies, self.rope.attention_factor)
-            q, k = (rotate(x, cos, sin, interleaved=self.rope.layout == "norm") for x in (q, k))
-        out = np.empty_like(q)
+        q, k = (x.reshape(len(x), -1, self.head_dim) for x in ins[:2])
+        q, k = self._turned(run, q, self.q_norm), self._turned(run, k, self.k_norm)
+        if self.temperature is not None:
+            with np.errstate(all="ignore"):
+                q = q * temperature_factors(self.temperature, step.positions)[:, None, None]
+        # Values that are parts of keys are taken from what the cache gives back.
+        v = k[..., :0] if self.value_of_key else ins[2].reshape(len(k), -1, self.value_dim)
+        sinks = None if self.sinks is None else run.vector(self.sinks)
+        out = np.empty((*q.shape[:2], self.value_dim), np.float32)
         for sequence in np.unique(step.sequences).tolist():
             rows = np.nonzero(step.sequences == sequence)[0]
             positions = step.positions[rows]
             keys, values = run.remember(self.layer, sequence, int(positions[0]), k[rows], v[rows])
-            out[rows] = attend(q[rows], keys, values, positions, self.scale, window=self.window, chunk=self.chunk)
+            if self.value_of_key:
+                values = keys[..., : self.value_dim]
+            out[rows] = attend(
+                q[rows], keys, values, positions, self.scale,
+                window=self.window, chunk=self.chunk, softcap=self.softcap, sinks=sinks,
+            )  # fmt: skip
         return (out.reshape(len(out), -1),)
+
+    def _turned(self, run: Run, x: F32, norm: HeadNorm | None) -> F32:
+        """Queries or keys (rows, heads, head_dim) with their norm and rope."""
+        if norm is not None and not norm.after_rope:
+            x = head_norm(run, x, norm)
+        if self.rope is not None:
+            cos, sin = rotation_table(run.step.positions, self.rope.frequencies, self.rope.attention_factor)
+            turned = rotate(x[..., self.rope_offset :], cos, sin, interleaved=self.rope.layout == "norm")
+            x = np.concatenate([x[..., : self.rope_offset], turned], axis=-1)
+        return head_norm(run, x, norm) if norm is not None and norm.after_rope else x
 
 
 class TracesAttention(Tracer):
@@ -76,7 +129,7 @@ class TracesAttention(Tracer):
         self,
         q: Value,
         k: Value,
-        v: Value,
+        v: Value | None,
         *,
         layer: int,
         heads: int,
@@ -86,13 +139,49 @@ class TracesAttention(Tracer):
         rope: Rope | None,
         window: int = 0,
         chunk: int = 0,
+        q_norm: HeadNorm | None = None,
+        k_norm: HeadNorm | None = None,
+        softcap: float = 0.0,
+        sinks: str | None = None,
+        temperature: Temperature | None = None,
+        value_dim: int | None = None,
+        rope_offset: int = 0,
     ) -> Value:
         """Causal attention of each row over its sequence's cache, to which the rows' k and v go first.
 
-        A row sees the last ``window`` tokens, itself included, of its own ``chunk`` of positions (0: all).
+        A row sees the last ``window`` tokens, itself included, of its own ``chunk`` of positions (0: all). ``rope``
+        turns the dimensions of each head from ``rope_offset`` on. A scaled score s becomes ``softcap * tanh(s /
+        softcap)``; ``sinks`` names a vector of one score for each head that counts in the sum of exponentials only.
+        Values have ``value_dim`` numbers (None: ``head_dim``); without ``v`` they are the first ones of the keys.
         """
-        op = Attention(layer, heads, kv_heads, head_dim, float(scale), rope, window, chunk)
-        return self.emit(op, q, k, v)[0]
+        op = Attention(
+            layer, heads, kv_heads, head_dim, float(scale), rope, window, chunk,
+            value_dim=head_dim if value_dim is None else value_dim,
+            value_of_key=v is None,
+            rope_offset=rope_offset,
+            q_norm=_with_full_name(q_norm),
+            k_norm=_with_full_name(k_norm),
+            temperature=temperature,
+            softcap=float(softcap),
+            sinks=None if sinks is None else self.shapes.weight(sinks, "vector"),
+        )  # fmt: skip
+        return self.emit(op, q, k, *([] if v is None else [v]))[0]
+
+
+def _with_full_name(norm: HeadNorm | None) -> HeadNorm | None:
+    return norm if norm is None or norm.weight is None else replace(norm, weight=f"{norm.weight}.weight")
+
+
+def head_norm(run: Run, x: F32, norm: HeadNorm) -> F32:
+    """The norm of each head of (rows, heads, head_dim)."""
+    weight = np.ones(x.shape[-1], np.float32) if norm.weight is None else run.vector(norm.weight)
+    return layer_norm(x, weight, None, norm.eps) if norm.kind == "layer" else rms_norm(x, weight, norm.eps)
+
+
+def temperature_factors(temperature: Temperature, positions: NDArray[np.int32]) -> F32:
+    """What queries at these positions are multiplied with."""
+    passed = (positions.astype(np.int64) + temperature.offset) // temperature.length
+    return (1 + float(np.float32(temperature.scale)) * log64(passed + 1)).astype(np.float32)
 
 
 def first_seen(positions: NDArray[np.int32], window: int, chunk: int) -> NDArray[np.int32]:
@@ -102,14 +191,24 @@ def first_seen(positions: NDArray[np.int32], window: int, chunk: int) -> NDArray
 
 
 def attend(
-    q: F32, keys: F32, values: F32, positions: NDArray[np.int32], scale: float, *, window: int = 0, chunk: int = 0
+    q: F32,
+    keys: F32,
+    values: F32,
+    positions: NDArray[np.int32],
+    scale: float,
+    *,
+    window: int = 0,
+    chunk: int = 0,
+    softcap: float = 0.0,
+    sinks: F32 | None = None,
 ) -> F32:
     """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r up to token positions[r]."""
     group = q.shape[1] // keys.shape[1]
     rows = q.transpose(1, 0, 2)
     k, v = (np.repeat(x.transpose(1, 0, 2), group, axis=0) for x in (keys, values))
     first = first_seen(positions, window, chunk)
-    peak, norm, out = np.empty(rows.shape[:2], np.float32), np.empty(rows.shape[:2], np.float32), np.empty_like(rows)
+    peak, norm = np.empty(rows.shape[:2], np.float32), np.empty(rows.shape[:2], np.float32)
+    out = np.empty((*rows.shape[:2], v.shape[-1]), np.float32)
     for start in range(0, int(positions.max()) + 1, SPAN):
         span = slice(start, start + SPAN)
         here = np.nonzero((positions >= start) & (first < start + SPAN))[0]
@@ -117,7 +216,7 @@ def attend(
             continue
         seen = np.arange(start, min(start + SPAN, k.shape[1]))
         seen = (seen >= first[here, None]) & (seen <= positions[here, None])
-        peak_b, norm_b, out_b = _span(rows[:, here], k[:, span], v[:, span], seen, scale)
+        peak_b, norm_b, out_b = _span(rows[:, here], k[:, span], v[:, span], seen, scale, softcap)
         new = first[here] >= start  # their first span; the others merge
         fresh, old = here[new], here[~new]
         peak[:, fresh], norm[:, fresh], out[:, fresh] = peak_b[:, new], norm_b[:, new], out_b[:, new]
@@ -128,13 +227,22 @@ def attend(
             out[:, old] = fma32(out_b[:, ~new], y[..., None], out[:, old] * x[..., None])
             peak[:, old] = top
     with np.errstate(all="ignore"):
+        if sinks is not None:
+            top = np.maximum(peak, sinks[:, None])
+            x = exp32(peak - top)
+            norm, out = norm * x + exp32(sinks[:, None] - top), out * x[..., None]
         return np.asarray((out / norm[..., None]).transpose(1, 0, 2))
 
 
-def _span(q: F32, keys: F32, values: F32, seen: NDArray[np.bool_], scale: float) -> tuple[F32, F32, F32]:
+def _span(
+    q: F32, keys: F32, values: F32, seen: NDArray[np.bool_], scale: float, softcap: float
+) -> tuple[F32, F32, F32]:
     """Unnormalized softmax over the ``seen`` (rows, tokens) of a span: maxima and sums (heads, rows), outputs."""
     with np.errstate(all="ignore"):
-        scores = np.where(seen, fma_dot(keys, q) * np.float32(scale), np.float32(-np.inf))
+        scores = fma_dot(keys, q) * np.float32(scale)
+        if softcap:
+            scores = np.float32(softcap) * tanh32(scores / np.float32(softcap))
+        scores = np.where(seen, scores, np.float32(-np.inf))
         peak = scores.max(-1)  # NaN if any is
         weights = np.where(seen, exp32(scores - peak[..., None]), np.float32(0))
     return peak, lane_sum(weights), fma_dot(values.transpose(0, 2, 1), weights, seen)
