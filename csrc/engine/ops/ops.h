@@ -10,5 +10,6 @@ std::unique_ptr<Op> parse_glu_linear(Attributes& a);
 std::unique_ptr<Op> parse_linear(Attributes& a);
 std::unique_ptr<Op> parse_rms_norm(Attributes& a);
 std::unique_ptr<Op> parse_select_rows(Attributes& a);
+std::unique_ptr<Op> parse_short_conv(Attributes& a);
 
 }  // namespace llamaq

@@ -12,8 +12,9 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
-    {"attention", parse_attention}, {"embed", parse_embed},       {"glu_linear", parse_glu_linear},
-    {"linear", parse_linear},       {"rms_norm", parse_rms_norm}, {"select_rows", parse_select_rows},
+    {"attention", parse_attention},   {"embed", parse_embed},       {"glu_linear", parse_glu_linear},
+    {"linear", parse_linear},         {"rms_norm", parse_rms_norm}, {"select_rows", parse_select_rows},
+    {"short_conv", parse_short_conv},
 };
 
 }  // namespace

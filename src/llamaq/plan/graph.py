@@ -9,12 +9,15 @@ from llamaq.plan.ops.glu_linear import TracesGluLinear
 from llamaq.plan.ops.linear import TracesLinear
 from llamaq.plan.ops.rms_norm import TracesRmsNorm
 from llamaq.plan.ops.select_rows import TracesSelectRows
+from llamaq.plan.ops.short_conv import TracesShortConv
 from llamaq.plan.plan import Plan, make_plan
 
 __all__ = ["Graph", "Norm", "Plan", "Value"]
 
 
-class Graph(TracesAttention, TracesEmbed, TracesGluLinear, TracesLinear, TracesRmsNorm, TracesSelectRows):
+class Graph(
+    TracesAttention, TracesEmbed, TracesGluLinear, TracesLinear, TracesRmsNorm, TracesSelectRows, TracesShortConv
+):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 
     It is made from ``shapes``: full tensor names to (rows, cols) or (n,), as in ``TensorInfo.shape``. Weights are
