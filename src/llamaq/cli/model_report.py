@@ -235,6 +235,8 @@ def _group_row(group: GroupNeed) -> tuple[str, str, str]:
 
 
 def _sees(group: GroupNeed) -> str:
+    if group.state:
+        return "that keep a state of each text"
     windows = [f"the last {group.window} tokens"] if group.window else []
     chunks = [f"{group.chunk} tokens of positions at a time"] if group.chunk else []
     return f"that see {' of '.join(windows + chunks)}" if windows or chunks else ""

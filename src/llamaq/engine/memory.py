@@ -9,7 +9,7 @@ from pathlib import Path
 
 from llamaq.engine import cgroup
 from llamaq.engine.engine import Info, mapped_bytes, packed_bytes
-from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes
+from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes, state_bytes
 from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
 
@@ -27,12 +27,13 @@ __all__ = [
 @dataclass(frozen=True)
 class GroupNeed:
     """A part of the cache: ``layers`` whose tokens see the last ``window`` ones, of their ``chunk`` of positions (0:
-    all), and its bytes."""
+    all), and its bytes; or layers that keep a state."""
 
     layers: int
     window: int
     chunk: int
     nbytes: int
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def memory_need(
         GroupNeed(len(g.layers), g.window, g.chunk, group_bytes(g, tokens, cache_type, max_rows=max_rows))
         for g in plan.caches
     )
+    if plan.states:
+        groups += (GroupNeed(len(plan.states), 0, 0, state_bytes(plan), state=True),)
     cache = sum(group.nbytes for group in groups)
     mapped = mapped_bytes(plan, tensors, pack=pack)
     return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own)
