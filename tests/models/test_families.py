@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llamaq.errors import ModelError
 from llamaq.models import build_plan, family_of
@@ -188,3 +190,30 @@ def test_an_unknown_architecture_is_told_in_words() -> None:
 def test_the_page_of_models_has_every_architecture() -> None:
     text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)[1:] == list(ARCHITECTURES)
+
+
+nonsense = st.one_of(
+    st.integers(-(2**63), 2**64), st.integers(-2, 40), st.floats(), st.booleans(), st.text(max_size=5), st.none(),
+    st.lists(st.booleans(), max_size=9), st.lists(st.integers(-3, 70), max_size=9),
+)  # fmt: skip
+keys = st.sampled_from(
+    [f"attention.{k}" for k in ("sliding_window", "sliding_window_pattern", "scale", "head_count_kv", "key_length")]
+    + [f"attention.temperature_{k}" for k in ("scale", "length")]
+    + [f"rope.{k}" for k in ("freq_base", "freq_base_swa", "dimension_count_swa", "scaling.finetuned", "scaling.type")]
+    + ["embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping"]
+    + ["nextn_predict_layers", "rope.local.freq_base", "rope.scaling_beta"]
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["gemma2", "gemma3", "mistral3", "granite", "olmo2"]), st.dictionaries(keys, nonsense, max_size=4)
+)
+def test_nonsense_is_accepted_or_refused_but_never_crashes(architecture: str, changes: dict[str, Any]) -> None:
+    metadata, tensors = model(architecture, 2)
+    metadata |= {f"{architecture}.{key}": value for key, value in changes.items()}
+    try:
+        _, plan = build_plan(metadata, {name: x.shape for name, x in tensors.items()})
+    except ModelError:
+        return
+    assert all(math.isfinite(op.scale) and op.window >= 0 for op in attention_of(plan))
