@@ -47,6 +47,7 @@ GRANITE["logits_scaling"] = 8.0
 DEEPSEEK = {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16}
 DEEPSEEK |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "num_key_value_heads": 4}
 DEEPSEEK |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
+LAYER_NORM = {"rms_norm_eps": None}
 ENCODER = {"num_key_value_heads": None, "rms_norm_eps": None}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -109,9 +110,9 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
             "rope_parameters": {**YARN, "mscale": 0.7, "mscale_all_dim": 0.7, "rope_theta": 1e4},
         },
     ),
-    "starcoder2": ("Starcoder2ForCausalLM", TIED),
-    "command-r": ("CohereForCausalLM", {"use_qk_norm": True} | TIED),
-    "cohere2": ("Cohere2ForCausalLM", {"sliding_window": 8} | TIED),
+    "starcoder2": ("Starcoder2ForCausalLM", TIED | LAYER_NORM),
+    "command-r": ("CohereForCausalLM", {"use_qk_norm": True} | TIED | LAYER_NORM),
+    "cohere2": ("Cohere2ForCausalLM", {"sliding_window": 8} | TIED | LAYER_NORM),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 8, "attention_bias": True}),
     "bert": ("BertModel", ENCODER),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", {**ENCODER, "num_labels": 1, "pad_token_id": 1}),

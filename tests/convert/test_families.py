@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import logging
 import zlib
@@ -10,14 +12,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from hf_damage import VALUES, places
 from hf_families import DATA, weights
 from hf_llama import LETTERS, save
 from llamaq.convert import convert
 from llamaq.convert.families import FAMILIES
-from llamaq.errors import ModelError
+from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES
@@ -228,3 +233,21 @@ def test_stacks_that_somebody_saved_as_one_tensor_need_its_rows(tmp_path: Path) 
     save_file(odd, folder / "model.safetensors")
     with pytest.raises(ModelError, match="expected gate and up of one length"):
         convert(folder, tmp_path / "out.gguf")
+
+
+CONFIG_PLACES = [(name, *path) for name, case in RECORDED.items() for path in places(case["config"]) if path]
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(CONFIG_PLACES), value=st.sampled_from(VALUES))
+def test_any_value_at_any_place(place: tuple[Any, ...], value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every configuration is converted or refused by a LlamaqError."""
+    name, *path, last = place
+    config = copy.deepcopy(RECORDED[name]["config"])
+    holder: Any = config
+    for key in path:
+        holder = holder[key]
+    holder[last] = value
+    folder = save(tmp_path_factory.mktemp(name), config, weights(RECORDED[name]["shapes"]), tokenizer=LETTERS)
+    with contextlib.suppress(LlamaqError):
+        convert(folder, folder / "out.gguf")

@@ -64,7 +64,7 @@ def _bert(config: Section) -> dict[str, Any]:
 def _ranking(config: Section) -> dict[str, Any]:
     labels = config.section("id2label")
     names = [labels.text(key) for key in sorted(labels.values, key=lambda key: (len(key), key))]
-    found = {} if names in ([], ["LABEL_0"], ["LABEL_0", "LABEL_1"]) else {"classifier.output_labels": names}
+    found = {} if names in ([], ["LABEL_0", "LABEL_1"]) else {"classifier.output_labels": names}
     return _bert(config) | {"pooling_type": _RANK} | found
 
 
