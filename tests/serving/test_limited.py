@@ -1,5 +1,5 @@
-"""Models whose layers see the last tokens alone, or keep a state: sessions, forks, shared beginnings and files give what
-a text read at once gives, in a cache that keeps a part of the texts."""
+"""Models whose layers see the last tokens alone, or keep a state: sessions, forks, shared beginnings and files give
+what a text read at once gives, in a cache that keeps a part of the texts."""
 
 from __future__ import annotations
 
