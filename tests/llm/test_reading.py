@@ -105,7 +105,9 @@ def test_embeddings_are_the_normed_states_of_the_reference(llm: LLM, path: Path,
             states: list[np.ndarray] = []
             watch = partial(kept, states)
             Reference(llm.plan, weights).forward(Step.of(ids), watch)
-            normed = rms_norm(states[-3], norm, final_norm(llm.plan).eps)  # before selected rows and logits
+            last = final_norm(llm.plan)
+            assert last is not None
+            normed = rms_norm(states[-3], norm, last.eps)  # before selected rows and logits
             want = {"mean": normed.mean(0), "last": normed[-1], "cls": normed[0]}[pooling or "mean"]
             np.testing.assert_allclose(vector, want / np.linalg.norm(want), atol=1e-6)
     one = llm.embed("Tom", pooling=pooling, normalize=False)

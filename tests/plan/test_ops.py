@@ -80,7 +80,12 @@ TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": No
 CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Embed: (
         {"table": Weight("embd.weight", "table"), "scale": 1.0},
-        {"table": [Weight("embd2.weight", "table")], "scale": [2.0, 0.5]},
+        {
+            "table": [Weight("embd2.weight", "table")],
+            "scale": [2.0, 0.5],
+            "types": [Weight("embd2.weight", "table")],
+            "positions": [Weight("embd2.weight", "table")],
+        },
     ),
     NormRows: ({"norm": NORMS[1], "cols": 16}, {"norm": NORMS[2:], "cols": []}),
     ActLinear: (

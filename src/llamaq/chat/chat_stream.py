@@ -37,6 +37,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
         """Renders the conversation and asks for an answer; see ``LLM.chat``."""
+        model.check_writes()
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
         request = chat_request(model.metadata, model.tokenizer, messages, **own)

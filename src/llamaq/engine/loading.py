@@ -122,15 +122,16 @@ def load_parts(
         n_batch = min(n_batch, n_ctx or n_batch)
 
         def need(n_ctx: int) -> MemoryNeed:
-            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
-                               threads=threads or 1, pack=pack)  # fmt: skip
+            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type,
+                               max_rows=_step_rows(plan, n_ctx, n_batch), threads=threads or 1, pack=pack)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         if memory.n_ctx != (n_ctx or hparams.context_length):
             _, plan = plan_of(file, memory.n_ctx)
         n_ctx = memory.n_ctx
-        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=n_batch)
-        engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
+        max_rows = _step_rows(plan, n_ctx, n_batch)
+        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
+        engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics,
                         progress=progress)  # fmt: skip
     except (ModelError, TokenizerError) as error:
         file.close()
@@ -140,6 +141,11 @@ def load_parts(
         file.close()
         raise
     return Parts(file, tokenizer, hparams, engine, cache, memory)
+
+
+def _step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:
+    """Tokens of a step: ``n_batch``, or more where a step must hold a whole text."""
+    return max(n_ctx, n_batch) if plan.encodes else n_batch
 
 
 def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:

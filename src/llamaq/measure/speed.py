@@ -19,7 +19,7 @@ from llamaq import _core
 from llamaq.engine.engine import Engine, Info
 from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
 from llamaq.engine.memory import available_memory
-from llamaq.errors import InsufficientMemoryError, naming
+from llamaq.errors import InsufficientMemoryError, ModelError, naming
 from llamaq.plan.graph import Plan
 from llamaq.plan.op import Weight
 from llamaq.plan.step import Step
@@ -118,6 +118,8 @@ def seconds(
     The ``n_depth`` tokens before it are not read token by token: one page of the cache is, and copied as often as
     needed. Raises ``InsufficientMemoryError`` where the cache does not fit.
     """
+    if engine.plan.encodes:
+        raise ModelError("the model is an encoder, and writes no text to measure; choose another model")
     cache = _filled_cache(engine, workload, cache_type)
     rng = np.random.default_rng(0)
     vocabulary = engine.plan.out_cols

@@ -36,13 +36,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "glm4": Architecture("GLM 4", "glm4", ("glm4",)),
     "lfm2": Architecture("LFM 2", "lfm2", ("lfm2",)),
     "starcoder2": Architecture("StarCoder 2", "starcoder2", ("starcoder2",)),
+    "bert": Architecture("BERT and RoBERTa", "bert", ("bert", "bert-rank")),
+    "nomic-bert": Architecture("Nomic Embed", "nomic_bert", ("nomic-bert",)),
 }
 
 UNSUPPORTED: Mapping[str, str] = {
     "apertus": "Apertus",
     "arcee": "Arcee AFM",
     "baichuan": "Baichuan",
-    "bert": "BERT",
     "bailingmoe2": "Ling 2",
     "bloom": "BLOOM",
     "chatglm": "ChatGLM",
@@ -84,7 +85,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "modern-bert": "ModernBERT",
     "nemotron": "Nemotron",
     "nemotron_h": "Nemotron-H",
-    "nomic-bert": "Nomic Embed",
     "olmo": "OLMo 1",
     "olmoe": "OLMoE",
     "phi2": "Phi 2",

@@ -94,7 +94,7 @@ class Reference:
         found = self._tables[table]
         rows = found[1] if isinstance(found, tuple) else found
         if ids.max() >= len(rows):
-            raise ValueError(f"token id {ids.max()} lies outside the vocabulary of {len(rows)}")
+            raise ValueError(f"number {ids.max()} lies outside the {len(rows)} rows of {table.name!r}")
         return _decoded((found[0], found[1][ids]) if isinstance(found, tuple) else found[ids])
 
     def remember(self, layer: int, sequence: int, start: int, keys: F32, values: F32) -> tuple[F32, F32]:

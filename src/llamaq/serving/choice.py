@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llamaq.serving.request import Request
 from llamaq.serving.room import Room
 
-__all__ = ["choose", "ready"]
+__all__ = ["choose", "choose_whole", "ready"]
 
 _FEW = 16
 """Rows; requests that want no more than so many go first."""
@@ -41,6 +41,20 @@ def choose(requests: Sequence[Request], room: Room, max_rows: int, *, patient: b
                 break  # no room: those behind it wait too
             if not request.done:
                 _choose_rows(request, chosen, room, max_rows)
+    return chosen
+
+
+def choose_whole(requests: Sequence[Request], room: Room, max_rows: int) -> dict[Request, int]:
+    """As ``choose``, for encoders: whole texts, as many of the oldest as fit a step. They take no room."""
+    chosen: dict[Request, int] = {}
+    for request in filter(ready, requests):
+        if request.sequence is None:
+            room.begin(request)
+        if request.done:
+            continue
+        if sum(chosen.values()) + request.pending > max_rows:
+            break
+        chosen[request] = request.pending
     return chosen
 
 

@@ -33,7 +33,7 @@ from llamaq.engine.engine import Engine, StopFlag
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
-from llamaq.serving.choice import choose, ready
+from llamaq.serving.choice import choose, choose_whole, ready
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.room import Room
 from llamaq.serving.workers import Workers
@@ -242,7 +242,10 @@ class Scheduler:
                 self.room.release(request, partial=True)
                 self._requests.remove(request)
             patient = self._stuck is None or time.monotonic() - self._stuck < _PATIENCE
-            rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
+            if self._engine.plan.encodes:
+                rows = choose_whole(self._requests, self.room, self._engine.max_rows)
+            else:
+                rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
             if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
                 self._stuck = None
             elif not any(r.busy and not r.slow for r in self._requests):

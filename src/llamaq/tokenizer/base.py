@@ -61,6 +61,7 @@ class Tokenizer(ABC):
         self.clean_spaces = settings.clean_spaces
         self._prefix = self._affix("bos", self.add_bos)
         self._suffix = self._affix("eos", self.add_eos)
+        self._between = self._separator(metadata)
         self._added = AddedTokens(metadata, self.vocab)
         self._types: list[int] = self.vocab.types.tolist()
         self._pieces: dict[int, bytes] = {}
@@ -120,6 +121,12 @@ class Tokenizer(ABC):
                 ids += self._encode_text(fragment, after_special)
             after_special = isinstance(fragment, int)
         return ids + list(self._suffix) if add_special else ids
+
+    def encode_pair(self, first: str | bytes, second: str | bytes) -> list[int]:
+        """Token ids of two texts as cross-encoders read them: [CLS] first [SEP] second [SEP], or as RoBERTa does,
+        <s> first </s></s> second </s>. Special tokens spelled out in the texts are text."""
+        own, other = (self.encode(text, add_special=False) for text in (first, second))
+        return [*self._prefix, *own, *self._suffix, *self._between, *other, *self._suffix]
 
     def decode(
         self,
@@ -222,6 +229,12 @@ class Tokenizer(ABC):
                 f"set {key}, or add_{role}_token to false"
             )
         return (id,)
+
+    def _separator(self, metadata: Metadata) -> tuple[int, ...]:
+        """What stands between two texts beside the end of the first; files say it since 2025."""
+        sep = self.special.sep
+        has_one = flag(metadata, "tokenizer.ggml.add_sep_token", self.add_eos) and self.add_eos
+        return (sep,) if has_one and sep is not None else ()
 
     def _as_text(self, text: str | bytes) -> str:
         """A str in which bytes that are not UTF-8 are surrogates, or U+FFFD where the scheme has no use for them."""
