@@ -218,6 +218,6 @@ def test_weights_that_a_format_cannot_hold(outtype: str, most: float, tmp_path: 
     tensors = TENSORS | {name: TENSORS[name].copy()}
     tensors[name][3, 5] = most
     folder = save(tmp_path / "model", CONFIG, tensors, **{k: v for k, v in FILES.items() if k != "config"})
-    with pytest.raises(ModelError, match=rf"{name}.*the most that {outtype.upper()} holds.*choose --outtype"):
+    with pytest.raises(ModelError, match=rf"{name}.*the most that {outtype.upper()} holds.*choose outtype"):
         convert(folder, tmp_path / "out.gguf", outtype)
     assert not (tmp_path / "out.gguf").exists()

@@ -27,7 +27,7 @@ ISAS = _core.isas()
 
 def mixture(
     *, format: str = "F32", fused: bool = False, biases: bool = False, weighted_input: bool = False, used: int = 2,
-    shared: bool = False, router: float = 1.0, **routing: Any,
+    act: Any = "silu", shared: bool = False, router: float = 1.0, **routing: Any,
 ) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
     """Embedding, a mixture as the arguments say, logits; the router's weights are multiplied by ``router``."""
     rng = np.random.default_rng(5)
@@ -53,7 +53,7 @@ def mixture(
     n = g.norm(x, Norm("norm", 1e-5))
     r = g.route(g.linear(n, "router"), used=used, **routing)
     gate, up = (g.rows("both", 0, INNER), g.rows("both", INNER, 2 * INNER)) if fused else ("gate", "up")
-    h = g.glu_experts(n, r, gate, up, weighted_input=weighted_input)
+    h = g.glu_experts(n, r, gate, up, act=act, weighted_input=weighted_input)
     y = g.experts(h, r, "down", add=x, weighted=not weighted_input)
     if shared:
         h = g.sigmoid_gate(g.glu_linear(n, "shared_gate", "shared_up"), n, "sigmoid")
@@ -69,7 +69,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"format": "F32"}, {"format": "Q4_0"}, {"format": "Q8_0", "used": 4}, {"format": "F16", "biases": True},
     {"format": "Q8_0", "fused": True, "biases": True}, {"used": 1, "gating": "sigmoid", "weighted_input": True},
     {"format": "Q4_0", "used": 1, "gating": "sigmoid", "normalize": False, "weighted_input": True, "shared": True},
-    {"gating": "softmax_of_chosen", "normalize": False, "router": 50.0},
+    {"gating": "softmax_of_chosen", "normalize": False, "router": 50.0, "act": "clamped", "biases": True},
     {"gating": "sigmoid", "scale": 2.5, "selection": "selection.bias", "groups": 4, "groups_used": 2},
     {"groups": 2, "groups_used": 1, "normalize": False, "scale": 16.0, "used": EXPERTS // 2},
 ]  # fmt: skip
@@ -156,9 +156,15 @@ def test_the_best_groups_are_those_of_the_greatest_pairs() -> None:
     assert found[0, :3].tolist() == [6, 4, 7]
 
 
-@pytest.mark.parametrize("change", [{"gating": "sigmoid"}, {"normalize": False}, {"biases": True}, {"scale": 2.0},
-                                    {"weighted_input": True}, {"shared": True}, {"selection": "selection.bias"},
-                                    {"used": 3}, {"groups": 2, "groups_used": 1}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gating": "sigmoid"}, {"act": "gelu"}, {"act": "clamped"}, {"normalize": False}, {"biases": True},
+        {"scale": 2.0}, {"weighted_input": True}, {"shared": True}, {"selection": "selection.bias"}, {"used": 3},
+        {"groups": 2, "groups_used": 1},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_each_part_of_a_mixture_moves_the_logits(change: dict[str, Any]) -> None:
     step = Step.of(tokens_of(4, 12), wanted="all")
     plain, other = (Reference(*mixture(**kwargs)).forward(step) for kwargs in ({}, change))
@@ -246,11 +252,11 @@ def test_a_slot_that_is_no_routing_reads_no_foreign_memory() -> None:
         ("glu_experts", {"ins": [0, 0], "outs": [1], "weights": [numbers[1]] * 2, "biases": [-1, -1], "used": 3,
                          "act": "silu", "weighted_input": False}),
     ]  # fmt: skip
-    executor = _core.Executor(ops, [8, 48], 1, [], [], core, team, 4)
+    executor = _core.Executor(ops, [8, 48], 1, [], [], [], core, team, 4)
     step = np.zeros(4, np.int32)
     logits = np.zeros((4, 48), np.float32)
-    executor.forward(step, np.arange(4, dtype=np.int32), step, 1, [], 1, np.arange(4, dtype=np.int32), logits)
+    executor.forward(step, np.arange(4, dtype=np.int32), step, 1, [], 1, None, np.arange(4, dtype=np.int32), logits)
     with pytest.raises(LlamaqError, match="the stack has more rows than its output"):
-        _core.Executor(ops, [8, 40], 1, [], [], core, team, 4)
+        _core.Executor(ops, [8, 40], 1, [], [], [], core, team, 4)
     with pytest.raises(LlamaqError, match="no activation 'relu'"):
-        _core.Executor([ops[0], ("glu_experts", {**ops[1][1], "act": "relu"})], [8, 48], 1, [], [], core, team, 4)
+        _core.Executor([ops[0], ("glu_experts", {**ops[1][1], "act": "relu"})], [8, 48], 1, [], [], [], core, team, 4)

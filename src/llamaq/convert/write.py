@@ -23,7 +23,7 @@ from llamaq.convert.rope import Tensors, check_dims, neighbours
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor, View
 from llamaq.convert.vocabulary import vocabulary
-from llamaq.errors import ModelError
+from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
 from llamaq.models import ARCHITECTURES, build_plan
@@ -159,10 +159,11 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
         rows = checkpoint.read(view, span)
         most = np.abs(rows).max()
         if most > _MOST.get(format.name, math.inf):
-            raise ModelError(
+            message = (
                 f"tensor {view.name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} "
-                f"holds, got {most:.0f}; choose --outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
+                f"holds, got {most:.0f}; choose outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
             )
+            raise naming(ModelError(message), "outtype")
         rows = neighbours(rows, len(rows) // head_rows) if new.heads else rows
         return encode(format, rows + np.float32(new.shift) if new.shift else rows)
 

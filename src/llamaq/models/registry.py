@@ -34,6 +34,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "command-r": Architecture("Command R", "command_r", ("cohere",)),
     "cohere2": Architecture("Command R7B and Command A", "cohere2", ("cohere2",)),
     "glm4": Architecture("GLM 4", "glm4", ("glm4",)),
+    "lfm2": Architecture("LFM 2", "lfm2", ("lfm2",)),
     "starcoder2": Architecture("StarCoder 2", "starcoder2", ("starcoder2",)),
 }
 
@@ -71,7 +72,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "hunyuan-moe": "Hunyuan with experts",
     "internlm2": "InternLM 2",
     "jamba": "Jamba",
-    "lfm2": "LFM 2",
     "lfm2moe": "LFM 2 with experts",
     "llama4": "Llama 4",
     "mamba": "Mamba",

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llamaq.errors import QuantizationError
+from llamaq.errors import QuantizationError, naming
 from llamaq.formats import Format, format_by_name
 from llamaq.quantization.types import FileType
 
@@ -346,8 +346,9 @@ class _Rules:
         if self.facts.n_expert <= 1:
             return index
         if layer is None or layer >= self.facts.n_layer:
-            raise QuantizationError(
+            message = (
                 f"tensor {name!r}: expected a name like blk.0.ffn_down.weight with a layer below "
-                f"{self.facts.n_layer} (block_count); correct the key with --override-kv"
+                f"{self.facts.n_layer} (block_count); correct the key by override_kv"
             )
+            raise naming(QuantizationError(message), "override_kv")
         return layer
