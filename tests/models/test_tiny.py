@@ -184,6 +184,7 @@ ROUTING: dict[str, Change] = {
 FEATURES: dict[str, dict[str, Change]] = {
     "llama": {},
     "mixtral": ROUTING,
+    "mistral3": {"temperature": of(Attention, temperature=Temperature(1.0, 8))},
     "qwen2": {"biases": no_biases},
     "qwen2moe": ROUTING | {"gate of the shared expert": of(SigmoidGate, weight=Weight("output_norm.weight", "vector"))},
     "qwen3moe": ROUTING | NO_HEAD_NORMS,

@@ -21,19 +21,25 @@ class Architecture:
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     "llama": Architecture("Llama, Mistral and Mixtral", "llama", ("llama", "mistral", "mixtral")),
+    "mistral3": Architecture("Mistral Small and Ministral 3", "mistral3", ("ministral3",)),
     "qwen2": Architecture("Qwen 2", "qwen2", ("qwen2",)),
-    "qwen2moe": Architecture("Qwen 1.5 and 2 with experts", "qwen2moe", ("qwen2moe",)),
-    "qwen3moe": Architecture("Qwen 3 with experts", "qwen3moe", ("qwen3moe",)),
+    "qwen3": Architecture("Qwen 3", "qwen3", ("qwen3",)),
     "gemma": Architecture("Gemma", "gemma", ("gemma",)),
+    "gemma2": Architecture("Gemma 2", "gemma2", ("gemma2",)),
+    "gemma3": Architecture("Gemma 3", "gemma3", ("gemma3",)),
     "phi3": Architecture("Phi 3 and 4", "phi3", ("phi3", "phi3-long")),
     "smollm3": Architecture("SmolLM 3", "smollm3", ("smollm3",)),
     "granite": Architecture("Granite", "granite", ("granite",)),
     "olmo2": Architecture("OLMo 2 and 3", "olmo2", ("olmo2", "olmo3")),
+    "command-r": Architecture("Command R", "command_r", ("cohere",)),
+    "cohere2": Architecture("Command R7B and Command A", "cohere2", ("cohere2",)),
     "glm4": Architecture("GLM 4", "glm4", ("glm4",)),
     "starcoder2": Architecture("StarCoder 2", "starcoder2", ("starcoder2",)),
+    "qwen2moe": Architecture("Qwen 1.5 and 2 with experts", "qwen2moe", ("qwen2moe",)),
+    "qwen3moe": Architecture("Qwen 3 with experts", "qwen3moe", ("qwen3moe",)),
+    "granitemoe": Architecture("Granite with experts", "granite", ("granitemoe",)),
     "gpt-oss": Architecture("gpt-oss", "gpt_oss", ("gptoss",)),
     "llama4": Architecture("Llama 4", "llama4", ("llama4",)),
-    "granitemoe": Architecture("Granite with experts", "granite", ("granitemoe",)),
     "deepseek2": Architecture("DeepSeek 2 and 3", "deepseek2", ("deepseek2", "deepseek3")),
 }
 

@@ -1,0 +1,219 @@
+"""What the keys and tensors of a family's files may say, beyond those of the tiny models."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llamaq.errors import ModelError
+from llamaq.models import build_plan, family_of
+from llamaq.models.hparams import Decoder
+from llamaq.models.registry import ARCHITECTURES, UNSUPPORTED
+from llamaq.plan.ops.attention import Attention
+from llamaq.plan.plan import Plan
+from llamaq.plan.reference import Reference
+from llamaq.plan.rope import make_rope
+from llamaq.plan.step import Step
+from shared_files import ROOT
+from tiny_llama import Arrays, tiny_llama
+
+MORE_NORMS = {
+    "gemma2": {"post_attention_norm": 64, "post_ffw_norm": 64},
+    "gemma3": {"post_attention_norm": 64, "post_ffw_norm": 64, "attn_q_norm": 16, "attn_k_norm": 16},
+    "olmo2": {"post_attention_norm": 64, "post_ffw_norm": 64, "attn_q_norm": 64, "attn_k_norm": 32},
+}
+
+
+def model(architecture: str, layers: int = 8, **keys: Any) -> tuple[dict[str, Any], Arrays]:
+    """Metadata and tensors; "__" stands for the dots of keys, and None takes a key away."""
+    metadata, tensors = tiny_llama(layers=layers, **keys)
+    for i in range(layers):
+        for norm, n in MORE_NORMS.get(architecture, {}).items():
+            tensors[f"blk.{i}.{norm}.weight"] = np.ones(n, np.float32)
+    metadata = {k.replace("llama.", f"{architecture}."): v for k, v in metadata.items() if v is not None}
+    return metadata | {"general.architecture": architecture}, tensors
+
+
+def traced(architecture: str, layers: int = 8, **keys: Any) -> tuple[Decoder, Plan]:
+    metadata, tensors = model(architecture, layers, **keys)
+    hp, plan = build_plan(metadata, {name: x.shape for name, x in tensors.items()})
+    assert isinstance(hp, Decoder)
+    return hp, plan
+
+
+def attention_of(plan: Plan) -> list[Attention]:
+    return [node.op for node in plan.nodes if isinstance(node.op, Attention)]
+
+
+def test_windows_of_layers() -> None:
+    assert traced("gemma2", 4)[0].windows == (4096, 0, 4096, 0)
+    assert traced("gemma3", 7, attention__sliding_window=512)[0].windows == (512,) * 5 + (0, 512)
+    assert traced("gemma3")[0].windows == (0,) * 8
+    pattern = [True, True, False, True, False, False, True, True]
+    hp, plan = traced("gemma3", attention__sliding_window=9, attention__sliding_window_pattern=pattern)
+    assert hp.windows == tuple(9 * flag for flag in pattern)
+    assert [op.window for op in attention_of(plan)] == list(hp.windows)
+    for period, want in ((0, (9,) * 4), (1, (0,) * 4), (2, (9, 0, 9, 0)), (3, (9, 9, 0, 9))):
+        keys = {"attention__sliding_window": 9, "attention__sliding_window_pattern": period}
+        assert traced("gemma2", 4, **keys)[0].windows == want
+    for wrong in ([True], "yes", [1, 0, 1, 0], -1, 0.5):
+        with pytest.raises(ModelError, match=r"gemma2.attention.sliding_window_pattern is .*expected"):
+            traced("gemma2", 4, attention__sliding_window_pattern=wrong)
+
+
+def test_ropes_of_layers() -> None:
+    hp, _ = traced("gemma3", 7, attention__sliding_window=512, rope__freq_base=1e6, rope__scaling__factor=8.0)
+    local, everywhere = make_rope(16, 1e4, layout="neox"), make_rope(16, 1e6, factor=8.0, layout="neox")
+    assert hp.ropes == (local,) * 5 + (everywhere, local)
+    hp, _ = traced("gemma3", 7, attention__sliding_window=512, rope__freq_base_swa=5e4)
+    assert hp.ropes[0] == make_rope(16, 5e4, layout="neox")
+    assert {*traced("gemma3", rope__freq_base=1e6)[0].ropes} == {make_rope(16, 1e6, layout="neox")}
+    assert [rope is None for rope in traced("smollm3")[0].ropes] == [False, False, False, True] * 2
+    hp, _ = traced("olmo2", 4, attention__sliding_window=8, rope__freq_base=5e5, rope__scaling__factor=4.0)
+    assert hp.ropes == (*[make_rope(16, 5e5, layout="neox")] * 3, make_rope(16, 5e5, factor=4.0, layout="neox"))
+    assert {*traced("granite", rope__scaling__finetuned=False)[0].ropes} == {None}
+
+
+def test_scales() -> None:
+    assert traced("llama", attention__scale=0.3)[0].scale == 0.3
+    assert traced("llama", attention__scale=0.0)[0].scale == 1 / 4
+    assert traced("gemma2", 46, heads=2)[0].scale == 1 / math.sqrt(64 / 2)
+    assert traced("gemma3", 62, heads=2)[0].scale == 1 / math.sqrt(64 / 2)
+    assert traced("gemma3", 61, heads=2)[0].scale == 1 / math.sqrt(16)
+
+
+def test_files_of_old_converters() -> None:
+    """Other names of keys; and what a Gemma 3 with an image encoder leaves out."""
+    metadata, tensors = model("gemma3", 6, attention__sliding_window=8, rope__local__freq_base=2e4,
+                              rope__global__freq_base=5e5, attention__layer_norm_rms_epsilon=None)  # fmt: skip
+    shapes = {name: x.shape for name, x in tensors.items()}
+    hp: Any = build_plan(metadata, shapes)[0]
+    assert hp.eps == 1e-6
+    assert (hp.ropes[0], hp.rope) == (make_rope(16, 2e4, layout="neox"), make_rope(16, 5e5, layout="neox"))
+    del metadata["gemma3.rope.global.freq_base"]
+    hp = build_plan(metadata, shapes | {"v.patch_embedding.weight": (8, 3, 2, 2)})[0]
+    assert hp.rope == make_rope(16, 1e6, factor=8.0, layout="neox")
+    yarn = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 64}
+    new = traced("mistral3", 2, rope__scaling__yarn_beta_fast=4.0, rope__scaling__yarn_log_multiplier=1.0,
+                 attention__temperature_scale=0.1, **yarn)  # fmt: skip
+    old = traced("mistral3", 2, rope__scaling__beta_fast=4.0, rope__scaling__mscale_all_dim=1.0,
+                 rope__scaling_beta=0.1, **yarn)  # fmt: skip
+    assert new == old
+
+
+def test_a_long_rope_is_chosen_by_the_context_that_runs() -> None:
+    metadata, tensors = model("llama", 2, rope__scaling__type="longrope", rope__scaling__original_context_length=100)
+    shapes = {name: x.shape for name, x in tensors.items()}
+    names = ("rope_factors_long.weight", "rope_factors_short.weight")
+    shapes |= dict.fromkeys(names, (8,))
+    vectors = {name: [divisor] * 8 for name, divisor in zip(names, (3.0, 2.0), strict=True)}
+    for n_ctx, divisor in ((None, 3.0), (101, 3.0), (100, 2.0), (1, 2.0)):
+        hp: Any = build_plan(metadata, shapes, vectors=vectors, n_ctx=n_ctx)[0]
+        assert hp.rope == make_rope(16, 1e4, divisors=[divisor] * 8)
+    with pytest.raises(ValueError, match="vectors must have the content"):
+        build_plan(metadata, shapes)
+
+
+def test_layers_that_guess_further_tokens_are_left_out() -> None:
+    hp, plan = traced("llama", 4, nextn_predict_layers=1)
+    assert hp.layers == 3
+    assert not any(name.startswith("blk.3.") for name in plan.tensors)
+    for number in (4, 9):
+        with pytest.raises(ModelError, match="nextn_predict_layers"):
+            traced("llama", 4, nextn_predict_layers=number)
+
+
+@pytest.mark.parametrize("biases", ["none", "fused", "apart"])
+def test_one_tensor_for_queries_keys_and_values(biases: str) -> None:
+    """The same bits as with three, wherever the biases are."""
+    metadata, tensors = model("qwen2", 2, biases=biases != "none")
+    fused = dict(tensors)
+    for i in range(2):
+        parts = [f"blk.{i}.attn_{part}" for part in "qkv"]
+        fused[f"blk.{i}.attn_qkv.weight"] = np.concatenate([fused.pop(f"{part}.weight") for part in parts])
+        if biases == "fused":
+            fused[f"blk.{i}.attn_qkv.bias"] = np.concatenate([fused.pop(f"{part}.bias") for part in parts])
+    logits = []
+    for weights in (tensors, fused):
+        _, plan = build_plan(metadata, {name: x.shape for name, x in weights.items()})
+        assert {*plan.tensors} == {*weights}
+        logits.append(Reference(plan, weights).forward(Step.of(range(9), wanted="all")))
+    np.testing.assert_array_equal(*logits)
+    with pytest.raises(ModelError, match=r"attn_qkv.weight': expected 64 \+ 32 \+ 32 rows, got 127"):
+        build_plan(metadata, {n: (127, 64) if n.endswith("qkv.weight") else x.shape for n, x in fused.items()})
+
+
+def test_gate_and_up_in_one_tensor_have_an_even_number_of_rows() -> None:
+    metadata, tensors = model("phi3", 1, feed_forward_length=None)
+    shapes = {name: x.shape for name, x in tensors.items()} | {"blk.0.ffn_up.weight": (97, 64)}
+    with pytest.raises(ModelError, match=r"'blk.0.ffn_up.weight': expected the rows of two matrices, got 97"):
+        build_plan(metadata, shapes)
+    metadata["phi3.feed_forward_length"] = 96
+    with pytest.raises(
+        ModelError, match=r"feed_forward_length is 96; expected 48, the rows of 'blk.0.ffn_up.weight' / 2"
+    ):
+        build_plan(metadata, shapes | {"blk.0.ffn_up.weight": (96, 64)})
+
+
+def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match=r"glm4.rope.dimension_sections: .*\(M-RoPE\) are not supported yet"):
+        traced("glm4", 1, feed_forward_length=None, rope__dimension_sections=[8, 12, 12, 0])
+    metadata, tensors = model("llama", 1)
+    shapes = {name: x.shape for name, x in tensors.items()}
+    for name in ("blk.0.attn_q.scale", "output.input_scale"):
+        with pytest.raises(ModelError, match=rf"tensor '{name}': scales of whole tensors \(NVFP4\) are not supported"):
+            build_plan(metadata, shapes | {name: (1,)})
+
+
+def test_an_unknown_architecture_is_told_in_words() -> None:
+    with pytest.raises(
+        ModelError, match=r"^Gemma 4 is not supported yet; llamaq runs Llama, Mistral and Mixtral, .*Qwen 3, "
+    ):
+        build_plan({"general.architecture": "gemma4"}, {})
+    with pytest.raises(ModelError, match=r"^general.architecture is 'nosuch'; llamaq runs Llama"):
+        build_plan({"general.architecture": "nosuch"}, {})
+    assert (family_of("gemma3"), family_of("gemma4"), family_of("nosuch"), family_of(3)) == (
+        "Gemma 3",
+        "Gemma 4",
+        None,
+        None,
+    )
+    assert not {*ARCHITECTURES} & {*UNSUPPORTED}
+
+
+def test_the_page_of_models_has_every_architecture() -> None:
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([^`]+)` \|", text, re.MULTILINE)[1:] == list(ARCHITECTURES)
+
+
+nonsense = st.one_of(
+    st.integers(-(2**63), 2**64), st.integers(-2, 40), st.floats(), st.booleans(), st.text(max_size=5), st.none(),
+    st.lists(st.booleans(), max_size=9), st.lists(st.integers(-3, 70), max_size=9),
+)  # fmt: skip
+keys = st.sampled_from(
+    [f"attention.{k}" for k in ("sliding_window", "sliding_window_pattern", "scale", "head_count_kv", "key_length")]
+    + [f"attention.temperature_{k}" for k in ("scale", "length")]
+    + [f"rope.{k}" for k in ("freq_base", "freq_base_swa", "dimension_count_swa", "scaling.finetuned", "scaling.type")]
+    + ["embedding_scale", "residual_scale", "logit_scale", "attn_logit_softcapping", "final_logit_softcapping"]
+    + ["nextn_predict_layers", "rope.local.freq_base", "rope.scaling_beta"]
+)
+
+
+@settings(max_examples=200)
+@given(
+    st.sampled_from(["gemma2", "gemma3", "mistral3", "granite", "olmo2"]), st.dictionaries(keys, nonsense, max_size=4)
+)
+def test_nonsense_is_accepted_or_refused_but_never_crashes(architecture: str, changes: dict[str, Any]) -> None:
+    metadata, tensors = model(architecture, 2)
+    metadata |= {f"{architecture}.{key}": value for key, value in changes.items()}
+    try:
+        _, plan = build_plan(metadata, {name: x.shape for name, x in tensors.items()})
+    except ModelError:
+        return
+    assert all(math.isfinite(op.scale) and op.window >= 0 for op in attention_of(plan))
