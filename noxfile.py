@@ -179,7 +179,7 @@ def emulated(session: nox.Session) -> None:
 
 @nox.session(requires=["install"], venv_backend="none")
 def fuzz(session: nox.Session) -> None:
-    """Searches for inputs that do harm, each for LLAMAQ_FUZZ_SECONDS (20): files, texts, folders to convert."""
+    """Searches for inputs that do harm, each for LLAMAQ_FUZZ_SECONDS (20): files, texts, structures, folders."""
     env = {"LLAMAQ_FUZZ_SECONDS": os.environ.get("LLAMAQ_FUZZ_SECONDS", "20")}
     session.run(installed(session, "pytest"), *ALL_CORES, "tests/fuzz", env=env, external=True)
 

@@ -16,6 +16,7 @@ LOADING = "library.md"
 """The page that shows how a model is loaded; the first example of it comes before those of the others."""
 GUIDES = [LOADING, "chat.md", "sampling.md", "sessions.md", "structured-output.md", "measure.md"]
 TEMPLATE = """\
+S1: What is unsafe.
 {% if tools %}Write <tool_call> for: {{ tools|tojson }}
 {% endif %}{% for message in messages %}{{ message.role }}: {{ message.content }}
 {% endfor %}assistant:"""
@@ -33,7 +34,8 @@ def test_examples_run(
     name: str, shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    entries = {"tokenizer.chat_template": TEMPLATE}
+    marks = {f"tokenizer.ggml.fim_{role}_token_id": 500 + i for i, role in enumerate(("pre", "suf", "mid"))}
+    entries = {"tokenizer.chat_template": TEMPLATE, **marks}
     copy_with(entries, shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
     monkeypatch.chdir(tmp_path)
     variables: dict[str, Any] = {}

@@ -101,13 +101,14 @@ struct PyExecutor {
 };
 
 static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vector<int> slot_cols, int out,
-                                                 const py::list& ropes, const py::list& caches,
+                                                 const py::list& ropes, const py::list& caches, std::vector<int> states,
                                                  const py::object& weights, const py::object& team, int max_rows,
                                                  bool fast) {
   Plan plan;
   for (const py::handle op : ops) plan.ops.push_back(op_of(op.cast<py::tuple>()));
   plan.slot_cols = std::move(slot_cols);
   plan.out = out;
+  plan.states = std::move(states);
   for (const py::handle r : ropes) {
     const auto t = r.cast<py::tuple>();
     const auto f = t[0].cast<Array<double>>();
@@ -147,10 +148,30 @@ static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>&
   return pages;
 }
 
+// The memory of the states, uint8, and the slots of the step's sequences before and after it, int32.
+static States states_of(const py::tuple& t, const std::vector<int>& layers, py::ssize_t sequences) {
+  auto data = t[0].cast<py::array_t<uint8_t>>();
+  const auto before = t[1].cast<py::array_t<int32_t>>(), after = t[2].cast<py::array_t<int32_t>>();
+  int64_t bytes = 0;
+  for (const int floats : layers) bytes += int64_t{4} * floats;
+  if (!(data.flags() & before.flags() & after.flags() & py::array::c_style) || !bytes || data.size() % bytes)
+    throw Error("the states are not a whole number of slots");
+  if (before.size() != sequences || after.size() != sequences) throw Error("each sequence needs its states");
+  States states;
+  states.n_slots = static_cast<int>(data.size() / bytes);
+  states.before = before.data(), states.after = after.data();
+  auto* at = reinterpret_cast<float*>(data.mutable_data());
+  for (const int floats : layers) {
+    states.layers.push_back(at);
+    at += int64_t{floats} * states.n_slots;
+  }
+  return states;
+}
+
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
                     const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
-                    const Array<int32_t>& selected, py::array_t<float> logits, int op_limit, const StopFlag* stop,
-                    const py::list& captures) {
+                    const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits, int op_limit,
+                    const StopFlag* stop, const py::list& captures) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -162,6 +183,7 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   step.cache_type = format_of(type);
   for (size_t i = 0; i < caches.size(); ++i)
     step.caches.push_back(cache_pages(caches[i].cast<py::tuple>(), r.caches[i], step.cache_type, n_sequences));
+  if (!states.is_none()) step.states = states_of(states.cast<py::tuple>(), r.states, n_sequences);
   const int64_t vocabulary = self.executor.logits_cols();
   if (!(logits.flags() & py::array::c_style) || logits.size() != vocabulary * step.n_selected)
     throw Error("logits need room for " + std::to_string(step.n_selected) + " x " + std::to_string(vocabulary));
@@ -252,10 +274,10 @@ void bind_engine(py::module_& m) {
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
   py::class_<PyExecutor>(m, "Executor")
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("out"), arg("ropes"), arg("caches"),
-           arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
+           arg("states"), arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
-           arg("cache_type"), arg("selected"), arg("logits"), arg("op_limit") = -1, arg("stop") = nullptr,
-           arg("captures") = py::list())
+           arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("op_limit") = -1,
+           arg("stop") = nullptr, arg("captures") = py::list())
       .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))

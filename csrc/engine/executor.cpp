@@ -14,16 +14,20 @@ static std::vector<Rotation> rotations_of(const std::vector<Rope>& ropes) {
 }
 
 Executor::Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows, bool fast)
-    : ops_(std::move(plan.ops)), out_(plan.out), team_(team), r_{weights,
-                                                                 weights.table(),
-                                                                 max_rows,
-                                                                 team.size(),
-                                                                 fast && weights.table().bf16_row,
-                                                                 plan.slot_cols,
-                                                                 plan.caches,
-                                                                 {},
-                                                                 rotations_of(plan.ropes),
-                                                                 {}} {
+    : ops_(std::move(plan.ops)),
+      out_(plan.out),
+      team_(team),
+      r_{weights,
+         weights.table(),
+         max_rows,
+         team.size(),
+         fast && weights.table().bf16_row,
+         plan.slot_cols,
+         plan.caches,
+         plan.states,
+         {},
+         rotations_of(plan.ropes),
+         {}} {
   if (max_rows < 1) throw Error("an executor needs room for at least one row, got " + std::to_string(max_rows));
   check_plan();
   allocate();

@@ -19,6 +19,7 @@ struct Plan {
   int out = -1;                // the slot of the logits, whose memory is the caller's
   std::vector<Rope> ropes;
   std::vector<std::vector<CacheLayer>> caches;  // the layers of each cache group
+  std::vector<int> states;                      // floats of each layer that keeps a state
 };
 
 class Executor {

@@ -34,6 +34,7 @@ struct Resources {
   const bool fast;                                    // bfloat16 is allowed for many rows
   const std::vector<int> slot_cols;                   // floats per row; a slot may be wider than the value in it
   const std::vector<std::vector<CacheLayer>> caches;  // the layers of each cache group
+  const std::vector<int> states;                      // floats of each layer that keeps a state
   std::vector<float*> slots;                          // [max_rows][slot_cols]
   std::vector<Rotation> rotations;
   std::vector<Tiles> tiles;

@@ -22,6 +22,19 @@ struct CachePages {
   int pages_per_sequence = 0;
 };
 
+// What sequences keep beside the cache, in slots. A step reads one of each sequence and writes another, so that one that is
+// stopped half-way leaves no trace.
+struct States {
+  std::vector<float*> layers;  // for each [n_slots][its floats]
+  int n_slots = 0;
+  const int32_t* before = nullptr;  // [n_sequences]; -1: all zeros
+  const int32_t* after = nullptr;   // [n_sequences]
+
+  float* of(int layer, int slot, int floats) const {
+    return layers[static_cast<size_t>(layer)] + int64_t{slot} * floats;
+  }
+};
+
 struct Step {
   int rows = 0;
   const int32_t* tokens = nullptr;     // [rows]
@@ -31,6 +44,7 @@ struct Step {
   const int32_t* selected = nullptr;  // [n_selected] rows whose logits are wanted
   int n_selected = 0;
   std::vector<CachePages> caches;  // one for each group of the plan
+  States states;                   // empty where the plan has none
   Format cache_type = Format::F16;
   float* logits = nullptr;  // [n_selected][vocabulary]
   std::vector<Capture> captures;

@@ -119,6 +119,16 @@ struct MergeArgs {
   ptrdiff_t out_stride;
 };
 
+// One row of a convolution: gates b and c and the values u, weights [cols][taps], and the state [taps - 1], whose rows lie
+// `stride` floats apart.
+struct ShortConvArgs {
+  const float *b, *c, *u, *w;
+  int64_t taps, cols;
+  float* state;
+  ptrdiff_t stride;
+  float* y;  // [cols]
+};
+
 struct KernelTable {
   const char* isa;
   uint32_t needs;                                                                       // cpu::Feature bits
@@ -137,6 +147,7 @@ struct KernelTable {
   void (*exp_row)(const float* x, float top, float* y, int64_t n);                     // exp(x - top), for x <= top
   // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
+  void (*short_conv)(const ShortConvArgs&);
   void (*store_kv)(const StoreArgs&);
   void (*attention)(const AttentionArgs&);
   void (*fast_attention)(const AttentionArgs&);  // the same, rounded otherwise; null where bf16_row is

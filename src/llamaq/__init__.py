@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llamaq.chat import ChatCompletion, ChatEvent, ChatMessage, ChatStream, ToolCall
     from llamaq.gguf import GGUFFile
     from llamaq.llm.llm import LLM
+    from llamaq.llm.moderation import Moderation, amoderate, moderate
     from llamaq.llm.session import Session
     from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
@@ -37,13 +38,16 @@ __all__ = [
     "Event",
     "GGUFFile",
     "LlamaqError",
+    "Moderation",
     "SamplingParams",
     "Session",
     "Stream",
     "ToolCall",
     "Usage",
     "__version__",
+    "amoderate",
     "errors",
+    "moderate",
     "quantize",
 ]
 
@@ -55,6 +59,7 @@ _LAZY = {
     "ChatMessage": "llamaq.chat",
     "ChatStream": "llamaq.chat",
     "Completion": "llamaq.serving.stream",
+    "Moderation": "llamaq.llm.moderation",
     "Session": "llamaq.llm.session",
     "Stream": "llamaq.serving.stream",
     "Usage": "llamaq.serving.stream",
@@ -62,6 +67,8 @@ _LAZY = {
     "GGUFFile": "llamaq.gguf",
     "SamplingParams": "llamaq.sampling",
     "ToolCall": "llamaq.chat",
+    "amoderate": "llamaq.llm.moderation",
+    "moderate": "llamaq.llm.moderation",
     "quantize": "llamaq.quantization",
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copyreg
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = [
     "CancelledError",
@@ -20,8 +20,18 @@ __all__ = [
     "SessionError",
     "StructureError",
     "TokenizerError",
+    "naming",
     "not_numbers",
 ]
+
+_E = TypeVar("_E", bound=Exception)
+
+
+def naming(error: _E, *arguments: str) -> _E:
+    """The error, whose message names these arguments of the library, each for the first time where it means the
+    argument. The command line puts its options in their place."""
+    error.__dict__["arguments"] = arguments
+    return error
 
 
 class LlamaqError(Exception):

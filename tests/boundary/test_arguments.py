@@ -185,6 +185,15 @@ def test_quantizing(stories: Path, tmp_path: Path, name: str, others: dict[str, 
     sweep(name, lambda v: quantize(**{**fixed, **others, name: v}), wrong)
 
 
+@pytest.mark.parametrize("name", ["pure", "leave_output_tensor", "allow_requantize", "keep_split", "reference"])
+def test_flags_of_quantizing(stories: Path, tmp_path: Path, name: str) -> None:
+    fixed = {"source": stories, "target": tmp_path / "out.gguf", "threads": 1, "type": "COPY"}
+    for value in (np.array([]), np.array([1, 2]), np.array([[True]])):
+        with pytest.raises(TypeError, match=f"^{name} must be true or false, got array"):
+            quantize(**{**fixed, name: value})
+    assert not (tmp_path / "out.gguf").exists()
+
+
 def test_other_files(tmp_path: Path) -> None:
     wrong = [value for value in WRONG if not isinstance(value, str | Path)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -62,6 +63,18 @@ NAMED = {
     "chatml": "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n"
     "<|im_start|>assistant\nHi.<|im_end|>\n<|im_start|>user\n?<|im_end|>\n<|im_start|>assistant\n",
     "mistral": "<s>[INST] Hello[/INST] Hi.</s>[INST] Be kind.\n\n?[/INST]",
+    "gemma": "<s><start_of_turn>user\nBe kind.\n\nHello<end_of_turn>\n<start_of_turn>model\nHi.<end_of_turn>\n"
+    "<start_of_turn>user\n?<end_of_turn>\n<start_of_turn>model\n",
+    "phi3": "<s><|system|>\nBe kind.<|end|>\n<|user|>\nHello<|end|>\n<|assistant|>\nHi.<|end|>\n<|user|>\n?<|end|>\n"
+    "<|assistant|>\n",
+    "granite": "<|start_of_role|>system<|end_of_role|>Be kind.<|end_of_text|>\n"
+    "<|start_of_role|>user<|end_of_role|>Hello<|end_of_text|>\n"
+    "<|start_of_role|>assistant<|end_of_role|>Hi.<|end_of_text|>\n"
+    "<|start_of_role|>user<|end_of_role|>?<|end_of_text|>\n<|start_of_role|>assistant<|end_of_role|>",
+    "command-r": "<s><|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>Be kind.<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>Hello<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>Hi.<|END_OF_TURN_TOKEN|>"
+    "<|START_OF_TURN_TOKEN|><|USER_TOKEN|>?<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>",
 }
 
 
@@ -372,3 +385,13 @@ def test_long_conversations_are_within_the_bounds(shared: Callable[[str], Path])
         if "firefunction" not in path.name:  # it wants more variables
             text = ChatTemplate(path.read_text(encoding="utf-8")).render([*turns, HELLO[0]], **TOKENS)
             assert text.count(words.strip()) >= 150, path.name
+
+
+@pytest.mark.parametrize("value", ["1", "1.5", "true", "none", "-1", "(not 1)", "'a'", "(1, 2)", "x"])
+@pytest.mark.parametrize("place", ["{{{{ {} }}}}", "{{% if {} %}}{{% endif %}}", "{{% set y = {} %}}"])
+def test_python_has_nothing_to_warn_of(value: str, place: str) -> None:
+    """It warns where it compiles what cannot work; jinja2 writes slices as Python."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for use in ("{}[1:2]", "{}[0]", "{}()", "{}.a", "{}[:][0]", "{} is sameas {}"):
+            ChatTemplate(place.format(use.format(value, value)))

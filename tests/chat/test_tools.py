@@ -17,7 +17,7 @@ from llamaq.chat.messages import ChatEvent, ChatMessage, ToolCall, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning, ReasoningSplitter
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import ChatTemplate
-from llamaq.chat.tools import TOOL_FORMATS, format_of
+from llamaq.chat.tools import TOOL_FORMATS, ToolReader, format_of
 from llamaq.errors import ChatTemplateError
 from llamaq.serving.answer import Event, FinishReason
 from shared_files import shared_path
@@ -103,6 +103,46 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("mistral", f"Hm. [TOOL_CALLS]weather[ARGS]{W}[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{{}}", "Hm.",
      TWO),
     ("mistral", "[TOOL_CALLS] weather{}", "", [("weather", {})]),
+    ("mistral", "[TOOL_CALLS][1, 2]", "[TOOL_CALLS][1, 2]", []),
+    ("mistral", "[TOOL_CALLS][]", "", []),
+    ("gpt-oss", f"<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary"
+     f" to=functions.weather <|constrain|>json<|message|>{W}<|call|>", "", TWO[:1]),
+    ("gpt-oss", f" to=functions.weather<|channel|>commentary json<|message|>{W}<|call|>", "", TWO[:1]),
+    ("gpt-oss", "<|channel|>commentary<|message|>Let me look.<|end|><|start|>assistant<|channel|>analysis<|message|>"
+     "\nSo.<|end|><|start|>assistant<|channel|>commentary to=functions.now<|message|>{}<|call|>", "Let me look.",
+     TWO[1:]),
+    ("gpt-oss", f"<|channel|>commentary to=functions.weather<|message|>{W}<|end|>\n<|start|>assistant to=functions.now"
+     "<|channel|>commentary<|constrain|>json<|message|>{}", "", TWO),
+    ("gpt-oss", "<|channel|>final<|message|>Yes, a < b <| to=functions.now.<|return|>",
+     "Yes, a < b <| to=functions.now.", []),
+    ("gpt-oss", "<|channel|>analysis to=python<|message|>print('{')\n<|call|>", "",
+     [("python", {"code": "print('{')"})]),
+    ("gpt-oss", "<|channel|>commentary to=browser.search<|message|>Hm.<|end|>", "Hm.", []),
+    ("gpt-oss", "<|channel|>commentary to=functions.now<|message|>no call<|end|><|channel|>final<|message|>x",
+     "<|channel|>commentary to=functions.now<|message|>no callx", []),
+    ("gpt-oss", "<|channel|>final<|end|>", "<|channel|>final", []),
+    ("gpt-oss", " a text that goes on \nhere", " a text that goes on \nhere", []),
+    ("gpt-oss", "to be", "to be", []),
+    ("gpt-oss", " to=you", " to=you", []),
+    ("granite", f'<|tool_call|>[{{"name": "weather", "arguments": {W}}}, {NOW}]', "", TWO),
+    ("granite", f"Hm. <tool_call>[{NOW}]", "Hm.", TWO[1:]),
+    ("granite", f'<|tool_call|>{{"name": "weather", "arguments": {W}}}<|/tool_call|> Done.', "Done.", TWO[:1]),
+    ("granite", "<|tool_call|> none", "<|tool_call|>none", []),
+    ("granite", "<|tool_call|>[none]", "<|tool_call|>[none]", []),
+    ("granite", "<|tool_call|>", "<|tool_call|>", []),
+    ("granite", " \n<response>\nYes </b>.\n</response>\n", "Yes </b>.", []),
+    ("granite", " <b>a</response>", " <b>a</response>", []),
+    ("command-r7b", f'<|START_ACTION|>[\n    {{"tool_call_id": "0", "tool_name": "weather", "parameters": {W}}},\n'
+     '    {"tool_call_id": "1", "tool_name": "now", "parameters": {}}\n]<|END_ACTION|>', "", TWO),
+    ("command-r7b", "<|START_RESPONSE|>Yes <b>.\n<|END_RESPONSE|>", "Yes <b>.", []),
+    ("command-r7b", "<|START_TEXT|>Yes<|END_TEXT|>", "Yes", []),
+    ("command-r7b", "Plain.", "Plain.", []),
+    ("command-r7b", "<|START_ACTION|>none<|END_ACTION|>", "<|START_ACTION|>none", []),
+    ("command-r", f'Plan: ask.\nAction: ```json\n[\n    {{\n        "tool_name": "weather",\n        "parameters": {W}'
+     '\n    },\n    {"tool_name": "now", "parameters": {}}\n]```', "Plan: ask.", TWO),
+    ("command-r", f'Action:\n```json\n[{{"tool_name": "weather", "parameters": {W}}}]\n```\n', "", TWO[:1]),
+    ("command-r", "Do so.\n\nAction: ```run``` it", "Do so.\n\nAction: ```run``` it", []),
+    ("command-r", "An Action:", "An Action:", []),
     ("", "<tool_call>{}</tool_call>", "<tool_call>{}</tool_call>", []),
 ]  # fmt: skip
 
@@ -157,7 +197,10 @@ TAGS = (
 )
 MARKS = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", ">>>", "all\n", "weather\n", "<think>", "</think>")
 JSON = ('{"name": "now"', ', "arguments": ', ', "parameters": ', "{}", *'{}[]"\\:, \n', "weather", "x", "1", "null")
-SCRAPS = st.sampled_from([*TAGS, *MARKS, *JSON, 'now.call(a="b")'])
+FRAMES = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|call|>", "analysis", "final", " to=functions.now")
+LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>")
+FENCES = ("Action:", "```json", "```", '[{"tool_name": "now", "parameters": {}}]')
+SCRAPS = st.sampled_from([*TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, 'now.call(a="b")'])
 
 
 @pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
@@ -191,12 +234,19 @@ def test_arguments_stream_as_they_come() -> None:
         ("functionary-v3.2", "weather\n"),
         ("llama3", '{"name": "weather", "parameters": '),
         ("mistral", '[TOOL_CALLS][{"name": "weather", "arguments": '),
+        ("gpt-oss", "<|channel|>commentary to=functions.weather<|message|>"),
+        ("granite", '<|tool_call|>[{"name": "weather", "arguments": '),
+        ("command-r7b", '<|START_ACTION|>[{"tool_name": "weather", "parameters": '),
+        ("command-r", 'Action: ```json\n[{"tool_name": "weather", "parameters": '),
     ]:
         reader = TOOL_FORMATS[format](TOOLS)
-        first = reader.push(before)
-        assert [piece.name for piece in first if not isinstance(piece, str)] == ["weather"]
-        assert [piece.arguments for piece in reader.push('{"ci')] == ['{"ci']  # type: ignore[union-attr]
-        assert [piece.arguments for piece in reader.push('ty": "Pa')] == ['ty": "Pa']  # type: ignore[union-attr]
+
+        def push(text: str, reader: ToolReader = reader) -> list[tuple[str | None, str]]:
+            return [(call.name, call.arguments) for event in reader.push(text) if (call := event.tool_call) is not None]
+
+        assert push(before) in ([("weather", "")], [])  # some wait for the first character of the arguments
+        assert [*push(before[:0]), *push('{"ci')][-1] == (None, '{"ci')
+        assert push('ty": "Pa') == [(None, 'ty": "Pa')]
 
 
 def test_a_call_that_is_cut_off_stays_as_text() -> None:
@@ -213,6 +263,8 @@ SPOKEN = {
     "meta-llama-Llama-3.1-8B-Instruct": "llama3",
     "meta-llama-Llama-3.2-3B-Instruct": "llama3",
     "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
+    "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "command-r7b",
+    "ibm-granite-granite-3.3-2B-Instruct": "granite",
 }
 
 
@@ -225,10 +277,11 @@ def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name
     said = [ChatMessage("user", "Weather?"), ChatMessage("assistant", tool_calls=(call,))]
     given = {"bos_token": "<s>", "eos_token": "</s>"}
     for template_kwargs in ({}, {"tools_in_user_message": False}):
-        before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs)
+        format = TOOL_FORMATS[SPOKEN[name]]
+        before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs, format)
         variables = given | template_kwargs | {"add_generation_prompt": False}
-        text, _ = render(template, message_dicts(said), tuple(TOOLS), variables)
-        for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>"):
+        text, _ = render(template, message_dicts(said), tuple(TOOLS), variables, format)
+        for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>", "<|end_of_text|>"):
             text = text.rstrip().removesuffix(end)
         assert text.startswith(before.rstrip())
         message, _ = read(SPOKEN[name], text[len(before.rstrip()) :])

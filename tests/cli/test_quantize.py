@@ -59,7 +59,7 @@ def test_options_reach_the_file(command: Command, model: Path, tmp_path: Path) -
         ([], 2, "expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got 0 arguments"),
         (["MODEL"], 2, "got 1 arguments"),
         (["MODEL", "Q4_0", "2", "3"], 2, "expected IN.gguf"),
-        (["MODEL", "Q4_0", "x"], 2, "expected a number of threads, got 'x'"),
+        (["MODEL", "Q4_0", "x"], 2, "expected a number of threads from 1 to 1024, got 'x'"),
         (["MODEL", "out.gguf", "Q9"], 1, "unknown quantization type 'Q9'; expected one of F32"),
         (["MODEL", "Q4_0", "--tensor-type", "q8_0"], 2, "expected REGEX=TYPE"),
         (["MODEL", "Q4_0", "--tensor-type", "(=q8_0"], 1, "'(' is no regular expression"),

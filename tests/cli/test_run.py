@@ -101,10 +101,10 @@ def test_errors_are_one_line_and_1(command: Command, model: Path, tmp_path: Path
         (["info", tmp_path / "none.gguf"], "none.gguf: no such file"),
         (["tokenize", tmp_path / "none.gguf", "x"], "none.gguf: no such file"),
         (["run", model, "-f", tmp_path / "none.txt"], "none.txt: no such file; check the path"),
-        (["run", model, "--top-p", 2], "top_p must be a number from 0 to 1, got 2.0"),
-        (["run", model, "--pre", "llama-bpe"], "pre='llama-bpe'"),
+        (["run", model, "--top-p", 2], "--top-p must be a number from 0 to 1, got 2.0"),
+        (["run", model, "--pre", "llama-bpe"], "--pre chooses among the rules of 'gpt2' tokenizers"),
         (["run", model, "-c", 10**9], "1000000000 tokens"),
-        (["run", model, "-t", 5000], "threads must be 1 to 1024"),
+        (["run", model, "-t", 5000], "--threads must be a whole number from 0 to 1024, got 5000"),
         (["run", model, "-c", 4, "-p", "one two three"], "tokens, the context 4"),
     ]:
         done = command(*argv)

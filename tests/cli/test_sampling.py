@@ -104,7 +104,7 @@ def test_errors_are_one_line(command: Command, shared: Callable[[str], Path], tm
         (["--samplers", "foo"], 1, "no sampler 'foo'"),
         (["--sampler-seq", "kz"], 1, "no sampler 'z'"),
         (["-l", "x"], 2, "expected a token id and a bias"),
-        (["--mirostat", "3"], 1, "mirostat must be a whole number from 0 to 2, got 3"),
+        (["--mirostat", "3"], 1, "--mirostat must be a whole number from 0 to 2, got 3"),
     ]
     for argv, code, message in cases:
         done = command("run", model, "Once", "-n", 3, *argv)

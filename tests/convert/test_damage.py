@@ -14,23 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from hf_damage import CONFIG, FILES, SPLIT, TENSORS
+from hf_damage import CONFIG, FILES, SPLIT, TENSORS, VALUES, places
 from hf_llama import save
 from llamaq.convert import convert
 from llamaq.convert.section import Section, read_json
 from llamaq.errors import LlamaqError, ModelError
-
-VALUES: list[Any] = [
-    *(None, True, False, 0, 1, -1, 3, 65, 300_000_000, 2**31, 2**40, 10**400, 1e308, -0.5, 0.5, float("nan")),
-    *("", "a", "\ud800", "yarn", "longrope", "llama3", "Split", [], [1], ["a"], [[]], [None], {}, {"a": 1}, [1, 2, 3]),
-]
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of a value and of all that is in it."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(deeper for key, child in inner for deeper in places(child, (*path, key)))]
-
 
 PLACES = [(name, *path) for name, content in FILES.items() for path in places(content)]
 
@@ -230,6 +218,6 @@ def test_weights_that_a_format_cannot_hold(outtype: str, most: float, tmp_path: 
     tensors = TENSORS | {name: TENSORS[name].copy()}
     tensors[name][3, 5] = most
     folder = save(tmp_path / "model", CONFIG, tensors, **{k: v for k, v in FILES.items() if k != "config"})
-    with pytest.raises(ModelError, match=rf"{name}.*the most that {outtype.upper()} holds.*choose --outtype"):
+    with pytest.raises(ModelError, match=rf"{name}.*the most that {outtype.upper()} holds.*choose outtype"):
         convert(folder, tmp_path / "out.gguf", outtype)
     assert not (tmp_path / "out.gguf").exists()

@@ -180,7 +180,7 @@ def test_an_unknown_pretokenizer_must_be_named(tmp_path: Path) -> None:
     config, tensors = tiny()
     odd = {"type": "Sequence", "pretokenizers": [{"type": "Split", "pattern": {"String": "e"}}, BYTES]}
     folder = save(tmp_path, config, tensors, tokenizer=LETTERS | {"pre_tokenizer": odd})
-    with pytest.raises(TokenizerError, match=r"no rule that llamaq knows.*--pre NAME"):
+    with pytest.raises(TokenizerError, match=r"no rule that llamaq knows.*name the nearest by pre"):
         vocabulary(Checkpoint(folder), 50)
     assert vocabulary(Checkpoint(folder), 50, pre="gpt-2")["tokenizer.ggml.pre"] == "gpt-2"
 
@@ -188,7 +188,10 @@ def test_an_unknown_pretokenizer_must_be_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"architectures": ["GPT2LMHeadModel"]}, "expected one of LlamaForCausalLM"),
+        (
+            {"architectures": ["GPT2LMHeadModel"]},
+            "'GPT2LMHeadModel' are not supported; llamaq converts Llama and Mistral, ",
+        ),
         ({"hidden_act": "gelu"}, "expected 'silu', got 'gelu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, "got quantized ones"),
         ({"rope_scaling": {"rope_type": "longrope"}}, "expected default, linear"),
@@ -219,7 +222,7 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
     refused("outtype must be 'f32', 'f16', ", tmp_path, ValueError, "q5_k")
     refused("neither; download it", save(tmp_path / "a", config, tensors))
     large = tensors | {name: tensors[name] * 1e6}
-    refused("choose --outtype bf16", save(tmp_path / "b", config, large, tokenizer=LETTERS))
+    refused("choose outtype bf16", save(tmp_path / "b", config, large, tokenizer=LETTERS))
     damaged = tensors | {name: np.full_like(tensors[name], np.nan)}
     refused("expected finite weights", save(tmp_path / "c", config, damaged, tokenizer=LETTERS))
     odd = tensors | {"model.layers.0.router.weight": tensors[name]}

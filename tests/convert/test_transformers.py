@@ -1,7 +1,8 @@
-"""Converted models beside transformers itself: logits of tiny random Llamas, ids of trained tokenizers.
+"""Converted models beside transformers itself: logits of tiny random models of every family, ids of tokenizers.
 
 Needs the extra ``transformers``. CI leaves it out, as torch comes with gigabytes of libraries for GPUs; there
-test_convert.py holds the same conversions against a forward pass of its own. ``nox -s transformers`` runs this.
+test_llama.py and test_families.py hold the same conversions against a forward pass of its own and recorded files.
+``nox -s transformers`` runs this.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 reason = "the extra 'transformers' is not installed (CI leaves it out: gigabytes of libraries for GPUs)"
@@ -77,6 +79,90 @@ def test_logits(variant: dict[str, Any], tmp_path: Path) -> None:
     with LLM.load(tmp_path / "out.gguf", n_ctx=128, threads=1, cache_type="f32") as llm:
         found = llm.logits(ids[0].tolist())
     assert nmse(found, expected) < (1e-4 if "dtype" in variant else 1e-10)
+
+
+TIED = {"tie_word_embeddings": True}
+EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2}
+WINDOW = {"sliding_window": 8}
+GRANITE = {"embedding_multiplier": 3.0, "residual_multiplier": 0.7, "attention_multiplier": 0.2, "logits_scaling": 2.0}
+GEMMA = {"head_dim": 32, "query_pre_attn_scalar": 32} | WINDOW | TIED
+YARN_1 = YARN | {"mscale": 1.0, "mscale_all_dim": 1.0}
+LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.75}
+LONG |= {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7], "long_factor": [1.0, 1.5, 2.0, 3.0, 4.0, 5.0]}
+LATENT = {"moe_intermediate_size": 32, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 32}
+LATENT |= {"qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "num_key_value_heads": 4}
+LATENT |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "mixtral": ("Mixtral", EXPERTS),
+    "ministral3": ("Ministral3", {"head_dim": 32, "rope_parameters": YARN_1 | {"llama_4_scaling_beta": 0.1}}),
+    "smollm3": ("SmolLM3", {}),
+    "qwen2": ("Qwen2", TIED),
+    "qwen2moe": ("Qwen2Moe", EXPERTS | {"moe_intermediate_size": 64, "shared_expert_intermediate_size": 32}),
+    "qwen3": ("Qwen3", {"head_dim": 32}),
+    "qwen3-yarn": ("Qwen3", {"head_dim": 32, "rope_parameters": YARN | {"rope_theta": 1e5}}),
+    "qwen3moe": ("Qwen3Moe", EXPERTS | {"moe_intermediate_size": 64, "norm_topk_prob": True, "head_dim": 32}),
+    "gemma": ("Gemma", {"head_dim": 32} | TIED),
+    "gemma2": ("Gemma2", GEMMA),
+    "gemma3": ("Gemma3", GEMMA | {"num_hidden_layers": 7}),
+    "phi3": ("Phi3", {"sliding_window": None, "original_max_position_embeddings": 128}),
+    "phi3-long": (
+        "Phi3",
+        {"sliding_window": None, "original_max_position_embeddings": 128, "rope_parameters": LONG},
+    ),
+    "granite": ("Granite", GRANITE),
+    "granitemoe": ("GraniteMoe", GRANITE | EXPERTS),
+    "granitemoe-shared": ("GraniteMoeShared", {**GRANITE, **EXPERTS, "shared_intermediate_size": 96}),
+    "olmo2": ("Olmo2", {}),
+    "olmo3": ("Olmo3", WINDOW | {"rope_parameters": YARN | {"rope_theta": 1e5}}),
+    "gpt-oss": (
+        "GptOss",
+        {**EXPERTS, **WINDOW, "head_dim": 32, "rope_parameters": YARN | {"rope_theta": 1.5e5, "truncate": True}},
+    ),
+    "llama4": (
+        "Llama4",
+        {"num_local_experts": 16, "intermediate_size_mlp": 96, "head_dim": 16, "interleave_moe_layer_step": 2,
+         "intermediate_size": 80, "use_qk_norm": True},
+    ),
+    "deepseek2": ("DeepseekV2", LATENT | {"n_routed_experts": 4}),
+    "deepseek3": ("DeepseekV3", LATENT | {"n_routed_experts": 8, "n_group": 2, "topk_group": 1}),
+    "starcoder2": ("Starcoder2", TIED),
+    "command-r": ("Cohere", {"use_qk_norm": True} | TIED),
+    "cohere2": ("Cohere2", WINDOW | TIED),
+    "glm4": ("Glm4", {"head_dim": 16, "attention_bias": True}),
+}  # fmt: skip
+
+
+def sharp_model(folder: Path, kind: str, config: dict[str, Any]) -> Any:
+    """Saves a model whose weights are so large that an error of any part shows, and gives it."""
+    torch.manual_seed(0)
+    values = SHAPE | {"num_hidden_layers": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | config
+    model = getattr(transformers, f"{kind}ForCausalLM")
+    made = model(model.config_class(**values, attn_implementation="eager")).eval()
+    shifted = kind.startswith("Gemma")
+    for name, weights in [*made.named_parameters(), *made.named_buffers()]:
+        if name.endswith(("bias", "sinks")):
+            weights.data = torch.randn_like(weights) * 0.2
+        elif "norm" in name.lower():
+            weights.data = torch.randn_like(weights) * 0.1 + float(not shifted)
+        elif "inv_freq" not in name and weights.ndim > 1:
+            rows = -2 if weights.ndim == 3 and kind in ("GptOss", "Llama4") else -1
+            weights.data = torch.randn_like(weights) * 0.8 / weights.shape[rows] ** 0.5
+    made.save_pretrained(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(LETTERS))
+    return made
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_logits_of_families(name: str, tmp_path: Path) -> None:
+    """All positions, some of them beyond the windows."""
+    model = sharp_model(tmp_path / "model", *FAMILIES[name])
+    ids = torch.randint(3, 50, (1, 24))
+    with torch.no_grad():
+        expected = torch.log_softmax(model(ids).logits[0].double(), -1).numpy()
+    convert(tmp_path / "model", tmp_path / "out.gguf", "f32")
+    with LLM.load(tmp_path / "out.gguf", n_ctx=64, threads=1, cache_type="f32") as llm:
+        found = torch.log_softmax(torch.tensor(llm.logits(ids[0].tolist())).double(), -1).numpy()
+    assert np.abs(found - expected).max() < 3e-5
 
 
 @pytest.mark.parametrize("scheme", ["gpt-2", "llama-bpe", "digits", "characters"])

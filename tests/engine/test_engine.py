@@ -222,7 +222,7 @@ def test_pages_are_shared_out_and_come_back() -> None:
     cache.truncate(3, 5)
     assert cache.length(3) == 5
     cache.reserve(7, 70)
-    pages = cache.table(0, [3, 7])
+    ((_, pages),) = cache.tables([3, 7])
     assert sorted(pages[pages >= 0].tolist()) == [0, 1, 2, 3]
     cache.drop(7)
     cache.drop(7)

@@ -252,14 +252,14 @@ def test_a_slot_that_is_no_routing_reads_no_foreign_memory() -> None:
         ("glu_experts", {"ins": [0, 0], "outs": [1], "weights": [numbers[1]] * 2, "biases": [-1, -1], "used": 3,
                          "act": "silu", "weighted_input": False}),
     ]  # fmt: skip
-    executor = _core.Executor(ops, [8, 48], 1, [], [], core, team, 4)
+    executor = _core.Executor(ops, [8, 48], 1, [], [], [], core, team, 4)
     step = np.zeros(4, np.int32)
     logits = np.zeros((4, 48), np.float32)
-    executor.forward(step, np.arange(4, dtype=np.int32), step, 1, [], 1, np.arange(4, dtype=np.int32), logits)
+    executor.forward(step, np.arange(4, dtype=np.int32), step, 1, [], 1, None, np.arange(4, dtype=np.int32), logits)
     with pytest.raises(LlamaqError, match="the stack has more rows than its output"):
-        _core.Executor(ops, [8, 40], 1, [], [], core, team, 4)
+        _core.Executor(ops, [8, 40], 1, [], [], [], core, team, 4)
     with pytest.raises(LlamaqError, match="no activation 'relu'"):
-        _core.Executor([ops[0], ("glu_experts", {**ops[1][1], "act": "relu"})], [8, 48], 1, [], [], core, team, 4)
+        _core.Executor([ops[0], ("glu_experts", {**ops[1][1], "act": "relu"})], [8, 48], 1, [], [], [], core, team, 4)
 
 
 def test_fast_numerics_stay_near_and_do_not_depend_on_threads() -> None:

@@ -169,7 +169,7 @@ def test_what_a_row_must_not_see_cannot_touch_it(
     want = all_logits(engine, clean, tokens, [31, 19])
     spoiled.pools[0].data[:] = 0xFF
     np.testing.assert_array_equal(all_logits(engine, spoiled, tokens, [31, 19]), want)
-    first_page = spoiled.table(0, [0])[0, 0]
+    first_page = spoiled.pages(0)[0][0]
     pages = spoiled.pools[0].data.reshape(2, -1)
     all_logits(engine, spoiled, tokens, [31, 19])
     pages[first_page] = 0xFF  # the tokens 0 to 31: a row at 51 or later sees none of them

@@ -201,10 +201,10 @@ def test_unpacked_weights_give_the_same_bits_from_the_file(shared: Shared, name:
         assert llm.engine.scratch_bytes <= llm.memory.scratch
 
 
-@pytest.mark.parametrize("arguments", [{"n_ctx": -1}, {"threads": -2}, {"n_batch": 0}])
+@pytest.mark.parametrize("arguments", [{"n_ctx": -1}, {"threads": -2}, {"threads": 1025}, {"n_batch": 0}])
 def test_settings_out_of_range(model: Path, arguments: dict[str, int]) -> None:
     with pytest.raises(
-        ValueError, match=f"{next(iter(arguments))} must be a whole number from [01] to 2147483647, got"
+        ValueError, match=f"{next(iter(arguments))} must be a whole number from [01] to (2147483647|1024), got"
     ):
         LLM.load(model, **arguments)
 

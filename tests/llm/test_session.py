@@ -155,7 +155,7 @@ def test_a_saved_session_goes_on_elsewhere(llm: LLM, session: Session, saved: Pa
         done = loaded.generate(max_tokens=20, sampling=GREEDY)
         assert done.tokens == want.tokens
         assert done.usage.cached_tokens == len(session.tokens) // 32 * 32
-    with LLM.load(stories, threads=1, n_ctx=32) as tiny, pytest.raises(ContextOverflowError, match="raise the context"):
+    with LLM.load(stories, threads=1, n_ctx=32) as tiny, pytest.raises(ContextOverflowError, match="raise n_ctx"):
         tiny.session().load(saved)
     assert hashlib.sha256(stories.read_bytes()).hexdigest().encode() in saved.read_bytes()
 

@@ -95,4 +95,4 @@ def test_what_the_command_refuses(command: Command, model: Path, tmp_path: Path)
     short.write_text("Once upon a time")
     done = command("perplexity", model, "-f", short, "-c", 64)
     assert (done.code, done.out) == (1, b"")
-    assert "shorter context (-c)" in done.err
+    assert "give a longer text or lower --ctx-size" in done.err

@@ -30,6 +30,7 @@ from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.ops.norm import NormRows
 from llamaq.plan.ops.route import Route
+from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.plan import Plan
 from llamaq.plan.reference import Reference
@@ -167,6 +168,10 @@ def swapped_gate(op: Op) -> Op:
     return replace(op, weights=op.weights[::-1]) if isinstance(op, GluLinear) else op
 
 
+def two_taps(op: Op) -> Op:
+    return replace(op, taps=2) if isinstance(op, ShortConv) else op
+
+
 NO_SCALES: dict[str, Change] = {
     "embedding scale": of(Embed, scale=1.0),
     "other scales": of(Linear, scale=1.0),
@@ -237,6 +242,7 @@ FEATURES: dict[str, dict[str, Change]] = {
     "command-r": {"layer norm": norms(kind="rms"), "logit scale": of(Linear, scale=1.0)},
     "cohere2": WINDOWS | {"layers without rope": rope_everywhere, "logit scale": of(Linear, scale=1.0)},
     "glm4": POST_NORMS | FUSED,
+    "lfm2": NO_HEAD_NORMS | {"two taps": two_taps},
     "starcoder2": {
         "biases": no_biases,
         "layer norm": norms(kind="rms", bias=None),

@@ -30,6 +30,7 @@ from llamaq.plan.ops.linear import Linear
 from llamaq.plan.ops.norm import NormRows
 from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.select_rows import SelectRows
+from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import Rope
@@ -46,7 +47,7 @@ WEIGHTS = {
         **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
         "heads.weight": (2, 5, 6), "heads2.weight": (2, 5, 6), "heads3.weight": (2, 10, 6),
         "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
-        "q.bias": (8,),
+        "q.bias": (8,), "conv.weight": (16, 3), "conv2.weight": (16, 3),
         "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
     }.items()
 }  # fmt: skip
@@ -200,6 +201,10 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"weight": Weight("n.weight", "vector"), "cols": 16},
         {"weight": [Weight("m.weight", "vector")], "cols": []},
     ),
+    ShortConv: (
+        {"weight": Weight("conv.weight", "vector"), "layer": 0, "width": 16, "taps": 3},
+        {"weight": [Weight("conv2.weight", "vector")], "layer": [], "width": [], "taps": []},  # the weight's shape
+    ),
     BidirectionalAttention: (
         BOTH_WAYS,
         {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
@@ -227,6 +232,8 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
         return ()
     if isinstance(op, SigmoidGate | Concat):
         return x, g.linear(x, "a")
+    if isinstance(op, ShortConv):
+        return (g.linear(x, "fused"),)
     if not isinstance(op, Route | GluExperts | Experts):
         return (x,)
     logits = g.linear(x, "router")
@@ -328,7 +335,7 @@ def test_layers_of_the_cache_are_apart() -> None:
 
 
 def test_an_attribute_that_the_executor_does_not_read_is_an_error() -> None:
-    args: Any = ([1, 1], 1, [], [], _core.Weights(), _core.ThreadTeam(1), 4)
+    args: Any = ([1, 1], 1, [], [], [], _core.Weights(), _core.ThreadTeam(1), 4)
     with pytest.raises(LlamaqError, match="the op 'select_rows' has no attribute 'speed'"):
         _core.Executor([("select_rows", {"ins": [0], "outs": [1], "cols": 1, "speed": 3})], *args)
     with pytest.raises(LlamaqError, match="needs the attribute 'cols'"):

@@ -182,7 +182,7 @@ def test_sizes(text: str, size: int) -> None:
         ({"target_size": 10**6, "target_bpw": 4}, "expected one positive limit.*got 1000000 and 4"),
         ({"target_bpw": -1}, "expected one positive limit"),
         ({"target_bpw": float("nan")}, "target_bpw must be a number, got nan"),
-        ({"max_kl": 0.1}, "give one with --text"),
+        ({"max_kl": 0.1}, "text is missing: max_kl is measured over one"),
         ({"text": "a"}, "a text is for a budget"),
         ({"target_bpw": 4, "pure": True}, "one format for all"),
         ({"target_bpw": 4, "type": "Q4_0"}, "a budget or a type"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llamaq.formats import FORMATS, format_by_name
+from llamaq.gguf import GGUFFile
 from llamaq.quantization import FILE_TYPES, file_type_by_name
 from llamaq.quantization.choice import ModelFacts, TypeOptions, allows_quantization, choose, sort_key
 
@@ -154,3 +156,109 @@ def test_names_aliases_and_numbers() -> None:
 def test_tensors_are_counted_by_layer_then_name() -> None:
     names = ["output.weight", "blk.10.a", "blk.9.b", "blk.9.a"]
     assert sorted(names, key=sort_key) == ["output.weight", "blk.9.a", "blk.9.b", "blk.10.a"]
+
+
+def test_the_embeddings_of_each_layer_follow_unless_they_are_named() -> None:
+    shapes = {"token_embd.weight": (32, 512), "per_layer_token_embd.weight": (32, 512), "output.weight": (32, 512)}
+    options = TypeOptions(token_embedding_type=format_by_name("Q8_0"))
+    assert formats("Q4_0", options, shapes)["per_layer_token_embd.weight"] == "Q8_0"
+    named = [(re.compile("token_embd"), format_by_name("Q5_0"))]
+    found = formats("Q4_0", replace(options, tensor_types=named), shapes)
+    assert (found["token_embd.weight"], found["per_layer_token_embd.weight"]) == ("Q8_0", "Q5_0")
+
+
+@pytest.mark.parametrize(("groups", "format"), [(8, "Q5_K"), (1, "Q3_K")])
+def test_small_values_of_models_with_80_layers(groups: int, format: str) -> None:
+    """Llama 1 65B has 80 layers, too, and a key for every query."""
+    found = formats("Q3_K_S", TypeOptions(), {"blk.0.attn_v.weight": (64, 512)}, ModelFacts("llama", 80, groups))
+    assert found == {"blk.0.attn_v.weight": format}
+
+
+def mixture(experts: int, layers: int = 8) -> Shapes:
+    """Matrices of a model with experts, shared ones, and compressed keys whose rows are shorter than a block."""
+    shapes: Shapes = {"output.weight": (32, 512), "token_embd.weight": (32, 512)}
+    for b in (f"blk.{i}." for i in range(layers)):
+        shapes |= {
+            b + "attn_k.weight": (64, 512),
+            b + "attn_v.weight": (64, 512),
+            b + "attn_output.weight": (512, 512),
+            b + "attn_k_b.weight": (4, 512, 128),
+            b + "attn_v_b.weight": (4, 128, 512),
+            b + "ffn_gate_inp.weight": (experts, 512),
+            b + "ffn_gate_inp_shexp.weight": (1, 512),
+            b + "ffn_down_exps.weight": (experts, 512, 256),
+            b + "ffn_down_shexp.weight": (512, 256),
+            b + "ffn_gate_exps.weight": (experts, 256, 512),
+            b + "ffn_gate_exps.bias": (experts, 256),
+            b + "attn_sinks.weight": (4,),
+            b + "exp_probs_b.bias": (experts,),
+        }
+    return shapes
+
+
+@pytest.mark.parametrize(
+    ("type", "attn_k", "attn_v", "attn_output", "attn_k_b", "down_0", "down_2"),
+    [
+        ("Q4_K_M", "Q8_0", "Q8_0", "Q5_K", "Q5_0", "Q6_K", "Q4_K"),
+        ("Q2_K", "Q8_0", "Q8_0", "Q5_K", "Q4_0", "Q3_K", "Q3_K"),
+        ("Q5_K_M", "Q8_0", "Q8_0", "Q5_K", "Q5_1", "Q6_K", "Q5_K"),
+        ("IQ3_M", "Q8_0", "Q8_0", "Q5_K", "IQ4_NL", "Q4_K", "IQ3_S"),
+        ("IQ2_XXS", "Q4_K", "Q4_K", "Q5_K", "IQ4_NL", "Q2_K", "IQ2_XXS"),
+        ("MXFP4_MOE", "Q8_0", "Q8_0", "Q8_0", "MXFP4", "MXFP4", "MXFP4"),
+    ],
+)
+def test_models_of_eight_experts_have_more_bits_in_attention(
+    type: str, attn_k: str, attn_v: str, attn_output: str, attn_k_b: str, down_0: str, down_2: str
+) -> None:
+    """Layers count by their names, as each has two ffn_down."""
+    facts = ModelFacts("llama", 8, 4, 8)
+    found = formats(type, TypeOptions(), mixture(8), facts)
+    names = ("0.attn_k", "0.attn_v", "0.attn_output", "0.attn_k_b", "0.ffn_down_exps", "2.ffn_down_exps")
+    expected = (attn_k, attn_v, attn_output, attn_k_b, down_0, down_2)
+    assert tuple(found[f"blk.{name}.weight"] for name in names) == expected
+    others = formats("Q4_K_M", TypeOptions(), mixture(16), ModelFacts("qwen3moe", 8, 4, 16))
+    assert (others["blk.0.attn_k.weight"], others["blk.0.attn_output.weight"]) == ("Q4_K", "Q4_K")
+
+
+def test_routers_sinks_and_biases_are_no_matrices_to_quantize() -> None:
+    found = formats("Q4_K_M", TypeOptions(), mixture(8), ModelFacts("llama", 8, 4, 8))
+    kept = {name.split(".", 2)[2] for name in mixture(8) if name not in found}
+    assert kept == {
+        "ffn_gate_inp.weight",
+        "ffn_gate_inp_shexp.weight",  # one row counts as a vector
+        "ffn_gate_exps.bias",
+        "attn_sinks.weight",
+        "exp_probs_b.bias",
+    }
+
+
+def test_fused_tensors() -> None:
+    """Queries, keys and values in one tensor have what values have; gate and up in one have what up has."""
+    shapes: Shapes = {
+        "output.weight": (32, 512),
+        "blk.0.attn_qkv.weight": (512, 512),
+        "blk.0.ffn_up.weight": (512, 512),
+    }
+    facts = ModelFacts("phi3", 8)
+    found = formats("Q4_K_M", TypeOptions(), shapes, facts)
+    assert (found["blk.0.attn_qkv.weight"], found["blk.0.ffn_up.weight"]) == ("Q6_K", "Q4_K")
+    assert formats("Q3_K_M", TypeOptions(), shapes, facts)["blk.0.attn_qkv.weight"] == "Q5_K"
+
+
+def test_tied_embeddings_are_the_output() -> None:
+    shapes = {"token_embd.weight": (32, 512), "blk.0.attn_v.weight": (64, 512)}
+    assert formats("Q4_K_M", TypeOptions(), shapes)["token_embd.weight"] == "Q6_K"
+    assert formats("Q4_K_M", TypeOptions(), shapes | {"output.weight": (32, 512)})["token_embd.weight"] == "Q4_K"
+
+
+def test_what_the_tiny_models_keep(shared: Callable[[str], Path]) -> None:
+    """In files of every family: vectors, norms of whatever shape, routers, and biases; all else is quantized."""
+    for path in sorted(shared("tiny-models").glob("*.gguf")):
+        with GGUFFile.open(path) as file:
+            shapes = {name: info.shape for name, info in file.tensors.items() if not name.startswith(("v.", "mm."))}
+        kept = {name for name, shape in shapes.items() if not allows_quantization(name, shape)}
+        vectors = {name for name, shape in shapes.items() if len([n for n in shape[:-1] if n > 1]) == 0}
+        others = {re.sub(r"blk\.\d+\.", "", name) for name in kept - vectors}
+        known = {"ffn_gate_inp.weight", "ffn_gate_exps.bias", "ffn_up_exps.bias", "ffn_down_exps.bias"}
+        assert vectors <= kept
+        assert others <= known | {"shortconv.conv.weight", "ssm_conv1d.weight", "per_layer_model_proj.weight"}, path

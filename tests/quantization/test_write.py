@@ -130,7 +130,7 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path, value: float, typ
 
 def test_quantized_weights_are_refused_unless_allowed(shared: Callable[[str], Path], tmp_path: Path) -> None:
     source = shared("models/stories260K-Q8_0.gguf")
-    with pytest.raises(QuantizationError, match=r"got Q8_0, which was quantized before.*--allow-requantize"):
+    with pytest.raises(QuantizationError, match=r"got Q8_0, which was quantized before.*choose allow_requantize"):
         llamaq.quantize(source, tmp_path / "b.gguf", "Q4_0")
     llamaq.quantize(source, tmp_path / "b.gguf", "Q4_0", allow_requantize=True)
 

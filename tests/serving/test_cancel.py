@@ -177,6 +177,34 @@ def test_ctrl_c_while_the_loop_begins(llm: LLM, monkeypatch: pytest.MonkeyPatch,
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda llm: llm.score("Tom", prompt="Once"),
+        lambda llm: llm.stream("Once"),
+        lambda llm: llm.batch(["Once", "Tom"]),
+        lambda llm: asyncio.run(llm.aembed("Once")),
+    ],
+)
+def test_ctrl_c_right_after_requests_have_begun(llm: LLM, monkeypatch: pytest.MonkeyPatch, ask: Any) -> None:
+    """Before anybody waits for them."""
+    scheduler = llm.model.scheduler
+    real, begun = scheduler.submit, list[Any]()
+
+    def submit(*requests: Any) -> None:
+        begun.extend(requests)
+        real(*requests)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scheduler, "submit", submit)
+        with pytest.raises(KeyboardInterrupt):
+            ask(llm)
+    assert begun
+    assert all(request.done for request in begun)
+    assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+
+
 @pytest.mark.subprocess
 def test_a_process_ends_whatever_still_runs(stories: Path) -> None:
     script = f"""

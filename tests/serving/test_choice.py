@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,12 @@ from hypothesis import strategies as st
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.engine.page_pool import GONE
 from llamaq.errors import ContextOverflowError, LlamaqError
-from llamaq.plan.op import CacheLayer
-from llamaq.plan.plan import CacheGroup
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
-from pages import check_pages
+from pages import check_pages, limited_plan
 
 LIMITS = [[(0, 0)], [(40, 0)], [(0, 0), (33, 0)], [(1, 0), (0, 64), (0, 0)]]
 """Window and chunk of each cache group."""
-
-
-def plan_with(limits: Sequence[tuple[int, int]]) -> Any:
-    groups = [CacheGroup(*limit, (CacheLayer(i, 1, 32, 32),)) for i, limit in enumerate(limits)]
-    return SimpleNamespace(caches=groups, out_cols=1)
 
 
 class Engine:
@@ -45,8 +37,11 @@ class Engine:
             assert positions[0] == cache.length(sequence)
             pages = cache.pages(sequence)
             for group, pool in enumerate(cache.pools):
-                last = positions[-1] // PAGE_TOKENS
-                assert all(pages[i][group] != GONE for i in range(pool.first_page(positions[0]), last + 1))
+                last = positions[0] // PAGE_TOKENS - 1 if pool is cache.states else positions[-1] // PAGE_TOKENS
+                if pool is cache.states and positions[0] % PAGE_TOKENS:
+                    continue  # the state within a page is the sequence's alone
+                for i in range(pool.needed(int(positions[0])).start, last + 1):
+                    assert pages[i][group] != GONE
             cache.commit(sequence, int(positions[-1]) + 1)
         return np.zeros((int(step.wanted.sum()), 1), np.float32)
 
@@ -103,8 +98,10 @@ class Stepped(Scheduler):
     """The test takes the turns itself. Where the loop would wait, and can do something once its patience is over, it is
     over at once."""
 
-    def __init__(self, pages: int, max_rows: int, limits: Sequence[tuple[int, int]] = LIMITS[0]) -> None:
-        engine: Any = Engine(plan_with(limits), max_rows)
+    def __init__(
+        self, pages: int, max_rows: int, limits: Sequence[tuple[int, int]] = LIMITS[0], states: int = 0
+    ) -> None:
+        engine: Any = Engine(limited_plan(*limits, states=states), max_rows)
         n_ctx = pages * PAGE_TOKENS
         super().__init__(engine, KVCache(engine.plan, n_ctx + PAGE_TOKENS, max_rows=max_rows, texts=1), n_ctx)
         self.tasks = Tasks()
@@ -122,13 +119,13 @@ class Stepped(Scheduler):
 @settings(max_examples=300)
 @given(
     seed=st.integers(0, 2**32), pages=st.integers(1, 9), max_rows=st.sampled_from([1, 3, 17, 64, 512]),
-    limits=st.sampled_from(LIMITS),
+    limits=st.sampled_from(LIMITS), states=st.integers(0, 1),
 )  # fmt: skip
 def test_while_somebody_waits_something_runs(
-    seed: int, pages: int, max_rows: int, limits: list[tuple[int, int]]
+    seed: int, pages: int, max_rows: int, limits: list[tuple[int, int]], states: int
 ) -> None:
     rng = random.Random(seed)
-    s = Stepped(pages, max_rows, limits)
+    s = Stepped(pages, max_rows, limits, states)
     n_ctx = s.n_ctx
     everybody: list[Text] = []
     for _ in range(rng.randrange(1, 30)):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import tracemalloc
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,9 +12,8 @@ from hypothesis import strategies as st
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.engine.page_pool import GONE
 from llamaq.errors import ContextOverflowError
-from llamaq.plan.op import CacheLayer
-from llamaq.plan.plan import CacheGroup
 from llamaq.serving.prefix import PrefixTree, common_prefix
+from pages import limited_plan
 from tiny_llama import plan_of, tiny_llama
 
 PLAN = plan_of(*tiny_llama(layers=1))[1]
@@ -133,16 +130,12 @@ def test_what_was_not_asked_for_longest_goes_first_and_what_is_in_use_stays() ->
         cache.reserve(9, 6 * PAGE_TOKENS)
 
 
-def windowed(*limits: tuple[int, int]) -> Any:
-    """A plan with a group of layers for each (window, chunk)."""
-    return SimpleNamespace(caches=[CacheGroup(*limit, (CacheLayer(i, 1, 32, 32),)) for i, limit in enumerate(limits)])
-
-
 PLANS = {
-    "whole": windowed((0, 0)),
-    "window": windowed((40, 0)),
-    "both": windowed((0, 0), (33, 0)),
-    "chunk": windowed((50, 64), (0, 0), (1, 0)),
+    "whole": limited_plan((0, 0)),
+    "window": limited_plan((40, 0)),
+    "both": limited_plan((0, 0), (33, 0)),
+    "chunk": limited_plan((50, 64), (0, 0), (1, 0)),
+    "state": limited_plan((0, 0), (33, 0), states=1),
 }
 
 
@@ -163,21 +156,28 @@ def test_whatever_is_read_the_tree_stays_true(name: str, texts: list[list[int]],
         assert known <= max([common_prefix(text, other) for other in seen], default=0)
         assert len(found) == -(-known // PAGE_TOKENS)
         cache.adopt(sequence, found, known)
-        for start in range(known, len(text), max_rows):
+        start = known
+        while start < len(text):
             end = min(start + max_rows, len(text))
+            if cache.states is not None and end // PAGE_TOKENS * PAGE_TOKENS > start:
+                end = end // PAGE_TOKENS * PAGE_TOKENS
             for i, row in enumerate(cache.pages(sequence)[: -(-start // PAGE_TOKENS)]):
                 for group, (pool, page) in enumerate(zip(cache.pools, row, strict=True)):
-                    if i >= pool.first_page(start):
+                    within = pool is cache.states and start % PAGE_TOKENS  # that state is the sequence's alone
+                    if i in pool.needed(start) and not within:
                         upto = min(start, (i + 1) * PAGE_TOKENS)
                         assert stamps[group, page][:upto] == text[:upto]
             cache.reserve(sequence, end)
             for i, row in enumerate(cache.pages(sequence)[: -(-end // PAGE_TOKENS)]):
                 for group, (pool, page) in enumerate(zip(cache.pools, row, strict=True)):
-                    if i >= start // PAGE_TOKENS:
+                    if i >= start // PAGE_TOKENS and pool is not cache.states:
                         assert pool.users(page) == 1
                         stamps[group, page] = text[: (i + 1) * PAGE_TOKENS]
             cache.commit(sequence, end)
+            if cache.states is not None and end % PAGE_TOKENS == 0:
+                stamps[len(cache.pools) - 1, cache.pages(sequence)[-1][-1]] = text[:end]
             tree.insert(sequence, text[:end], tree.root)
+            start = end
         tree.insert(sequence, text, tree.root, partial=True)
         cache.drop(sequence)
         seen.append(text)
@@ -202,7 +202,7 @@ def test_a_window_keeps_what_stands_near_the_end() -> None:
     assert tree.find(text[:1000])[1] == 0  # nothing in the window before it is left
     assert tree.find(text[:1900], whole=True)[1] == 1888
     cache.adopt(2, *tree.find(text[:1900]))
-    with pytest.raises(ValueError, match="no longer have what stands before token 100"):
+    with pytest.raises(ValueError, match="is no longer kept: read them anew"):
         cache.truncate(2, 100)
     cache.truncate(2, 1890)
     assert cache.length(2) == 1890
@@ -210,7 +210,7 @@ def test_a_window_keeps_what_stands_near_the_end() -> None:
     cache.place(3, 1000)
     assert cache.pages(3)[29:] == [(*cache.pages(3)[29][:1], GONE), *cache.pages(3)[30:]]
     assert GONE not in {page for pages in cache.pages(3)[30:] for page in pages}
-    with pytest.raises(ContextOverflowError, match="5000 tokens find room for"):
+    with pytest.raises(ContextOverflowError, match="room for 5000 tokens, the cache has room for"):
         cache.place(4, 5000)
 
 

@@ -49,6 +49,40 @@ def test_what_libraries_write_and_what_is_not_enforced(
     assert [text for text in reject if accepts(structure, text, tokenizer)] == []
 
 
+@pytest.mark.parametrize("count", [500, 2400])
+def test_objects_of_many_optional_properties(tokenizer: Tokenizer, count: int) -> None:
+    names = [f"p{i}" for i in range(count)]
+    structure = json_schema(obj(inner=obj(**dict.fromkeys(names, NULL))))
+    assert accepts(structure, '{"inner": {"p0": null, "p400": null}}', tokenizer)
+    assert not accepts(structure, '{"inner": {"p400": null, "p0": null}}', tokenizer)
+
+
+def test_objects_of_too_many_are_refused_before_anything_is_written() -> None:
+    with pytest.raises(StructureError, match=r"^JSON schema: \$: .*too big"):
+        json_schema(obj(**{f"p{i}": NULL for i in range(4000)}))
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"not": {"required": [{}]}}, r"\$\.not: required must be a list of names"),
+        (
+            {"oneOf": [obj("a", a=REF), obj("a", a={"const": 1})], "$defs": {"Base": {"required": [{}]}}},
+            r"\$\.\$defs\.Base: required must be",
+        ),
+    ],
+)
+def test_schemas_inside_are_checked_before_they_are_looked_at(schema: Any, where: str) -> None:
+    with pytest.raises(StructureError, match=where):
+        json_schema(schema)
+
+
+def test_required_properties_that_cannot_be_are_named() -> None:
+    none = {"type": "integer", "minimum": 5, "maximum": 3}
+    with pytest.raises(StructureError, match=r"\$\.properties\.a: .*'a' is unsatisfiable"):
+        json_schema({**obj("a", a={"$ref": "#/$defs/none"}), "$defs": {"none": none}})
+
+
 def test_the_order_is_the_schemas(tokenizer: Tokenizer) -> None:
     parts = {"allOf": [REF], **obj(age=INT), **BASE}
     assert accepts(json_schema(parts), '{"name": "x", "age": 1}', tokenizer)

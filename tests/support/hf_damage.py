@@ -6,7 +6,7 @@ from typing import Any
 
 from hf_llama import LLAMA_3, tiny
 
-__all__ = ["BYTES", "CONFIG", "FILES", "SETTINGS", "SPLIT", "TENSORS", "TOKENIZER"]
+__all__ = ["BYTES", "CONFIG", "FILES", "SETTINGS", "SPLIT", "TENSORS", "TOKENIZER", "VALUES", "places"]
 
 SPLIT = {"type": "Split", "pattern": {"Regex": r"\p{N}{1,3}| ?\p{L}+|\s+|."}, "behavior": "Isolated", "invert": False}
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True, "trim_offsets": True}
@@ -36,3 +36,13 @@ FILES: dict[str, Any] = {
     "generation_config": {"eos_token_id": 4},
     "added_tokens": {"<x>": 5},
 }
+VALUES: list[Any] = [
+    *(None, True, False, 0, 1, -1, 3, 65, 300_000_000, 2**31, 2**40, 10**400, 1e308, -0.5, 0.5, float("nan")),
+    *("", "a", "\ud800", "yarn", "longrope", "llama3", "Split", [], [1], ["a"], [[]], [None], {}, {"a": 1}, [1, 2, 3]),
+]
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of a value and of all that is in it."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(deeper for key, child in inner for deeper in places(child, (*path, key)))]

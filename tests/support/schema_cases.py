@@ -54,6 +54,31 @@ COMPOSED: dict[str, tuple[Any, list[str], list[str]]] = {
         {"allOf": [{"anyOf": [obj("a", a=INT), obj("b", b=INT)]}, {"anyOf": [obj("c", c=INT), obj("d", d=INT)]}]},
         ['{"a": 1, "c": 1}', '{"b": 1, "d": 1}', '{"a": 1, "d": 1}'], ['{"a": 1}', '{"c": 1}', '{"a": 1, "x": 1}'],
     ),
+    "a pattern of names that are listed": (
+        {"properties": {"b": INT}, "required": ["b"], "additionalProperties": False, "patternProperties": {"^b$": INT}},
+        ['{"b": 1}', '{"b":1}'], ["{}", '{"b": "x"}', '{"b": 1, "b": 1}', '{"b": 1, '],
+    ),
+    "the same in another part": (
+        {"allOf": [obj(b={}, c={}), {"patternProperties": {"^[bc]$": INT}, "additionalProperties": False}]},
+        ["{}", '{"b": 1, "c": 2}', '{"c": 2}'], ['{"b": "x"}', '{"c": 2, ', '{"d": 1}'],
+    ),
+    "a pattern of required names": (
+        {"type": "object", "propertyNames": {"pattern": "^b$"}, "additionalProperties": INT, "required": ["b"]},
+        ['{"b": 1}'], ["{}", '{"b": 1, ', '{"c": 1}'],
+    ),
+    "a pattern of more names": (
+        {**obj(b=INT), "patternProperties": {"^b": INT}, "additionalProperties": False},
+        ['{"b": 1}', '{"b": 1, "bb": 2}'], ['{"b": "x"}', '{"c": 1}'],
+    ),
+    "an optional property that cannot be": (
+        {**obj(a={"$ref": "#/$defs/none"}, b=NULL), "$defs": {"none": {"type": "integer", "minimum": 5, "maximum": 3}}},
+        ["{}", '{"b": null}'], ['{"a": 4}', '{"a": 4, "b": null}'],
+    ),
+    "an alternative that cannot be": (
+        {"anyOf": [{"$ref": "#/$defs/none"}, NULL],
+         "$defs": {"none": obj("x", x={"$ref": "#/$defs/no"}), "no": {"type": "integer", "enum": ["a"]}}},
+        ["null"], ["{}", '{"x": 1}', "1"],
+    ),
     "alternatives that are open": (
         {"anyOf": [{**obj("a", a=INT), "additionalProperties": True}, obj(b=INT)]},
         ['{"a": 1, "z": 1}', '{"b": 1}'], ['{"z": 1}'],

@@ -41,9 +41,8 @@ void ExpertProduct::check(Resources& r) const {
 }
 
 bool ExpertProduct::any(const Resources& r, bool quantized) const {
-  return std::any_of(stacks.begin(), stacks.end(), [&](const Projection& p) {
-    return r.weight(p.weight).kernel->quantized_input == quantized;
-  });
+  return std::any_of(stacks.begin(), stacks.end(),
+                     [&](const Projection& p) { return r.weight(p.weight).kernel->quantized_input == quantized; });
 }
 
 int64_t ExpertProduct::block_bytes(const Resources& r, int64_t rows, bool bf16) const {

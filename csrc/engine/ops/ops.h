@@ -17,6 +17,7 @@ std::unique_ptr<Op> parse_linear(Attributes& a);
 std::unique_ptr<Op> parse_norm(Attributes& a);
 std::unique_ptr<Op> parse_route(Attributes& a);
 std::unique_ptr<Op> parse_select_rows(Attributes& a);
+std::unique_ptr<Op> parse_short_conv(Attributes& a);
 std::unique_ptr<Op> parse_sigmoid_gate(Attributes& a);
 
 }  // namespace llamaq

@@ -26,6 +26,7 @@ constexpr Kind kKinds[] = {
     {"route", parse_route},
     {"select_rows", parse_select_rows},
     {"sigmoid_gate", parse_sigmoid_gate},
+    {"short_conv", parse_short_conv},
 };
 
 }  // namespace

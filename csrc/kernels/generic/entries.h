@@ -44,6 +44,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
       t.glu[static_cast<int>(Activation::clamped)] = glu<clamped_glu>;
   t.exp_row = exp_row;
   t.rope = rope;
+  t.short_conv = short_conv;
   t.store_kv = store_kv;
   t.attention = attention;
   t.merge_attention = merge_attention;

@@ -12,8 +12,11 @@ from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
+from llamaq.errors import naming
+
 __all__ = [
     "INT32",
+    "MOST_THREADS",
     "flag",
     "function",
     "instance",
@@ -30,9 +33,13 @@ __all__ = [
 ]
 
 INT32 = 2**31 - 1
-"""The most that a count of tokens, rows or threads can be."""
+"""The most that a count of tokens or rows can be."""
+
+MOST_THREADS = 1024
+"""The compiled core starts no more."""
 
 T = TypeVar("T")
+_E = TypeVar("_E", bound=Exception)
 
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 60
@@ -53,31 +60,31 @@ def whole(name: str, value: Any, least: int | None = None, most: int | None = No
             raise TypeError
         number = operator.index(value)
     except TypeError:
-        raise TypeError(f"{name} must be a whole number{_range(least, most)}, got {shown(value)}") from None
+        raise _wrong(TypeError, name, f"a whole number{_range(least, most)}, got {shown(value)}") from None
     if (least is not None and number < least) or (most is not None and number > most):
-        raise ValueError(f"{name} must be a whole number{_range(least, most)}, got {shown(number)}")
+        raise _wrong(ValueError, name, f"a whole number{_range(least, most)}, got {shown(number)}")
     return number
 
 
 def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """A number from ``least`` to ``most``, also one of NumPy's; an integer beyond all floats is infinite."""
     limits = _range(least if least > -math.inf else None, most if most < math.inf else None)
-    wanted = f"{name} must be a number{limits}"
+    wanted = f"a number{limits}"
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{wanted}, got {shown(value)}")
+        raise _wrong(TypeError, name, f"{wanted}, got {shown(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf if value > 0 else -math.inf  # type: ignore[operator]
     if not least <= number <= most:
-        raise ValueError(f"{wanted}, got {shown(value)}")
+        raise _wrong(ValueError, name, f"{wanted}, got {shown(value)}")
     return number
 
 
 def text(name: str, value: Any) -> str:
     """A str."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be text, got {shown(value)}")
+        raise _wrong(TypeError, name, f"text, got {shown(value)}")
     return value
 
 
@@ -86,42 +93,44 @@ def one_of(name: str, value: Any, choices: Iterable[T]) -> T:
     choices = tuple(choices)
     if not isinstance(value, str) or value not in choices:
         *others, last = map(repr, choices)
-        raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {shown(value)}")
+        raise _wrong(ValueError, name, f"{', '.join(others)} or {last}, got {shown(value)}")
     return value
 
 
 def path_of(name: str, value: Any) -> Path:
     """Where a file is."""
     if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name} must be a path, got {shown(value)}")
+        raise _wrong(TypeError, name, f"a path, got {shown(value)}")
     path = Path(value)
     try:
         if not os.fspath(value) or b"\0" in os.fsencode(path):
             raise ValueError
     except ValueError:  # also a surrogate that stands for no byte
-        raise ValueError(f"{name} must be a path that the system can have, got {shown(value)}") from None
+        raise _wrong(ValueError, name, f"a path that the system can have, got {shown(value)}") from None
     return path
 
 
 def instance(name: str, value: Any, kind: type[T]) -> T:
     """An object of a class."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {shown(value)}")
+        raise _wrong(TypeError, name, f"a {kind.__name__}, got {shown(value)}")
     return value
 
 
 def flag(name: str, value: Any) -> bool:
     """Whatever is true or false."""
     try:
+        if getattr(value, "ndim", 0):  # an array, of which NumPy tells or warns in its own words, if at all
+            raise TypeError
         return bool(value)
-    except Exception:  # NumPy's, about arrays
-        raise TypeError(f"{name} must be true or false, got {shown(value)}") from None
+    except Exception:
+        raise _wrong(TypeError, name, f"true or false, got {shown(value)}") from None
 
 
 def function(name: str, value: T) -> T:
     """What can be called."""
     if not callable(value):
-        raise TypeError(f"{name} must be a function, got {shown(value)}")
+        raise _wrong(TypeError, name, f"a function, got {shown(value)}")
     return value
 
 
@@ -133,13 +142,13 @@ def items(name: str, value: Any, what: str) -> list[Any]:
             raise TypeError
         return list(value)
     except TypeError:
-        raise TypeError(f"{name} must be a list of {what}, got {shown(value)}") from None
+        raise _wrong(TypeError, name, f"a list of {what}, got {shown(value)}") from None
 
 
 def text_or_bytes(name: str, value: Any) -> str | bytes:
     """A str or bytes."""
     if not isinstance(value, str | bytes | bytearray | memoryview):
-        raise TypeError(f"{name} must be text or bytes, got {shown(value)}")
+        raise _wrong(TypeError, name, f"text or bytes, got {shown(value)}")
     return value if isinstance(value, str) else bytes(value)
 
 
@@ -158,6 +167,11 @@ def wholes(name: str, value: Any, what: str, least: int | None = None, most: int
     for extreme in (min(found), max(found)) if found else ():
         whole(f"each of {name}", extreme, least, most)
     return found
+
+
+def _wrong(kind: type[_E], name: str, expected: str) -> _E:
+    """What an argument must be and is not; its name is the last word of ``name``."""
+    return naming(kind(f"{name} must be {expected}"), name.rpartition(" ")[2])
 
 
 def _range(least: float | None, most: float | None) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llamaq.chat.messages import ChatEvent, ChatFinishReason, ChatMessage, ToolCall, ToolCallDelta
+from llamaq.chat.messages import ChatEvent, ChatFinishReason, ChatMessage, ToolCall
 from llamaq.chat.reasoning import Beginning, ReasoningSplitter
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ class AnswerReader:
     """
 
     def __init__(self, beginning: Beginning, tools: ToolReader | None = None) -> None:
+        if tools is not None and tools.reasons:
+            beginning = replace(beginning, may_open=False)
         self._splitter = ReasoningSplitter(beginning)
         self._tools = tools
         self._text: list[str] = []
@@ -65,11 +67,9 @@ class AnswerReader:
         found = [ChatEvent(reasoning=reasoning)] if reasoning else []
         if self._tools is None:
             return [*found, ChatEvent(text=answer)] if answer else found
-        rest = self._tools.push(answer)
+        found += self._tools.push(answer)
         if reason is not None:
-            rest += self._tools.flush(cut=reason != "stop")
-        for piece in rest:
-            found.append(ChatEvent(tool_call=piece) if isinstance(piece, ToolCallDelta) else ChatEvent(text=piece))
+            found += self._tools.flush(cut=reason != "stop")
         return found
 
     def _keep(self, event: ChatEvent) -> None:

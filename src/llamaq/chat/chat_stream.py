@@ -40,9 +40,9 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
         request = chat_request(model.metadata, model.tokenizer, messages, **own)
-        sampling, closer = rest.get("sampling"), request.beginning.closer
-        if sampling is not None and sampling.structure is not None and closer is not None:
-            rest["sampling"] = replace(sampling, structure=sampling.structure.following(closer))
+        sampling, mark = rest.get("sampling"), request.structure_after
+        if sampling is not None and sampling.structure is not None and mark is not None:
+            rest["sampling"] = replace(sampling, structure=sampling.structure.following(mark))
         stop = rest.get("stop")
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
         return cls(request, model.start(request.ids, **{"special": request.shown, **rest}))

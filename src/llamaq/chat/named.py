@@ -105,6 +105,53 @@ _VICUNA = (
 """
 )
 
+_GEMMA = (
+    _SYSTEM_FIRST
+    + """\
+{{- bos_token -}}
+{%- for message in turns -%}
+    {{- '<start_of_turn>' + ('model' if message.role == 'assistant' else 'user') + '\\n' -}}
+    {%- if loop.first and system -%}{{- system + '\\n\\n' -}}{%- endif -%}
+    {{- message.content | trim + '<end_of_turn>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<start_of_turn>model\\n' -}}{%- endif -%}
+"""
+)
+
+_PHI3 = (
+    _ROLES
+    + """\
+{{- bos_token -}}
+{%- for message in messages -%}
+    {{- '<|' + message.role + '|>\\n' + message.content + '<|end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|assistant|>\\n' -}}{%- endif -%}
+"""
+)
+
+_GRANITE = (
+    _ROLES
+    + """\
+{%- for message in messages -%}
+    {{- '<|start_of_role|>' + message.role + '<|end_of_role|>' + message.content + '<|end_of_text|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|start_of_role|>assistant<|end_of_role|>' -}}{%- endif -%}
+"""
+)
+
+_COMMAND_R = (
+    _ROLES
+    + """\
+{{- bos_token -}}
+{%- set names = {'system': 'SYSTEM', 'user': 'USER', 'assistant': 'CHATBOT'} -%}
+{%- for message in messages -%}
+    {{- '<|START_OF_TURN_TOKEN|><|' + names[message.role] + '_TOKEN|>' -}}
+    {{- message.content | trim + '<|END_OF_TURN_TOKEN|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>' -}}{%- endif -%}
+"""
+)
+
 
 def _headers(start: str, end: str, turn: str) -> str:
     return _HEADERS.replace("START", start).replace("END", end).replace("TURN", turn)
@@ -120,6 +167,10 @@ NAMED_TEMPLATES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("vicuna", _VICUNA, ("USER:",)),
         ("chatml", _CHATML, ("<|im_end|>", "<|im_start|>")),
         ("mistral", _MISTRAL, ("[INST]",)),
+        ("gemma", _GEMMA, ("<end_of_turn>",)),
+        ("phi3", _PHI3, ("<|end|>",)),
+        ("granite", _GRANITE, ("<|end_of_text|>",)),
+        ("command-r", _COMMAND_R, ("<|END_OF_TURN_TOKEN|>",)),
     )
 }
 """By name: the template's text, what errors call it, and texts at which an answer ends."""

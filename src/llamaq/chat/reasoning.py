@@ -15,6 +15,7 @@ REASONING_MARKS = {
     "[THINK]": "[/THINK]",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "◁think▷": "◁/think▷",
+    "<|channel|>analysis<|message|>": "<|end|>",
 }
 """What begins reasoning at the beginning of an answer, and what ends it."""
 

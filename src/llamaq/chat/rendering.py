@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning, overlap
 from llamaq.chat.templates import ChatTemplate
+from llamaq.chat.tools import ToolReader
 from llamaq.errors import ChatTemplateError
 
 __all__ = ["render"]
@@ -18,13 +19,18 @@ Message: TypeAlias = "dict[str, Any]"
 
 
 def render(
-    template: ChatTemplate, messages: Sequence[Message], tools: Sequence[Any], variables: Mapping[str, Any]
+    template: ChatTemplate,
+    messages: Sequence[Message],
+    tools: Sequence[Any],
+    variables: Mapping[str, Any],
+    format: type[ToolReader] | None = None,
 ) -> tuple[str, Beginning]:
-    """A last message of the assistant is gone on with, unless ``variables`` have "add_generation_prompt".
+    """A last message of the assistant is gone on with, unless ``variables`` have "add_generation_prompt". ``format`` is
+    how the model writes calls, for templates that do not show those of earlier turns.
 
     Raises ``ChatTemplateError`` where the template does not show the tools or that message, and what it raises itself.
     """
-    messages = [_adapted(template, message) for message in messages]
+    messages = [_adapted(template, message, format) for message in messages]
     prompt, begun = _rendered(template, messages, tools, variables)
     if tools and _shows_no_tools(prompt, template, messages, variables):
         raise ChatTemplateError(
@@ -61,14 +67,22 @@ def _shows_no_tools(
         return False
 
 
-def _adapted(template: ChatTemplate, message: Message) -> Message:
-    """A message as the template wants it: the role "developer" is "system" where it does not know it, and tool calls
-    have the arguments and the content with which it shows them."""
+def _adapted(template: ChatTemplate, message: Message, format: type[ToolReader] | None) -> Message:
+    """A message as the template wants it: the role "developer" is "system" where it does not know it, reasoning has the
+    name that it reads, and tool calls have the arguments and the content with which it shows them."""
     message = dict(message)
     if message["role"] == "developer" and not template.knows_developers:
         message["role"] = "system"
+    if message.get("reasoning_content") and "message.thinking" in template.source:
+        message.setdefault("thinking", message["reasoning_content"])
     if "tool_calls" not in message:
         return message
+    if "thinking" in message and message["content"]:  # gpt-oss' template takes one of them
+        message["thinking"], message["content"] = f"{message['thinking']}\n{message['content']}", ""
+    if not template.contents_of_calls and format is not None:
+        written = format.written(message["tool_calls"])
+        if written is not None:
+            return {**message, "content": f"{message['content'] or ''}{written}"}
     if not message["content"] and message["content"] not in template.contents_of_calls:
         message["content"] = None if None in template.contents_of_calls else ""
     if not template.arguments_are_objects:

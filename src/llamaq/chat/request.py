@@ -12,11 +12,11 @@ from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
-from llamaq.chat.tools import ToolReader, format_of
+from llamaq.chat.tools import ToolReader, format_of, frame_of
 from llamaq.errors import ChatTemplateError
 from llamaq.tokenizer import Tokenizer
 
-__all__ = ["ChatRequest", "chat_request", "checked"]
+__all__ = ["ChatRequest", "chat_request", "checked", "prompt_ids", "special_texts"]
 
 _TAKEN = ("self", "messages", "tools", "now")
 """What a template gets by other ways."""
@@ -25,12 +25,13 @@ _TAKEN = ("self", "messages", "tools", "now")
 @dataclass(frozen=True)
 class ChatRequest:
     """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for,
-    ``beginning`` how the answer begins, ``stop`` the template's own stop texts, ``shown`` the control tokens that mark
-    reasoning and tool calls."""
+    ``beginning`` how the answer begins, ``structure_after`` the mark behind which a structure holds (None: at once),
+    ``stop`` the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls."""
 
     prompt: str
     ids: list[int]
     beginning: Beginning
+    structure_after: str | None
     stop: tuple[str, ...]
     shown: frozenset[int]
     tools: tuple[Mapping[str, Any], ...]
@@ -58,12 +59,20 @@ def chat_request(
         expected = 'each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}'
         raise ValueError(f"{expected}, got {shown(strange[0])}")
     chosen = choose_template(metadata, template, tools=bool(tools))
-    reader = format_of(chosen.source, tool_format) if tools else None
-    variables = {"bos_token": _text(tokenizer, tokenizer.bos_id), "eos_token": _text(tokenizer, tokenizer.eos_id)}
-    prompt, beginning = render(chosen, message_dicts(messages), tools, {**variables, **(template_kwargs or {})})
+    reader = format_of(chosen.source, tool_format) if tools else frame_of(chosen.source)
+    said = message_dicts(messages)
+    prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
-    return ChatRequest(prompt, _ids(tokenizer, prompt), beginning, chosen.stop, visible, tools, reader)
+    after = _before_answer(chosen.source, beginning, reader)
+    return ChatRequest(prompt, prompt_ids(tokenizer, prompt), beginning, after, chosen.stop, visible, tools, reader)
+
+
+def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> str | None:
+    """The mark that ends what comes before the text of an answer."""
+    if reader is not None and (beginning.closer is not None or beginning.may_open):
+        return next((mark for mark in reader.answer_marks if mark in source), beginning.closer)
+    return beginning.closer
 
 
 def checked(own: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +96,8 @@ def _is_tool(tool: Any) -> bool:
     return isinstance(parameters, Mapping) and isinstance(parameters.get("properties") or {}, Mapping)
 
 
-def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """Templates write BOS themselves, or leave it to the tokenizer: one is enough."""
+def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """The tokens of a rendered prompt. Templates write BOS themselves, or leave it to the tokenizer: one is enough."""
     ids = tokenizer.encode(prompt, add_special=False, parse_special=True)
     if not ids:
         raise ChatTemplateError("the chat template renders nothing for these messages")
@@ -96,5 +105,7 @@ def _ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
     return ids if ids[:1] == begin else begin + ids
 
 
-def _text(tokenizer: Tokenizer, id: int | None) -> str:
-    return "" if id is None else tokenizer.token_text(id)
+def special_texts(tokenizer: Tokenizer) -> dict[str, str]:
+    """The variables of templates that name special tokens."""
+    ids = {"bos_token": tokenizer.bos_id, "eos_token": tokenizer.eos_id}
+    return {name: "" if id is None else tokenizer.token_text(id) for name, id in ids.items()}

@@ -149,7 +149,11 @@ class _Charges(NodeTransformer):
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
         self.generic_visit(node)
-        return _filtered(node, "llamaq slice") if isinstance(node.arg, nodes.Slice) else node
+        if not isinstance(node.arg, nodes.Slice):
+            return node
+        if isinstance(node.node, nodes.Const | nodes.UnaryExpr):  # Python warns where it sees the slice of a number
+            node.node = _filtered(node.node, "llamaq charge")
+        return _filtered(node, "llamaq slice")
 
     def visit_Const(self, node: nodes.Const) -> nodes.Node:
         check_int(node.value)

@@ -14,7 +14,7 @@ from llamaq import __version__
 from llamaq.boundary.files import reason
 from llamaq.cli.command import commands
 from llamaq.cli.options import INTERRUPTED, Parser
-from llamaq.errors import LlamaqError
+from llamaq.errors import LlamaqError, naming
 
 __all__ = ["main"]
 
@@ -28,8 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: an error, told in one line on stderr; 2: wrong usage; 130: Ctrl-C; 141: nobody reads stdout any more.
     """
     debug = False
+    parser = _parser()
     try:
-        args = _parser().parse_args(argv)
+        args = parser.parse_args(argv)
+        parser = args.parser
         debug = getattr(args, "debug", False)
         with _warnings_on_stderr():
             code: int = args.command(args)
@@ -44,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if debug:
             traceback.print_exc()
         else:
-            print(f"llamaq: error: {_one_line(error)}", file=sys.stderr)
+            print(f"llamaq: error: {_one_line(error, parser)}", file=sys.stderr)
         return 1
     finally:
         _drop_unwritten()
@@ -77,14 +79,14 @@ def _warnings_on_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, parser: Parser) -> str:
     if isinstance(error, MemoryError):
-        text = "out of memory; choose a shorter context (-c) or a smaller model"
+        text = parser.told(naming(MemoryError("out of memory; lower n_ctx or choose a smaller model"), "n_ctx"))
     elif isinstance(error, OSError) and error.strerror:
         text = reason(error, "") if error.errno in (errno.EMFILE, errno.ENFILE) else error.strerror
         text = f"{error.filename}: {text}" if error.filename else text
     elif isinstance(error, LlamaqError | ValueError | OSError):
-        text = str(error)
+        text = parser.told(error)
     else:
         text = f"{type(error).__name__}: {error} (a bug in llamaq: --debug shows where)"
     text = " ".join(text.splitlines())

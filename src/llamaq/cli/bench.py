@@ -6,10 +6,11 @@ import argparse
 import contextlib
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from llamaq.boundary.arguments import MOST_THREADS, whole
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.command import Command
 from llamaq.cli.options import INTERRUPTED, threads_default
@@ -60,7 +61,8 @@ def _settings(args: argparse.Namespace) -> list[Settings]:
     for kind in keys:
         if kind not in CACHE_TYPES:
             args.parser.error(f"-ctk and -ctv: expected one of {', '.join(CACHE_TYPES)}, got {kind!r}")
-    threads = [n if n > 0 else default_threads().threads for n in args.threads or [int(threads_default())]]
+    wanted = [whole("threads", n, -1, MOST_THREADS) for n in args.threads or [int(threads_default())]]
+    threads = [n if n > 0 else default_threads().threads for n in wanted]
     batches, steps = args.batch_size or [2048], args.ubatch_size or [512]
     return [Settings(*each) for each in itertools.product(threads, batches, steps, keys, [args.pack], [args.numerics])]
 
@@ -89,7 +91,7 @@ def _records(
             began = datetime.now(timezone.utc)
             runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
             limits = [latest]  # of the machine, before and after each run
-            samples, stopped = _samples(_enough(runs, args.repetitions), test, limits, label, status)
+            samples, stopped = _samples(_enough(runs, args.repetitions), test, limits, label, status, args.parser.told)
             latest = limits[-1]
             if samples:
                 work = work_of(test, model.plan, model.file.tensors, settings.rows, settings.cache_type)
@@ -99,10 +101,11 @@ def _records(
 
 
 def _samples(
-    runs: Iterator[float], test: Workload, limits: list[MachineLimits], label: str, status: Status
-) -> tuple[list[float], bool]:
-    """Seconds of the runs, none where the cache does not fit; and whether Ctrl-C ended them. After each the machine is
-    probed anew: what it can do changes with what else runs on it."""
+    runs: Iterator[float], test: Workload, limits: list[MachineLimits], label: str, status: Status,
+    tell: Callable[[Exception], str],
+) -> tuple[list[float], bool]:  # fmt: skip
+    """Seconds of the runs, none where the cache does not fit (which ``tell`` words); and whether Ctrl-C ended them.
+    After each the machine is probed anew: what it can do changes with what else runs on it."""
     from llamaq.errors import InsufficientMemoryError
     from llamaq.measure.limits import probe
 
@@ -114,7 +117,7 @@ def _samples(
             limits.append(probe(limits[0].threads))
     except InsufficientMemoryError as error:
         status.clear()
-        print(f"llamaq: left out: {error}", file=sys.stderr)
+        print(f"llamaq: left out: {tell(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         return samples, True
     return samples, False

@@ -16,8 +16,8 @@ __all__ = ["COMMAND"]
 
 _ABOUT = """\
 Writes a GGUF file from a Hugging Face folder with config.json, safetensors files and tokenizer.model or
-tokenizer.json (or from one safetensors file beside them), of the classes LlamaForCausalLM and MistralForCausalLM.
-It needs the packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
+tokenizer.json (or from one safetensors file beside them). docs/convert.md lists the families; another class is refused
+with a list of them. It needs the packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
 
 
 def _add_options(parser: Parser) -> None:

@@ -33,7 +33,7 @@ def info(args: argparse.Namespace) -> int:
     from llamaq.gguf import GGUFFile
 
     with GGUFFile.open(path) as file:
-        report = examine(file, args.ctx_size, args.cache_type, pack=args.pack)
+        report = examine(file, args.ctx_size, args.cache_type, pack=args.pack, tell=args.parser.told)
         if args.json:
             text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,10 @@ class Report:
         return 8 * sum(use.nbytes for use in self.formats) / self.parameters if self.parameters else None
 
 
-def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = True) -> Report:
-    """Looks at a file without loading it; ``n_ctx`` 0 takes the model's own context."""
+def examine(
+    file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = True, tell: Callable[[Exception], str] = str
+) -> Report:
+    """Looks at a file without loading it; ``n_ctx`` 0 takes the model's own context. ``tell`` words what is wrong."""
     try:
         from llamaq import _core
     except ImportError:
@@ -77,7 +79,7 @@ def examine(file: GGUFFile, n_ctx: int, cache_type: CacheType, *, pack: bool = T
     try:
         memory, available = _memory(file, n_ctx, cache_type, pack)
     except (ModelError, TokenizerError) as error:
-        problem = str(error)
+        problem = tell(error)
     level = _core.chosen_isa()
     return Report(
         file, _formats(file, level), tuple(_core.isas()), level, problem, memory, available, cache_type,
@@ -233,6 +235,8 @@ def _group_row(group: GroupNeed) -> tuple[str, str, str]:
 
 
 def _sees(group: GroupNeed) -> str:
+    if group.state:
+        return "that keep a state of each text"
     windows = [f"the last {group.window} tokens"] if group.window else []
     chunks = [f"{group.chunk} tokens of positions at a time"] if group.chunk else []
     return f"that see {' of '.join(windows + chunks)}" if windows or chunks else ""

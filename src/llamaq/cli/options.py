@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -34,6 +35,18 @@ CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
+_OPTIONS = {
+    "dry_sequence_breakers": "dry_sequence_breaker",
+    "max_tokens": "predict",
+    "n_batch": "batch_size",
+    "n_ctx": "ctx_size",
+    "overflow": "context_shift",
+    "template": "chat_template",
+    "template_kwargs": "chat_template_kwargs",
+    "tensor_types": "tensor_type",
+}
+"""The options, by their attribute, of those arguments of the library that are called otherwise."""
+
 
 class Parser(argparse.ArgumentParser):
     """An ``ArgumentParser`` with errors of one line, ``--debug`` anywhere, and arguments between the options.
@@ -54,6 +67,23 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"llamaq: error: {message} (see '{self.prog} --help')\n")
+
+    def told(self, error: Exception) -> str:
+        """What an error says, with this command's options where it names arguments of the library (`naming`)."""
+        text = str(error)
+        for argument in getattr(error, "arguments", ()):
+            alone = rf"(?<![\w./'\"-]){argument}(?![\w/'\"-]|\.\w)"
+            text = re.sub(alone, self._option_of(argument), text, count=1)
+        return text
+
+    def _option_of(self, argument: str) -> str:
+        """How people give an argument of the library here; its own name where they do not."""
+        name = _OPTIONS.get(argument, argument)
+        for action in self._actions:
+            if action.dest == name:
+                long = [option for option in action.option_strings if option.startswith("--")]
+                return (long or action.option_strings or [str(action.metavar or name)])[0]
+        return argument
 
     def format_help(self) -> str:
         self.description = self._about if isinstance(self._about, str) else self._about()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from types import TracebackType
@@ -34,7 +35,10 @@ class Bar:
     def close(self) -> None:
         """Takes the bar off the screen."""
         if self._bar is not None:
-            self._bar.close()
+            try:
+                self._bar.close()
+            finally:  # tqdm forgets what it has drawn where Ctrl-C comes right after, and closes but once
+                _erase()
             self._bar = None
 
     def __enter__(self) -> Bar:
@@ -63,6 +67,15 @@ class Bar:
         )
         bar.delay = 0  # so it draws nothing before ``close`` can take it away, should Ctrl-C come just now
         return bar
+
+
+def _erase() -> None:
+    """Blanks the line; terminals without escape sequences have bars, too."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        columns = 80
+    print("\r" + " " * (columns - 1), end="\r", file=sys.stderr, flush=True)
 
 
 class Status:

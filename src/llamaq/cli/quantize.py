@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaq.boundary.arguments import MOST_THREADS
 from llamaq.cli.budget import add_budget_options, budget_of, fit_table, fitted
 from llamaq.cli.command import Command
 from llamaq.cli.compare import add_report
@@ -153,12 +154,10 @@ def _words(args: argparse.Namespace) -> tuple[str, Path | None, str, int | None]
     at = 1 if _is_type(words[1]) else 2
     if len(words) <= at or len(words) > at + 2:
         args.parser.error(f"expected IN.gguf [OUT.gguf] TYPE [NTHREADS], got {' '.join(map(repr, words))}")
-    threads = words[at + 1] if len(words) > at + 1 else None
-    if threads is not None and not (threads.isdecimal() and int(threads)):
-        args.parser.error(f"expected a number of threads, got {threads!r}")
+    threads = _threads(args, words[at + 1]) if len(words) > at + 1 else None
     if not _is_type(words[at]):
         file_type_by_name(words[at])  # its error lists the names
-    return words[0], Path(words[1]) if at == 2 else None, words[at], None if threads is None else int(threads)
+    return words[0], Path(words[1]) if at == 2 else None, words[at], threads
 
 
 def _is_type(word: str) -> bool:
@@ -173,10 +172,17 @@ def _is_type(word: str) -> bool:
 def _words_of_budget(args: argparse.Namespace) -> tuple[str, Path | None, str, int | None]:
     """IN [OUT] [NTHREADS]."""
     words: list[str] = args.words
-    threads = words.pop() if len(words) > 1 and words[-1].isdecimal() and int(words[-1]) else None
+    threads = _threads(args, words.pop()) if len(words) > 1 and words[-1].isdecimal() else None
     if not 1 <= len(words) <= 2 or _is_type(words[-1]):
         args.parser.error(f"expected IN.gguf [OUT.gguf] [NTHREADS] with a budget, got {' '.join(map(repr, words))}")
-    return words[0], Path(words[1]) if len(words) > 1 else None, "", None if threads is None else int(threads)
+    return words[0], Path(words[1]) if len(words) > 1 else None, "", threads
+
+
+def _threads(args: argparse.Namespace, word: str) -> int:
+    count = int(word) if word.isdecimal() and len(word) < 10 else 0
+    if not 1 <= count <= MOST_THREADS:
+        args.parser.error(f"expected a number of threads from 1 to {MOST_THREADS}, got {word!r}")
+    return count
 
 
 def _table(plan: Plan) -> str:

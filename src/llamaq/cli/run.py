@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.command import Command
+from llamaq.cli.infill import check_infill, gap_of
 from llamaq.cli.options import INTERRUPTED, loading_options
 from llamaq.cli.output import TextOutput, size, speed
 from llamaq.cli.progress import Bar, Status
@@ -36,9 +37,11 @@ _ENDS: dict[ChatFinishReason | None, str] = {
 def run(args: argparse.Namespace) -> int:
     """Runs the command; 130 after Ctrl-C."""
     path = model_and_prompt(args)
+    check_infill(args)
     prompt = prompt_text(args)
     terminal = is_terminal(sys.stdin) and is_terminal(sys.stdout)
     options = _generation(args)
+    gap = gap_of(prompt, args) if args.infill else None
     from llamaq.gguf import GGUFFile
 
     began = time.perf_counter()
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
         if not chats:
-            reason, answer = _continue(llm, prompt, options, args)
+            reason, answer = _continue(llm, prompt, gap, options, args)
         else:
             from llamaq.cli.chat.conversation import Conversation
 
@@ -60,7 +63,13 @@ def run(args: argparse.Namespace) -> int:
             if interactive:
                 from llamaq.cli.chat.loop import chat
 
-                return chat(conversation, prompt, single_turn=args.single_turn, verbose=args.verbose)
+                return chat(
+                    conversation,
+                    prompt,
+                    single_turn=args.single_turn,
+                    verbose=args.verbose,
+                    tell=args.parser.told,
+                )
             reason, answer = _answer(conversation, prompt), conversation.latest
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")
@@ -87,7 +96,11 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
 
     try:
         given = args.chat_template or args.chat_template_file
-        if args.conversation is False or not (args.conversation or given or file_templates(file.metadata)):
+        if (
+            args.infill
+            or args.conversation is False
+            or not (args.conversation or given or file_templates(file.metadata))
+        ):
             _refuse_chat_options(args)
             return False
         choose_template(file.metadata, _template(args))
@@ -139,20 +152,26 @@ def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _continue(
-    llm: LLM, prompt: str, options: dict[str, Any], args: argparse.Namespace
+    llm: LLM, prompt: str, gap: tuple[str, str] | None, options: dict[str, Any], args: argparse.Namespace
 ) -> tuple[ChatFinishReason | None, Stream | None]:
-    """Prints the text as it comes; why it ended, None for Ctrl-C, and the answer, None where that has not begun."""
+    """Prints the text as it comes, of what follows the prompt or stands in the ``gap`` between two texts; why it ended,
+    None for Ctrl-C, and the answer, None where that has not begun."""
     out = TextOutput()
     reason: ChatFinishReason | None = None
     events: Stream | None = None
     try:
         with Bar("reading the prompt", " tokens") as progress:
-            events = llm.stream(prompt, progress=progress, **options)
+            if gap is None:
+                events = llm.stream(prompt, progress=progress, **options)
+            else:
+                events = llm.infill(*gap, stream=True, progress=progress, **options)
             if args.echo:
-                out.write(prompt)
+                out.write(prompt if gap is None else gap[0])
             for event in events:
                 out.write(event.text)
                 reason = event.finish_reason
+            if args.echo and gap is not None:
+                out.write(gap[1])
     except KeyboardInterrupt:
         reason = None
     out.end()

@@ -18,7 +18,8 @@ Chats with a model, or continues a text.
 
 Where the model has a chat template (or one is chosen with --chat-template), a PROMPT is a user's message, and the
 model's answer to it goes to stdout. Without a prompt, and with stdin and stdout a terminal, a chat opens (/help there
-lists its commands). Where there is no template, or with -no-cnv, the prompt is a text that the model continues.
+lists its commands). Where there is no template, or with -no-cnv, the prompt is a text that the model continues; with
+--infill it is one with a gap, <FILL>.
 
 MODEL is what ends in .gguf, begins with hf: or names a file; any other first argument is PROMPT, for the model that
 comes with llamaq (which a line on stderr then says).
@@ -80,8 +81,8 @@ def _add_chat(parser: Parser) -> None:
     template.add_argument(
         "--chat-template",
         metavar="NAME",
-        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral; "
-        "or a template's Jinja text (default: the file's)",
+        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral, "
+        "gemma, phi3, granite, command-r; or a template's Jinja text (default: the file's)",
     )
     template.add_argument("--chat-template-file", metavar="FILE", help="a file with a Jinja template")
     add(
@@ -100,7 +101,7 @@ def _add_text(parser: Parser) -> None:
         "--escape",
         action="store_true",
         default=True,
-        help=r"take \n \t \r \\ \' \" \xHH in PROMPT, -p, -sys and --stop for the characters (default)",
+        help=r"take \n \t \r \\ \' \" \xHH in PROMPT, -p, -sys, --suffix and --stop for the characters (default)",
     )
     add("--no-escape", dest="escape", action="store_false", help="leave backslashes alone")
     add(
@@ -133,6 +134,13 @@ def _add_text(parser: Parser) -> None:
         default=0,
         help="with --context-shift, never drop the first N tokens; BOS stays anyway (default 0)",
     )
+    add(
+        "--infill",
+        action="store_true",
+        help="fill in where the prompt has <FILL>, with a model of code that was trained for it; prints what is "
+        "filled in alone (with --echo: the whole text)",
+    )
+    add("--suffix", metavar="TEXT", help="with --infill: what follows the gap, which then is at the prompt's end")
     add("--echo", action="store_true", help="print the text that is continued before what follows")
     add("-v", "--verbose", action="store_true", help="tell times, speeds and sizes on stderr at the end")
 

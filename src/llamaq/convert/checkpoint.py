@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llamaq.convert.files import MiB, refuse_pointer
 from llamaq.convert.section import Section, read_json
+from llamaq.convert.views import View
 from llamaq.convert.weight_files import INDEX, refuse_adapter, weight_files
 from llamaq.errors import ModelError
 
@@ -38,7 +39,8 @@ class Checkpoint:
         if not self.config:
             raise ModelError(f"{self.folder}: expected a file config.json, got none; download the whole folder")
         quantized = self.config.section("quantization_config")
-        if quantized:
+        self._mxfp4 = quantized.text("quant_method") == "mxfp4"
+        if quantized and not self._mxfp4:
             raise ModelError(
                 f"{self.folder}: expected weights in floating point, got quantized ones "
                 f"({quantized.text('quant_method', 'unknown')}); convert the model that they were made from"
@@ -56,25 +58,40 @@ class Checkpoint:
         """A JSON file of the folder; empty where there is none."""
         return read_json(self.folder / name, _MOST_TOKENIZER if name == "tokenizer.json" else _MOST)
 
-    def spans(self, name: str, together: int = 1) -> list[range]:
-        """Rows to read at a time: multiples of ``together``, and some hundred thousand weights."""
-        count, *rest = self.shapes[name]
+    def spans(self, view: View, together: int = 1) -> list[range]:
+        """Rows of a view to read at a time: multiples of ``together``, and some hundred thousand weights."""
+        count, *rest = view.shape
         step = max(1, _PIECE // int(np.prod(rest, dtype=np.int64)) // together) * together
         return [range(i, min(i + step, count)) for i in range(0, count, step)]
 
-    def read(self, name: str, rows: range) -> NDArray[np.float32]:
-        """Rows of a tensor. Raises ModelError for values that are not finite."""
+    def read(self, view: View, span: range) -> NDArray[np.float32]:
+        """Rows of a view. Raises ModelError for values that are not finite."""
+        name, part = view.name, view.part(span)
         try:
-            part = self._files[name].get_slice(name)[rows.start : rows.stop]
+            found = np.asarray(self._files[name].get_slice(name)[tuple(_around(r) for r in part)])
         except (self._error, OSError) as error:
             raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
+        found = found[tuple(slice(None, None, r.step) for r in part)].reshape([len(r) for r in part[len(view.index) :]])
         with np.errstate(over="ignore"):  # what binary32 cannot hold becomes infinite
-            found = np.asarray(part).astype(np.float32)
+            found = np.ascontiguousarray((found.T if view.transposed else found).astype(np.float32))
         if not np.isfinite(found).all():
             raise ModelError(
-                f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {rows.start} to "
-                f"{rows.stop - 1}; download the file again"
+                f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {span.start} to "
+                f"{span.stop - 1}; download the file again"
             )
+        return found
+
+    def numbers(self, name: str, index: int, rows: range, *, like: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+        """Rows of bytes of the matrix at ``index``, of the shape ``like`` if given. Raises ModelError for others."""
+        try:
+            found = np.asarray(self._files[name].get_slice(name)[index : index + 1, _around(rows)])
+        except KeyError:
+            raise ModelError(f"tensor {name!r} is missing; download all files of the folder") from None
+        except (self._error, OSError) as error:
+            raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
+        found = found.reshape(found.shape[1:])[:: rows.step]
+        if found.dtype != np.uint8 or (like is not None and found.shape != like):
+            raise ModelError(f"tensor {name!r}: expected bytes, one for each block, got {found.dtype} {found.shape}")
         return found
 
     def _read_header(self, path: Path) -> None:
@@ -90,7 +107,8 @@ class Checkpoint:
             raise ModelError(f"{path}: cannot be read as safetensors: {error}; download it again") from None
 
     def _add(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
-        if dtype not in _DTYPES:
+        packed = self._mxfp4 and dtype == "U8" and name.endswith(("_blocks", "_scales"))
+        if dtype not in _DTYPES and not packed:
             raise ModelError(
                 f"{path}: tensor {name!r}: expected one of {', '.join(_DTYPES)}, got {dtype}; "
                 "convert the model that it was made from"
@@ -100,6 +118,11 @@ class Checkpoint:
         if name in self.shapes:
             raise ModelError(f"{path}: tensor {name!r} stands in another file, too; keep the files of one model")
         self.shapes[name] = shape
+
+
+def _around(part: range) -> slice:
+    """All from the first to the last, as safetensors has no steps."""
+    return slice(part[0], part[-1] + 1)
 
 
 def package(name: str) -> Any:

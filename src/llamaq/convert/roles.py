@@ -15,14 +15,20 @@ logger = logging.getLogger("llamaq")
 
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Prefix of a token's key in tokenizer_config.json and config.json, and that of its GGUF key."""
+_ENCODER_ROLES = {"cls": "cls", "sep": "seperator", "mask": "mask"}  # GGUF's spelling
 _END_KEYS = ("eot", "eom")  # for end tokens beside the first
 
 
-def special_ids(settings: Section, config: Section, generation: Section, tokens: Tokens) -> dict[str, int]:
-    """The keys ``*_token_id``: by the token's text in ``settings`` (tokenizer_config.json), else by id elsewhere."""
+def special_ids(
+    settings: Section, config: Section, generation: Section, tokens: Tokens, *, encoder: bool = False
+) -> dict[str, int]:
+    """The keys ``*_token_id``: by the token's text in ``settings`` (tokenizer_config.json), else by id elsewhere.
+
+    ``encoder``: those of a class, a separator and a mask, too.
+    """
     by_text = tokens.ids()
     keys = {}
-    for role, name in _ROLES.items():
+    for role, name in (_ROLES | (_ENCODER_ROLES if encoder else {})).items():
         stated = [id for values in (config, generation) for id in values.integers(f"{role}_token_id")[:1]]
         text = _role_text(settings, role)
         named = by_text.get(text) if text else None

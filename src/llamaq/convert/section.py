@@ -82,6 +82,14 @@ class Section:
         value = self.values.get(key)
         return default if value is None else value
 
+    def numbers(self, key: str, count: int) -> list[float]:
+        """A list of ``count`` positive numbers."""
+        values = self.get(key, list) or []
+        if len(values) != count:
+            raise self.error(key, f"a list of {count} numbers")
+        inner = Section({f"{key}[{i}]": value for i, value in enumerate(values)}, self._file, self._path)
+        return [inner.number(name) for name in inner.values]
+
     def integers(self, key: str) -> list[int]:
         """An integer, or a list of them, such as ``eos_token_id`` may be; empty where it is absent."""
         value = self.values.get(key)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from llamaq.convert.section import Section
-from llamaq.errors import TokenizerError
+from llamaq.errors import TokenizerError, naming
 from llamaq.tokenizer import PRETOKENIZERS
 from llamaq.tokenizer.merging import SPACE
 
@@ -28,7 +28,6 @@ _PROBE = (
 _SECONDS = 10.0  # of one core's time: real rules cut the probe within milliseconds
 _MOST_STEPS = 64
 _LONGEST_PATTERN = 10_000  # characters
-_NEEDS_PRE = "give the name of the nearest as --pre NAME"
 _COMPOSED = ("NFC", "NFKC", "Nmt", "Precompiled")  # they leave most texts as they are
 _INNER = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "decoder": "decoders"}
 
@@ -111,10 +110,7 @@ def rule_name(parts: Sequence[Section], ignore_merges: bool) -> str:
         rule = PRETOKENIZERS[name]
         if rule.byte_level and rule.ignore_merges == ignore_merges and rule.split(_PROBE) == words:
             return name
-    raise TokenizerError(
-        "tokenizer.json: pre_tokenizer: no rule that llamaq knows cuts texts like it; "
-        f"{_NEEDS_PRE}. Known: {', '.join(sorted(PRETOKENIZERS))}"
-    )
+    raise _unknown(f"no rule that llamaq knows cuts texts like it (known: {', '.join(sorted(PRETOKENIZERS))})")
 
 
 def _cut(patterns: Sequence[str]) -> list[str]:
@@ -131,7 +127,7 @@ def _cut(patterns: Sequence[str]) -> list[str]:
             words = [piece for pieces in cut for piece in pieces if piece]
     except (regex.error, ValueError, RecursionError, TimeoutError, OverflowError, MemoryError) as error:
         reason = "it takes too long" if isinstance(error, TimeoutError) else str(error)
-        raise TokenizerError(f"tokenizer.json: pre_tokenizer: cannot be understood: {reason}; {_NEEDS_PRE}") from None
+        raise _unknown(f"cannot be understood: {reason}") from None
     return words
 
 
@@ -149,4 +145,8 @@ def _pattern(part: Section) -> str | None:
     if kind == "Punctuation" and behavior in ("Isolated", "Contiguous"):
         return r"[\p{P}$+<=>\^`|~]" + ("+" if behavior == "Contiguous" else "")
     given = f"{kind!r} of behavior {behavior!r}" if kind in ("Split", "Punctuation") else repr(kind)
-    raise TokenizerError(f"tokenizer.json: pre_tokenizer: expected steps that llamaq knows, got {given}; {_NEEDS_PRE}")
+    raise _unknown(f"expected steps that llamaq knows, got {given}")
+
+
+def _unknown(wrong: str) -> TokenizerError:
+    return naming(TokenizerError(f"tokenizer.json: pre_tokenizer: {wrong}; name the nearest by pre"), "pre")

@@ -53,6 +53,6 @@ class Tokens:
             "tokenizer.ggml.tokens": [f"[PAD{i}]" if text is None else text for i, text in enumerate(self.texts)],
             "tokenizer.ggml.token_type": np.array(self.types, np.int32),
         }
-        if self.keys["tokenizer.ggml.model"] != "gpt2":
+        if self.keys["tokenizer.ggml.model"] not in ("gpt2", "bert"):
             keys["tokenizer.ggml.scores"] = np.array(self.scores, np.float32)
         return keys

@@ -16,8 +16,10 @@ from llamaq.convert.section import Section
 from llamaq.convert.sentencepiece_model import BPE, UNIGRAM, SentencePieceModel, read_sentencepiece
 from llamaq.convert.templates import chat_templates
 from llamaq.convert.tokens import Tokens
+from llamaq.convert.unigram import read_unigram
+from llamaq.convert.wordpiece import read_wordpiece
 from llamaq.errors import ModelError, TokenizerError
-from llamaq.tokenizer import TokenType, load_tokenizer
+from llamaq.tokenizer import PRETOKENIZERS, TokenType, load_tokenizer
 
 __all__ = ["vocabulary"]
 
@@ -41,7 +43,7 @@ def vocabulary(
     if model is not None:
         _put_pieces(tokens, model, settings)
     elif described:
-        read_bpe(described, settings, tokens, pre)
+        _READERS.get(described.section("model").text("type", "BPE"), read_bpe)(described, settings, tokens, pre)
     else:
         got = "one of tiktoken" if (checkpoint.folder / "tokenizer.model").exists() else "neither"
         raise ModelError(
@@ -50,15 +52,29 @@ def vocabulary(
     added = read_added(described, settings, checkpoint.json("added_tokens.json"))
     put_added(tokens, added)
     keys = tokens.keys | tokens.columns()
-    keys |= special_ids(settings, checkpoint.config, generation, tokens)
+    encoder = keys["tokenizer.ggml.model"] in ("bert", "t5")
+    keys |= special_ids(settings, checkpoint.config, generation, tokens, encoder=encoder)
+    if encoder:
+        keys["tokenizer.ggml.token_type_count"] = checkpoint.config.integer("type_vocab_size", 1, low=0)
     unigram = keys["tokenizer.ggml.model"] == "t5"
     if unigram and TokenType.UNKNOWN in tokens.types:  # readers assume T5's ids where a file says none
         keys.setdefault("tokenizer.ggml.unknown_token_id", tokens.types.index(TokenType.UNKNOWN))
     keys |= end_tokens(checkpoint.config, generation, keys)
-    keys |= additions(settings, described, usual=unigram)
+    if keys["tokenizer.ggml.model"] != "bert":  # which has them always
+        keys |= additions(settings, described, usual=unigram)
+    rule = PRETOKENIZERS.get(keys["tokenizer.ggml.pre"])
+    if rule is not None and rule.add_bos:  # readers would take it from the rule; here nothing says it
+        keys.setdefault("tokenizer.ggml.add_bos_token", False)
     keys |= chat_templates(checkpoint, settings)
     warn_of_added(load_tokenizer({**(general or {}), **keys}), added)  # loading refuses what llamaq could not use
     return keys
+
+
+_READERS = {
+    "WordPiece": lambda described, settings, tokens, pre: read_wordpiece(described, tokens),
+    "Unigram": lambda described, settings, tokens, pre: read_unigram(described, tokens),
+}
+"""By the type of tokenizer.json's model; all others are BPE or refused by its reader."""
 
 
 def _put_pieces(tokens: Tokens, model: SentencePieceModel, settings: Section) -> None:

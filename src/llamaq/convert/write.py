@@ -16,21 +16,18 @@ from llamaq.boundary.arguments import instance, one_of, path_of, text
 from llamaq.boundary.progress import Progress
 from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
-from llamaq.convert.llama import (
-    CLASSES,
-    check_heads,
-    heads_to_turn,
-    hyperparameters,
-    neighbours,
-    rope_divisors,
-    tensor_name,
-)
-from llamaq.convert.section import shown
+from llamaq.convert.families import family_of
+from llamaq.convert.family import new_tensors
+from llamaq.convert.mxfp4 import read_blocks
+from llamaq.convert.rope import Tensors, check_dims, neighbours
+from llamaq.convert.section import Section
+from llamaq.convert.views import NewTensor, View
 from llamaq.convert.vocabulary import vocabulary
-from llamaq.errors import ModelError
+from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
-from llamaq.models import ROPE_FREQS, build_plan
+from llamaq.models import ARCHITECTURES, build_plan
+from llamaq.quantization.choice import allows_quantization
 from llamaq.tokenizer import load_tokenizer
 
 __all__ = ["OUTTYPES", "convert"]
@@ -39,6 +36,8 @@ OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
 _MOST = {"F16": 65504.0, "Q8_0": 65504.0 * 127, "BF16": 2.0**128 - 2.0**120}
 """Magnitudes that a format holds: Q8_0 has scales in binary16 and weights up to 127 of them."""
+_POOLING = {"pooling_mode_mean_tokens": 1, "pooling_mode_cls_token": 2, "pooling_mode_lasttoken": 3}
+"""Numbers of ``pooling_type``."""
 _WORKERS = 4  # threads that read and encode while one writes
 
 
@@ -70,38 +69,70 @@ def convert(
         )
     target = path_of("target", target)
     checkpoint = Checkpoint(path_of("source", source))
-    kinds = checkpoint.config.texts("architectures") or ["none"]
-    if kinds[0] not in CLASSES:
-        raise ModelError(f"config.json: architectures: expected one of {', '.join(CLASSES)}, got {shown(kinds[0])}")
+    family = family_of(checkpoint.config)
+    config = _text_config(checkpoint.config)
+    found = _pooling(checkpoint) | family.keys(config)
     keys: dict[str, Any] = {
-        "general.architecture": "llama",
+        "general.architecture": family.architecture,
         "general.type": "model",
         "general.name": checkpoint.folder.resolve().name,
         "general.file_type": OUTTYPES[outtype],
         "general.quantization_version": 2,
-        **hyperparameters(checkpoint.config),
-        **(metadata or {}),
+        **{f"{family.architecture}.{key}": value for key, value in found.items()},
+        **metadata,
     }
-    tied = checkpoint.config.flag("tie_word_embeddings")
-    names = {
-        name: new for name in checkpoint.shapes if (new := tensor_name(name)) and not (tied and new == "output.weight")
-    }
-    shapes = {new: checkpoint.shapes[name] for name, new in names.items()}
-    check_heads(keys, shapes)
-    divisors = rope_divisors(checkpoint.config, keys["llama.attention.key_length"])
-    if divisors is not None:
-        shapes[ROPE_FREQS] = divisors.shape
-    try:  # what would not run
-        build_plan(keys, shapes, vectors={} if divisors is None else {ROPE_FREQS: divisors.tolist()})
-    except ModelError as error:
-        raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
+    tied = config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
+    new = [t for t in new_tensors(checkpoint, family, found) if not (tied and t.name == "output.weight")]
+    shapes = {tensor.name: tensor.shape for tensor in new}
+    if "token_embd.weight" not in shapes:
+        raise ModelError(f"{checkpoint.folder}: expected a model's embedding table, got none; download all files")
+    _check_heads(found, shapes)
+    check_dims(found)
+    made = family.made(config, found)
+    _check_runs(keys, shapes, made)
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
-        tensors = [_tensor(checkpoint, name, new, outtype, keys, pool) for name, new in names.items()]
-        if divisors is not None:
-            tensors.append(TensorData(ROPE_FREQS, format_by_name("F32"), divisors.shape, [divisors]))
+        tensors = [_tensor(checkpoint, tensor, outtype, pool) for tensor in new]
+        tensors += [TensorData(name, format_by_name("F32"), x.shape, [x]) for name, x in made.items()]
         write_gguf(target, keys, _counted(tensors, progress or (lambda done, total: None)))
     return compare(checkpoint, load_tokenizer(keys))
+
+
+def _text_config(config: Section) -> Section:
+    """The configuration of the model for text; those that see images have it inside of theirs."""
+    return config.section("text_config") or config
+
+
+def _pooling(checkpoint: Checkpoint) -> dict[str, int]:
+    """The key for how rows become one embedding, where the folder says it as sentence-transformers do."""
+    said = checkpoint.json("1_Pooling/config.json")
+    return next(({"pooling_type": number} for key, number in _POOLING.items() if said.flag(key)), {})
+
+
+def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises ModelError where the length of a head contradicts the tensors, before anything of that length is made."""
+    for name, key in (("attn_q", "head_count"), ("attn_k", "head_count_kv")):
+        heads = keys.get(f"attention.{key}", keys["attention.head_count"])
+        head_dim = keys["attention.key_length"]
+        shape = shapes.get(f"blk.0.{name}.weight", (0,))
+        if "attention.key_length_mla" in keys:
+            head_dim = keys["attention.key_length_mla"]
+        if shape[0] not in (0, heads * head_dim):
+            raise ModelError(
+                f"config.json: head_dim: expected the rows of the first block's {name}, {shape[0]}, divided by the "
+                f"{heads} heads, got {head_dim}; the folder mixes two models"
+            )
+
+
+def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], made: Tensors) -> None:
+    """Raises ModelError for what would not run."""
+    if keys["general.architecture"] not in ARCHITECTURES:
+        return
+    every = {**shapes, **{name: x.shape for name, x in made.items()}}
+    try:
+        build_plan(keys, every, vectors={name: x.tolist() for name, x in made.items()})
+    except ModelError as error:
+        raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
 
 
 def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
@@ -118,38 +149,39 @@ def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
     return [tensor._replace(data=pieces(tensor)) for tensor in tensors]
 
 
-def _tensor(
-    checkpoint: Checkpoint, name: str, new: str, outtype: str, keys: Mapping[str, Any], pool: ThreadPoolExecutor
-) -> TensorData:
-    shape = checkpoint.shapes[name]
-    format = _format(outtype, shape)
-    heads = heads_to_turn(new, keys)
-    head_rows = shape[0] // heads if heads else 1
+def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPoolExecutor) -> TensorData:
+    format = format_by_name("MXFP4") if new.packed else _format(new.name, outtype, new.shape)
+    head_rows = new.views[0].shape[0] // new.heads if new.heads else 1
 
-    def encoded(span: range) -> NDArray[np.uint8]:
-        rows = checkpoint.read(name, span)
+    def encoded(view: View, span: range) -> NDArray[np.uint8]:
+        if new.packed:
+            return read_blocks(checkpoint, view, span)
+        rows = checkpoint.read(view, span)
         most = np.abs(rows).max()
         if most > _MOST.get(format.name, math.inf):
-            raise ModelError(
-                f"tensor {name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} holds, "
-                f"got {most:.0f}; choose --outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
+            message = (
+                f"tensor {view.name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} "
+                f"holds, got {most:.0f}; choose outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
             )
-        return encode(format, neighbours(rows, len(rows) // head_rows) if heads else rows)
+            raise naming(ModelError(message), "outtype")
+        rows = neighbours(rows, len(rows) // head_rows) if new.heads else rows
+        return encode(format, rows + np.float32(new.shift) if new.shift else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
         waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        for span in checkpoint.spans(name, head_rows):
-            waiting.append(pool.submit(encoded, span))
-            if len(waiting) > 2 * _WORKERS:
-                yield waiting.popleft().result()
+        for view in new.views:
+            for span in checkpoint.spans(view, head_rows):
+                waiting.append(pool.submit(encoded, view, span))
+                if len(waiting) > 2 * _WORKERS:
+                    yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
 
-    return TensorData(new, format, shape, pieces())
+    return TensorData(new.name, format, new.shape, pieces())
 
 
-def _format(outtype: str, shape: tuple[int, ...]) -> Format:
-    if len(shape) == 1:
+def _format(name: str, outtype: str, shape: tuple[int, ...]) -> Format:
+    if not allows_quantization(name, shape):
         return format_by_name("F32")
     wanted = format_by_name(outtype)
     return wanted if shape[-1] % wanted.block == 0 else format_by_name("F16")

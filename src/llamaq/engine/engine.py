@@ -139,6 +139,7 @@ class Engine:
                 [(layer.kv_heads, layer.head_dim, layer.value_dim, layer.window, layer.chunk) for layer in group.layers]
                 for group in plan.caches
             ],
+            [state.floats for state in plan.states],
             self._weights,
             self._team,
             max_rows,
@@ -203,8 +204,8 @@ class Engine:
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         executor.forward(
             step.tokens, step.positions, rows.astype(np.int32), len(sequences),
-            [(pool.data, cache.table(group, sequences.tolist())) for group, pool in enumerate(cache.pools)],
-            format_of(cache.cache_type).id,
+            [(pool.data, table) for pool, table in cache.tables(sequences.tolist())],
+            format_of(cache.cache_type).id, cache.state_slots(sequences.tolist()),
             selected, logits, op_limit,
             stop, [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
@@ -244,7 +245,9 @@ class Engine:
             fmt, data = _runnable(weight.name, source.tensors[weight.name]), source.data(weight.name)
             rows = slice(None) if weight.rows is None else slice(*weight.rows)
             if weight.role == "vector":
-                number = self._weights.vector(np.ascontiguousarray(decode(fmt, data)[..., rows], np.float32))
+                number = self._weights.vector(
+                    np.ascontiguousarray(decode(fmt, data)[..., rows], np.float32).reshape(-1)
+                )
             elif weight.role == "table":
                 number = self._weights.raw(fmt.id, *_matrix_shape(weight, source.tensors), data)
             else:
@@ -271,6 +274,7 @@ class _Numbers:
     def __init__(self, plan: Plan, weights: Mapping[Weight, int]) -> None:
         self.ropes = list(dict.fromkeys(rope for node in plan.nodes for rope in node.op.ropes()))
         self._weights = weights
+        self._states = [state.layer for state in plan.states]
         self._layers = {
             layer.layer: (number, index)
             for number, group in enumerate(plan.caches)
@@ -290,3 +294,6 @@ class _Numbers:
 
     def cache(self, layer: int) -> tuple[int, int]:
         return self._layers[layer]
+
+    def state(self, layer: int) -> int:
+        return self._states.index(layer)

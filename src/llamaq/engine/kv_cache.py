@@ -2,12 +2,13 @@
 
 Pages are counted, so that sequences with the same beginning share them; the first write into a shared page goes to
 a copy. Layers with a window keep pages near a sequence's end alone, so that their group needs room for a few windows,
-not for whole texts. Python owns the memory and the bookkeeping; the kernels read and write the pages that a step names.
+not for whole texts. Some models keep a state of each sequence besides (``StatePool``). Python owns the memory and the
+bookkeeping; the kernels read and write the pages that a step names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Literal, TypeAlias
 
@@ -15,21 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import _core
-from llamaq.engine.page_pool import GONE, PAGE_TOKENS, PagePool
-from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError
+from llamaq.engine.page_pool import GONE, PAGE_TOKENS, PagePool, StatePool
+from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError, naming
 from llamaq.formats import Format, format_by_name
 from llamaq.plan.op import CacheLayer
 from llamaq.plan.plan import CacheGroup, Plan
 
-__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes"]
+__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes", "state_bytes"]
 
 CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
 CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
 
 Pages: TypeAlias = tuple[int, ...]
-"""The page of each group that holds the same tokens; ``GONE`` where it is not kept."""
+"""The page of each group that holds the same tokens, and the state behind them; ``GONE`` where it is not kept."""
 
 _TEXTS = 8  # for so many texts at once a group with a window has room
+_STATES = 3  # of each text: before a step, after it, and one to go on from later
 
 
 def format_of(cache_type: CacheType) -> Format:
@@ -44,7 +46,8 @@ def cache_bytes(
 
     Raises ``ModelError`` for a type whose blocks the model's heads do not fill.
     """
-    return sum(group_bytes(group, n_ctx, cache_type, max_rows=max_rows, texts=texts) for group in plan.caches)
+    groups = (group_bytes(group, n_ctx, cache_type, max_rows=max_rows, texts=texts) for group in plan.caches)
+    return sum(groups) + state_bytes(plan, texts=texts)
 
 
 def group_bytes(
@@ -53,6 +56,11 @@ def group_bytes(
     """Bytes of one group of a cache of ``n_ctx`` tokens. With a window it has room for ``texts`` at once, of which
     steps read ``max_rows`` tokens together (None: up to ``n_ctx``). Raises ``ModelError`` as ``cache_bytes``."""
     return _n_pages(group, n_ctx, max_rows, texts) * sum(_page_bytes(layer, cache_type) for layer in group.layers)
+
+
+def state_bytes(plan: Plan, *, texts: int = _TEXTS) -> int:
+    """Bytes of the states of ``texts`` at once, which do not depend on their lengths."""
+    return 4 * sum(state.floats for state in plan.states) * _STATES * texts
 
 
 def _n_pages(group: CacheGroup, n_ctx: int, max_rows: int | None, texts: int) -> int:
@@ -67,10 +75,11 @@ def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
     fmt = format_of(cache_type)
     for dim in (layer.head_dim, layer.value_dim):
         if dim % fmt.block:
-            raise ModelError(
+            message = (
                 f"a {cache_type} cache needs heads of a multiple of {fmt.block} dimensions, the model's have {dim}; "
-                "use an f16 cache (--cache-type f16)"
+                "choose 'f16' for cache_type"
             )
+            raise naming(ModelError(message), "cache_type")
     return layer.kv_heads * _core.page_bytes(layer.head_dim, layer.value_dim, fmt.id)
 
 
@@ -95,13 +104,19 @@ class KVCache:
                 PagePool(size, _n_pages(group, n_ctx, max_rows, texts), group.window, group.chunk)
                 for size, group in zip(sizes, plan.caches, strict=True)
             ]
+            """The pages of each group; where the model has states, they come last."""
+            self.states = StatePool([4 * s.floats for s in plan.states], _STATES * texts) if plan.states else None
         except MemoryError:
             size = cache_bytes(plan, n_ctx, cache_type, max_rows=max_rows, texts=texts)
             raise InsufficientMemoryError(
                 f"the cache of {n_ctx} tokens needs {size} bytes, which the system refuses; ask for a shorter context",
                 needed=size, available=0,
             ) from None  # fmt: skip
-        self._pages: dict[int, list[list[int]]] = {}
+        self.pools += [] if self.states is None else [self.states]
+        self._tables: dict[int, list[list[int]]] = {}  # of each group
+        self._states: dict[
+            int, tuple[int, int]
+        ] = {}  # slots: of the tokens that the sequence has, and for the next step
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:
@@ -115,7 +130,14 @@ class KVCache:
 
     def pages(self, sequence: int) -> list[Pages]:
         """The sequence's pages in order."""
-        return list(zip_longest(*self._pages.get(sequence, ()), fillvalue=GONE))
+        columns = list(self._tables.get(sequence, ()))
+        if self.states is not None and columns:
+            length = self.length(sequence)
+            states = [GONE] * -(-length // PAGE_TOKENS)
+            if states and length % PAGE_TOKENS == 0:
+                states[-1] = self._states[sequence][0]
+            columns.append(states)
+        return list(zip_longest(*columns, fillvalue=GONE))
 
     @property
     def free_tokens(self) -> int:
@@ -133,24 +155,20 @@ class KVCache:
         Raises ``ContextOverflowError`` where the cache is full.
         """
         start = self.length(sequence)
-        tables = self._pages.setdefault(sequence, [[] for _ in self.pools])
+        tables = self._tables.setdefault(sequence, [[] for _ in self._groups])
+        before, after = self._states.get(sequence, (GONE, GONE))
         wanted = []
-        for group, (pool, table) in enumerate(zip(self.pools, tables, strict=True)):
-            self._let_go(pool, table, pool.first_page(start))
+        for group, (pool, table) in enumerate(zip(self._groups, tables, strict=True)):
+            _let_go(pool, table, pool.needed(start).start)
             end = min(length, start + self._max_rows) if pool.limited else length
             at = start // PAGE_TOKENS
             shared = start < length and at < len(table) and pool.users(table[at]) > 1
             more = max(0, -(-end // PAGE_TOKENS) - len(table))
-            if more + shared > pool.free:
-                self.evict(group, more + shared - pool.free)
-            if more + shared > pool.free:
-                available = min(len(table) * PAGE_TOKENS + pool.free * PAGE_TOKENS, self.n_ctx)
-                raise ContextOverflowError(
-                    f"sequence {sequence} needs room for {length} tokens, the cache has room for {available}; "
-                    "raise the context size (-c) or shorten the text",
-                    needed=length, available=available,
-                )  # fmt: skip
+            self._find_room(group, more + shared, length, len(table))
             wanted.append((pool, table, more, at if shared else None))
+        if self.states is not None and after == GONE:
+            self._find_room(len(self._groups), 1, length, 0)
+            self._states[sequence] = before, self.states.take()
         for pool, table, more, copied in wanted:
             if copied is not None:
                 own = pool.copy(table[copied])
@@ -162,83 +180,122 @@ class KVCache:
         """Makes a new sequence of ``length`` tokens, with pages of its own, not yet written, for what a later token
         sees of them. Raises ``ContextOverflowError`` where the cache is full."""
         self.drop(sequence)
-        ends = [(pool, pool.first_page(length), -(-length // PAGE_TOKENS)) for pool in self.pools]
-        for group, (pool, first, end) in enumerate(ends):
-            if end - first > pool.free:
-                self.evict(group, end - first - pool.free)
-            if end - first > pool.free:
-                available = pool.free * PAGE_TOKENS
-                raise ContextOverflowError(
-                    f"{length} tokens find room for {available} in the cache; raise the context size (-c)",
-                    needed=length, available=available,
-                )  # fmt: skip
-        self._pages[sequence] = [
-            [GONE] * first + [pool.take() for _ in range(end - first)] for pool, first, end in ends
+        needed = [pool.needed(length) for pool in self.pools]
+        for group, pages in enumerate(needed):
+            self._find_room(group, len(pages), length, 0)
+        own = [
+            [GONE] * pages.start + [pool.take() for _ in pages] for pool, pages in zip(self.pools, needed, strict=True)
         ]
+        self._tables[sequence] = own[: len(self._groups)]
         self._lengths[sequence] = length
+        if self.states is not None:
+            self._states[sequence] = own[-1][-1] if length else GONE, GONE
 
     def commit(self, sequence: int, length: int) -> None:
         """Says that a forward has written the sequence up to ``length`` tokens."""
         self._lengths[sequence] = length
+        if self.states is not None:
+            before, after = self._states[sequence]
+            self.states.release(before)
+            self._states[sequence] = after, GONE
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forgets the tokens from ``length`` on and lets go of their pages. Raises ``ValueError`` where a window has
-        let go of pages that the next token would see."""
+        let go of pages that the next token would see, or a state cannot go back."""
         if length >= self.length(sequence):
             return
-        keep = -(-length // PAGE_TOKENS)
-        tables = list(zip(self.pools, self._pages[sequence], strict=True))
-        if any(GONE in table[pool.first_page(length) : keep] for pool, table in tables):
+        tables = list(zip(self._groups, self._tables[sequence], strict=True))
+        if (length and self.states is not None) or any(
+            table[i] == GONE for p, table in tables for i in p.needed(length)
+        ):
             raise ValueError(
-                f"sequence {sequence} has {self.length(sequence)} tokens; its windows no longer have what stands before"
-                f" token {length}: read it anew"
+                f"sequence {sequence} has {self.length(sequence)} tokens; what token {length} would see of"
+                " those before it is no longer kept: read them anew"
             )
+        keep = -(-length // PAGE_TOKENS)
         for pool, table in tables:
             for page in reversed(table[keep:]):
                 pool.release(page)
             del table[keep:]
         self._lengths[sequence] = length
+        self._forget_states(sequence)
 
     def drop(self, sequence: int) -> None:
         """Forgets the sequence."""
-        for pool, table in zip(self.pools, self._pages.pop(sequence, [[] for _ in self.pools]), strict=True):
+        for pool, table in zip(self._groups, self._tables.pop(sequence, [[] for _ in self._groups]), strict=True):
             for page in reversed(table):
                 pool.release(page)
         self._lengths.pop(sequence, None)
+        self._forget_states(sequence)
 
     def adopt(self, sequence: int, pages: Sequence[Pages], length: int) -> None:
         """Makes a new sequence of ``length`` tokens from pages that others hold; nothing is copied."""
         self.drop(sequence)
-        tables = [list(table) for table in zip(*pages, strict=True)] or [[] for _ in self.pools]
-        for pool, table in zip(self.pools, tables, strict=True):
-            first = min(pool.first_page(length), len(table))
-            table[:first] = [GONE] * first
+        own = [list(table) for table in zip(*pages, strict=True)] or [[] for _ in self.pools]
+        for pool, table in zip(self.pools, own, strict=True):
+            first = pool.needed(length).start
+            table[:first] = [GONE] * min(first, len(table))
             for page in table:
                 pool.hold(page)
-        self._pages[sequence] = tables
+        self._tables[sequence] = own[: len(self._groups)]
         self._lengths[sequence] = length
+        if self.states is not None:
+            self._states[sequence] = own[-1][-1] if length else GONE, GONE
 
     def replace(self, sequence: int, index: int, pages: Pages) -> None:
         """Puts other pages, with the same keys and values, in the place of those that the sequence has."""
-        for pool, table, page in zip(self.pools, self._pages[sequence], pages, strict=True):
+        for pool, table, page in zip(self._groups, self._tables[sequence], pages, strict=False):
             if index < len(table) and table[index] != GONE and page not in (GONE, table[index]):
                 pool.hold(page)
                 pool.release(table[index])
                 table[index] = page
 
-    def table(self, group: int, sequences: Sequence[int]) -> NDArray[np.int32]:
-        """Page numbers of these sequences in a group, int32 (sequences, most pages), padded with -1."""
-        rows = [self._pages[sequence][group] if sequence in self._pages else [] for sequence in sequences]
-        table = np.full((len(rows), max(map(len, rows), default=0)), GONE, np.int32)
-        for row, pages in zip(table, rows, strict=True):
-            row[: len(pages)] = pages
-        return table
+    def tables(self, sequences: Sequence[int]) -> Iterator[tuple[PagePool, NDArray[np.int32]]]:
+        """Each group, and the page numbers of these sequences in it: int32 (sequences, most pages), padded with -1."""
+        for group, pool in enumerate(self._groups):
+            rows = [self._tables[s][group] if s in self._tables else [] for s in sequences]
+            table = np.full((len(rows), max(map(len, rows), default=0)), GONE, np.int32)
+            for row, pages in zip(table, rows, strict=True):
+                row[: len(pages)] = pages
+            yield pool, table
 
-    @staticmethod
-    def _let_go(pool: PagePool, table: list[int], first: int) -> None:
-        """Lets go of pages before ``first``."""
-        for i in range(min(first, len(table)) - 1, -1, -1):
-            if table[i] == GONE:
-                break
-            pool.release(table[i])
-            table[i] = GONE
+    def state_slots(
+        self, sequences: Sequence[int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+        """The memory of the states, and these sequences' slots before a step (-1: none yet) and after it, int32."""
+        if self.states is None:
+            return None
+        slots = np.array([self._states[s] for s in sequences], np.int32).reshape(-1, 2)
+        return self.states.data, slots[:, 0].copy(), slots[:, 1].copy()
+
+    @property
+    def _groups(self) -> list[PagePool]:
+        """The pools without that of the states."""
+        return self.pools if self.states is None else self.pools[:-1]
+
+    def _find_room(self, group: int, pages: int, length: int, held: int) -> None:
+        """Sees to it that a group has so many free pages, for a sequence of ``length`` tokens that holds some."""
+        pool = self.pools[group]
+        if pages > pool.free:
+            self.evict(group, pages - pool.free)
+        if pages > pool.free:
+            available = min((held + pool.free) * PAGE_TOKENS, self.n_ctx)
+            message = (
+                f"a sequence needs room for {length} tokens, the cache has room for {available}; "
+                "raise n_ctx or shorten the text"
+            )
+            raise naming(ContextOverflowError(message, needed=length, available=available), "n_ctx")
+
+    def _forget_states(self, sequence: int) -> None:
+        if self.states is not None:
+            for slot in self._states.pop(sequence, ()):
+                self.states.release(slot)
+
+
+def _let_go(pool: PagePool, table: list[int], first: int) -> None:
+    """Lets go of pages before ``first``."""
+    for i in range(min(first, len(table)) - 1, -1, -1):
+        if table[i] == GONE:
+            break
+        pool.release(table[i])
+        table[i] = GONE

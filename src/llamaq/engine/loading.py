@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from llamaq.boundary.arguments import INT32, flag, function, one_of, text, whole
+from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, text, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
@@ -96,8 +96,12 @@ def load_parts(
 ) -> Parts:
     """See ``LLM.load``."""
     n_ctx, n_cache, threads = (
-        None if value is None else whole(name, value, 0, INT32)
-        for name, value in (("n_ctx", n_ctx), ("n_cache", n_cache), ("threads", threads))
+        None if value is None else whole(name, value, 0, most)
+        for name, value, most in (
+            ("n_ctx", n_ctx, INT32),
+            ("n_cache", n_cache, INT32),
+            ("threads", threads, MOST_THREADS),
+        )
     )
     n_batch = whole("n_batch", n_batch, 1, INT32)
     one_of("cache_type", cache_type, CACHE_TYPES)
@@ -149,7 +153,7 @@ def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryN
             )  # fmt: skip
         return need(wanted)
     fits = fitting_context(models, need)
+    check_memory(need(fits))
     if fits < models:
         logger.warning("the context is %d tokens instead of the model's %d, to fit the memory", fits, models)
-    check_memory(need(fits))
     return need(fits)

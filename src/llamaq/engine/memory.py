@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llamaq.engine import cgroup
 from llamaq.engine.engine import Info, mapped_bytes, packed_bytes
-from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes
-from llamaq.errors import InsufficientMemoryError
+from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes, state_bytes
+from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
 
 __all__ = [
@@ -27,12 +27,13 @@ __all__ = [
 @dataclass(frozen=True)
 class GroupNeed:
     """A part of the cache: ``layers`` whose tokens see the last ``window`` ones, of their ``chunk`` of positions (0:
-    all), and its bytes."""
+    all), and its bytes; or layers that keep a state."""
 
     layers: int
     window: int
     chunk: int
     nbytes: int
+    state: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class MemoryNeed:
     mapped: int
     groups: tuple[GroupNeed, ...]
     """What the cache is made of."""
+    threads: int = 0
+    """Bytes of the scratch that the threads have, each its own."""
 
     @property
     def total(self) -> int:
@@ -68,17 +71,21 @@ def memory_need(
     pack: bool = True,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
-    scratch = plan.scratch_bytes(max_rows) + threads * 2**20  # a MiB for each thread
+    own = 2**20  # bytes of each thread
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
-        scratch += threads * max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
+        own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
+    scratch = plan.scratch_bytes(max_rows) + threads * own
     tokens = cache_tokens(n_ctx, n_cache)
     groups = tuple(
         GroupNeed(len(g.layers), g.window, g.chunk, group_bytes(g, tokens, cache_type, max_rows=max_rows))
         for g in plan.caches
     )
+    if plan.states:
+        groups += (GroupNeed(len(plan.states), 0, 0, state_bytes(plan), state=True),)
     cache = sum(group.nbytes for group in groups)
-    return MemoryNeed(weights, cache, scratch, n_ctx, mapped_bytes(plan, tensors, pack=pack), groups)
+    mapped = mapped_bytes(plan, tensors, pack=pack)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own)
 
 
 def cache_tokens(n_ctx: int, n_cache: int | None = None) -> int:
@@ -120,15 +127,25 @@ def _field(path: Path, name: str) -> int | None:
 
 
 def check_memory(need: MemoryNeed) -> None:
-    """Raises ``InsufficientMemoryError``, with the numbers, where the need exceeds what is available."""
+    """Raises ``InsufficientMemoryError``, with the numbers, where the need exceeds what is available. It advises
+    against what takes the most."""
     available = available_memory()
     if available is not None and need.total > available:
-        raise InsufficientMemoryError(
+        remedies = {
+            "choose a smaller model": need.weights,
+            "lower n_ctx": need.cache,
+            "lower n_batch": need.scratch - need.threads,
+            "lower threads": need.threads,
+        }
+        large = sorted((x for x in remedies if remedies[x] > need.total // 10), key=remedies.__getitem__, reverse=True)
+        message = (
             f"the model needs {_gib(need.total)} (weights {_gib(need.weights)}, cache of {need.n_ctx} tokens "
             f"{_gib(need.cache)}, scratch {_gib(need.scratch)}), but {_gib(available)} are available; "
-            "choose a shorter context (-c), a smaller model, or free memory",
-            needed=need.total, available=available,
-        )  # fmt: skip
+            f"{', '.join(large)}, or free memory"
+        )
+        raise naming(
+            InsufficientMemoryError(message, needed=need.total, available=available), "n_ctx", "n_batch", "threads"
+        )
 
 
 def fitting_context(wanted: int, need: Callable[[int], MemoryNeed]) -> int:

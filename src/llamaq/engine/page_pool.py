@@ -1,4 +1,4 @@
-"""The pages of one cache group: their memory, and how many users each has."""
+"""The pages of one cache group, or the states of sequences: their memory, and how many users each has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 
-__all__ = ["GONE", "PAGE_TOKENS", "PagePool"]
+__all__ = ["GONE", "PAGE_TOKENS", "PagePool", "StatePool"]
 
 PAGE_TOKENS = _core.PAGE_TOKENS
 
@@ -56,10 +56,11 @@ class PagePool:
         """Pages that nobody uses."""
         return len(self._free) + self._untouched
 
-    def first_page(self, position: int) -> int:
-        """The first page of which a token at ``position``, or any later one, sees something."""
-        first = max(0, position - self.window + 1) if self.window else 0
-        return max(first, position - position % self.chunk if self.chunk else 0) // PAGE_TOKENS
+    def needed(self, length: int) -> range:
+        """The pages of a text of ``length`` tokens of which the next token, or any later one, sees something."""
+        first = max(0, length - self.window + 1) if self.window else 0
+        first = max(first, length - length % self.chunk if self.chunk else 0)
+        return range(first // PAGE_TOKENS, -(-length // PAGE_TOKENS))
 
     def users(self, page: int) -> int:
         """How many sequences and others hold the page."""
@@ -106,3 +107,20 @@ class PagePool:
         parts = np.split(data.reshape(len(pages), ends[-1]), ends[:-1], axis=1)
         for layer, part in zip(self.layers, parts, strict=True):
             layer[list(pages)] = part
+
+
+class StatePool(PagePool):
+    """What sequences keep beside the cache, in slots that are written once: a state is that of a number of tokens, and
+    the next step makes a new one of it. As a page it is the state at the page's end, and a text can go on from there
+    alone."""
+
+    def __init__(self, sizes: Sequence[int], n_slots: int) -> None:
+        super().__init__(sizes, n_slots, 0, 0)
+
+    @property
+    def limited(self) -> bool:
+        return True
+
+    def needed(self, length: int) -> range:
+        pages = -(-length // PAGE_TOKENS)
+        return range(max(0, pages - 1), pages)

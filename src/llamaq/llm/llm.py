@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import flag, items, whole, wholes
+from llamaq.boundary.arguments import flag, items, shown, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
@@ -21,6 +21,7 @@ from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling
+from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
@@ -228,6 +229,41 @@ class LLM:
     async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatCompletion:
         """``chat`` for coroutines."""
         return await self.chat(messages, **options, stream=True).aresult()
+
+    @overload
+    def infill(
+        self, prefix: str | bytes, suffix: str | bytes, *, stream: Literal[False] = False,
+        order: InfillOrder | None = None, progress: Progress | None = None, **options: Unpack[Options],
+    ) -> Completion: ...  # fmt: skip
+
+    @overload
+    def infill(
+        self, prefix: str | bytes, suffix: str | bytes, *, stream: Literal[True], order: InfillOrder | None = None,
+        progress: Progress | None = None, **options: Unpack[Options],
+    ) -> Stream: ...  # fmt: skip
+
+    def infill(
+        self, prefix: str | bytes, suffix: str | bytes, *, stream: bool = False, order: InfillOrder | None = None,
+        progress: Progress | None = None, **options: Unpack[Options],
+    ) -> Completion | Stream:  # fmt: skip
+        """What stands between two pieces of a text, from a model that was trained to fill in; with ``stream`` its
+        events as they come.
+
+        ``order`` "spm" puts the suffix before the prefix, None takes the model's own; ``options`` are those of
+        ``stream`` but ``overflow``, for no part of the prompt can be left out. Raises ``TokenizerError`` for a model
+        without the marks, ``ValueError``, and what ``stream`` raises.
+        """
+        if options.get("overflow", "error") != "error":
+            raise ValueError(f"overflow must be 'error' for infill, got {shown(options['overflow'])}")
+        ids = infill_ids(self.tokenizer, prefix, suffix, order)
+        answer = self.stream(ids, progress=progress, **with_stops(self.tokenizer, options))
+        return answer if stream else answer.result()
+
+    async def ainfill(
+        self, prefix: str | bytes, suffix: str | bytes, *, order: InfillOrder | None = None, **options: Unpack[Options]
+    ) -> Completion:
+        """``infill`` for coroutines."""
+        return await self.infill(prefix, suffix, order=order, stream=True, **options).aresult()
 
     def session(self) -> Session:
         """An empty text that can be gone on with, forked, cut, saved and loaded."""

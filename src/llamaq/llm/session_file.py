@@ -25,7 +25,7 @@ from llamaq.boundary.atomic import atomic_file
 from llamaq.boundary.files import open_file, reason
 from llamaq.engine.kv_cache import PAGE_TOKENS
 from llamaq.engine.loading import Parts
-from llamaq.errors import ContextOverflowError, SessionError
+from llamaq.errors import ContextOverflowError, SessionError, naming
 from llamaq.serving.scheduler import Scheduler
 
 __all__ = ["load", "save"]
@@ -71,10 +71,8 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
                     "load it with the model and the settings that it was saved with"
                 )
         if n > scheduler.n_ctx + 1:  # the last token of an answer that filled the context was not read
-            raise ContextOverflowError(
-                f"{path}: the session has {n} tokens, the context {scheduler.n_ctx}; raise the context (-c)",
-                needed=n, available=scheduler.n_ctx,
-            )  # fmt: skip
+            message = f"{path}: the session has {n} tokens, the context {scheduler.n_ctx}; raise n_ctx"
+            raise naming(ContextOverflowError(message, needed=n, available=scheduler.n_ctx), "n_ctx")
         body, digest = _read(path, file, size - len(front) - _DIGEST), _read(path, file, _DIGEST)
     checksum = hashlib.sha256(front)
     checksum.update(body)

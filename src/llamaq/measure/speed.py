@@ -19,7 +19,7 @@ from llamaq import _core
 from llamaq.engine.engine import Engine, Info
 from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
 from llamaq.engine.memory import available_memory
-from llamaq.errors import InsufficientMemoryError
+from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
 from llamaq.plan.op import Weight
 from llamaq.plan.step import Step
@@ -150,11 +150,10 @@ def _filled_cache(engine: Engine, workload: Workload, cache_type: CacheType) -> 
     n_ctx, room = workload.n_parallel * pages * page, {"max_rows": engine.max_rows, "texts": 2 * workload.n_parallel}
     needed, available = cache_bytes(engine.plan, n_ctx, cache_type, **room), available_memory()
     if available is not None and needed > available:
-        raise InsufficientMemoryError(
-            f"{workload} needs a cache of {needed} bytes, but {available} are available; ask for a smaller depth (-d) "
-            "or fewer sequences (-npl)",
-            needed=needed, available=available,
-        )  # fmt: skip
+        message = (
+            f"{workload} needs a cache of {needed} bytes, but {available} are available; lower n_depth or n_parallel"
+        )
+        raise naming(InsufficientMemoryError(message, needed=needed, available=available), "n_depth", "n_parallel")
     cache = KVCache(engine.plan, n_ctx, cache_type, **room)
     if workload.n_depth == 0:
         for layer in cache.by_layer():

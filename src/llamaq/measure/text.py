@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.errors import naming
 from llamaq.tokenizer import Tokenizer
 
 __all__ = ["chunks_of", "log_sums", "scored_from"]
@@ -32,9 +33,8 @@ def chunks_of(
     ids = tokenizer.encode(text) if isinstance(text, str | bytes) else text
     count = min(len(ids) // n_ctx, limit or len(ids))
     if count == 0:
-        raise ValueError(
-            f"the text has {len(ids)} tokens, one chunk needs {n_ctx}; give a longer text or a shorter context (-c)"
-        )
+        message = f"the text has {len(ids)} tokens, one chunk needs {n_ctx}; give a longer text or lower n_ctx"
+        raise naming(ValueError(message), "n_ctx")
     chunks = np.array(ids[: count * n_ctx], np.int32).reshape(count, n_ctx)
     if tokenizer.add_bos and tokenizer.bos_id is not None:
         chunks[:, 0] = tokenizer.bos_id

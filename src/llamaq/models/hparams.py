@@ -63,10 +63,12 @@ def read_decoder(
     rope_base: float = 10000.0,
     rope_factor: float = 0.0,
     value_dim: int | None = None,
+    least_kv_heads: int = 1,
 ) -> Decoder:
     """Every layer alike; what differs between them, the caller replaces. ``layout`` is the rope's, ``norm`` says which
     epsilon is read, ``fused_gate`` that ``ffn_up`` holds the gate, too; ``rope_base`` and ``rope_factor`` are what a
-    file without them means; with ``value_dim`` values have so many numbers, and queries become as long as keys later.
+    file without them means; with ``value_dim`` values have so many numbers, and queries become as long as keys later;
+    ``least_kv_heads`` is 0 where layers without attention say so.
 
     Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors.
     """
@@ -75,7 +77,7 @@ def read_decoder(
     vocabulary = vocab_size(keys, width)
     context = keys.integer("context_length")
     heads = keys.per_layer("attention.head_count", layers)
-    kv_heads = kv_heads_of(keys, layers, heads)
+    kv_heads = kv_heads_of(keys, layers, heads, least_kv_heads)
     head_dim = head_dim_of(keys, width, heads, value_dim)
     eps = keys.positive("attention.layer_norm_rms_epsilon" if norm == "rms" else "attention.layer_norm_epsilon")
     check_feed_forward(keys, layers, 2 if fused_gate else 1)
@@ -115,13 +117,13 @@ def vocab_size(keys: Keys, width: int) -> int:
     return shape[0]
 
 
-def kv_heads_of(keys: Keys, layers: int, heads: tuple[int, ...]) -> tuple[int, ...]:
+def kv_heads_of(keys: Keys, layers: int, heads: tuple[int, ...], least: int = 1) -> tuple[int, ...]:
     """KV heads of each layer, which divide its heads."""
     if not keys.has("attention.head_count_kv"):
         return heads
-    kv_heads = keys.per_layer("attention.head_count_kv", layers)
+    kv_heads = keys.per_layer("attention.head_count_kv", layers, low=least)
     for h, kv in zip(heads, kv_heads, strict=True):
-        if h % kv:
+        if kv and h % kv:
             raise keys.error("attention.head_count_kv", kv, f"a divisor of the {h} heads (attention.head_count)")
     return kv_heads
 

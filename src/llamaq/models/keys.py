@@ -71,14 +71,14 @@ class Keys:
             raise self.error(key, value, f"an integer from {low} to {high}")
         return int(value)
 
-    def per_layer(self, key: str, layers: int, default: Any = _MISSING) -> tuple[int, ...]:
+    def per_layer(self, key: str, layers: int, default: Any = _MISSING, *, low: int = 1) -> tuple[int, ...]:
         """One integer for all layers, or an array with one for each."""
         value = self._get(key, default)
         if not hasattr(value, "__len__") or isinstance(value, str):
-            return (self._checked_integer(key, value, 1, _INT_MAX),) * layers
+            return (self._checked_integer(key, value, low, _INT_MAX),) * layers
         if len(value) != layers:
             raise self.error(key, f"an array of {len(value)}", f"one integer, or {layers} (one for each block)")
-        return tuple(self._checked_integer(key, v, 1, _INT_MAX) for v in value)
+        return tuple(self._checked_integer(key, v, low, _INT_MAX) for v in value)
 
     def positive(self, key: str, default: Any = _MISSING) -> float:
         value = self._number(key, default)

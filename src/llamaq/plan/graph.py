@@ -16,6 +16,7 @@ from llamaq.plan.ops.linear import TracesLinear
 from llamaq.plan.ops.norm import TracesNorm
 from llamaq.plan.ops.route import TracesRoute
 from llamaq.plan.ops.select_rows import TracesSelectRows
+from llamaq.plan.ops.short_conv import TracesShortConv
 from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
 from llamaq.plan.plan import Plan, make_plan
 
@@ -36,6 +37,7 @@ class Graph(
     TracesNorm,
     TracesRoute,
     TracesSelectRows,
+    TracesShortConv,
     TracesSigmoidGate,
 ):
     """Records the ops that an architecture function calls, and checks every shape on the way.

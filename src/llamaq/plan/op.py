@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from llamaq.plan.shapes import Shapes
     from llamaq.plan.step import Step
 
-__all__ = ["F32", "CacheLayer", "HeadNorm", "Lowering", "Norm", "Op", "Role", "Run", "Temperature", "Value", "Weight"]
+__all__ = [
+    "F32", "CacheLayer", "HeadNorm", "Lowering", "Norm", "Op", "Role", "Run", "StateLayer", "Temperature", "Value",
+    "Weight",
+]  # fmt: skip
 
 F32: TypeAlias = NDArray[np.float32]
 Role = Literal["matrix", "stack", "vector", "table"]
@@ -103,6 +106,14 @@ class CacheLayer:
     chunk: int = 0
 
 
+@dataclass(frozen=True)
+class StateLayer:
+    """What a layer keeps of a sequence beside the cache: ``floats`` numbers, however many tokens there were."""
+
+    layer: int
+    floats: int
+
+
 class Run(Protocol):
     """What an op's reference sees of a forward pass (``plan.reference``)."""
 
@@ -119,14 +130,21 @@ class Run(Protocol):
         """Puts keys and values of tokens from ``start`` on into the cache. Gives all that the sequence has there, as
         the cache rounds them."""
 
+    def state(self, layer: int, sequence: int, floats: int) -> F32:
+        """The layer's state of a sequence, float32 (floats,), as the rows before the step left it; zeros before the
+        first. What the op writes there is the state after the step."""
+
 
 class Lowering(Protocol):
-    """Numbers that stand for weights, ropes and layers of the cache in the compiled executor."""
+    """Numbers that stand for weights, ropes, layers of the cache and states in the compiled executor."""
 
     def weight(self, weight: Weight) -> int: ...
     def rope(self, rope: Rope) -> int: ...
     def cache(self, layer: int) -> tuple[int, int]:
         """The layer's cache group, and its number in it."""
+
+    def state(self, layer: int) -> int:
+        """The layer's number among those that keep a state."""
 
 
 class Op(ABC):
@@ -154,6 +172,11 @@ class Op(ABC):
     @property
     def keeps(self) -> CacheLayer | None:
         """What it puts into the cache."""
+        return None
+
+    @property
+    def remembers(self) -> StateLayer | None:
+        """The state that it keeps of each sequence."""
         return None
 
     @property

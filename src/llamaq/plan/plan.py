@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from llamaq.plan.op import CacheLayer, Op, Value, Weight
+from llamaq.plan.op import CacheLayer, Op, StateLayer, Value, Weight
 from llamaq.plan.tracer import Traced
 
 __all__ = ["CacheGroup", "Node", "Plan", "make_plan"]
@@ -59,6 +59,11 @@ class Plan:
             if (kept := node.op.keeps) is not None:
                 groups.setdefault((kept.window, kept.chunk), []).append(kept)
         return tuple(CacheGroup(window, chunk, tuple(layers)) for (window, chunk), layers in groups.items())
+
+    @cached_property
+    def states(self) -> tuple[StateLayer, ...]:
+        """What layers keep of a sequence beside the cache."""
+        return tuple(state for node in self.nodes if (state := node.op.remembers) is not None)
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:

@@ -42,6 +42,7 @@ class Reference:
         self._vectors = {w: _decoded(weights[w.name])[..., _rows(w)] for w in plan.weights if w.role == "vector"}
         self._cache_type = cache_type
         self._cache: dict[tuple[int, int], tuple[F32, F32]] = {}
+        self._states: dict[tuple[int, int], F32] = {}
         self._lengths: dict[int, int] = {}
         self._step: Step | None = None
 
@@ -56,6 +57,8 @@ class Reference:
             if start[0] > self._lengths.get(sequence, 0):
                 known = self._lengths.get(sequence, 0)
                 raise ValueError(f"sequence {sequence} has {known} tokens; the step begins at position {start[0]}")
+            if self._plan.states and start[0] not in (0, self._lengths.get(sequence, 0)):
+                raise ValueError(f"the state of sequence {sequence} cannot go back to position {start[0]}")
         self._step = step
         slots: dict[int, F32] = {}
         for i, node in enumerate(self._plan.nodes):
@@ -70,6 +73,7 @@ class Reference:
     def forget(self, sequence: int) -> None:
         """Drop the cached keys and values of a sequence."""
         self._lengths.pop(sequence, None)
+        self._states = {key: state for key, state in self._states.items() if key[1] != sequence}
         for key in [key for key in self._cache if key[1] == sequence]:
             del self._cache[key]
 
@@ -99,6 +103,11 @@ class Reference:
         both = tuple(np.concatenate([x[:start], y]) for x, y in zip(kept, new, strict=True))
         self._cache[layer, sequence] = both[0], both[1]
         return both[0], both[1]
+
+    def state(self, layer: int, sequence: int, floats: int) -> F32:
+        if (self.step.positions[self.step.sequences == sequence] == 0).any():
+            self._states[layer, sequence] = np.zeros(floats, np.float32)
+        return self._states[layer, sequence]
 
 
 def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:

@@ -61,10 +61,10 @@ class Tracer:
     def emit(self, op: Op, *ins: Value) -> tuple[Value, ...]:
         """Records an op, once its shapes are checked."""
         cols = op.shapes(self.shapes, *ins)
-        if op.keeps is not None:
-            if op.keeps.layer in self._kept:
-                raise ValueError(f"layer {op.keeps.layer} of the cache has its op already")
-            self._kept.add(op.keeps.layer)
+        for kept in (op.keeps, op.remembers):
+            if kept is not None and kept.layer in self._kept:
+                raise ValueError(f"layer {kept.layer} of the cache has its op already")
+            self._kept.update(() if kept is None else (kept.layer,))
         named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "stack", "table")]
         sources = named if len(named) == len(cols) else [op.kind] * len(cols)
         selected = op.selects or any(v.selected for v in ins)

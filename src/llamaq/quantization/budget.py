@@ -14,7 +14,7 @@ import numpy as np
 
 from llamaq.boundary.arguments import real, shown, text_or_bytes, whole
 from llamaq.boundary.progress import Progress
-from llamaq.errors import QuantizationError
+from llamaq.errors import QuantizationError, naming
 from llamaq.gguf import GGUFFile
 from llamaq.quantization.choice import layer_of
 from llamaq.quantization.encode import Search
@@ -72,7 +72,7 @@ class Budget:
                 + " and ".join(map(shown, given))
             )
         if max_kl is not None and text is None:
-            raise ValueError("a divergence is measured over a text: give one with --text FILE")
+            raise naming(ValueError("text is missing: max_kl is measured over one"), "text", "max_kl")
         return cls(nbytes, target_bpw, max_kl, text)
 
 
@@ -124,7 +124,7 @@ def fit(
     """
     options = options or Options()
     if options.pure:
-        raise ValueError("expected one format for all (--pure) or a budget, got both")
+        raise naming(ValueError("expected one format for all (pure) or a budget, got both"), "pure")
     # What is alike in two pure plans is fixed: vectors, and what the user gave a format.
     base, other = (draft_plan(file, type, replace(options, pure=True), importance) for type in ("Q4_0", "Q8_0"))
     warn_of_idle(file, base.file_type, options)
@@ -237,9 +237,10 @@ class _Choices:
                 goal = (low + high) / 2 if high < math.inf else goal
         if best is None:
             smallest, largest = (plan.file_nbytes(self.keep_split) for plan in self.ends())
-            raise QuantizationError(
+            message = (
                 f"{self.base.file.path}: no choice has a mean divergence of at most {bound:g}; the best of {len(seen)} "
-                f"had {measured:g} (files of {smallest} to {largest} bytes are possible); raise --max-kl, fix fewer "
+                f"had {measured:g} (files of {smallest} to {largest} bytes are possible); raise max_kl, fix fewer "
                 "tensors, or give a target size"
             )
+            raise naming(QuantizationError(message), "max_kl")
         return best

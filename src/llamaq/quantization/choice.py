@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llamaq.errors import QuantizationError
+from llamaq.errors import QuantizationError, naming
 from llamaq.formats import Format, format_by_name
 from llamaq.quantization.types import FileType
 
@@ -39,8 +39,14 @@ class ModelFacts:
 
     @property
     def has_70b_layers(self) -> bool:
-        """The Llamas and Qwens of 80 layers, whose small attn_v is worth more bits."""
-        return self.n_layer == 80 and self.architecture in {"llama", "qwen2", "qwen2vl", "deci"}
+        """The Llamas and others of about 70 billion weights, whose small attn_v is worth more bits; Llama 1 has a
+        large one."""
+        if self.architecture == "llama" and self.query_groups == 1:
+            return False
+        return self.n_layer == _LAYERS_OF_70B.get(self.architecture)
+
+
+_LAYERS_OF_70B = dict.fromkeys(("llama", "qwen2", "deci", "olmo"), 80) | {"jais2": 68}
 
 
 @dataclass(frozen=True)
@@ -160,7 +166,7 @@ def idle_patterns(
     left = [
         name
         for name in matrices
-        if not (options.token_embedding_type and kind_of(name) == "token_embd")
+        if not (options.token_embedding_type and name == "token_embd.weight")
         and not (options.output_tensor_type and kind_of(name) == "output")
     ]
     for pattern, format in options.tensor_types:
@@ -209,13 +215,14 @@ class _Rules:
 
     def choice(self, name: str, shape: Sequence[int]) -> Choice:
         kind, options, default = kind_of(name), self.options, self.type.format
-        if options.token_embedding_type and kind == "token_embd":
+        manual = next((format for pattern, format in options.tensor_types if pattern.search(name)), None)
+        # The large table of embeddings for each layer follows the small one, unless a pattern names it.
+        if options.token_embedding_type and kind == "token_embd" and not (manual and name.startswith("per_layer")):
             return _fitting(options.token_embedding_type, shape[-1])
         if options.output_tensor_type and kind == "output":
             return _fitting(options.output_tensor_type, shape[-1])
         if default.block == 1:
             return Choice(default)
-        manual = next((format for pattern, format in options.tensor_types if pattern.search(name)), None)
         if manual is not None:
             return _fitting(manual, shape[-1])
         if options.pure:
@@ -339,8 +346,9 @@ class _Rules:
         if self.facts.n_expert <= 1:
             return index
         if layer is None or layer >= self.facts.n_layer:
-            raise QuantizationError(
+            message = (
                 f"tensor {name!r}: expected a name like blk.0.ffn_down.weight with a layer below "
-                f"{self.facts.n_layer} (block_count); correct the key with --override-kv"
+                f"{self.facts.n_layer} (block_count); correct the key by override_kv"
             )
+            raise naming(QuantizationError(message), "override_kv")
         return layer

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.topology import default_threads
-from llamaq.errors import QuantizationError
+from llamaq.errors import QuantizationError, naming
 from llamaq.formats import Format, decode, encode
 from llamaq.quantization.plan import TensorPlan
 
@@ -51,10 +51,11 @@ class Search:
 
     def _encoded(self, tensor: TensorPlan, data: NDArray[np.uint8]) -> tuple[int | None, NDArray[np.uint8]]:
         if tensor.format.name not in REFERENCE_FORMATS:
-            raise QuantizationError(
-                f"tensor {tensor.info.name!r}: {tensor.format.name} has no reference encoding; expected one of "
-                f"{', '.join(REFERENCE_FORMATS)} for every matrix (--pure), or leave out --reference"
+            message = (
+                f"tensor {tensor.info.name!r}: {tensor.format.name} has no bytes of the gguf package; expected "
+                f"one of {', '.join(REFERENCE_FORMATS)} for every matrix (pure), or no reference"
             )
+            raise naming(QuantizationError(message), "pure", "reference")
         values = decode(tensor.info.format, data)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=-1))
         return (int(bad[0]), data) if bad.size else (None, encode(tensor.format, values))

@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
-from llamaq.boundary.arguments import text
-from llamaq.errors import QuantizationError
+from llamaq.boundary.arguments import flag, text
+from llamaq.errors import QuantizationError, naming
 from llamaq.formats import Format, can_decode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, TensorInfo, ValueType
 from llamaq.gguf.split import SPLIT_KEYS, split_keys
@@ -37,6 +37,10 @@ class Options:
     tensor_types: Sequence[tuple[str, str]] = ()
     allow_requantize: bool = False
     override_kv: Mapping[str, int | float | bool | str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("pure", "leave_output_tensor", "allow_requantize"):
+            object.__setattr__(self, name, flag(name, getattr(self, name)))
 
 
 @dataclass(frozen=True)
@@ -209,11 +213,13 @@ def _check(file: GGUFFile, tensor: TensorPlan, options: Options, importance: Imp
         return
     where = f"{file.path}: tensor {info.name!r}"
     if not can_decode(info.format):
-        raise QuantizationError(f"{where}: {info.format.name} cannot be decoded; keep it with --tensor-type")
+        message = f"{where}: {info.format.name} cannot be decoded; keep it as it is by tensor_types"
+        raise naming(QuantizationError(message), "tensor_types")
     if info.format.block > 1 and not options.allow_requantize:
-        raise QuantizationError(
+        message = (
             f"{where}: expected F32, F16 or BF16, got {info.format.name}, which was quantized before; quantize the "
-            "original file, or allow it (--allow-requantize) at some loss"
+            "original file, or choose allow_requantize, at some loss"
         )
+        raise naming(QuantizationError(message), "allow_requantize")
     if importance is not None:
         importance.check(info, where)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import INT32, function, instance, items, path_of, shown, texts, whole
+from llamaq.boundary.arguments import MOST_THREADS, flag, function, instance, items, path_of, shown, texts, whole
 from llamaq.boundary.arguments import text as text_of
 from llamaq.boundary.atomic import discard
 from llamaq.boundary.files import open_file
@@ -74,14 +74,14 @@ def quantize(
     ``keep_split`` writes as many parts as there are, named after ``target``; ``override_kv`` replaces metadata.
     ``reference`` searches for nothing and gives the bytes of the ``gguf`` package (formats that it can write).
     ``progress`` is called with bytes read and their total. The result does not depend on ``threads`` or the CPU.
-
     Raises GGUFError for files that cannot be read or written (nothing is left then), QuantizationError for
     weights that are infinite or no numbers and whatever else cannot be quantized, ValueError for unknown types.
     """
     target = None if target is None else path_of("target", target)
     type = None if type is None else text_of("type", type)
-    threads = None if threads is None else whole("threads", threads, 1, INT32)
+    threads = None if threads is None else whole("threads", threads, 1, MOST_THREADS)
     progress = None if progress is None else function("progress", progress)
+    keep_split, reference = flag("keep_split", keep_split), flag("reference", reference)
     options = Options(pure, leave_output_tensor, output_tensor_type, token_embedding_type,
                       _pairs(tensor_types), allow_requantize, _metadata(override_kv))  # fmt: skip
     budget = Budget.of(target_size, target_bpw, max_kl, text)

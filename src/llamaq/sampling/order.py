@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from llamaq.boundary.arguments import texts
+from llamaq.errors import naming
 
 __all__ = ["DEFAULT_ORDER", "SAMPLER_LETTERS", "parse_order"]
 
@@ -40,7 +41,7 @@ def parse_order(samplers: str | Iterable[str]) -> tuple[str, ...]:
     for name in names:
         if name not in SAMPLER_LETTERS.values():
             known = ", ".join(f"{name} ({letter})" for letter, name in SAMPLER_LETTERS.items())
-            raise ValueError(f"samplers: there is no sampler {name!r}; there are {known}")
+            raise naming(ValueError(f"samplers: there is no sampler {name!r}; there are {known}"), "samplers")
     return names
 
 

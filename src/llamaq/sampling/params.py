@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import INT32, flag, function, instance, items, real, texts, whole
+from llamaq.errors import naming
 from llamaq.structure import Structure
 
 from .order import DEFAULT_ORDER, parse_order
@@ -127,7 +128,8 @@ class SamplingParams:
         }
         for id, bias in checked["logit_bias"].items():
             if bias != -math.inf and abs(bias) > 1e6:
-                raise ValueError(f"logit_bias must map token ids to numbers up to 1e6 (or -inf), got {id}: {bias}")
+                message = f"logit_bias must map token ids to numbers up to 1e6 (or -inf), got {id}: {bias}"
+                raise naming(ValueError(message), "logit_bias")
         if self.structure is not None:
             instance("structure", self.structure, Structure)
         for name, value in checked.items():
@@ -137,7 +139,8 @@ class SamplingParams:
         """Raises ``ValueError`` where ``logit_bias`` has an id beyond a vocabulary of ``size`` tokens."""
         highest = max(self.logit_bias, default=0)
         if highest >= size:
-            raise ValueError(f"logit_bias has token {highest}, but the vocabulary's {size} tokens are 0 to {size - 1}")
+            message = f"logit_bias has token {highest}, but the vocabulary's {size} tokens are 0 to {size - 1}"
+            raise naming(ValueError(message), "logit_bias")
 
     def nth(self, index: int) -> SamplingParams:
         """The settings of answer ``index`` of several to one prompt: the seed goes up by one with each."""

@@ -51,6 +51,7 @@ def _choose_rows(request: Request, chosen: dict[Request, int], room: Room, max_r
         left = min(left, _PROMPT_ROWS - sum(n for r, n in chosen.items() if r.pending > _FEW))
     count = min(request.pending, left, request.max_rows or left)
     if count > 0:
+        count = room.step_rows(request, count)
         has_room = room.grow(request, request.read + count)
         for other in [r for r in chosen if r.sequence is None]:  # they gave way
             del chosen[other]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
-from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, TokenizerError
+from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, TokenizerError, naming
 from llamaq.gguf import Value
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
@@ -165,16 +165,15 @@ def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens
     """
     one_of("overflow", overflow, ("error", "truncate_left", "shift"))
     if keep < 0 or (overflow != "error" and keep >= n_ctx - 1):
-        raise ValueError(f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}")
+        message = f"keep must be 0 or more, and leave room in a context of {n_ctx} tokens; got {shown(keep)}"
+        raise naming(ValueError(message), "keep")
     if len(ids) <= n_ctx:
         return ids, 0
     half = n_ctx // 2
     size = n_ctx - (half if max_tokens is None else min(max_tokens, half))
     if overflow == "error" or keep >= size:
         kept = f", of which {keep} are to be kept" if overflow != "error" else ""
-        raise ContextOverflowError(
-            f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise the context (-c)",
-            needed=len(ids), available=n_ctx,
-        )  # fmt: skip
+        message = f"the prompt has {len(ids)} tokens{kept}, the context {n_ctx}; shorten it or raise n_ctx"
+        raise naming(ContextOverflowError(message, needed=len(ids), available=n_ctx), "n_ctx")
     dropped = len(ids) - size
     return ids[:keep] + ids[keep + dropped :], dropped

@@ -39,7 +39,8 @@ class PrefixTree:
     """Holds pages of a cache after their sequences are gone, until the cache wants them back.
 
     The pages that nothing else uses and that were not asked for longest go first. A text's beginning is of use where
-    each group has what the next token sees: windows need the pages just before it, and no earlier ones.
+    each group has what the next token sees: windows need the pages just before it, and no earlier ones, a state
+    the last.
     """
 
     def __init__(self, cache: KVCache) -> None:
@@ -57,11 +58,12 @@ class PrefixTree:
         of the tokens they hold; ``whole``: full pages alone."""
         nodes, length = self._way(tokens)
         length = length if limit is None else min(length, limit)
+        whole = whole or self._cache.states is not None  # which are kept for full pages alone
         length = self._readable(nodes, length // PAGE_TOKENS * PAGE_TOKENS if whole else length)
         nodes = nodes[: -(-length // PAGE_TOKENS)]
         if touch:
             self._clock += 1
-            first = min((pool.first_page(length) for pool in self._cache.pools if pool.limited), default=len(nodes))
+            first = min((pool.needed(length).start for pool in self._cache.pools if pool.limited), default=len(nodes))
             for i, node in enumerate(nodes):
                 node.used = self._clock
                 node.seen = self._clock if i >= first else node.seen
@@ -120,12 +122,11 @@ class PrefixTree:
     def _readable(self, nodes: Sequence[Node], length: int) -> int:
         """The longest beginning up to ``length`` behind which each group has what the next token sees."""
         while True:
-            end = -(-length // PAGE_TOKENS)
             missing = [
                 i
                 for group, pool in enumerate(self._cache.pools)
                 if pool.limited
-                for i in range(pool.first_page(length), end)
+                for i in pool.needed(length)
                 if nodes[i].pages[group] == GONE
             ]
             if not missing:

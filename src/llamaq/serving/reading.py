@@ -115,8 +115,8 @@ class Captured(Reading):
 
 def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
     """Runs requests and gives their results; whatever ends the waiting early, Ctrl-C above all, ends them too."""
-    scheduler.submit(*requests)
     try:
+        scheduler.submit(*requests)
         for request in requests:
             while not request.future.done():
                 with suppress(TimeoutError):
@@ -131,11 +131,11 @@ async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[
     """``wait`` for coroutines; a cancelled task ends the requests."""
     import asyncio
 
-    scheduler.submit(*requests)
-    futures = [asyncio.wrap_future(request.future) for request in requests]
-    for future in futures:
-        future.add_done_callback(_seen)
     try:
+        scheduler.submit(*requests)
+        futures = [asyncio.wrap_future(request.future) for request in requests]
+        for future in futures:
+            future.add_done_callback(_seen)
         # Shielded, for the scheduler alone settles the futures.
         return [await asyncio.shield(future) for future in futures]
     except BaseException:

@@ -81,6 +81,12 @@ class Room:
                 if last is request:
                     return False
 
+    def step_rows(self, request: Request, rows: int) -> int:
+        """How many of ``rows`` to read at once: where the model keeps states, steps end with a page if they can, so
+        that other texts can go on from there."""
+        end = (request.read + rows) // PAGE_TOKENS * PAGE_TOKENS
+        return end - request.read if self.cache.states is not None and end > request.read else rows
+
     def release(self, request: Request, *, partial: bool = False) -> None:
         """Takes a request's sequence away; the tree keeps what it has read."""
         if request.sequence is None:
@@ -126,9 +132,7 @@ class Room:
         pages, as many as a later token sees: (pages, layers, bytes)."""
         pages, length = self.prefixes.find(tokens, whole=True)
         pools = self.cache.pools
-        return length, [
-            pool.read([page[group] for page in pages[pool.first_page(length) :]]) for group, pool in enumerate(pools)
-        ]
+        return length, [pool.read([pages[i][group] for i in pool.needed(length)]) for group, pool in enumerate(pools)]
 
     def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
         """Puts such pages into the cache where there is room; how many tokens it holds of the text then."""
@@ -137,7 +141,7 @@ class Room:
             self.cache.place(sequence, length)
             own = self.cache.pages(sequence)
             for group, (pool, data) in enumerate(zip(self.cache.pools, pages, strict=True)):
-                pool.write([page[group] for page in own[pool.first_page(length) :]], data)
+                pool.write([own[i][group] for i in pool.needed(length)], data)
             self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
         self.cache.drop(sequence)
         return self.known(tokens)

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine, StopFlag
-from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
 from llamaq.serving.choice import choose, ready
@@ -184,13 +184,13 @@ class Scheduler:
 
     @property
     def has_windows(self) -> bool:
-        """Whether layers see the tokens near the end alone."""
+        """Whether layers see the tokens near the end alone, or keep a state."""
         return any(pool.limited for pool in self.room.cache.pools)
 
     def page_shapes(self, length: int) -> list[tuple[int, int, int]]:
         """The shapes of what ``copy_pages`` gives for so many tokens."""
         pools = self.room.cache.pools
-        return [(length // PAGE_TOKENS - pool.first_page(length), *pool.shape) for pool in pools]
+        return [(len(pool.needed(length)), *pool.shape) for pool in pools]
 
     def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
         """As ``Room.copy_pages``. Raises ``ClosedError``."""

@@ -151,8 +151,13 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     @staticmethod
     def begin(*streams: Stream) -> None:
         """Lets the model make these answers. Raises ``ClosedError``."""
-        if streams:
-            streams[0]._scheduler.submit(*(stream._request for stream in streams))
+        try:
+            if streams:
+                streams[0]._scheduler.submit(*(stream._request for stream in streams))
+        except BaseException:  # Ctrl-C, once they may have begun
+            for stream in streams:
+                stream.cancel()
+            raise
 
     def gather(self) -> None:
         """Says that the answer is wanted as a whole: the model waits for no reader, and the events come at the end."""

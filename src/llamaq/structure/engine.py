@@ -37,12 +37,13 @@ def llguidance() -> ModuleType:
     return library
 
 
-def limits() -> Any:
+def limits(kind: str = "") -> Any:
     """A second or two to read a grammar, mostly 50 milliseconds and 100 MB for what follows; more is an error."""
     return llguidance().LLParserLimits(
         initial_lexer_fuel=300_000,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
+        max_items_in_row=12_000 if kind == "json_schema" else 2000,  # four for each optional property of an object
         max_lexer_states=50_000,
         max_grammar_size=20_000,
         verbose_errors=False,

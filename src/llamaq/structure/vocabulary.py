@@ -49,7 +49,7 @@ class Vocabulary:
         assert tokenizer is not None
         grammar = structure.compiled(tokenizer.token_to_id)
         make = llguidance().LLMatcher
-        matcher: Any = on_a_deep_stack(lambda: make(self._engine, grammar, log_level=0, limits=limits()))
+        matcher: Any = on_a_deep_stack(lambda: make(self._engine, grammar, log_level=0, limits=limits(structure.kind)))
         if matcher.is_error() or matcher.get_grammar_warnings():
             wrong = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
             raise StructureError(f"{structure.kind}: {cleaned(wrong)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamaq.errors import TokenizerError
+from llamaq.errors import TokenizerError, naming
 
 from .base import Tokenizer
 from .bpe import ByteLevelTokenizer, CharacterTokenizer
@@ -41,7 +41,8 @@ def load_tokenizer(metadata: Metadata, *, pre: str | None = None) -> Tokenizer:
     """
     model = text(metadata, "tokenizer.ggml.model")
     if pre is not None and model != "gpt2":
-        raise TokenizerError(f"pre={pre!r} chooses among the rules of 'gpt2' tokenizers, but this one is {model!r}")
+        message = f"pre chooses among the rules of 'gpt2' tokenizers, but this one is {model!r}; leave {pre!r} out"
+        raise naming(TokenizerError(message), "pre")
     if model == "gpt2":
         rule = pretokenizer(pre or text(metadata, "tokenizer.ggml.pre"))
         if rule.byte_level:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
-from llamaq.errors import TokenizerError
+from llamaq.errors import TokenizerError, naming
 
 __all__ = ["PRETOKENIZERS", "Pretokenizer", "pretokenizer"]
 
@@ -218,7 +218,5 @@ def pretokenizer(name: str | None) -> Pretokenizer:
         if name is None
         else f"unknown pre-tokenizer {name!r} (tokenizer.ggml.pre)"
     )
-    raise TokenizerError(
-        f"{problem}; choose the one the model was trained with by pre= (on the command line --pre NAME). "
-        f"Known: {', '.join(sorted(PRETOKENIZERS))}"
-    )
+    message = f"{problem}; name the one the model was trained with by pre (known: {', '.join(sorted(PRETOKENIZERS))})"
+    raise naming(TokenizerError(message), "pre")

@@ -34,9 +34,9 @@ _KEYS = {  # role: keys of the file, the first one present counts
 _TEXTS = {  # role: texts that have it where the file names no id
     "eot": (
         *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>"),
-        *("<EOT>", "_<EOT>", "[EOT]", "<｜end▁of▁sentence｜>", "<end_of_utterance>"),
+        *("<EOT>", "_<EOT>", "▁<EOT>", "[EOT]", "<｜end▁of▁sentence｜>", "<end_of_utterance>", "<|eot|>"),
     ),
-    "eom": ("<|eom_id|>",),
+    "eom": ("<|eom_id|>", "<|eom|>"),
     "fim_pre": (
         *("<|fim_prefix|>", "<fim-prefix>", "<fim_prefix>", "<｜fim▁begin｜>", "<PRE>", "▁<PRE>"),
         *("<|code_prefix|>", "<|prefix|>"),

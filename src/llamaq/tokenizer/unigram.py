@@ -77,7 +77,8 @@ class UnigramTokenizer(Tokenizer):
 
     def _escape(self, text: str) -> str:
         if self._merge_spaces:
-            return "".join(SPACE + word for word in text.split(" ") if word)
+            # SentencePiece, too, takes what the text itself ends with for such spaces.
+            return "".join(SPACE + word for word in text.split(" ") if word).rstrip(SPACE)
         text = " " + text if self.add_space_prefix and text.strip(" ") else text
         return text.replace(" ", SPACE)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamaq.chat.tools.formats import TOOL_FORMATS, format_of
+from llamaq.chat.tools.formats import TOOL_FORMATS, format_of, frame_of
 from llamaq.chat.tools.reader import ToolReader
 
-__all__ = ["TOOL_FORMATS", "ToolReader", "format_of"]
+__all__ = ["TOOL_FORMATS", "ToolReader", "format_of", "frame_of"]

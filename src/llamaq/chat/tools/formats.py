@@ -9,10 +9,12 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llamaq.chat.tools.harmony import HarmonyMessages
+from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.errors import ChatTemplateError
 
-__all__ = ["TOOL_FORMATS", "format_of"]
+__all__ = ["TOOL_FORMATS", "format_of", "frame_of"]
 
 _PYTHON = ("python", "ipython", "code_interpreter", "code")
 """Names of the function that gets code which a model writes without JSON."""
@@ -144,7 +146,7 @@ class MistralCalls(ToolReader):
             if mark is None or not (yield from self.skip()):
                 return
             if self.text.startswith("["):
-                yield from self.json_calls()
+                yield from self.json_calls("[TOOL_CALLS]")
             elif self.text.startswith("{"):
                 yield from self.json_call("[TOOL_CALLS]")
             else:
@@ -210,8 +212,25 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "mistral": MistralCalls,
     "functionary-v3.1": TaggedCalls,
     "functionary-v3.2": RecipientCalls,
+    "gpt-oss": HarmonyMessages,
+    "granite": ListedCalls,
+    "phi4-mini": ListedCalls,
+    "command-r": CommandCalls,
+    "command-r7b": ActionCalls,
 }
 """By the name that the user can give."""
+
+_TELLING = (  # format: texts that a template of it has, and texts that it has not
+    ("mistral", ("[TOOL_CALLS]",), ()),
+    ("functionary-v3.2", (">>>all",), ()),
+    ("gpt-oss", ("<|start|>assistant", "<|channel|>", "<|message|>"), ()),
+    ("command-r7b", ("<|START_ACTION|>", "tool_name"), ()),
+    ("command-r", ("Action:", "tool_name"), ()),
+    ("granite", ("<|tool_call|>",), ()),
+    ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),
+    ("functionary-v3.1", ("<function=",), ()),
+    ("llama3", ("ipython", '"parameters"'), ()),
+)
 
 
 def format_of(template: str, choice: str | None = None) -> type[ToolReader]:
@@ -225,19 +244,26 @@ def format_of(template: str, choice: str | None = None) -> type[ToolReader]:
         return TOOL_FORMATS[choice]
     if "tools" not in template:
         raise ChatTemplateError("the chat template has no place for tools; choose another one, or leave the tools out")
-    for name, marks, others in (
-        ("mistral", ("[TOOL_CALLS]",), ()),
-        ("functionary-v3.2", (">>>all",), ()),
-        ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),
-        ("functionary-v3.1", ("<function=",), ()),
-        ("llama3", ("ipython", '"parameters"'), ()),
-    ):
-        if all(mark in template for mark in marks) and not any(mark in template for mark in others):
-            return TOOL_FORMATS[name]
+    found = _told_by(template)
+    if found is not None:
+        return found
     raise ChatTemplateError(
         "the chat template's tool calls are in a format that llamaq does not read; "
         f"tool_format= takes one of {', '.join(TOOL_FORMATS)}"
     )
+
+
+def frame_of(template: str) -> type[ToolReader] | None:
+    """The reader of the answers to a conversation without tools, where they have marks around them."""
+    found = _told_by(template)
+    return found if found is not None and found.framed else None
+
+
+def _told_by(template: str) -> type[ToolReader] | None:
+    for name, marks, others in _TELLING:
+        if all(mark in template for mark in marks) and not any(mark in template for mark in others):
+            return TOOL_FORMATS[name]
+    return None
 
 
 def _typed(text: str, schema: Any) -> Any:

@@ -12,12 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
-from llamaq.chat.messages import ToolCallDelta
+from llamaq.chat.messages import ChatEvent, ToolCallDelta
 from llamaq.chat.reasoning import overlap
 
-__all__ = ["Piece", "ToolReader", "Waiting"]
+__all__ = ["ToolReader", "Waiting"]
 
-Piece: TypeAlias = "str | ToolCallDelta"
 Waiting: TypeAlias = Generator[None, None, Any]
 
 
@@ -29,6 +28,12 @@ class ToolReader(ABC):
 
     marks: ClassVar[tuple[str, ...]] = ()
     """Texts that may be control tokens; the decoder must show them."""
+    framed: ClassVar[bool] = False
+    """Whether answers without calls have marks around them, too."""
+    reasons: ClassVar[bool] = False
+    """Whether the format has reasoning of its own, which this tells from the answer."""
+    answer_marks: ClassVar[tuple[str, ...]] = ()
+    """What can come before the text that the user sees; a template has one of them."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
         functions = [tool.get("function", tool) for tool in tools]
@@ -37,13 +42,13 @@ class ToolReader(ABC):
         self.cut = False
         """Whether the answer ends because it was stopped, so what has no end yet is no call."""
         self._ended = False
-        self._pieces: list[Piece] = []
+        self._pieces: list[ChatEvent] = []
         self._calls = 0
         self._taken: list[str] = []
         self._parser = self.parse()
         next(self._parser, None)
 
-    def push(self, text: str) -> list[Piece]:
+    def push(self, text: str) -> list[ChatEvent]:
         """Takes the next piece of the answer; what is clear now."""
         self.text += text
         if next(self._parser, self) is self:  # it has read all that it wants
@@ -51,7 +56,7 @@ class ToolReader(ABC):
         pieces, self._pieces = self._pieces, []
         return pieces
 
-    def flush(self, *, cut: bool = False) -> list[Piece]:
+    def flush(self, *, cut: bool = False) -> list[ChatEvent]:
         """What was held back, once nothing can follow; ``cut`` where the model had not come to its end."""
         self._ended, self.cut = True, cut
         return self.push("")
@@ -63,17 +68,27 @@ class ToolReader(ABC):
     def show(self, text: str) -> None:
         """``text`` belongs to the answer."""
         if text:
-            self._pieces.append(text)
+            self._pieces.append(ChatEvent(text=text))
+
+    def think(self, text: str) -> None:
+        """``text`` is what the model wrote for itself."""
+        if text:
+            self._pieces.append(ChatEvent(reasoning=text))
 
     def begin_call(self, name: str) -> None:
         """A call of this function; its arguments follow."""
-        self._pieces.append(ToolCallDelta(self._calls, id=self.new_id(), name=name))
+        self._pieces.append(ChatEvent(tool_call=ToolCallDelta(self._calls, id=self.new_id(), name=name)))
         self._calls += 1
 
     def add_arguments(self, text: str) -> None:
         """JSON text of the arguments of the latest call."""
         if text:
-            self._pieces.append(ToolCallDelta(self._calls - 1, text))
+            self._pieces.append(ChatEvent(tool_call=ToolCallDelta(self._calls - 1, text)))
+
+    @classmethod
+    def written(cls, calls: Sequence[Mapping[str, Any]]) -> str | None:
+        """Calls (in OpenAI's shape) as the model writes them, where its templates leave them out of earlier turns."""
+        return None
 
     def new_id(self) -> str:
         return f"call_{secrets.token_hex(8)}"
@@ -111,13 +126,11 @@ class ToolReader(ABC):
                 return False
 
     def expect(self, *marks: str) -> Waiting:
-        """Takes the mark that comes next; None where something else does."""
-        while True:
-            for mark in marks:
-                if self.text.startswith(mark):
-                    return self.take(len(mark))
-            if not any(mark.startswith(self.text) for mark in marks) or not (yield from self.more()):
-                return None
+        """Takes the mark that comes next, the longest one; None where something else does."""
+        while any(mark.startswith(self.text) and mark != self.text for mark in marks) and (yield from self.more()):
+            pass
+        found = max((mark for mark in marks if self.text.startswith(mark)), key=len, default="")
+        return self.take(len(found)) or None
 
     def until(self, *marks: str, show: Callable[[str], None] | None = None) -> Waiting:
         """Takes text up to the first of the marks, and that; (text, mark), the mark None at the end of the answer.
@@ -133,7 +146,9 @@ class ToolReader(ABC):
                     show(before.rstrip())
                 return before, found[1]
             if show is not None:
-                safe = self.text[: len(self.text) - max(overlap(self.text, mark) for mark in marks)].rstrip()
+                safe = self.text[
+                    : len(self.text) - max((overlap(self.text, mark) for mark in marks), default=0)
+                ].rstrip()
                 show(self.take(len(safe)))
             if not (yield from self.more()):
                 if show is not None:
@@ -174,8 +189,8 @@ class ToolReader(ABC):
             return None
 
     def json_call(self, before: str = "") -> Waiting:
-        """Takes ``{"name": ..., "arguments": {...}}`` (or "function", "parameters") as a call; False where it ends too
-        early.
+        """Takes ``{"name": ..., "arguments": {...}}`` (or "function", "tool_name", "parameters") as a call; False where
+        it ends too early.
 
         Where no name comes it is text, after the mark ``before`` it.
         """
@@ -186,9 +201,12 @@ class ToolReader(ABC):
             self.show(before + "".join(self._taken))
         return complete
 
-    def json_calls(self) -> Waiting:
-        """Takes a list of such calls."""
+    def json_calls(self, before: str = "") -> Waiting:
+        """Takes a list of such calls; what is none is text, after the mark ``before`` it."""
         self.take(1)
+        if ((yield from self.skip()) and self.text[0] not in "{]") or not self.text:
+            self.show(f"{before}[")
+            return
         while (yield from self.skip(", \t\r\n")) and self.text.startswith("{"):
             if not (yield from self.json_call()):
                 return
@@ -203,7 +221,7 @@ class ToolReader(ABC):
             yield from self.skip()
             if (yield from self.expect(":")) is None or not (yield from self.skip()):
                 return False
-            if key in ("name", "function") and name is None:
+            if key in ("name", "function", "tool_name") and name is None:
                 value = yield from self.json_text()
                 if isinstance(value, str):
                     name = value

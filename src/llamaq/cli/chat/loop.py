@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llamaq.cli.chat.commands import Commands, context_bar
@@ -17,8 +18,16 @@ __all__ = ["chat"]
 _WITHOUT_EXTRA = "pip install 'llamaq[chat]' adds Markdown, history and editing of many lines"
 
 
-def chat(conversation: Conversation, first: str = "", *, single_turn: bool = False, verbose: bool = False) -> int:
-    """Chats until the user leaves, from the message ``first`` on if there is one; the exit code."""
+def chat(
+    conversation: Conversation,
+    first: str = "",
+    *,
+    single_turn: bool = False,
+    verbose: bool = False,
+    tell: Callable[[Exception], str] = str,
+) -> int:
+    """Chats until the user leaves, from the message ``first`` on if there is one; the exit code. ``tell`` words the
+    errors of answers."""
     screen = _screen()
     commands = Commands(conversation, screen.say)
     commands.verbose = verbose
@@ -44,17 +53,19 @@ def chat(conversation: Conversation, first: str = "", *, single_turn: bool = Fal
         if action == "leave":
             return 0
         if action == "answer":
-            _answer(conversation, screen, commands)
+            _answer(conversation, screen, commands, tell)
             if single_turn:
                 return 0
 
 
-def _answer(conversation: Conversation, screen: PlainScreen, commands: Commands) -> None:
+def _answer(
+    conversation: Conversation, screen: PlainScreen, commands: Commands, tell: Callable[[Exception], str]
+) -> None:
     try:
         with screen.answering() as show:
             reason = conversation.answer(show.event, show.progress)
     except (LlamaqError, ValueError) as error:
-        screen.say(f"{error}\n(the message is taken back)")
+        screen.say(f"{tell(error)}\n(the message is taken back)")
         return
     if reason is None and not (conversation.messages and conversation.messages[-1].role == "assistant"):
         screen.say("(stopped before it began; the message is taken back)")

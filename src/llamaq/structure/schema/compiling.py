@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from .translating import Translation
 __all__ = ["Compiled", "compile_schema", "translate_schema"]
 
 _TRIES = 100  # to find the place of what is wrong in a small schema
+_IMPOSSIBLE = re.compile(r"Unsatisfiable schema: .* while processing \S*#/\$defs/(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,7 @@ def compile_schema(text: str) -> Compiled:
     schema = read_schema(text)
     translation = Translation(schema, schema)
     check_lengths(translation.schema)
-    grammar = grammar_of(translation.schema)
-    wrong = validate(grammar)
+    grammar, wrong = _possible(translation)
     if wrong:
         fail(_where(schema, max(5, _TRIES - translation.size // 20)), wrong)
     return Compiled(grammar, tuple(translation.notes))
@@ -42,7 +43,21 @@ def compile_schema(text: str) -> Compiled:
 def translate_schema(text: str) -> Translation:
     """A schema in llguidance's keywords. Raises ``StructureError``."""
     schema = read_schema(text)
-    return Translation(schema, schema)
+    translation = Translation(schema, schema)
+    if "$defs" in translation.schema:
+        _possible(translation)
+    return translation
+
+
+def _possible(translation: Translation) -> tuple[str, str | None]:
+    """The grammar, and what is wrong with it. References to what nothing matches, which llguidance refuses, become
+    false: then it leaves out the properties and alternatives that are optional."""
+    while True:
+        grammar = grammar_of(translation.schema)
+        wrong = validate(grammar)
+        name = wrong and _IMPOSSIBLE.match(wrong)
+        if not name or not translation.leave_out(name[1]):
+            return grammar, wrong
 
 
 def _where(root: Any, left: int) -> str:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.structure.engine import llguidance, validate
 
+from .bounds import bounded
 from .keywords import ANNOTATIONS
 from .lookaround import without_lookaround
+from .names import names_matching
 from .reading import fail
 
 if TYPE_CHECKING:
@@ -78,23 +80,29 @@ class Constraints:
         schema = self._schema
         if "multipleOf" in schema:
             out["multipleOf"] = schema["multipleOf"]
+        limits: dict[str, Any] = {}
         for key, exclusive, towards in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
             if schema.get(exclusive) is True and key in schema:  # draft 4
-                out[exclusive] = schema[key]
+                limits[exclusive] = schema[key]
             elif key in schema:
-                out[key] = schema[key]
+                limits[key] = schema[key]
             if exclusive in schema and not isinstance(schema[exclusive], bool):
-                out[exclusive] = schema[exclusive]
+                limits[exclusive] = schema[exclusive]
             for name in (key, exclusive):
-                if name in out:
-                    out[name] = self._bound(name, out[name], towards)
+                if name in limits:
+                    limits[name] = self._bound(name, limits[name], towards)
+        out.update(limits if self._integers() else bounded(limits))
+
+    def _integers(self) -> bool:
+        """Whether no number but integers may stand."""
+        types = self._schema.get("type")
+        return types == "integer" or (isinstance(types, list) and "number" not in types)
 
     def _bound(self, key: str, bound: float, towards: int) -> float:
         """A bound that llguidance reads exactly, moved inwards where it would not."""
         if abs(bound) <= _EXACT:
             return bound
-        types = self._schema.get("type")
-        if types == "integer" or (isinstance(types, list) and "number" not in types):
+        if self._integers():
             limit: float = _LARGEST_INTEGER
         else:
             limit = _LARGEST_NUMBER
@@ -163,6 +171,22 @@ class Constraints:
             out["patternProperties"] = {p: child for p, child in out["patternProperties"].items() if patterns[p]}
             alone = len(wider) == 1 and out.get("additionalProperties") is False
             out["additionalProperties"] = wider[0] if alone else True
+        self._listed(out)
+
+    def _listed(self, out: dict[str, Any]) -> None:
+        """A pattern that only names of the schema match becomes properties: beside those that are named, llguidance
+        would begin another property of it, and find that there is none."""
+        known = self._translation.names
+        for pattern, child in list(out["patternProperties"].items()):
+            names = names_matching(pattern, known)
+            if names is None:
+                continue
+            del out["patternProperties"][pattern]
+            properties = out.setdefault("properties", {})
+            for name in names:
+                properties[name] = {"allOf": [properties[name], child]} if name in properties else child
+        if not out["patternProperties"]:
+            del out["patternProperties"]
 
     def _property_names(self, out: dict[str, Any]) -> None:
         """Names that are listed become properties, names of a pattern ``patternProperties``."""
@@ -182,6 +206,7 @@ class Constraints:
             value = out.get("additionalProperties", True)
             if "pattern" in said:
                 out["patternProperties"] = {self._pattern(said["pattern"], "propertyNames.pattern"): value}
+                self._listed(out)
             else:
                 listed = said.get("enum", [said.get("const")])
                 out["properties"] = {name: value for name in listed if isinstance(name, str)}

@@ -22,13 +22,21 @@ ANNOTATIONS = frozenset(
 )  # fmt: skip
 
 
-def check_keywords(schema: dict[str, Any], path: str) -> None:
-    """Raises ``StructureError`` where the value of a keyword is not what it must be."""
-    for key, value in schema.items():
-        if key in _CHECKS:
-            right, expected = _CHECKS[key]
-            if not right(value):
-                fail(path, f"{key} must be {expected}, got {json.dumps(value)[:60]}")
+def check_keywords(schema: Any, path: str, checked: set[int]) -> None:
+    """Raises ``StructureError`` where the value of a keyword is not what it must be, in a schema or one inside it.
+    ``checked`` keeps the identities of those that were looked at."""
+    waiting = [(schema, path)]
+    while waiting:
+        schema, path = waiting.pop()
+        if not isinstance(schema, dict) or id(schema) in checked:
+            continue
+        checked.add(id(schema))
+        for key, value in schema.items():
+            if key in _CHECKS:
+                right, expected = _CHECKS[key]
+                if not right(value):
+                    fail(path, f"{key} must be {expected}, got {json.dumps(value)[:60]}")
+        waiting += [(child, f"{path}.{step}") for step, child in schemas_inside(schema)]
 
 
 def schemas_inside(schema: Any) -> Iterator[tuple[str, Any]]:
@@ -36,8 +44,8 @@ def schemas_inside(schema: Any) -> Iterator[tuple[str, Any]]:
     if not isinstance(schema, dict):
         return
     for key, value in schema.items():
-        if key in MAPS and isinstance(value, dict):
-            yield from ((f"{key}.{name}", child) for name, child in value.items())
+        if key in (*MAPS, "dependencies") and isinstance(value, dict):
+            yield from ((f"{key}.{name}", child) for name, child in value.items() if isinstance(child, dict | bool))
         elif (key in LISTS or key == "items") and isinstance(value, list):
             yield from ((f"{key}[{i}]", child) for i, child in enumerate(value))
         elif key in SINGLE:

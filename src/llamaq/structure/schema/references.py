@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin
 
+from .keywords import check_keywords
 from .reading import fail
 
 __all__ = ["REFERENCES", "References"]
@@ -17,6 +18,9 @@ class References:
     """Of one schema."""
 
     def __init__(self, root: Any) -> None:
+        """Raises ``StructureError`` where a keyword has a wrong value: nothing else looks at what is not checked."""
+        self._checked: set[int] = set()
+        check_keywords(root, "$", self._checked)
         self._bases: dict[int, str] = {}  # by the identity of each object
         self._targets: dict[str, tuple[Any, str]] = {"": (root, "$")}
         waiting = [(root, "", "$")]
@@ -54,6 +58,7 @@ class References:
                 fail(f"{path}.{key}", f"{reference[:100]!r} leads nowhere: there is no {step[:50]!r} in {where[:100]}")
         if not isinstance(found, dict | bool):
             fail(f"{path}.{key}", f"{reference[:100]!r} leads to no schema")
+        check_keywords(found, where, self._checked)
         return found, where
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .keywords import check_keywords
 from .reading import DEEPEST, fail
 from .references import REFERENCES, References
 
@@ -86,7 +85,6 @@ class Shapes:
             if len(self._inside) > DEEPEST:
                 fail(path, f"it is made of parts more than {DEEPEST} deep")
             self._inside.append(id(schema))
-            check_keywords(schema, path)
             parts = [self.own(schema, path)]
             for key, step, child in parts_in_place(schema):
                 target = self._references.target(schema, key, path) if key in REFERENCES else (child, f"{path}.{step}")

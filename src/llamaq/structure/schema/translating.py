@@ -9,7 +9,8 @@ from llamaq.structure.engine import printable
 
 from .constraints import Constraints
 from .disjoint import Disjoint
-from .keywords import ANNOTATIONS, check_keywords
+from .keywords import ANNOTATIONS
+from .names import names_in
 from .negation import negated
 from .reading import fail
 from .references import REFERENCES, References
@@ -33,10 +34,12 @@ class Translation:
     """
 
     def __init__(self, root: Any, schema: Any, path: str = "$") -> None:
+        self.names = names_in(root)
         self._references = References(root)
         self._shapes = Shapes(self._references)
         self._disjoint = Disjoint(self._references)
         self._names: dict[tuple[int, Shape | None], str] = {}
+        self._made: dict[str, list[dict[str, Any]]] = {}  # references to each definition
         self._waiting: list[tuple[str, Any, str, Shape | None]] = []
         self.size = 0
         self.notes: dict[str, None] = {}
@@ -57,6 +60,14 @@ class Translation:
         """Tells what is not enforced."""
         self.notes[printable(f"{path if len(path) <= 100 else '...' + path[-97:]}: {what}")] = None
 
+    def leave_out(self, name: str) -> bool:
+        """Makes references to a definition false, since nothing matches it; whether there were any."""
+        made = self._made.pop(name, [])
+        for reference in made:
+            reference.clear()
+            reference["allOf"] = [False]
+        return bool(made)
+
     def followed(self, schema: Any, path: str) -> Any:
         """What a schema that is nothing but references leads to."""
         for _ in range(len(self._names) + 10):
@@ -71,7 +82,6 @@ class Translation:
         self._grow(path, 1)
         if not isinstance(schema, dict):
             return schema
-        check_keywords(schema, path)
         keys = [key for key in schema if key not in ANNOTATIONS]
         if len(keys) == 1 and keys[0] in REFERENCES:
             return self._reference(schema, keys[0], path, outside)
@@ -146,7 +156,10 @@ class Translation:
         if known not in self._names:
             self._names[known] = str(len(self._names))
             self._waiting.append((self._names[known], target, where, outside))
-        return {"$ref": f"#/$defs/{self._names[known]}"}
+        name = self._names[known]
+        made = {"$ref": f"#/$defs/{name}"}
+        self._made.setdefault(name, []).append(made)
+        return made
 
     def _close(self, out: dict[str, Any], shape: Shape, path: str) -> None:
         """llama.cpp's habits: no properties but those that are named, no integers of more than 16 digits."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +16,8 @@ from llamaq.structure import gbnf, json_schema, lark, regex
 from schema_cases import COMPOSED, WRITTEN
 from shared_files import SHARED
 
-ROUNDS = 150  # for each kind and seed; raise it for a longer attack
+ROUNDS = 150  # for each kind and seed, the same each time
+SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "0"))  # of other rounds after these
 
 GRAMMARS = [path.read_text(encoding="utf-8") for path in sorted((SHARED / "grammar").glob("*.gbnf"))] + [
     'root ::= ("a" | r0){2,3} r1? !<[5]>\nr0 ::= [^"\\x00-\\x1f] root | "" \nr1 ::= r1 "b" | .{0,2000}',
@@ -75,19 +79,25 @@ def damaged_schema(schema: Any, chance: random.Random) -> Any:
     return schema
 
 
+def chances(seed: int) -> Iterator[random.Random]:
+    chance, end = random.Random(seed), time.monotonic() + SECONDS
+    for _ in range(ROUNDS):
+        yield chance
+    while time.monotonic() < end:
+        yield random.Random()
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("make", "seeds"), [(gbnf, GRAMMARS), (lark, LARKS), (regex, PATTERNS)])
 def test_damaged_texts(make: Any, seeds: list[str], seed: int) -> None:
-    chance = random.Random(seed)
-    for _ in range(ROUNDS):
+    for chance in chances(seed):
         assert len(refusal(make, damaged(chance.choice(seeds), chance))) < 1000
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_schemas(seed: int) -> None:
-    chance = random.Random(seed)
     schemas = [case[0] for case in (*COMPOSED.values(), *WRITTEN.values())]
-    for _ in range(ROUNDS):
+    for chance in chances(seed):
         schema = damaged_schema(chance.choice(schemas), chance)
         damage = damaged(json.dumps(schema), chance) if chance.random() < 0.1 else schema
         assert len(refusal(json_schema, damage)) < 1000

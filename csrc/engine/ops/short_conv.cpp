@@ -1,0 +1,70 @@
+// short_conv: a causal convolution over time of a few taps, column by column, between two gates. What it needs of the rows
+// before a step is the sequence's state. Workers share out the columns and go through the rows in order.
+#include <algorithm>
+
+#include "engine/ops/ops.h"
+
+namespace llamaq {
+
+namespace {
+
+constexpr int kChunkCols = 64;
+
+struct ShortConv final : Op {
+  int in, out, weight, layer, width, taps;
+
+  explicit ShortConv(Attributes& a)
+      : in(a.integers("ins", 1)[0]),
+        out(a.integers("outs", 1)[0]),
+        weight(a.integer("weight")),
+        layer(a.integer("layer")),
+        width(a.integer("width")),
+        taps(a.integer("taps")) {}
+
+  void check(Resources& r) override {
+    if (width < 1 || taps < 1) throw Error("a convolution needs columns and taps");
+    r.check_vector(weight, int64_t{width} * taps);
+    if (int64_t{3} * width > r.cols(in) || width > r.cols(out)) throw Error("the convolution is wider than a slot");
+    if (layer < 0 || layer >= static_cast<int>(r.states.size())) throw Error("no such layer of the state");
+    if (r.states[static_cast<size_t>(layer)] != width * (taps - 1)) throw Error("the taps do not fit the state");
+  }
+
+  void run(const Call& call) const override {
+    const Resources& r = call.r;
+    const Step& step = call.step;
+    const int chunks = (width + kChunkCols - 1) / kChunkCols;
+    for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
+      const int first = c * kChunkCols, cols = std::min(kChunkCols, width - first);
+      for (int sequence = 0; sequence < step.n_sequences; ++sequence) begin(step, sequence, first, cols);
+      for (int i = 0; i < call.rows; ++i) {
+        const float* x = r.slot(in) + int64_t{i} * 3 * width + first;
+        r.kernels.short_conv({x, x + width, x + 2 * int64_t{width}, r.vector(weight) + int64_t{first} * taps, taps,
+                              cols, after(step, step.sequences[i]) + first, width,
+                              r.slot(out) + int64_t{i} * width + first});
+      }
+    }
+  }
+
+ private:
+  float* after(const Step& step, int sequence) const {
+    return step.states.of(layer, step.states.after[sequence], width * (taps - 1));
+  }
+
+  // What the state was becomes the beginning of what it will be; before the first token it is all zeros.
+  void begin(const Step& step, int sequence, int first, int cols) const {
+    const int before = step.states.before[sequence];
+    for (int tap = 0; tap < taps - 1; ++tap) {
+      float* to = after(step, sequence) + int64_t{tap} * width + first;
+      if (before < 0)
+        std::fill_n(to, cols, 0.0f);
+      else
+        std::copy_n(step.states.of(layer, before, width * (taps - 1)) + int64_t{tap} * width + first, cols, to);
+    }
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Op> parse_short_conv(Attributes& a) { return std::make_unique<ShortConv>(a); }
+
+}  // namespace llamaq

@@ -1,0 +1,24 @@
+"""Names that most families share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llamaq.convert.rules import stack
+
+__all__ = ["ATTENTION", "EXPERTS", "MLP", "OUTER"]
+
+OUTER: dict[str, Any] = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+ATTENTION: dict[str, Any] = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "input_layernorm": "attn_norm",
+    "post_attention_layernorm": "ffn_norm",
+}
+MLP: dict[str, Any] = {f"mlp.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")}
+EXPERTS: dict[str, Any] = {
+    "mlp.gate": "ffn_gate_inp",
+    **{f"mlp.experts.*.{part}_proj": stack(f"ffn_{part}_exps") for part in ("gate", "up", "down")},
+}

@@ -1,0 +1,110 @@
+"""A family of models as Hugging Face has it, and what its tensors become."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llamaq.convert.checkpoint import Checkpoint
+from llamaq.convert.rope import Tensors, rope_divisors
+from llamaq.convert.rules import Rule, Source, same
+from llamaq.convert.section import Section
+from llamaq.convert.views import NewTensor
+from llamaq.errors import ModelError
+
+__all__ = ["Family", "Table", "new_tensors"]
+
+logger = logging.getLogger("llamaq")
+
+Table = Mapping[str, "str | Rule | None"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """``architecture`` is GGUF's name, ``classes`` are those of config.json's ``architectures``.
+
+    ``keys`` reads the hyperparameters (named without the architecture) from the configuration; ``outer`` and ``block``
+    say what becomes of the tensors outside and inside of the blocks, whose names begin with ``blocks`` (* stands for
+    a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
+    alone. ``tied``: the output is the embedding table where the configuration does not say. ``predicts``: blocks
+    beyond the last predict further tokens, and are left out.
+    """
+
+    architecture: str
+    classes: tuple[str, ...]
+    keys: Callable[[Section], dict[str, Any]]
+    block: Table
+    outer: Table
+    blocks: str = "model.layers.*."
+    made: Callable[[Section, Mapping[str, Any]], Tensors] = rope_divisors
+    tied: bool = False
+    predicts: bool = False
+
+
+_IMAGES = re.compile(r"(model\.)?(vision_tower|vision_model|vision_embed_tokens|multi_modal_projector)\.")
+_NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
+
+
+def _plain(name: str) -> str:
+    """A name as the class for text has it: those of images and of heads put words before it, base models lack one."""
+    name = name.replace("language_model.", "", 1)
+    name = re.sub(r"^(bert|roberta)\.", "", name)
+    name = re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda end: {"gamma": "weight", "beta": "bias"}[end[0]], name)
+    return re.sub(r"^(?=(layers|embed_tokens|norm)\.)", "model.", name)
+
+
+def new_tensors(checkpoint: Checkpoint, family: Family, keys: Mapping[str, Any]) -> list[NewTensor]:
+    """The tensors to write, in the checkpoint's order. Raises ModelError for a name that the family does not have."""
+    groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
+    images = False
+    for name in checkpoint.shapes:
+        if _IMAGES.match(name):
+            images = True
+            continue
+        plain = _plain(name)
+        numbers = [int(n) for n in _NUMBER.findall(plain)]
+        pattern = _NUMBER.sub("*", plain)
+        layer = numbers.pop(0) if numbers and pattern.startswith(family.blocks) else -1
+        if family.predicts and layer >= keys["block_count"]:
+            continue
+        groups.setdefault((pattern, layer, str(numbers[1:])), []).append((numbers[0] if numbers else 0, name))
+    if images:
+        logger.warning("the part for images is left out; the file is for text")
+    made: list[NewTensor] = []
+    for (pattern, layer, _), found in groups.items():
+        rule, kind = _rule(family, pattern, layer, found[0][1])
+        if rule is not None:
+            made += rule(_source(checkpoint, sorted(found), f"blk.{layer}." if layer >= 0 else "", kind, keys))
+    return made
+
+
+def _rule(family: Family, pattern: str, layer: int, name: str) -> tuple[Rule | None, str]:
+    """What becomes of a tensor, and the end of its name where that is not part of the table's."""
+    table = family.block if layer >= 0 else family.outer
+    inner = pattern.removeprefix(family.blocks) if layer >= 0 else pattern
+    stem, dot, end = inner.rpartition(".")
+    for key, kind in ((inner, ""), (stem, dot + end)):
+        if key in table and kind in ("", ".weight", ".bias"):
+            rule = table[key]
+            return (same(rule) if isinstance(rule, str) else rule), kind
+    if name.endswith((".rotary_emb.inv_freq", ".position_ids")):
+        return None, ""  # follows from the configuration
+    raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
+
+
+def _source(
+    checkpoint: Checkpoint, found: list[tuple[int, str]], prefix: str, kind: str, keys: Mapping[str, Any]
+) -> Source:
+    names = tuple(name for _, name in found)
+    shape = checkpoint.shapes[names[0]]
+    odd = next((name for name in names if checkpoint.shapes[name] != shape), None)
+    if odd is not None:
+        raise ModelError(f"tensor {odd!r}: expected the shape {shape} of the others, got {checkpoint.shapes[odd]}")
+    if [number for number, _ in found] != list(range(len(found))) and len(found) > 1:
+        raise ModelError(
+            f"tensor {names[0]!r}: expected experts numbered from 0 without gaps; download the whole folder"
+        )
+    return Source(names, shape, prefix, kind, keys)

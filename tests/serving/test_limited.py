@@ -1,0 +1,129 @@
+"""Models whose layers see the last tokens alone, or keep a state: sessions, forks, shared beginnings and files give
+what a text read at once gives, in a cache that keeps a part of the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llamaq import LLM, SamplingParams
+from llamaq.errors import SessionError
+from llamaq.serving.scheduler import Scheduler
+from pages import check_pages
+from tiny_models import tiny_model
+
+GREEDY = SamplingParams(temperature=0)
+MODELS = ["gemma3", "cohere2", "olmo3", "lfm2"]
+RNG = np.random.default_rng(8)
+
+
+def load(name: str, **how: int) -> LLM:
+    return LLM.load(tiny_model(name)[0], threads=2, **{"n_ctx": 256, "n_batch": 32, **how})
+
+
+@pytest.fixture(params=MODELS)
+def name(request: pytest.FixtureRequest) -> str:
+    found: str = request.param
+    return found
+
+
+@pytest.fixture
+def llm(name: str) -> Iterator[LLM]:
+    with load(name) as llm:
+        yield llm
+        check_pages(llm.model.scheduler)
+
+
+def text(n: int) -> list[int]:
+    return RNG.integers(4, 60, n).tolist()
+
+
+def alone(name: str, ids: list[int]) -> list[int]:
+    """What follows, greedily, in a model that has read nothing else, the whole text in one step."""
+    with load(name, n_batch=256) as llm:
+        return list(llm.generate(ids, max_tokens=12, sampling=GREEDY).tokens)
+
+
+def test_a_window_needs_room_for_a_few_texts(name: str, llm: LLM) -> None:
+    groups = llm.memory.groups
+    assert len(groups) == 2
+    assert llm.memory.cache == sum(pool.data.nbytes for pool in llm.model.parts.cache.pools)
+    with load(name, n_ctx=8 * 256) as long:
+        small, large = (next(g.nbytes for g in x if g.window or g.state) for x in (groups, long.memory.groups))
+        assert large < 3 * small  # eight windows and a step, however long the context
+
+
+def test_texts_that_share_a_beginning(name: str, llm: LLM) -> None:
+    shared = text(90)
+    for length in (70, 90, 33, 5, 90):
+        ids = [*shared[:length], *text(40)]
+        done = llm.generate(ids, max_tokens=12, sampling=GREEDY)
+        assert list(done.tokens) == alone(name, ids)
+    again = llm.generate(ids, max_tokens=12, sampling=GREEDY)
+    assert again.tokens == done.tokens
+    assert again.usage.cached_tokens >= len(ids) // 32 * 32  # where a text went on is kept
+
+
+def test_many_at_once_in_little_room(name: str) -> None:
+    texts = [text(n) for n in (150, 200, 20, 90, 33, 64, 1, 120, 240, 7, 100, 60)]
+    with load(name, n_cache=512) as llm:
+        got = llm.batch(texts, max_tokens=12, sampling=GREEDY)
+        assert [list(done.tokens) for done in got] == [alone(name, ids) for ids in texts]
+        check_pages(llm.model.scheduler)
+
+
+def test_sessions_go_back_and_part(name: str, llm: LLM) -> None:
+    session = llm.session()
+    session.extend(text(130))
+    for length in (130, 129, 96, 64, 20, 1):
+        session.truncate(length)
+        fork = session.fork()
+        assert list(fork.generate(max_tokens=12, sampling=GREEDY).tokens) == alone(name, list(session.tokens))
+
+
+@pytest.mark.parametrize("length", [30, 64, 131])
+def test_files_of_sessions(name: str, llm: LLM, length: int, tmp_path: Path) -> None:
+    session, path = llm.session(), tmp_path / "a.session"
+    session.extend(text(length))
+    session.save(path)
+    assert path.read_bytes()[15] == 2  # the version
+    with load(name) as other:
+        loaded = other.session()
+        loaded.load(path)
+        assert loaded.tokens == session.tokens
+        done = loaded.generate(max_tokens=12, sampling=GREEDY)
+        assert done.usage.cached_tokens >= (length - 1) // 32 * 32
+        assert list(done.tokens) == alone(name, list(session.tokens))
+        check_pages(other.model.scheduler)
+    damaged = bytearray(path.read_bytes())
+    damaged[-40] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(SessionError, match="checksum"):
+        llm.session().load(path)
+
+
+def test_a_text_longer_than_the_context_goes_on(name: str) -> None:
+    """With shift the oldest tokens go; what stays is read anew."""
+    with load(name, n_ctx=64) as llm:
+        session = llm.session()
+        done = session.generate(text(40), max_tokens=60, sampling=GREEDY, overflow="shift")
+        assert len(done.tokens) == 60
+
+
+def test_the_order_of_steps_leaves_no_trace(name: str, llm: LLM) -> None:
+    ids = text(200)
+    want = llm.logits(ids)
+    for batch in (1, 7, 64):
+        with load(name, n_batch=batch) as other:
+            np.testing.assert_array_equal(other.logits(ids), want)
+
+
+def test_no_page_is_lost(name: str) -> None:
+    with load(name, n_ctx=128, n_cache=160) as llm:
+        for _ in range(30):
+            llm.generate(text(int(RNG.integers(1, 110))), max_tokens=5, sampling=GREEDY)
+        scheduler: Scheduler = llm.model.scheduler
+        check_pages(scheduler)
