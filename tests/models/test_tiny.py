@@ -168,8 +168,9 @@ def swapped_gate(op: Op) -> Op:
     return replace(op, weights=op.weights[::-1]) if isinstance(op, GluLinear) else op
 
 
-def two_taps(op: Op) -> Op:
-    return replace(op, taps=2) if isinstance(op, ShortConv) else op
+def other_taps(op: Op) -> Op:
+    first = Weight("blk.0.shortconv.conv.weight", "vector")
+    return replace(op, weight=first) if isinstance(op, ShortConv) else op
 
 
 NO_SCALES: dict[str, Change] = {
@@ -242,7 +243,7 @@ FEATURES: dict[str, dict[str, Change]] = {
     "command-r": {"layer norm": norms(kind="rms"), "logit scale": of(Linear, scale=1.0)},
     "cohere2": WINDOWS | {"layers without rope": rope_everywhere, "logit scale": of(Linear, scale=1.0)},
     "glm4": POST_NORMS | FUSED,
-    "lfm2": NO_HEAD_NORMS | {"two taps": two_taps},
+    "lfm2": NO_HEAD_NORMS | {"weights of the taps": other_taps},
     "starcoder2": {
         "biases": no_biases,
         "layer norm": norms(kind="rms", bias=None),
