@@ -100,7 +100,7 @@ class Checkpoint:
             with path.open("rb") as head:
                 refuse_pointer(path, head.read(64))
             file = self._open(path, framework="np")
-            for name in (name for name in file.keys() if not name.endswith(_BUFFERS)):
+            for name in [name for name in list(file.keys()) if not name.endswith(_BUFFERS)]:
                 part = file.get_slice(name)
                 self._add(path, name, tuple(part.get_shape()), part.get_dtype())
                 self._files[name] = file
