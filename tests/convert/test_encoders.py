@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from hf_llama import save, tiny
@@ -20,6 +22,7 @@ from llamaq.tokenizer import Tokenizer, load_tokenizer
 
 LINES = [line for line in texts() if line.strip()]
 WORDPIECE = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SETTINGS = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDPIECE, strict=True))
 UNIGRAM = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -63,8 +66,7 @@ def converted(described: dict[str, Any], settings: dict[str, str], tmp_path: Pat
 )
 def test_wordpiece(normalizer: dict[str, Any], tmp_path: Path) -> None:
     described = wordpiece(**normalizer)
-    settings = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDPIECE, strict=True))
-    compared, tokenizer = converted(described, settings, tmp_path)
+    compared, tokenizer = converted(described, SETTINGS, tmp_path)
     assert compared.alike > 0.85 * compared.total
     own = tokenizers.Tokenizer.from_str(json.dumps(described))
     # GGUF's readers strip all marks with the accents and know no syllables made of letters; U+0085 is a space.
@@ -77,6 +79,30 @@ def test_wordpiece(normalizer: dict[str, Any], tmp_path: Path) -> None:
             assert tokenizer.encode(line) == own.encode(line).ids, line
     special = tokenizer.special
     assert (special.pad, special.unk, special.bos, special.sep, special.mask) == (0, 1, 2, 3, 4)
+
+
+def is_same(char: str) -> bool:
+    """Whether both libraries take a character for the same: each knows Unicode of another year; the rest as above."""
+    category = unicodedata.category(char)
+    old = category != "Cn" and category == unicodedata.ucd_3_2_0.category(char)
+    syllable = "\uac00" <= char <= "\ud7a3"
+    return old and not syllable and category not in ("Cs", "Mc", "Me") and char not in "\v\f\x85\u166d\u2581"
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_wordpiece_on_any_text(lowercase: bool, tmp_path: Path) -> None:
+    described = wordpiece(lowercase=lowercase)
+    _, tokenizer = converted(described, SETTINGS, tmp_path)
+    own = tokenizers.Tokenizer.from_str(json.dumps(described))
+    letters = sorted({char for text in described["model"]["vocab"] for char in text if is_same(char)})
+    characters = st.characters(max_codepoint=0x1FFFF).filter(is_same)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.text(st.one_of(characters, st.sampled_from([*letters, " ", "\t", "é", "Å", "中", "!"])), max_size=40))
+    def alike(text: str) -> None:
+        assert tokenizer.encode(text) == own.encode(text).ids
+
+    alike()
 
 
 def test_unigram(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from hf_damage import VALUES, places
 from hf_families import DATA, weights
@@ -145,6 +145,17 @@ def test_blocks_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None
     extra = {"model.layers.2.eh_proj.weight": np.ones((4, 4), np.float32)}
     _, found = converted(folder_of("deepseek3", tmp_path, tensors=extra))
     assert not [name for name in found if name.startswith("blk.2.")]
+
+
+def test_buffers_that_follow_from_the_configuration_are_left_out(tmp_path: Path) -> None:
+    """Whatever their type: MiniLM's file has its positions as integers."""
+    folder = folder_of("bert", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "embeddings.position_ids": np.arange(256)[None]}, folder / "model.safetensors")
+    assert "position_ids" not in " ".join(converted(folder)[1])
+    save_file({**weights, "embeddings.numbers": np.arange(256)[None]}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"'embeddings\.numbers': expected one of F32, F16, BF16, F64, got I64"):
+        converted(folder)
 
 
 def test_ranking_heads_of_bert(tmp_path: Path) -> None:

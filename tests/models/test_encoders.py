@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from engines import engine_of
 from llamaq import LLM, _core
+from llamaq.engine import bundled
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.engine.loading import plan_of
 from llamaq.errors import ContextOverflowError, LlamaqError, ModelError
-from llamaq.gguf import GGUFFile
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.models import ARCHITECTURES
 from llamaq.plan.op import Norm, Op
 from llamaq.plan.ops.act_linear import ActLinear
@@ -193,7 +194,7 @@ def test_scores_are_those_of_the_head() -> None:
         assert llm.rerank("x", []).shape == (0,)
         with pytest.raises(ContextOverflowError, match=f"the context {POSITIONS}"):
             llm.rerank("zebra " * 9, ["zebra"])
-        with pytest.raises(ModelError, match="the model ranks documents"):
+        with pytest.raises(ModelError, match="made to rank documents; for vectors"):
             llm.embed("x")
         assert llm.embed("x", pooling="cls").shape == (1, 64)
         for wrong in (lambda: llm.rerank(3, ["a"]), lambda: llm.rerank("a", [3]), lambda: llm.rerank("a", "b")):
@@ -227,6 +228,24 @@ def test_heads_of_one_matrix_and_heads_that_do_not_rank(tmp_path: Path) -> None:
     with LLM.load(tiny_encoder("bert")[0]) as llm, pytest.raises(ModelError, match="no head that ranks"):
         llm.rerank("a", ["b"])
     with LLM.load() as llm, pytest.raises(ModelError, match="no head that ranks"):
+        llm.rerank("a", ["b"])
+
+
+@pytest.mark.parametrize(("number", "pooling"), [(1, "mean"), (2, "cls"), (3, "last")])
+def test_decoders_pool_as_the_file_says(number: int, pooling: Any, tmp_path: Path) -> None:
+    """As Qwen3-Embedding does: the last token, which is EOS."""
+    with GGUFFile.open(bundled.path()) as file:
+        keys = {"llama.pooling_type": number, "tokenizer.ggml.add_eos_token": True}
+        tensors = [TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()]
+        write_gguf(tmp_path / "d.gguf", {**file.metadata, **keys}, tensors)
+    with LLM.load(tmp_path / "d.gguf") as llm, LLM.load() as plain:
+        ids = llm.prompt_ids("the dog")
+        assert ids == [*plain.prompt_ids("the dog"), llm.tokenizer.eos_id]
+        np.testing.assert_array_equal(llm.embed("the dog"), plain.embed([ids], pooling=pooling))
+    with GGUFFile.open(tmp_path / "d.gguf") as file:
+        write_gguf(tmp_path / "r.gguf", {**file.metadata, "llama.pooling_type": 4}, [
+            TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()])  # fmt: skip
+    with LLM.load(tmp_path / "r.gguf") as llm, pytest.raises(ModelError, match="a decoder that ranks, which is not"):
         llm.rerank("a", ["b"])
 
 

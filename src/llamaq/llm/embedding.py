@@ -39,7 +39,9 @@ class Embedder:
         if pooling is not None:
             one_of("pooling", pooling, _POOLINGS.values())
         elif own == _RANK:
-            raise ModelError("the model ranks documents (LLM.rerank); for vectors, choose 'mean' or 'cls' as pooling")
+            raise ModelError(
+                "the model is made to rank documents; for vectors, choose 'mean', 'last' or 'cls' as pooling"
+            )
         self.pooling = pooling or _POOLINGS.get(own, "mean")
         self._normalize = normalize
         self._capture = last_layer(plan)
@@ -87,10 +89,12 @@ def final_norm(plan: Plan) -> Norm | None:
 
 def check_ranks(file: GGUFFile, plan: Plan) -> None:
     """Raises ``ModelError`` where the model's result is no score of a pair of texts."""
-    if not plan.encodes or _pooling_type(file) != _RANK:
+    ranks = _pooling_type(file) == _RANK
+    if not ranks or not plan.encodes:
+        what = "is a decoder that ranks, which is not supported yet" if ranks else "has no head that ranks documents"
         raise ModelError(
-            "the model has no head that ranks documents; use a reranker (bge-reranker and the like), or compare "
-            "vectors (LLM.embed)"
+            f"the model {what}; use a reranker that is an encoder (bge-reranker and the like), or compare vectors "
+            "(LLM.embed)"
         )
     if plan.out_cols != 1:
         raise ModelError(
