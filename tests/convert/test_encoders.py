@@ -34,7 +34,7 @@ def wordpiece(**normalizer: Any) -> dict[str, Any]:
         LINES, trainers.WordPieceTrainer(vocab_size=900, special_tokens=WORDPIECE, show_progress=False)
     )
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     found: dict[str, Any] = json.loads(made.to_str())
     return found
@@ -47,7 +47,9 @@ def unigram() -> dict[str, Any]:
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=900, special_tokens=UNIGRAM, unk_token="<unk>", show_progress=False)
     made.train_from_iterator(LINES, trainer)
-    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
     found: dict[str, Any] = json.loads(made.to_str())
     return found
 
@@ -77,6 +79,9 @@ def test_wordpiece(normalizer: dict[str, Any], tmp_path: Path) -> None:
     for line in lines:
         if "\x85" not in line:
             assert tokenizer.encode(line) == own.encode(line).ids, line
+    for first, second in zip(lines[::7], lines[3::7], strict=False):
+        if "\x85" not in first + second:
+            assert tokenizer.encode_pair(first, second) == own.encode(first, second).ids
     special = tokenizer.special
     assert (special.pad, special.unk, special.bos, special.sep, special.mask) == (0, 1, 2, 3, 4)
 
@@ -108,7 +113,8 @@ def test_wordpiece_on_any_text(lowercase: bool, tmp_path: Path) -> None:
 def test_unigram(tmp_path: Path) -> None:
     described = unigram()
     names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
-    compared, tokenizer = converted(described, dict(zip(names, UNIGRAM, strict=True)), tmp_path)
+    settings = dict(zip(names, UNIGRAM, strict=True)) | {"sep_token": "</s>"}
+    compared, tokenizer = converted(described, settings, tmp_path)
     assert compared.alike > 0.8 * compared.total
     own = tokenizers.Tokenizer.from_str(json.dumps(described))
     scores = [score for _, score in described["model"]["vocab"]]
@@ -118,6 +124,8 @@ def test_unigram(tmp_path: Path) -> None:
             sum(scores[id] for id in expected), abs=1e-4
         ), line
     assert (tokenizer.special.bos, tokenizer.special.eos, tokenizer.special.mask) == (0, 2, 4)
+    pair = ("the dog", "ran home")
+    assert tokenizer.encode_pair(*pair) == own.encode(*pair).ids
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ def other_rope(op: Any) -> Op:
 
 
 COMMON: dict[str, Change] = {
-    "no type": of(Embed, types=None),
+    "no type": of(Embed, types=None, second_after=None),
     "biases of norms": norms(bias=None),
     "other norm": norms(kind="rms", bias=None),
     "other scale": of(BidirectionalAttention, scale=0.2),
@@ -109,7 +110,7 @@ BERT = COMMON | {
 }
 FEATURES: dict[str, dict[str, Change]] = {
     "bert": BERT | {"gelu with tanh": of(ActLinear, act="gelu")},
-    "bert-rank": BERT | {"no tanh": of(Linear, softcap=0.0)},
+    "bert-rank": BERT | {"no tanh": of(Linear, softcap=0.0), "one type": of(Embed, second_after=None)},
     "nomic-bert": COMMON
     | {"no rope": of(BidirectionalAttention, rope=None), "pairs": other_rope, "gelu": of(GluLinear, act="gelu")},
 }
@@ -176,6 +177,15 @@ def test_many_texts_are_read_whole_in_as_few_steps_as_fit() -> None:
         assert len(sizes) < len(texts)
         for text, vector in zip(texts, vectors, strict=True):
             np.testing.assert_array_equal(llm.embed([text])[0], vector)
+
+
+def test_any_thread_may_ask() -> None:
+    with LLM.load(tiny_encoder("nomic-bert")[0], threads=2) as llm:
+        alone = [llm.embed(text) for text in TEXTS]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(llm.embed, TEXTS * 20))
+        for i, vector in enumerate(found):
+            np.testing.assert_array_equal(vector, alone[i % len(TEXTS)])
 
 
 def test_scores_are_those_of_the_head() -> None:

@@ -82,11 +82,12 @@ def head_norms(own: str) -> list[Any]:
 TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
 CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Embed: (
-        {"table": Weight("embd.weight", "table"), "scale": 1.0},
+        {"table": Weight("embd.weight", "table"), "scale": 1.0, "types": Weight("embd.weight", "table")},
         {
             "table": [Weight("embd2.weight", "table")],
             "scale": [2.0, 0.5],
-            "types": [Weight("embd2.weight", "table")],
+            "types": [None, Weight("embd2.weight", "table")],
+            "second_after": [1, 5],
             "positions": [Weight("embd2.weight", "table")],
         },
     ),

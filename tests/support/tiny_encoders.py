@@ -17,7 +17,7 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import TensorData, write_gguf
 from tiny_models import FEED_FORWARD, HEADS, IDS, LAYERS, RECORDED, VOCABULARY, WIDTH
 
-__all__ = ["ENCODERS", "POSITIONS", "encoder_tensors", "tiny_encoder", "write_encoder"]
+__all__ = ["ENCODERS", "POSITIONS", "encoder_tensors", "ids_of", "tiny_encoder", "write_encoder"]
 
 POSITIONS = 48
 ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -80,6 +80,13 @@ def encoder_tensors(name: str) -> dict[str, NDArray[np.float32]]:
     return tensors
 
 
+def ids_of(name: str) -> NDArray[np.int32]:
+    """Token ids; for a model that ranks, those of two texts with a separator (3) behind each."""
+    ids = np.where(IDS == 3, 5, IDS)
+    ids[[9, -1]] = 3
+    return ids.astype(np.int32) if name == "bert-rank" else IDS
+
+
 def write_encoder(path: Path, name: str, tensors: dict[str, NDArray[np.float32]] | None = None, **keys: Any) -> Path:
     """A file of it; ``keys`` (two underscores for a dot) change those of its architecture, None takes one away."""
     architecture, own = ENCODERS[name]
@@ -103,4 +110,4 @@ def _made(name: str) -> Path:
 
 def tiny_encoder(name: str) -> tuple[Path, NDArray[np.int32], NDArray[np.float32]]:
     """A file, token ids, and the states (tokens, width) that go with them; or the score, (1, 1)."""
-    return _made(name), IDS, np.load(RECORDED / f"{name}.npy")
+    return _made(name), ids_of(name), np.load(RECORDED / f"{name}.npy")

@@ -1,5 +1,5 @@
-// embed: the row of a table for each token, times a scale; plus the first row of a table of types, and the row of a table
-// of positions, where there are such.
+// embed: the row of a table for each token, times a scale; plus the row of its type, and that of its position, where there
+// are tables of such.
 #include "engine/ops/ops.h"
 
 namespace llamaq {
@@ -7,7 +7,7 @@ namespace llamaq {
 namespace {
 
 struct Embed final : Op {
-  int out, table, types, positions;
+  int out, table, types, second_after, positions;
   float scale;
   int64_t places = 0;  // positions that have a row; 0: all
 
@@ -15,6 +15,7 @@ struct Embed final : Op {
       : out(a.integers("outs", 1)[0]),
         table(a.integer("table")),
         types(a.integer("types", -1)),
+        second_after(a.integer("second_after", -1)),
         positions(a.integer("positions", -1)),
         scale(a.number("scale")) {}
 
@@ -23,6 +24,7 @@ struct Embed final : Op {
     if (cols > r.cols(out)) throw Error("the embedding is wider than its output");
     for (const int more : {types, positions})
       if (more >= 0 && r.checked_weight(more).cols != cols) throw Error("tables of an embedding differ in width");
+    if (second_after >= 0 && (types < 0 || r.weight(types).rows < 2)) throw Error("a second type needs a table of two");
     if (positions >= 0) places = r.weight(positions).rows;
   }
 
@@ -56,9 +58,17 @@ struct Embed final : Op {
       };
       read(table, call.step.tokens[i], y);
       if (scale != 1.0f) r.kernels.scale(y, scale, cols);
-      add(types, 0);
+      add(types, type(call.step, i));
       add(positions, call.step.positions[i]);
     }
+  }
+
+  // Rows behind the first token `second_after` of their text are of type 1; a text's rows stand together.
+  int type(const Step& step, int row) const {
+    if (second_after < 0) return 0;
+    for (int i = row - 1; i >= 0 && step.sequences[i] == step.sequences[row]; --i)
+      if (step.tokens[i] == second_after) return 1;
+    return 0;
   }
 
   int64_t vocabulary(const Resources& r) const override { return r.weight(table).rows; }

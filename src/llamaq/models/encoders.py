@@ -18,9 +18,11 @@ _RANK = 4  # of the key pooling_type
 
 @dataclass(frozen=True)
 class Encoder(Decoder):
-    """What decoders have; ``ranks``: the result is a score of the whole text."""
+    """What decoders have; ``ranks``: the result is a score of the whole text. Two texts in one, behind each other, have
+    the token ``separator`` between them."""
 
     ranks: bool
+    separator: int
 
 
 def read_encoder(keys: Keys) -> Encoder:
@@ -28,7 +30,9 @@ def read_encoder(keys: Keys) -> Encoder:
     if keys.flag("attention.causal", False):
         raise keys.error("attention.causal", True, "false: encoders that see no later token are not supported")
     hp = Encoder(
-        **vars(read_decoder(keys, layout="neox", norm="layer")), ranks=keys.integer("pooling_type", 0, low=0) == _RANK
+        **vars(read_decoder(keys, layout="neox", norm="layer")),
+        ranks=keys.integer("pooling_type", 0, low=0) == _RANK,
+        separator=keys.token("seperator", 102),  # the key is spelled so
     )
     if (shape := keys.shapes.get("position_embd.weight")) is None or len(shape) != 2:
         return hp
@@ -41,9 +45,11 @@ def read_encoder(keys: Keys) -> Encoder:
 
 
 def embedded(g: Graph, hp: Encoder, *, positions: str | None = None) -> Value:
-    """Tokens, the first type and ``positions``, normed."""
+    """Tokens, their types and ``positions``, normed. Where two texts are ranked, the second has a type of its own if
+    there is one."""
     types = "token_types" if g.has("token_types") else None
-    x = g.embed("token_embd", types=types, positions=positions)
+    two = hp.ranks and types is not None and g.shapes.of("token_types.weight", 2)[0] > 1
+    x = g.embed("token_embd", types=types, second_after=hp.separator if two else None, positions=positions)
     return g.norm(x, Norm("token_embd_norm", hp.eps, "layer"))
 
 
