@@ -1,34 +1,33 @@
-"""Encoders beside an independent implementation, and what the library makes of them: vectors and scores."""
+"""Encoders beside an independent implementation, and what files of them may say."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from engines import engine_of
 from llamaq import LLM, _core
-from llamaq.engine import bundled
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.engine.loading import plan_of
-from llamaq.errors import ContextOverflowError, LlamaqError, ModelError
-from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from llamaq.models import ARCHITECTURES
+from llamaq.engine.memory import memory_need
+from llamaq.errors import LlamaqError, ModelError
+from llamaq.gguf import GGUFFile
+from llamaq.models import ARCHITECTURES, build_plan
 from llamaq.plan.op import Norm, Op
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear
-from llamaq.plan.plan import Plan
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import make_rope
 from llamaq.plan.step import Step
@@ -129,176 +128,6 @@ def test_without_a_feature_states_are_others(name: str) -> None:
             assert abs(of_interest(name, states) - want).max() > 10 * BOUND, feature
 
 
-def states_of(plan: Plan, file: Path, ids: list[int]) -> F32:
-    with GGUFFile.open(file) as opened:
-        return Reference(plan, weights_of(opened)).forward(Step.of(ids, wanted="all"))
-
-
-TEXTS = ["the dog", "a", "", "Tom ran home, the dog ran.", "THE dog!", "zebra " * 6]
-
-
-@pytest.mark.parametrize("name", ["bert", "nomic-bert"])
-@pytest.mark.parametrize(("number", "pooling"), [(1, "mean"), (2, "cls"), (3, "last"), (0, "mean"), (None, "mean")])
-def test_vectors_are_pooled_as_the_file_says(name: str, number: int | None, pooling: str, tmp_path: Path) -> None:
-    path = write_encoder(tmp_path / "e.gguf", name, pooling_type=number)
-    with LLM.load(path, threads=2, n_batch=4) as llm:  # no text is cut, however small the batch
-        assert llm.memory.cache == 0
-        vectors = llm.embed(TEXTS, normalize=False)
-        np.testing.assert_array_equal(llm.embed(TEXTS[::-1], normalize=False)[::-1], vectors)
-        np.testing.assert_array_equal(asyncio.run(llm.aembed(TEXTS, normalize=False)), vectors)
-        for text, vector in zip(TEXTS, vectors, strict=True):
-            ids = llm.tokenizer.encode(text)
-            assert (ids[0], ids[-1]) == (2, 3)
-            states = states_of(llm.plan, path, ids).astype(np.float64)
-            want = {"mean": states.mean(0), "cls": states[0], "last": states[-1]}[pooling]
-            np.testing.assert_array_equal(vector, want.astype(np.float32))
-            np.testing.assert_array_equal(llm.embed(text, normalize=False)[0], vector)
-        lengths = np.linalg.norm(llm.embed(TEXTS), axis=1)
-        np.testing.assert_allclose(lengths, 1, atol=1e-6)
-        other = "cls" if pooling == "mean" else "mean"
-        assert abs(llm.embed(TEXTS, pooling=other, normalize=False) - vectors)[0].max() > 10 * BOUND
-
-
-def test_many_texts_are_read_whole_in_as_few_steps_as_fit() -> None:
-    path, ids, _ = tiny_encoder("bert")
-    rng = np.random.default_rng(1)
-    texts = [rng.choice(ids, n).tolist() for n in rng.integers(1, POSITIONS + 1, 60)]
-    with LLM.load(path, n_ctx=POSITIONS, threads=2) as llm:
-        sizes: list[int] = []
-        forward = llm.engine.forward
-
-        def watched(step: Step, *args: Any, **more: Any) -> Any:
-            sizes.append(len(step))
-            return forward(step, *args, **more)
-
-        llm.engine.forward = watched  # type: ignore[method-assign]
-        vectors = llm.embed(texts)
-        assert max(sizes) <= POSITIONS == llm.n_ctx
-        assert len(sizes) < len(texts)
-        for text, vector in zip(texts, vectors, strict=True):
-            np.testing.assert_array_equal(llm.embed([text])[0], vector)
-
-
-def test_any_thread_may_ask() -> None:
-    with LLM.load(tiny_encoder("nomic-bert")[0], threads=2) as llm:
-        alone = [llm.embed(text) for text in TEXTS]
-        with ThreadPoolExecutor(8) as pool:
-            found = list(pool.map(llm.embed, TEXTS * 20))
-        for i, vector in enumerate(found):
-            np.testing.assert_array_equal(vector, alone[i % len(TEXTS)])
-
-
-def test_scores_are_those_of_the_head() -> None:
-    path, _, _ = tiny_encoder("bert-rank")
-    documents = ["a dog", "", "the zebra ran home", b"Tom [SEP] dog"]
-    with LLM.load(path, threads=2, n_batch=4) as llm:
-        scores = llm.rerank("the dog?", documents)
-        assert (scores.dtype, scores.shape) == (np.float32, (4,))
-        np.testing.assert_array_equal(asyncio.run(llm.arerank("the dog?", documents)), scores)
-        np.testing.assert_array_equal(llm.rerank("the dog?", documents[::-1])[::-1], scores)
-        for document, score in zip(documents, scores, strict=True):
-            own, other = (llm.tokenizer.encode(text, add_special=False) for text in ("the dog?", document))
-            ids = [2, *own, 3, *other, 3]
-            assert ids.count(3) == 2  # what a text spells out is text
-            np.testing.assert_array_equal(states_of(llm.plan, path, ids)[0, 0], score)
-        assert llm.rerank("x", []).shape == (0,)
-        with pytest.raises(ContextOverflowError, match=f"the context {POSITIONS}"):
-            llm.rerank("zebra " * 9, ["zebra"])
-        with pytest.raises(ModelError, match="made to rank documents; for vectors"):
-            llm.embed("x")
-        assert llm.embed("x", pooling="cls").shape == (1, 64)
-        for wrong in (lambda: llm.rerank(3, ["a"]), lambda: llm.rerank("a", [3]), lambda: llm.rerank("a", "b")):
-            with pytest.raises(TypeError, match=r"query|documents"):
-                wrong()
-
-
-def test_heads_of_one_matrix_and_heads_that_do_not_rank(tmp_path: Path) -> None:
-    tensors = encoder_tensors("bert-rank")
-    cls = {"cls.weight", "cls.bias"}
-    last = {"cls.output.weight", "cls.output.bias"}
-    one = {name: x for name, x in tensors.items() if name not in cls}
-    path = write_encoder(tmp_path / "one.gguf", "bert-rank", one)
-    with LLM.load(path) as llm:
-        ids = llm.tokenizer.encode_pair("a", "b")
-        states = states_of(replace_out(llm.plan), path, ids)
-        want = states[0] @ one["cls.output.weight"][0] + one["cls.output.bias"]
-        np.testing.assert_allclose(llm.rerank("a", ["b"]), want, atol=1e-5)
-    direct = {name: x for name, x in tensors.items() if name not in last}
-    direct |= {name: direct[name][:1] for name in cls}
-    with LLM.load(write_encoder(tmp_path / "direct.gguf", "bert-rank", direct)) as llm:
-        want = states[0] @ direct["cls.weight"][0] + direct["cls.bias"]
-        np.testing.assert_allclose(llm.rerank("a", ["b"]), want, atol=1e-5)
-    two = {name: np.concatenate([x, x]) if name in last else x for name, x in tensors.items()}
-    path = write_encoder(tmp_path / "two.gguf", "bert-rank", two)
-    with LLM.load(path) as llm, pytest.raises(ModelError, match="2 classes"):
-        llm.rerank("a", ["b"])
-    none = {name: x for name, x in tensors.items() if name not in cls | last}
-    with pytest.raises(ModelError, match=r"pooling_type is 4 \(rank\), and the file has no tensor"):
-        LLM.load(write_encoder(tmp_path / "none.gguf", "bert-rank", none))
-    with LLM.load(tiny_encoder("bert")[0]) as llm, pytest.raises(ModelError, match="no head that ranks"):
-        llm.rerank("a", ["b"])
-    with LLM.load() as llm, pytest.raises(ModelError, match="no head that ranks"):
-        llm.rerank("a", ["b"])
-
-
-@pytest.mark.parametrize(("number", "pooling"), [(1, "mean"), (2, "cls"), (3, "last")])
-def test_decoders_pool_as_the_file_says(number: int, pooling: Any, tmp_path: Path) -> None:
-    """As Qwen3-Embedding does: the last token, which is EOS."""
-    with GGUFFile.open(bundled.path()) as file:
-        keys = {"llama.pooling_type": number, "tokenizer.ggml.add_eos_token": True}
-        tensors = [TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()]
-        write_gguf(tmp_path / "d.gguf", {**file.metadata, **keys}, tensors)
-    with LLM.load(tmp_path / "d.gguf") as llm, LLM.load() as plain:
-        ids = llm.prompt_ids("the dog")
-        assert ids == [*plain.prompt_ids("the dog"), llm.tokenizer.eos_id]
-        np.testing.assert_array_equal(llm.embed("the dog"), plain.embed([ids], pooling=pooling))
-    with GGUFFile.open(tmp_path / "d.gguf") as file:
-        write_gguf(tmp_path / "r.gguf", {**file.metadata, "llama.pooling_type": 4}, [
-            TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()])  # fmt: skip
-    with LLM.load(tmp_path / "r.gguf") as llm, pytest.raises(ModelError, match="a decoder that ranks, which is not"):
-        llm.rerank("a", ["b"])
-
-
-def replace_out(plan: Plan) -> Plan:
-    """The states before the head."""
-    index, node = next((i, node) for i, node in enumerate(plan.nodes) if node.op.selects)
-    return replace(plan, nodes=plan.nodes[: index + 1], out=node.outs[0], out_cols=node.cols[0])
-
-
-WRITES: dict[str, Callable[[LLM], object]] = {
-    "generate": lambda llm: llm.generate("a", max_tokens=1),
-    "agenerate": lambda llm: asyncio.run(llm.agenerate("a")),
-    "stream": lambda llm: llm.stream("a"),
-    "batch": lambda llm: llm.batch(["a"]),
-    "chat": lambda llm: llm.chat([{"role": "user", "content": "a"}]),
-    "achat": lambda llm: asyncio.run(llm.achat([{"role": "user", "content": "a"}])),
-    "session": lambda llm: llm.session(),
-    "logits": lambda llm: llm.logits("a"),
-    "score": lambda llm: llm.score("a"),
-    "forward": lambda llm: llm.forward("a"),
-}
-
-
-@pytest.mark.parametrize("method", WRITES)
-def test_what_needs_logits_is_refused_by_name(method: str) -> None:
-    with LLM.load(tiny_encoder("bert")[0]) as llm:
-        with pytest.raises(LlamaqError, match=r"the model is an encoder: .*LLM.embed.*choose another model"):
-            WRITES[method](llm)
-        assert llm.embed("a").shape == (1, 64)
-
-
-def test_texts_and_contexts_that_are_too_long() -> None:
-    path = tiny_encoder("bert")[0]
-    with LLM.load(path, n_ctx=8) as llm:
-        assert llm.embed([[5] * 8]).shape == (1, 64)
-        with pytest.raises(ContextOverflowError, match="has 9 tokens, the context 8"):
-            llm.embed([[5] * 9])
-    with pytest.raises(ValueError, match=f"n_ctx must be at most {POSITIONS}, the positions that .*; got 49"):
-        LLM.load(path, n_ctx=POSITIONS + 1)
-    with LLM.load(tiny_encoder("nomic-bert")[0], n_ctx=POSITIONS + 8) as llm:  # a rope turns further
-        assert llm.embed([[5] * (POSITIONS + 8)]).shape == (1, 64)
-
-
 def test_a_position_without_a_row_and_half_a_text_are_refused_by_both_executors() -> None:
     path, ids, _ = tiny_encoder("bert")
     with GGUFFile.open(path) as file:
@@ -319,6 +148,54 @@ def test_a_position_without_a_row_and_half_a_text_are_refused_by_both_executors(
 def reference_weights(path: Path) -> dict[str, Any]:
     with GGUFFile.open(path) as file:
         return {name: (info.format, file.data(name).copy()) for name, info in file.tensors.items()}
+
+
+def test_the_need_of_memory_counts_whole_texts() -> None:
+    with GGUFFile.open(tiny_encoder("nomic-bert")[0]) as file:
+        _, plan = plan_of(file)
+        for n_ctx in (8, 5000):
+            needs = [
+                memory_need(plan, file.tensors, n_ctx, cache_type="f16", max_rows=rows, threads=2)
+                for rows in (8, n_ctx)
+            ]
+            engine = Engine(plan, file, threads=2, max_rows=n_ctx)
+            assert needs[0] == needs[1]
+            assert engine.scratch_bytes <= needs[0].scratch
+            assert needs[0].cache == 0
+
+
+nonsense = st.one_of(
+    st.integers(-(2**63), 2**64), st.floats(), st.booleans(), st.text(max_size=5), st.lists(st.integers(), max_size=5)
+)
+strange = st.sampled_from([(), (4,), (2, 64), (64, 64), (1, 64), (POSITIONS, 32), (2, 3, 64)])
+KEYS = [
+    "pooling_type",
+    "attention.causal",
+    "context_length",
+    "attention.head_count_kv",
+    "block_count",
+    "rope.freq_base",
+]
+TENSORS = ["token_types", "position_embd", "cls", "cls.output", "token_embd_norm", "blk.0.attn_q", "blk.1.ffn_up"]
+
+
+@settings(max_examples=300)
+@given(
+    st.sampled_from([*ENCODERS]),
+    st.dictionaries(st.sampled_from(KEYS), nonsense, max_size=3),
+    st.dictionaries(st.sampled_from(TENSORS), strange, max_size=2),
+)
+def test_nonsense_is_accepted_or_refused_but_never_crashes(
+    name: str, changes: dict[str, Any], shapes: dict[str, tuple[int, ...]]
+) -> None:
+    with GGUFFile.open(tiny_encoder(name)[0]) as file:
+        metadata = {**file.metadata} | {f"{ENCODERS[name][0]}.{key}": value for key, value in changes.items()}
+        known = {tensor: info.shape for tensor, info in file.tensors.items()}
+    try:
+        _, plan = build_plan(metadata, known | {f"{tensor}.weight": shape for tensor, shape in shapes.items()})
+    except ModelError:
+        return
+    assert plan.encodes
 
 
 @pytest.mark.parametrize(

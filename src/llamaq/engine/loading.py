@@ -12,7 +12,7 @@ from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_o
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
-from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
+from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
@@ -122,14 +122,14 @@ def load_parts(
         n_batch = min(n_batch, n_ctx or n_batch)
 
         def need(n_ctx: int) -> MemoryNeed:
-            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type,
-                               max_rows=_step_rows(plan, n_ctx, n_batch), threads=threads or 1, pack=pack)  # fmt: skip
+            return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
+                               threads=threads or 1, pack=pack)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         if memory.n_ctx != (n_ctx or hparams.context_length):
             _, plan = plan_of(file, memory.n_ctx)
         n_ctx = memory.n_ctx
-        max_rows = _step_rows(plan, n_ctx, n_batch)
+        max_rows = step_rows(plan, n_ctx, n_batch)
         cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
         engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics,
                         progress=progress)  # fmt: skip
@@ -141,11 +141,6 @@ def load_parts(
         file.close()
         raise
     return Parts(file, tokenizer, hparams, engine, cache, memory)
-
-
-def _step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:
-    """Tokens of a step: ``n_batch``, or more where a step must hold a whole text."""
-    return max(n_ctx, n_batch) if plan.encodes else n_batch
 
 
 def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:
