@@ -91,7 +91,7 @@ def _rule(family: Family, pattern: str, layer: int, name: str) -> tuple[Rule | N
             rule = table[key]
             return (same(rule) if isinstance(rule, str) else rule), kind
     if name.endswith((".rotary_emb.inv_freq", ".position_ids")):
-        return None, ""  # follows from the configuration
+        return None, ""  # these follow from the configuration
     raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
 
 

@@ -71,7 +71,7 @@ def memory_need(
     pack: bool = True,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
-    own = 2**20  # bytes of each thread
+    own = 2**20  # bytes that each thread takes
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
