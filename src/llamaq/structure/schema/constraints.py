@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from llamaq.structure.engine import llguidance, validate
 
@@ -14,9 +14,6 @@ from .keywords import ANNOTATIONS
 from .lookaround import without_lookaround
 from .names import names_matching
 from .reading import fail
-
-if TYPE_CHECKING:
-    from .translating import Translation
 
 __all__ = ["Constraints", "grammar_of"]
 
@@ -45,10 +42,20 @@ def _usable(**schema: Any) -> bool:
     return _wrong(json.dumps(schema)) is None
 
 
+class Whole(Protocol):
+    """What constraints ask of the translation of the schema that they are part of."""
+
+    names: tuple[str, ...]
+
+    def whole(self, schema: Any, path: str) -> Any: ...
+    def followed(self, schema: Any, path: str) -> Any: ...
+    def note(self, path: str, what: str) -> None: ...
+
+
 class Constraints:
     """The constraints of one schema. What llguidance cannot hold a text to is left out, with a note."""
 
-    def __init__(self, schema: dict[str, Any], path: str, translation: Translation) -> None:
+    def __init__(self, schema: dict[str, Any], path: str, translation: Whole) -> None:
         self._schema, self._path, self._translation = schema, path, translation
 
     def translated(self) -> dict[str, Any]:
