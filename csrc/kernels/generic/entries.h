@@ -39,7 +39,8 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.activate[static_cast<int>(Activation::name)] = activate<name>; \
   t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
   X(silu)
-  X(gelu) X(gelu_erf)
+  X(gelu)
+  X(gelu_erf)
 #undef X
       t.glu[static_cast<int>(Activation::clamped)] = glu<clamped_glu>;
   t.exp_row = exp_row;
