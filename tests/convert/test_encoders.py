@@ -118,7 +118,7 @@ def test_unigram(tmp_path: Path) -> None:
     assert compared.alike > 0.8 * compared.total
     own = tokenizers.Tokenizer.from_str(json.dumps(described))
     scores = [score for _, score in described["model"]["vocab"]]
-    for line in map(str.strip, LINES):  # of cuts that are equally likely, each library takes another
+    for line in map(str.strip, LINES):  # the libraries choose differently among cuts that are equally likely
         found, expected = tokenizer.encode(line), own.encode(line).ids
         assert found == expected or sum(scores[id] for id in found) == pytest.approx(
             sum(scores[id] for id in expected), abs=1e-4

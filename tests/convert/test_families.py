@@ -79,11 +79,11 @@ def test_routers_and_norms_stay_in_binary32(tmp_path: Path) -> None:
         formats = {name.split(".", 2)[-1]: info.format.name for name, info in file.tensors.items()}
     kept = ("ffn_gate_inp.weight", "attn_q_norm.weight", "attn_norm.weight")
     assert {name: formats[name] for name in kept} == dict.fromkeys(kept, "F32")
-    assert (formats["ffn_gate_exps.weight"], formats["ffn_down_exps.weight"]) == ("Q8_0", "F16")  # of 32 and 16 columns
+    assert (formats["ffn_gate_exps.weight"], formats["ffn_down_exps.weight"]) == ("Q8_0", "F16")  # 32 and 16 columns
 
 
 def test_weights_in_mxfp4_keep_their_values(tmp_path: Path) -> None:
-    """As OpenAI publishes them: gate and up in alternate rows, consecutive weights in a byte, exponents apart."""
+    """OpenAI publishes gate and up in alternate rows, consecutive weights in a byte, exponents apart."""
     rng = np.random.default_rng(0)
     tensors: dict[str, Any] = {}
     for layer in range(2):
@@ -180,7 +180,7 @@ def test_pooling_as_sentence_transformers_say_it(mode: str, number: int, tmp_pat
 
 
 def test_nomic(tmp_path: Path) -> None:
-    """With the configuration of Nomic's own code, and that of transformers."""
+    """Both configurations are read: that of Nomic's own code, and that of transformers."""
     block = {"attn.Wqkv": (96, 32), "attn.out_proj": (32, 32), "norm1": (32,), "norm2": (32,)}
     block |= {"mlp.fc11": (64, 32), "mlp.fc12": (64, 32), "mlp.fc2": (32, 64)}
     shapes: dict[str, Any] = {f"encoder.layers.0.{name}.weight": shape for name, shape in block.items()}

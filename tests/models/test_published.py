@@ -18,7 +18,7 @@ import pytest
 from llamaq import LLM
 from llamaq.convert import convert
 
-OFF = 0.4  # of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
+OFF = 0.4  # distance of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
 
 
 def assembled(tmp: Path) -> Path:

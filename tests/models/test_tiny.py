@@ -253,7 +253,7 @@ FEATURES: dict[str, dict[str, Change]] = {
         "silu": of(ActLinear, act="silu"),
     },
 }  # fmt: skip
-"""For each architecture what makes it another than Llama, and the ops without it."""
+"""The features that make each architecture another than Llama, and the ops without them."""
 
 
 @pytest.mark.parametrize(("architecture", "tiny"), TINY)

@@ -74,7 +74,7 @@ def memory_need(
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``; in
     steps of ``max_rows`` tokens, or more where it needs more."""
     max_rows = step_rows(plan, n_ctx, max_rows)
-    own = 2**20  # bytes of each thread
+    own = 2**20  # bytes that each thread takes
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())

@@ -70,13 +70,6 @@ class Reference:
             self._lengths[sequence] = position + 1
         return slots[self._plan.out]
 
-    def forget(self, sequence: int) -> None:
-        """Drop the cached keys and values of a sequence."""
-        self._lengths.pop(sequence, None)
-        self._states = {key: state for key, state in self._states.items() if key[1] != sequence}
-        for key in [key for key in self._cache if key[1] == sequence]:
-            del self._cache[key]
-
     # What ops ask for (``plan.op.Run``).
 
     @property

@@ -116,7 +116,7 @@ class Model:
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
-        """As ``start``, but the answer begins with ``Stream.begin``, which takes several."""
+        """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
         self.check_writes()
         max_tokens = None if max_tokens is None else whole("max_tokens", max_tokens, 0)
         progress = None if progress is None else function("progress", progress)
@@ -161,7 +161,7 @@ class Model:
         Stream.begin(*streams)
         try:
             yield streams
-        finally:  # Ctrl-C, or an error of one of them, ends them all
+        finally:  # Ctrl-C or an error of one of them ends them all
             for stream in streams:
                 stream.cancel()
 

@@ -21,8 +21,8 @@ __all__ = ["Settings", "Tokenizer"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_BUT_RAW_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_HIDDEN = frozenset((TokenType.CONTROL, TokenType.UNKNOWN))  # shown by decode only where asked for
-_SPELLED_OUT = frozenset((*_HIDDEN, TokenType.USER_DEFINED))  # their text is stored as it is
+_HIDDEN = frozenset((TokenType.CONTROL, TokenType.UNKNOWN))  # decode shows these only where asked
+_SPELLED_OUT = frozenset((*_HIDDEN, TokenType.USER_DEFINED))  # these store their text as it is
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ class Tokenizer(ABC):
         """The id of a token spelled as in the vocabulary, None where there is none."""
         try:
             return self.vocab.ids.get(arguments.text("text", text).encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:  # a surrogate that stands for no byte
+        except UnicodeEncodeError:  # this is a surrogate that stands for no byte
             return None
 
     @abstractmethod
