@@ -25,7 +25,7 @@ TIERS = [
     {"serving"},
     {"chat"},
     {"llm"},
-    {"measure", "convert", "quantization"},
+    {"measure", "convert", "quantization", "server"},
     {"cli"},
     {"__init__", "__main__"},
 ]
