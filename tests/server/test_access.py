@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -15,7 +16,7 @@ BODY = {"messages": [{"role": "user", "content": "a secret"}], "max_tokens": 2}
 
 
 def client_of(model: LLM, **settings: object) -> Client:
-    return Client(app(model, Settings(template=TEMPLATE, **settings)))  # type: ignore[arg-type]
+    return Client(app(model, Settings(template=TEMPLATE, **settings)))
 
 
 def test_keys(model: LLM) -> None:
@@ -65,7 +66,6 @@ def test_other_names(model: LLM) -> None:
 def test_pages_of_other_origins(model: LLM) -> None:
     ask = {"origin": "http://page.example", "access_control_request_method": "POST"}
     closed = client_of(model)
-    import asyncio
 
     def preflight(client: Client, origin: str) -> dict[str, str]:
         return asyncio.run(client.asend("OPTIONS", CHAT, b"", {**ask, "origin": origin})).headers

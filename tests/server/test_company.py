@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
+from llamaq.server.openai.completions import Completion
 from llamaq.server.service import Service
 from llamaq.serving.scheduler import Scheduler
 
@@ -191,7 +194,7 @@ def test_a_slow_reader_holds_the_model_back_to_a_few_tokens(endless: LLM) -> Non
         call = asyncio.ensure_future(
             client.asend("POST", "/v1/completions", body, JSON, hang_up=gone, on_send=stop_reading)
         )
-        await until(lambda: service._running and next(iter(service._running)).usage.completion_tokens > 8)
+        await until(lambda: service._running and next(iter(service._running)).usage.completion_tokens > 5)
         (stream,) = service._running
         await until(lambda: service.llm.model.scheduler.idle)  # it waits for the reader alone
         assert stream.usage.completion_tokens < 40
@@ -205,10 +208,6 @@ def test_a_slow_reader_holds_the_model_back_to_a_few_tokens(endless: LLM) -> Non
 
 def test_a_silent_stream_gives_signs_of_life(endless: LLM) -> None:
     client, _ = client_of(endless, ping_seconds=0.01)
-    from unittest import mock
-
-    from llamaq.server.openai.completions import Completion
-
     frames = Completion.frames
 
     async def silent(self: Completion) -> Any:
@@ -282,10 +281,6 @@ def test_what_runs_may_end(endless: LLM) -> None:
 def test_a_fault_in_the_middle_is_an_error_not_an_end(endless: LLM) -> None:
     client, _ = client_of(endless)
     endless_stream = {"prompt": "Tom", "stream": True, "ignore_eos": True}
-    from unittest import mock
-
-    from llamaq.server.openai.completions import Completion
-
     with mock.patch.object(Completion, "_lists", side_effect=RuntimeError("broken")):
         reply = client.post("/v1/completions", {**endless_stream, "logprobs": 1})
         assert client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "logprobs": 1}).status == 500
@@ -295,6 +290,4 @@ def test_a_fault_in_the_middle_is_an_error_not_an_end(endless: LLM) -> None:
 
 
 def dumped(body: Any) -> bytes:
-    import json
-
     return json.dumps(body).encode()

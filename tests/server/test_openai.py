@@ -115,11 +115,12 @@ def test_log_probabilities_are_the_librarys(client: Client, model: LLM) -> None:
 
 
 def test_a_completion_with_the_classic_lists(client: Client, model: LLM) -> None:
-    asked = {"prompt": ["Once upon", "Tom saw"], "max_tokens": 6, "seed": 3, "logprobs": 2, "n": 2}
+    prompts = ["Once upon", "Tom saw"]
+    asked = {"prompt": prompts, "max_tokens": 6, "seed": 3, "logprobs": 2, "n": 2}
     body = client.post("/v1/completions", asked).json
     for i, choice in enumerate(body["choices"]):
         sampling = SamplingParams(seed=3 + i % 2, logprobs=2)
-        done = model.generate(asked["prompt"][i // 2], max_tokens=6, sampling=sampling)
+        done = model.generate(prompts[i // 2], max_tokens=6, sampling=sampling)
         lists = choice["logprobs"]
         assert (choice["index"], choice["text"], choice["finish_reason"]) == (i, done.text, "length")
         assert lists["token_logprobs"] == [event.logprob for event in done.events if event.token is not None]

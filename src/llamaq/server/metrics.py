@@ -59,7 +59,8 @@ class Metrics(NoMetrics):
         for name, about, value in (
             ("answers_running", "Places taken by answers", lambda: service.admission.running),
             ("requests_waiting", "Requests that wait for a place", lambda: service.admission.waiting),
-            ("cache_free_tokens", "Tokens that the cache has room for at once", lambda: pool.free_tokens),
+            ("cache_tokens", "Tokens that the cache has room for", lambda: pool.n_ctx),
+            ("cache_empty_tokens", "Those of them that hold no text", lambda: pool.free_tokens),
         ):
             prometheus.Gauge(name, about, **own).set_function(value)
 
