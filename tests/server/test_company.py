@@ -238,7 +238,28 @@ def test_the_body_is_bounded_in_size_and_time(model: LLM) -> None:
         assert (await client.asend("POST", "/v1/completions", [], JSON, hang_up=gone)).status == 0
 
     asyncio.run(scenario())
-    assert service.admission.tickets == 0
+    assert service.admission.tickets == service.bodies.held == 0
+
+
+def test_bodies_that_are_read_are_bounded_together(model: LLM) -> None:
+    client, service = client_of(model, max_body=1000)
+
+    async def scenario() -> None:
+        gone = asyncio.Event()
+        slow = [
+            asyncio.ensure_future(client.asend("POST", "/v1/completions", [b"x" * 900, None], JSON, hang_up=gone))
+            for _ in range(17)
+        ]
+        await until(lambda: service.bodies.held > 15_000)
+        assert service.admission.tickets == 0  # they keep nobody out
+        reply = await client.apost("/v1/completions", b"x" * 900)
+        assert (reply.status, "retry-after" in reply.headers) == (503, True)
+        assert (await client.apost("/v1/completions", {"prompt": "Tom", "max_tokens": 1})).status == 200
+        gone.set()
+        await asyncio.gather(*slow)
+        assert service.bodies.held == 0
+
+    asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("stream", [False, True])

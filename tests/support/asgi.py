@@ -62,19 +62,19 @@ class Client:
         return await self.asend("POST", path, raw, {"content-type": "application/json", **headers})
 
     async def asend(
-        self, method: str, path: str, body: bytes | Sequence[bytes], headers: dict[str, str], *,
+        self, method: str, path: str, body: bytes | Sequence[bytes | None], headers: dict[str, str], *,
         reply: Reply | None = None, hang_up: asyncio.Event | None = None,
         on_send: Callable[[Reply], Any] | None = None,
     ) -> Reply:  # fmt: skip
-        """``reply`` fills as it comes; the client is gone once ``hang_up`` is set; ``on_send`` is called, and awaited,
-        with each part of the answer."""
+        """A body may have parts; where one is None, the rest never comes. ``reply`` fills as it comes; the client is
+        gone once ``hang_up`` is set; ``on_send`` is called, and awaited, with each part of the answer."""
         found = Reply() if reply is None else reply
         parts = [body] if isinstance(body, bytes) else list(body)
         all_headers = {key.replace("_", "-"): value for key, value in {**self.headers, **headers}.items()}
         gone = asyncio.Event() if hang_up is None else hang_up
 
         async def receive() -> dict[str, Any]:
-            if parts:
+            if parts and parts[0] is not None:
                 return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
             await gone.wait()
             return {"type": "http.disconnect"}

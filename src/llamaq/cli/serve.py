@@ -117,13 +117,16 @@ class _request_lines:
         self._handler = logging.StreamHandler(sys.stderr)
         self._handler.setFormatter(logging.Formatter("%(request)s" if form == "json" else "llamaq: %(message)s"))
         self._form = form
+        self._logger = logging.getLogger("llamaq.server.access")
 
     def __enter__(self) -> None:
         if self._form != "none":
-            logging.getLogger("llamaq.server.access").addHandler(self._handler)
+            self._logger.addHandler(self._handler)
+            self._logger.setLevel(logging.INFO)
 
     def __exit__(self, *_: Any) -> None:
-        logging.getLogger("llamaq.server.access").removeHandler(self._handler)
+        self._logger.removeHandler(self._handler)
+        self._logger.setLevel(logging.NOTSET)
 
 
 COMMAND = Command(

@@ -13,28 +13,63 @@ from starlette.types import Message, Receive
 from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
-__all__ = ["json_object_of", "read_json"]
+__all__ = ["Bodies", "json_object_of"]
 
 _DEEPEST = 64
+_MOST_BODIES = 16  # of the largest size that may be read at once
+_RETRY = 5  # seconds
 _MOST_AT_ONCE = 1 << 16  # bytes that are parsed without a thread
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-async def read_json(headers: Headers, receive: Receive, settings: Settings) -> dict[str, Any]:
-    """The body as an object. Raises ``Refusal`` for one that is too large, too slow, or no JSON object; ``Gone``."""
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not kind.endswith("+json"):
-        raise Refusal(415, f"the body must be JSON, with the header Content-Type: application/json; got {kind!r:.60}")
-    length = headers.get("content-length", "")
-    if length.isdecimal() and int(length[:20]) > settings.max_body:
-        raise _too_large(settings.max_body)
-    try:
-        body = await asyncio.wait_for(_read(receive, settings.max_body), settings.body_seconds)
-    except asyncio.TimeoutError:
-        raise Refusal(408, f"the body did not come within {settings.body_seconds:g} seconds") from None
-    if len(body) > _MOST_AT_ONCE:
-        return await asyncio.to_thread(json_object_of, body)
-    return json_object_of(body)
+class Bodies:
+    """Reads the bodies of all requests: not too many bytes at once, so that slow clients cannot fill the memory."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.held = 0
+        """Bytes of bodies that are being read."""
+        self._most = settings.max_body
+        self._seconds = settings.body_seconds
+
+    async def read(self, headers: Headers, receive: Receive) -> dict[str, Any]:
+        """A body as an object. Raises ``Refusal`` for one that is too large, too slow, or no JSON object; ``Gone``."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json" and not kind.endswith("+json"):
+            raise Refusal(
+                415, f"the body must be JSON, with the header Content-Type: application/json; got {kind!r:.60}"
+            )
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._most:
+            raise self._too_large()
+        parts: list[bytes] = []
+        try:
+            await asyncio.wait_for(self._read(receive, parts), self._seconds)
+        except asyncio.TimeoutError:
+            raise Refusal(408, f"the body did not come within {self._seconds:g} seconds") from None
+        finally:
+            self.held -= sum(map(len, parts))
+        body = b"".join(parts)
+        if len(body) > _MOST_AT_ONCE:
+            return await asyncio.to_thread(json_object_of, body)
+        return json_object_of(body)
+
+    async def _read(self, receive: Receive, parts: list[bytes]) -> None:
+        size, more = 0, True
+        while more:
+            message: Message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            self.held += len(parts[-1])
+            more = message.get("more_body", False)
+            if size > self._most:
+                raise self._too_large()
+            if self.held > _MOST_BODIES * self._most:
+                raise Refusal(503, "too many large bodies come at once", retry_after=_RETRY)
+
+    def _too_large(self) -> Refusal:
+        return Refusal(413, f"the body is larger than {self._most} bytes")
 
 
 def json_object_of(body: bytes) -> dict[str, Any]:
@@ -51,21 +86,6 @@ def json_object_of(body: bytes) -> dict[str, Any]:
         raise Refusal(400, "the body must be a JSON object")
     _check(found)
     return found
-
-
-async def _read(receive: Receive, most: int) -> bytes:
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message: Message = await receive()
-        if message["type"] == "http.disconnect":
-            raise Gone
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        more = message.get("more_body", False)
-        if size > most:
-            raise _too_large(most)
-    return b"".join(parts)
 
 
 def _check(found: Any) -> None:
@@ -100,7 +120,3 @@ def _no_number(text: str) -> NoReturn:
 
 def _too_deep() -> Refusal:
     return Refusal(400, f"the body is nested deeper than {_DEEPEST} levels")
-
-
-def _too_large(most: int) -> Refusal:
-    return Refusal(413, f"the body is larger than {most} bytes")

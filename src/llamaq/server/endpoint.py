@@ -12,7 +12,6 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llamaq.server.body import read_json
 from llamaq.server.connection import EventWriter, unless_gone
 from llamaq.server.errors import Gone, Refusal, refusal_of
 from llamaq.server.service import Service, dumps
@@ -62,11 +61,10 @@ class Endpoint:
         self._read = read
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        settings = self._service.settings
-        writer = EventWriter(send, settings)
+        writer = EventWriter(send, self._service.settings)
         try:
+            body = await self._service.bodies.read(Headers(scope=scope), receive)
             with self._service.admission.ticket():
-                body = await read_json(Headers(scope=scope), receive, settings)
                 response = await unless_gone(receive, self._answer(scope, body, writer))
         except Gone:
             scope["llamaq.gone"] = True

@@ -59,10 +59,15 @@ def read_fields(fields: Sequence[Field], body: Mapping[str, Any], *, strict: boo
     return values, ignored
 
 
-def table_of(fields: Sequence[Field]) -> str:
-    """The table in Markdown."""
-    rows = ["| field | | |", "|---|---|---|"]
-    return "\n".join([*rows, *(f"| `{field.name}` | {field.treatment} | {field.about} |" for field in fields)])
+def table_of(tables: Mapping[str, Sequence[Field]]) -> str:
+    """One table in Markdown of several requests' fields, by the requests' names."""
+    about = {field.name: field.about for table in reversed([*tables.values()]) for field in table}
+    order = dict.fromkeys(field.name for table in tables.values() for field in table)
+    rows = [f"| field | {' | '.join(tables)} | |", "|---" * (len(tables) + 2) + "|"]
+    for name in order:
+        cells = [next((f.treatment for f in table if f.name == name), "") for table in tables.values()]
+        rows.append(f"| `{name}` | {' | '.join(cells)} | {about[name]} |")
+    return "\n".join(rows)
 
 
 def any_value(name: str, value: Any) -> Any:

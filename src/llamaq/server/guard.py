@@ -19,7 +19,6 @@ from llamaq.server.settings import Settings
 __all__ = ["Guard", "RequestLog", "access"]
 
 access = logging.getLogger("llamaq.server.access")
-access.setLevel(logging.INFO)
 
 PUBLIC = ("/health", "/v1/health")
 """Routes that need no key."""

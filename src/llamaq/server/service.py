@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq import __version__
 from llamaq.server.admission import Admission
+from llamaq.server.body import Bodies
 from llamaq.server.errors import Refusal
 from llamaq.server.metrics import Metrics, no_metrics
 from llamaq.server.settings import Settings
@@ -35,6 +36,7 @@ class Service:
         self.created = int(time.time())
         self.fingerprint = f"llamaq-{__version__}-{llm.engine.numerics}"
         self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds)
+        self.bodies = Bodies(settings)
         self.metrics = Metrics(self) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
 
