@@ -74,6 +74,14 @@ def test_a_mixture_has_its_experts_in_one_tensor(tmp_path: Path) -> None:
     assert found["blk.1.attn_output.weight"] == ((256, 256), "Q5_K")
 
 
+@pytest.mark.parametrize("name", script.SHAPES)
+def test_every_shape_is_a_model_that_runs(name: str) -> None:
+    shape = script.SHAPES[name]
+    shapes = {n if n.endswith(".bias") else f"{n}.weight": dims for n, dims in script.tensors(shape)}
+    _, plan = build_plan(script.metadata(name, shape, "Q4_0"), shapes)
+    assert {*plan.tensors} == {*shapes}
+
+
 @pytest.mark.parametrize(("make", "size"), [("sentencepiece", 32000), ("byte_level", 128256)])
 def test_vocabularies_tokenize(make: str, size: int) -> None:
     tokenizer = load_tokenizer(getattr(script, f"{make}_vocabulary")(size))

@@ -190,7 +190,7 @@ def test_an_unknown_pretokenizer_must_be_named(tmp_path: Path) -> None:
     [
         (
             {"architectures": ["GPT2LMHeadModel"]},
-            "'GPT2LMHeadModel' are not supported; llamaq converts Llama and Mistral, ",
+            "'GPT2LMHeadModel' are not supported; llamaq converts Llama, Mistral and",
         ),
         ({"hidden_act": "gelu"}, "expected 'silu', got 'gelu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, "got quantized ones"),

@@ -138,3 +138,17 @@ def test_other_models_do_not_mix(model: Path, text: Path, tmp_path: Path) -> Non
     save(tmp_path / "other.gguf", other)
     with pytest.raises(GGUFError, match="different models"):
         merged([same, read(tmp_path / "other.gguf")])
+
+
+def test_experts_have_sums_of_their_own_in_the_file(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    chunks, found = np.random.default_rng(1).integers(4, 2000, (2, 16), np.int32), Imatrix()
+    with LLM.load(shared("tiny-models/mixtral.gguf"), n_ctx=32, threads=2) as llm:
+        collect_importance(llm, chunks, found)
+    save(tmp_path / "experts.gguf", found)
+    again = read(tmp_path / "experts.gguf")
+    for name in ("gate", "up", "down"):
+        entry = again.entries[f"blk.1.ffn_{name}_exps.weight"]
+        assert entry.sums.shape == (4, 128 if name == "down" else 64)
+        assert entry.counts.sum() == 2 * chunks.size  # two experts for each token
+        np.testing.assert_array_equal(entry.sums, found.entries[f"blk.1.ffn_{name}_exps.weight"].sums)
+    assert again.entries["blk.1.ffn_gate_inp.weight"].counts.tolist() == [chunks.size]

@@ -21,6 +21,7 @@ from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.measure import speed as bench
 from llamaq.measure.limits import cpu_name, probe
 from llamaq.measure.speed import Work, Workload, seconds, work_of
+from llamaq.plan.graph import Graph
 from llamaq.plan.step import Step
 from tiny_llama import plan_of as plan_of_arrays
 from tiny_llama import tiny_llama
@@ -106,3 +107,23 @@ def test_the_probe_knows_no_other_level() -> None:
 
 def test_the_processor_has_a_name() -> None:
     assert cpu_name().strip()
+
+
+def test_experts_count_as_far_as_they_are_used() -> None:
+    """Two of eight experts for each row: of one row a quarter of the bytes, of more those that somebody goes to."""
+    shapes = {"embd.weight": (20, 64), "norm.weight": (64,), "router.weight": (8, 64), "out.weight": (20, 64)}
+    stacks = {"gate_up.weight": (8, 192, 64), "down.weight": (8, 64, 96)}
+    g = Graph({**shapes, **stacks})
+    x = g.embed("embd")
+    r = g.route(g.linear(x, "router"), used=2)
+    h = g.glu_experts(x, r, g.rows("gate_up", 0, 96), g.rows("gate_up", 96, 192))
+    plan = g.plan(g.linear(g.select_rows(g.experts(h, r, "down", add=x)), "out"))
+    q8 = format_by_name("Q8_0")
+    tensors = {n: TensorInfo(n, q8, s, q8.row_bytes(int(np.prod(s))), 0) for n, s in {**shapes, **stacks}.items()}
+    experts, others = 8 * (192 + 96) * 64, 8 * 64
+    for rows in (1, 4):
+        share = 1 - 0.75**rows
+        nbytes = (experts * share + others + 20 * 64) * 34 / 32
+        found = work_of(Workload(0, 1, 0, rows), plan, tensors, 16, "f16")
+        assert abs(found.nbytes - nbytes) < 1
+        assert found.int8_ops == 2 * rows * (experts // 4 + others + 20 * 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,36 @@ def test_heads_must_divide_the_width_where_no_length_is_given() -> None:
 def test_yarn_bounds_must_be_in_order() -> None:
     with pytest.raises(ModelError, match=r"yarn_beta_slow is 64\.0; expected at most yarn_beta_fast"):
         read(rope__scaling__type="yarn", rope__scaling__yarn_beta_slow=64.0)
+
+
+EXPERTS = {"expert_count": 8, "expert_used_count": 2}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"expert_used_count": None}, "lacks the key llama.expert_used_count"),
+        ({"expert_used_count": 9}, "llama.expert_used_count is 9; expected an integer from 1 to 8"),
+        ({"expert_gating_func": 4}, "llama.expert_gating_func is 4; expected 1 (softmax)"),
+        ({"expert_group_count": 3}, "llama.expert_group_count is 3; expected a divisor of the 8 experts"),
+        ({"expert_group_count": 4, "expert_group_used_count": 5}, "llama.expert_group_used_count is 5; expected"),
+        ({"expert_group_count": 8, "expert_group_used_count": 1}, "expert_used_count is 2; expected an integer from 1"),
+        ({"expert_weights_norm": 1}, "llama.expert_weights_norm is 1; expected true or false"),
+        ({"expert_weights_scale": -1.0}, "llama.expert_weights_scale is -1.0"),
+        ({}, "no tensor 'blk.0.ffn_gate_inp.weight'"),
+    ],
+    ids=str,
+)
+def test_refusals_of_experts(keys: dict[str, Any], expected: str) -> None:
+    metadata = METADATA | {f"llama.{k}": v for k, v in (EXPERTS | keys).items() if v is not None}
+    with pytest.raises(ModelError, match=re.escape(expected)):
+        build_plan(metadata, SHAPES)
+
+
+def test_old_files_with_a_tensor_for_each_expert_are_refused_with_a_hint() -> None:
+    shapes = SHAPES | {"blk.0.ffn_gate.0.weight": (96, 64)}
+    with pytest.raises(ModelError, match="made before April 2024, so download a newer one"):
+        build_plan(METADATA | {f"llama.{k}": v for k, v in EXPERTS.items()}, shapes)
 
 
 @pytest.mark.parametrize("name", ["nosucharch", None, 3])

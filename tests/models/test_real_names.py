@@ -52,3 +52,31 @@ def test_every_tensor_of_a_real_file_is_read(name: str, shared: Callable[[str], 
     assert names
     assert names <= {*plan.tensors}
     assert {*plan.tensors} == {*shapes}
+
+
+def test_every_tensor_of_gpt_oss_is_read(shared: Callable[[str], Path]) -> None:
+    text = (shared("quant-types") / "gpt-oss-120b.schema").read_text(encoding="utf-8")
+    names = set(re.findall(r"^([\w.]+\.(?:weight|bias)) ", text, re.MULTILINE))
+    width, experts, layers, q, kv = 2880, 128, 36, 64 * 64, 8 * 64
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (100, width), "output.weight": (100, width)}
+    shapes["output_norm.weight"] = (width,)
+    block: dict[str, tuple[int, ...]] = {
+        "attn_norm": (width,), "post_attention_norm": (width,), "attn_sinks": (64,), "attn_q": (q, width),
+        "attn_k": (kv, width), "attn_v": (kv, width), "attn_output": (width, q), "ffn_gate_inp": (experts, width),
+        **{f"ffn_{n}_exps": (experts, width, width) for n in ("gate", "up", "down")},
+    }  # fmt: skip
+    for i in range(layers):
+        for tensor, shape in block.items():
+            shapes[f"blk.{i}.{tensor}.weight"] = shape
+            if len(shape) > 1:
+                shapes[f"blk.{i}.{tensor}.bias"] = shape[:-1]
+    keys = {
+        "block_count": layers, "context_length": 131072, "embedding_length": width, "attention.head_count": 64,
+        "attention.head_count_kv": 8, "attention.key_length": 64, "attention.layer_norm_rms_epsilon": 1e-5,
+        "expert_count": experts, "expert_used_count": 4, "attention.sliding_window": 128,
+    }  # fmt: skip
+    metadata = {"general.architecture": "gpt-oss"} | {f"gpt-oss.{k}": v for k, v in keys.items()}
+    _, plan = build_plan(metadata, shapes)
+    assert names
+    assert names <= {*plan.tensors}
+    assert {*plan.tensors} == {*shapes}

@@ -34,6 +34,17 @@ COMMON: dict[str, Any] = {
 WINDOWS = {"sliding_window": tiny.WINDOW, "layer_types": ["sliding_attention"] * 3 + ["full_attention"]}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere2": ("Cohere2", WINDOWS | {"logit_scale": 0.25, "layer_norm_eps": 1e-5, "tie_word_embeddings": True}),
+    "granitemoe": (
+        "GraniteMoe",
+        {
+            "num_local_experts": tiny.EXPERTS,
+            "num_experts_per_tok": 2,
+            "embedding_multiplier": 1.5,
+            "residual_multiplier": 0.7,
+            "attention_multiplier": 0.3,
+            "logits_scaling": 1.3,
+        },
+    ),
     "olmo3": (
         "Olmo3",
         WINDOWS | {"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}},
@@ -54,6 +65,7 @@ NAMES = {
     "attn_qkv": "self_attn.qkv_proj", "attn_output": "self_attn.o_proj",
     "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm", "attn_norm": "input_layernorm",
     "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "ffn_gate_inp": "block_sparse_moe.router",
     "ffn_norm": "post_attention_layernorm", "post_attention_norm": "post_attention_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }  # fmt: skip
@@ -65,6 +77,24 @@ def name_there(name: str, fused: bool) -> str:
     return f"model.layers.{parts[1]}.{last}.weight" if parts[0] == "blk" else f"{last}.weight"
 
 
+def experts_there(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Granite's names of experts, gate and up in one; rows of heads as its rope pairs them."""
+    found = {}
+    for name, x in tensors.items():
+        b = name.rpartition(".ffn_")[0]
+        there = f"model.layers.{b.removeprefix('blk.')}.block_sparse_moe.experts."
+        if name.endswith("ffn_gate_exps.weight"):
+            found[there + "gate_up_proj"] = np.concatenate([x, tensors[f"{b}.ffn_up_exps.weight"]], axis=1)
+        elif name.endswith("ffn_down_exps.weight"):
+            found[there + "down_proj"] = x
+        elif name.endswith(("attn_q.weight", "attn_k.weight")):
+            halves = x.reshape(-1, tiny.HEAD_DIM // 2, 2, tiny.WIDTH).swapaxes(1, 2)
+            found[name_there(name, False)] = halves.reshape(x.shape)
+        elif not name.endswith("ffn_up_exps.weight"):
+            found[name_there(name, False)] = x
+    return found
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", tiny.MADE)
 def test_recorded_logits_are_those_of_transformers(name: str) -> None:
@@ -72,11 +102,10 @@ def test_recorded_logits_are_those_of_transformers(name: str) -> None:
     config = COMMON | config
     tied = config["tie_word_embeddings"]
     model = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**config)).eval()
-    weights = {
-        name_there(tensor, name.startswith("phi3")): torch.from_numpy(x)
-        for tensor, x in tiny.made_tensors(name).items()
-        if not tensor.startswith("rope")
-    }
+    tensors: dict[str, Any] = {k: x for k, x in tiny.made_tensors(name).items() if not k.startswith("rope")}
+    fused = name.startswith("phi3")
+    there = experts_there(tensors) if name == "granitemoe" else {name_there(k, fused): x for k, x in tensors.items()}
+    weights = {key: torch.from_numpy(x.copy()) for key, x in there.items()}
     missing = model.load_state_dict(weights, strict=False)
     assert (missing.unexpected_keys, missing.missing_keys) == ([], ["lm_head.weight"] if tied else [])
     with torch.no_grad():

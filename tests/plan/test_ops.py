@@ -20,10 +20,12 @@ from llamaq.plan.op import Op, Weight
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
+from llamaq.plan.ops.concat import Concat
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
 from llamaq.plan.ops.glu_experts import GluExperts
 from llamaq.plan.ops.glu_linear import GluLinear
+from llamaq.plan.ops.head_linear import HeadLinear
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.ops.norm import NormRows
 from llamaq.plan.ops.route import Route
@@ -43,6 +45,7 @@ WEIGHTS = {
         "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
         "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,), "v3.weight": (6, 16),
         **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
+        "heads.weight": (2, 5, 6), "heads2.weight": (2, 5, 6), "heads3.weight": (2, 10, 6),
         "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
         "q.bias": (8,), "conv.weight": (16, 3), "conv2.weight": (16, 3),
         "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
@@ -184,6 +187,16 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weighted": [False],
         },
     ),
+    HeadLinear: (
+        {"weight": Weight("heads.weight", "stack"), "heads": 2, "head_dim": 8, "cols": 6},
+        {
+            "weight": [Weight("heads2.weight", "stack"), Weight("heads3.weight", "stack", (5, 10))],
+            "heads": [],
+            "head_dim": [],
+            "cols": [],
+        },  # the weight's shape
+    ),
+    Concat: ({"cols": (16, 16)}, {"cols": []}),
     SigmoidGate: (
         {"weight": Weight("n.weight", "vector"), "cols": 16},
         {"weight": [Weight("m.weight", "vector")], "cols": []},
@@ -208,7 +221,7 @@ def plan_with(op: Op) -> Plan:
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
-    if isinstance(op, GluExperts | Route):
+    if isinstance(op, GluExperts | Route | HeadLinear | Concat):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
@@ -217,7 +230,7 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
     """What the op reads: x first, where it can."""
     if isinstance(op, Embed):
         return ()
-    if isinstance(op, SigmoidGate):
+    if isinstance(op, SigmoidGate | Concat):
         return x, g.linear(x, "a")
     if isinstance(op, ShortConv):
         return (g.linear(x, "fused"),)

@@ -22,7 +22,7 @@ from shared_files import ROOT, shared_path
 
 __all__ = ["IDS", "LONGROPE", "MADE", "RECORDED", "made_tensors", "tiny_model"]
 
-WIDTH, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD, LAYERS, VOCABULARY, WINDOW = 64, 4, 2, 16, 96, 4, 64, 8
+WIDTH, HEADS, KV_HEADS, HEAD_DIM, FEED_FORWARD, LAYERS, VOCABULARY, WINDOW, EXPERTS = 64, 4, 2, 16, 96, 4, 64, 8, 6
 IDS = np.random.default_rng(24).integers(0, VOCABULARY, 24).astype(np.int32)
 RECORDED = ROOT / "tests" / "data" / "tiny"
 LONGROPE = {"long": [1.0, 1.3, 2.0, 3.5, 6.0, 9.0], "short": [1.0, 1.1, 1.2, 1.4, 1.7, 2.0]}
@@ -39,6 +39,18 @@ MADE: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere2": (
         "cohere2",
         {"attention.layer_norm_epsilon": 1e-5, "attention.sliding_window": WINDOW, "logit_scale": 0.25},
+    ),
+    "granitemoe": (
+        "granitemoe",
+        {
+            **RMS,
+            "expert_count": EXPERTS,
+            "expert_used_count": 2,
+            "embedding_scale": 1.5,
+            "residual_scale": 0.7,
+            "attention.scale": 0.3,
+            "logit_scale": 1.3,
+        },
     ),
     "olmo3": (
         "olmo2",
@@ -72,7 +84,7 @@ def made_tensors(name: str) -> dict[str, NDArray[np.float32]]:
     tensors: dict[str, NDArray[np.float32]] = {}
 
     def add(tensor: str, *shape: int) -> None:
-        x = rng.normal(1, 0.1, shape) if len(shape) == 1 else rng.normal(0, 0.8 * shape[1] ** -0.5, shape)
+        x = rng.normal(1, 0.1, shape) if len(shape) == 1 else rng.normal(0, 0.8 * shape[-1] ** -0.5, shape)
         tensors[f"{tensor}.weight"] = x.astype(np.float32)
 
     architecture = MADE[name][0]
@@ -87,14 +99,19 @@ def made_tensors(name: str) -> dict[str, NDArray[np.float32]]:
         else:
             for part, rows in (("q", q), ("k", kv), ("v", kv)):
                 add(f"{b}attn_{part}", rows, WIDTH)
-            add(b + "ffn_gate", FEED_FORWARD, WIDTH)
-            add(b + "ffn_up", FEED_FORWARD, WIDTH)
+            stack, last = ((EXPERTS,), "_exps") if architecture == "granitemoe" else ((), "")
+            add(f"{b}ffn_gate{last}", *stack, FEED_FORWARD, WIDTH)
+            add(f"{b}ffn_up{last}", *stack, FEED_FORWARD, WIDTH)
         add(b + "attn_output", WIDTH, q)
-        add(b + "ffn_down", WIDTH, FEED_FORWARD)
+        if architecture == "granitemoe":
+            add(b + "ffn_gate_inp", EXPERTS, WIDTH)
+            add(b + "ffn_down_exps", EXPERTS, WIDTH, FEED_FORWARD)
+        else:
+            add(b + "ffn_down", WIDTH, FEED_FORWARD)
         if architecture == "olmo2":
             norms = {"attn_q_norm": q, "attn_k_norm": kv, "post_attention_norm": WIDTH, "post_ffw_norm": WIDTH}
         else:
-            norms = {"attn_norm": WIDTH} | ({"ffn_norm": WIDTH} if architecture == "phi3" else {})
+            norms = {"attn_norm": WIDTH} | ({"ffn_norm": WIDTH} if architecture in ("phi3", "granitemoe") else {})
         for norm, n in norms.items():
             add(b + norm, n)
     add("output_norm", WIDTH)

@@ -17,6 +17,11 @@ ExpertProduct::ExpertProduct(Attributes& a, bool own_rows) : used(a.integer("use
   for (size_t i = 0; i < weights.size(); ++i) stacks.push_back({weights[i], biases[i]});
 }
 
+ExpertProduct::ExpertProduct(Attributes& a, int heads, int stride)
+    : in(a.integers("ins", 1)[0]), routing(-1), used(heads), own_rows_(true), stride_(stride) {
+  stacks.push_back({a.integer("weight"), -1});
+}
+
 void ExpertProduct::check(Resources& r) const {
   if (stacks.empty()) throw Error("no weights");
   const Weight& one = r.checked_weight(stacks[0].weight);
@@ -28,8 +33,11 @@ void ExpertProduct::check(Resources& r) const {
     if (p.bias >= 0) r.check_vector(p.bias, w.matrices * w.rows);
   }
   if (used < 1 || used > one.matrices) throw Error("a row has at least one expert, and at most all");
-  if (2 * used > r.cols(routing)) throw Error("the routing needs a number and a weight for each expert of a row");
-  if (one.cols * (own_rows_ ? used : 1) > r.cols(in)) throw Error("the stack has more columns than its input");
+  if (routing < 0 && used != one.matrices) throw Error("each head has a matrix");
+  if (routing >= 0 && 2 * used > r.cols(routing))
+    throw Error("the routing needs a number and a weight for each expert of a row");
+  if ((stride_ ? stride_ : one.cols) * (own_rows_ ? used : 1) > r.cols(in) || (stride_ && one.cols > stride_))
+    throw Error("the stack has more columns than its input");
 }
 
 bool ExpertProduct::any(const Resources& r, bool quantized) const {
@@ -76,8 +84,9 @@ ExpertProduct::Rows ExpertProduct::sorted(const Call& call, const Layout& l) con
   int *const cursor = ints(0), *const ids = ints(l.ids), *const first = ints(l.first), *const pairs = ints(l.pairs);
   int64_t* const at = reinterpret_cast<int64_t*>(call.own + l.at);
   const int count = call.rows * used, all = static_cast<int>(experts(r));
-  const float* chosen = r.slot(routing);
+  const float* chosen = routing < 0 ? nullptr : r.slot(routing);
   const auto expert_of = [&](int pair) {  // whatever the slot holds, it is one that there is
+    if (!chosen) return pair % used;
     const float id = chosen[pair / used * 2 * used + pair % used];
     return id >= 0 && id < static_cast<float>(all) ? static_cast<int>(id) : 0;
   };
@@ -97,6 +106,10 @@ ExpertProduct::Rows ExpertProduct::sorted(const Call& call, const Layout& l) con
   return {present, ids, first, pairs, at, nullptr, nullptr, bf16};
 }
 
+const float* ExpertProduct::row(const Call& call, int pair) const {
+  return call.r.slot(in) + (own_rows_ ? pair : pair / used) * (stride_ ? stride_ : cols(call.r));
+}
+
 // One row is cheaper prepared by every worker for itself; without weights it is then the same for all of its experts.
 ExpertProduct::Rows ExpertProduct::prepare(const Call& call, bool weighted) const {
   const Resources& r = call.r;
@@ -109,11 +122,11 @@ ExpertProduct::Rows ExpertProduct::prepare(const Call& call, bool weighted) cons
   if (same) std::fill_n(reinterpret_cast<int64_t*>(call.own + l.at), rows.experts, 0);
   rows.blocks = blocks, rows.floats = floats;
   const bool rounded = rows.bf16 || any(r, true), plain = !rows.bf16 && any(r, false);
-  const float *const x = r.slot(in), *const chosen = r.slot(routing);
+  const float* const chosen = weighted ? r.slot(routing) : nullptr;
   float* const scaled = reinterpret_cast<float*>(call.own + l.own_scaled);
   const auto put = [&](int i) {
     const int pair = rows.pairs[i];
-    const float* row = x + (own_rows_ ? pair : pair / used) * width;
+    const float* row = this->row(call, pair);
     if (weighted) {
       memcpy(scaled, row, static_cast<size_t>(width) * 4);
       r.kernels.scale(scaled, chosen[pair / used * 2 * used + used + pair % used], width);
@@ -142,7 +155,7 @@ ExpertProduct::Rows ExpertProduct::prepare(const Call& call, bool weighted) cons
 void ExpertProduct::add_squares(const Rows& rows, const Call& call, bool weighted) const {
   const Resources& r = call.r;
   const int64_t width = cols(r);
-  const float *const x = r.slot(in), *const chosen = r.slot(routing);
+  const float* const chosen = weighted ? r.slot(routing) : nullptr;
   const int chunks = static_cast<int>((width + kSquareColumns - 1) / kSquareColumns);
   for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
     const int64_t begin = c * kSquareColumns, end = std::min(width, begin + kSquareColumns);
@@ -150,7 +163,7 @@ void ExpertProduct::add_squares(const Rows& rows, const Call& call, bool weighte
       double* sums = call.squares->sums.data() + rows.ids[n] * width;
       for (int i = rows.first[n]; i < rows.first[n + 1]; ++i) {
         const int pair = rows.pairs[i];
-        const float* row = x + (own_rows_ ? pair : pair / used) * width;
+        const float* row = this->row(call, pair);
         const float factor = weighted ? chosen[pair / used * 2 * used + used + pair % used] : 1.0f;
         for (int64_t j = begin; j < end; ++j) {
           const double value = row[j] * factor;

@@ -1,4 +1,4 @@
-// What glu_experts and experts share: a step's rows sorted by the expert that each goes to, and the product of an
+// What glu_experts, experts and head_linear share: a step's rows sorted by the expert that each goes to, and the product of an
 // expert's rows with its matrix of a stack. The kernels are those of other matrices, so a row's bits are as alone.
 #pragma once
 #include <vector>
@@ -13,6 +13,8 @@ class ExpertProduct {
   // Reads the attributes ins (x, then the routing), weights (stacks), biases and used (the experts of a row).
   // `own_rows`: x has a row for each pair of a row and one of its experts, [rows][used][cols], otherwise [rows][cols].
   ExpertProduct(Attributes& a, bool own_rows);
+  // A stack with a matrix for each head, whose part of x begins `stride` floats behind that of the one before.
+  ExpertProduct(Attributes& a, int heads, int stride);
 
   // The pairs of a row and one of its experts, by expert, then by row, and what the kernels read of them.
   struct Rows {
@@ -55,7 +57,10 @@ class ExpertProduct {
   bool any(const Resources& r, bool quantized) const;  // whether a stack is multiplied with such inputs
   int64_t block_bytes(const Resources& r, int64_t rows, bool bf16) const;
 
+  const float* row(const Call& call, int pair) const;  // of x, what the pair reads
+
   bool own_rows_;
+  int64_t stride_ = 0;  // of own rows, where it is not the number of columns
 };
 
 // Weight rows in chunks, for all experts that have rows: what workers take.

@@ -7,10 +7,12 @@ namespace llamaq {
 std::unique_ptr<Op> parse_act_linear(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);
 std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
+std::unique_ptr<Op> parse_concat(Attributes& a);
 std::unique_ptr<Op> parse_embed(Attributes& a);
 std::unique_ptr<Op> parse_experts(Attributes& a);
 std::unique_ptr<Op> parse_glu_experts(Attributes& a);
 std::unique_ptr<Op> parse_glu_linear(Attributes& a);
+std::unique_ptr<Op> parse_head_linear(Attributes& a);
 std::unique_ptr<Op> parse_linear(Attributes& a);
 std::unique_ptr<Op> parse_norm(Attributes& a);
 std::unique_ptr<Op> parse_route(Attributes& a);

@@ -150,7 +150,8 @@ class KVCache:
 
     def reserve(self, sequence: int, length: int) -> None:
         """Gives the sequence pages for ``length`` tokens, all or nothing; what it is going to write is its own then.
-        Groups with a window let go of what no later token sees, and give pages for one step's tokens at most.
+        Groups with a window that have no room for whole texts let go of what no later token sees, and groups with a
+        window give pages for one step's tokens at most.
 
         Raises ``ContextOverflowError`` where the cache is full.
         """
@@ -159,7 +160,8 @@ class KVCache:
         before, after = self._states.get(sequence, (GONE, GONE))
         wanted = []
         for group, (pool, table) in enumerate(zip(self._groups, tables, strict=True)):
-            _let_go(pool, table, pool.needed(start).start)
+            if len(pool.layers[0]) * PAGE_TOKENS < self.n_ctx:  # otherwise there is room for all
+                _let_go(pool, table, pool.needed(start).start)
             end = min(length, start + self._max_rows) if pool.limited else length
             at = start // PAGE_TOKENS
             shared = start < length and at < len(table) and pool.users(table[at]) > 1

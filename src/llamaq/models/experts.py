@@ -85,10 +85,11 @@ def _gate_up(g: Graph, b: str) -> tuple[WeightName, WeightName]:
     return g.rows(fused, 0, rows // 2), g.rows(fused, rows // 2, rows)
 
 
-def shared_expert(g: Graph, x: Value, layer: int, *, add: Value) -> Value:
-    """``add`` plus what the expert makes of ``x`` (normed) that every token goes to, behind a gate where it has one."""
+def shared_expert(g: Graph, x: Value, layer: int, *, add: Value, scale: float = 1.0) -> Value:
+    """``add`` plus what the expert that every token goes to makes of ``x`` (normed), behind a gate where it has one,
+    times ``scale``."""
     b = f"blk.{layer}."
     h = g.glu_linear(x, b + "ffn_gate_shexp", b + "ffn_up_shexp")
     if g.has(b + "ffn_gate_inp_shexp"):
         h = g.sigmoid_gate(h, x, b + "ffn_gate_inp_shexp")
-    return g.linear(h, b + "ffn_down_shexp", add=add)
+    return g.linear(h, b + "ffn_down_shexp", add=add, scale=scale)

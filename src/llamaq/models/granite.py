@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from llamaq.models.blocks import attend, logits, qkv
+from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
 from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
@@ -14,6 +15,7 @@ __all__ = ["Granite", "read", "trace"]
 
 @dataclass(frozen=True)
 class Granite(Decoder):
+    moe: Mixture | None
     embedding_scale: float
     residual_scale: float
     logit_scale: float
@@ -26,7 +28,10 @@ def read(keys: Keys) -> Granite:
     embedding, residual, divisor = (
         keys.non_negative(key, 0.0) or 1.0 for key in ("embedding_scale", "residual_scale", "logit_scale")
     )
-    return Granite(**vars(hp), embedding_scale=embedding, residual_scale=residual, logit_scale=1 / divisor)
+    moe = mixture_of(keys) if keys.integer("expert_count", 0, low=0) else None
+    if moe is not None:  # weights of experts have the scale of their half of the block
+        moe = replace(moe, scale=moe.scale * residual)
+    return Granite(**vars(hp), moe=moe, embedding_scale=embedding, residual_scale=residual, logit_scale=1 / divisor)
 
 
 def trace(g: Graph, hp: Granite) -> Value:
@@ -36,6 +41,11 @@ def trace(g: Graph, hp: Granite) -> Value:
         b = f"blk.{i}."
         q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
         x = g.linear(attend(g, hp, i, q, k, v), b + "attn_output", add=x, scale=hp.residual_scale)
+        if hp.moe is not None:
+            n = g.norm(x, Norm(b + "ffn_norm", hp.eps))
+            x = mixture(g, n, i, hp.moe, add=x)
+            x = shared_expert(g, n, i, add=x, scale=hp.residual_scale) if g.has(b + "ffn_up_shexp") else x
+            continue
         h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=Norm(b + "ffn_norm", hp.eps))
         x = g.linear(h, b + "ffn_down", add=x, scale=hp.residual_scale)
     return logits(g, x, Norm("output_norm", hp.eps), scale=hp.logit_scale)

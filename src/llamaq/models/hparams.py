@@ -62,11 +62,13 @@ def read_decoder(
     fused_gate: bool = False,
     rope_base: float = 10000.0,
     rope_factor: float = 0.0,
+    value_dim: int | None = None,
     least_kv_heads: int = 1,
 ) -> Decoder:
     """Every layer alike; what differs between them, the caller replaces. ``layout`` is the rope's, ``norm`` says which
     epsilon is read, ``fused_gate`` that ``ffn_up`` holds the gate, too; ``rope_base`` and ``rope_factor`` are what a
-    file without them means; ``least_kv_heads`` is 0 where layers without attention say so.
+    file without them means; with ``value_dim`` values have so many numbers, and queries become as long as keys later;
+    ``least_kv_heads`` is 0 where layers without attention say so.
 
     Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors.
     """
@@ -76,7 +78,7 @@ def read_decoder(
     context = keys.integer("context_length")
     heads = keys.per_layer("attention.head_count", layers)
     kv_heads = kv_heads_of(keys, layers, heads, least_kv_heads)
-    head_dim = head_dim_of(keys, width, heads)
+    head_dim = head_dim_of(keys, width, heads, value_dim)
     eps = keys.positive("attention.layer_norm_rms_epsilon" if norm == "rms" else "attention.layer_norm_epsilon")
     check_feed_forward(keys, layers, 2 if fused_gate else 1)
     scale = keys.non_negative("attention.scale", 0.0) or 1 / math.sqrt(head_dim)
@@ -126,22 +128,23 @@ def kv_heads_of(keys: Keys, layers: int, heads: tuple[int, ...], least: int = 1)
     return kv_heads
 
 
-def head_dim_of(keys: Keys, width: int, heads: tuple[int, ...]) -> int:
+def head_dim_of(keys: Keys, width: int, heads: tuple[int, ...], values: int | None = None) -> int:
     """Dimensions of a head, of keys and values alike; the rows of the queries' weight bound them."""
     if not keys.has("attention.key_length") and width % heads[0]:
         raise keys.error("attention.head_count", heads[0], f"a divisor of embedding_length ({width})")
     head_dim = keys.integer("attention.key_length", width // heads[0], high=MAX_HEAD_DIM)
     queries = keys.shapes.get("blk.0.attn_q.weight", ())
-    if len(queries) == 2 and queries[0] != heads[0] * head_dim:
+    if values is None and len(queries) == 2 and queries[0] != heads[0] * head_dim:
         raise keys.error(
             "attention.key_length", head_dim, f"the {queries[0]} rows of 'blk.0.attn_q.weight' / {heads[0]} heads"
         )
-    value_dim = keys.integer("attention.value_length", head_dim)
-    if value_dim != head_dim:
+    expected = head_dim if values is None else values
+    value_dim = keys.integer("attention.value_length", expected)
+    if value_dim != expected:
         raise keys.error(
             "attention.value_length",
             value_dim,
-            f"{head_dim} as key_length; different lengths are not supported yet",
+            f"{expected} as key_length; different lengths are not supported yet" if values is None else f"{expected}",
         )
     return head_dim
 

@@ -6,10 +6,12 @@ from llamaq.plan.op import HeadNorm, Norm, Temperature, Value
 from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
+from llamaq.plan.ops.concat import TracesConcat
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.experts import TracesExperts
 from llamaq.plan.ops.glu_experts import TracesGluExperts
 from llamaq.plan.ops.glu_linear import TracesGluLinear
+from llamaq.plan.ops.head_linear import TracesHeadLinear
 from llamaq.plan.ops.linear import TracesLinear
 from llamaq.plan.ops.norm import TracesNorm
 from llamaq.plan.ops.route import TracesRoute
@@ -25,10 +27,12 @@ class Graph(
     TracesActLinear,
     TracesAttention,
     TracesBidirectionalAttention,
+    TracesConcat,
     TracesEmbed,
     TracesExperts,
     TracesGluExperts,
     TracesGluLinear,
+    TracesHeadLinear,
     TracesLinear,
     TracesNorm,
     TracesRoute,

@@ -77,8 +77,9 @@ class Shapes:
             raise ModelError(f"tensor {biases.name!r}: expected shape ({experts}, {end}), got {shape}")
 
     def check_vector(self, vector: Weight, n: int) -> None:
-        """Raises where a vector, or the part of it, has other than ``n`` numbers."""
+        """Raises where a vector, or the part of it, has other than ``n`` numbers. It may be a matrix of one row."""
         shape = self.of(vector.name, len(self._shapes.get(vector.name, ())) or 1)
+        shape = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
         begin, end = vector.rows or (0, n)
         if end - begin != n or (shape != (n,) if vector.rows is None else len(shape) != 1 or end > shape[0]):
             raise ModelError(f"tensor {vector.name!r}: expected shape ({end},), got {shape}")

@@ -83,8 +83,8 @@ class Room:
 
     def step_rows(self, request: Request, rows: int) -> int:
         """How many of ``rows`` to read at once: where the model keeps states, steps end with a page if they can, so
-        that other texts can go on from there."""
-        end = (request.read + rows) // PAGE_TOKENS * PAGE_TOKENS
+        that other texts can go on from there, and the same text, too, whose last token is read for its logits."""
+        end = min(request.read + rows, len(request.ids) - 1) // PAGE_TOKENS * PAGE_TOKENS
         return end - request.read if self.cache.states is not None and end > request.read else rows
 
     def release(self, request: Request, *, partial: bool = False) -> None:
@@ -130,7 +130,9 @@ class Room:
     def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
         """How many tokens of a text's beginning fill pages that the cache has, and for each group the last of these
         pages, as many as a later token sees: (pages, layers, bytes)."""
-        pages, length = self.prefixes.find(tokens, whole=True)
+        # Behind a state the last token is read again for its logits.
+        limit = len(tokens) if self.cache.states is None else max(0, len(tokens) - 1)
+        pages, length = self.prefixes.find(tokens, limit=limit, whole=True)
         pools = self.cache.pools
         return length, [pool.read([pages[i][group] for i in pool.needed(length)]) for group, pool in enumerate(pools)]
 

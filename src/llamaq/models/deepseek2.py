@@ -1,0 +1,88 @@
+"""DeepSeek 2 and 3: DeepSeek-AI (2024). Keys and values of all heads are read from one compressed row, which the cache
+keeps (MLA); blocks behind the first have experts, beside one that all tokens go to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from llamaq.errors import ModelError
+from llamaq.models.blocks import logits
+from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
+from llamaq.models.hparams import Decoder, read_decoder
+from llamaq.models.keys import Keys
+from llamaq.plan.graph import Graph, Norm, Value
+
+__all__ = ["DeepSeek2", "read", "trace"]
+
+
+@dataclass(frozen=True)
+class DeepSeek2(Decoder):
+    """``compressed`` numbers and those that the rope turns (``rope.dims``) are kept for each token. ``dense`` blocks
+    come before those with experts."""
+
+    compressed: int
+    dense: int
+    moe: Mixture | None
+
+
+def read(keys: Keys) -> DeepSeek2:
+    if "blk.0.attn_kv_b.weight" in keys.shapes and "blk.0.attn_k_b.weight" not in keys.shapes:
+        raise ModelError(
+            "tensor 'blk.0.attn_kv_b.weight': expected attn_k_b and attn_v_b in its place; the file was made before "
+            "April 2025, so download a newer one, or convert the model again"
+        )
+    compressed = keys.integer("attention.kv_lora_rank")
+    hp = read_decoder(keys, layout="norm", value_dim=compressed)
+    if hp.head_dim != compressed + hp.rope.dims:
+        expected = f"{compressed + hp.rope.dims} (attention.kv_lora_rank + rope.dimension_count)"
+        raise keys.error("attention.key_length", hp.head_dim, expected)
+    # YaRN scales the scores here, and not the rotation.
+    stretch = 1.0
+    if keys.string("rope.scaling.type", "none") == "yarn":
+        factor = keys.non_negative("rope.scaling.factor", 1.0) or 1.0
+        stretch = 1 + 0.1 * 10 * keys.non_negative("rope.scaling.yarn_log_multiplier", 0.0) * math.log(factor)
+    rope = replace(hp.rope, attention_factor=1.0)
+    hp = replace(
+        hp, rope=rope, ropes=(rope,) * hp.layers, scale=stretch**2 / math.sqrt(keys.integer("attention.key_length_mla"))
+    )
+    has_experts = keys.integer("expert_count", 0, low=0) > 0
+    return DeepSeek2(
+        **vars(hp),
+        compressed=compressed,
+        dense=keys.integer("leading_dense_block_count", 0, low=0),
+        moe=mixture_of(keys, normalize=False) if has_experts else None,
+    )
+
+
+def trace(g: Graph, hp: DeepSeek2) -> Value:
+    """Logits of the wanted rows."""
+    x = g.embed("token_embd")
+    for i in g.layers(hp.layers):
+        b = f"blk.{i}."
+        x = g.linear(_attention(g, hp, i, x), b + "attn_output", add=x)
+        norm = Norm(b + "ffn_norm", hp.eps)
+        if hp.moe is not None and i >= hp.dense:
+            n = g.norm(x, norm)
+            x = shared_expert(g, n, i, add=mixture(g, n, i, hp.moe, add=x))
+        else:
+            x = g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
+    return logits(g, x, Norm("output_norm", hp.eps))
+
+
+def _attention(g: Graph, hp: DeepSeek2, layer: int, x: Value) -> Value:
+    """Queries are brought into the space of the compressed rows, and what these sum up to out of it."""
+    b, heads, both = f"blk.{layer}.", hp.heads[layer], hp.compressed + hp.rope.dims
+    norm = Norm(b + "attn_norm", hp.eps)
+    row = b + "attn_kv_a_mqa"
+    c, turned = g.linear(x, g.rows(row, 0, hp.compressed), g.rows(row, hp.compressed, both), norm=norm)
+    k = g.concat(g.norm(c, Norm(b + "attn_kv_a_norm", hp.eps)), turned)
+    if g.has(b + "attn_q_a"):
+        q = g.linear(g.linear(x, b + "attn_q_a", norm=norm), b + "attn_q_b", norm=Norm(b + "attn_q_a_norm", hp.eps))
+    else:
+        q = g.linear(x, b + "attn_q", norm=norm)
+    a = g.attention(
+        g.head_linear(q, b + "attn_k_b", heads=heads), k, None, layer=layer, heads=heads, kv_heads=1,
+        head_dim=hp.head_dim, scale=hp.scale, rope=hp.rope, value_dim=hp.compressed, rope_offset=hp.compressed,
+    )  # fmt: skip
+    return g.head_linear(a, b + "attn_v_b", heads=heads)

@@ -1,0 +1,36 @@
+"""gpt-oss: OpenAI (2025). Sinks that take part of each softmax, a window in every second layer, clamped experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from llamaq.models.blocks import attend, logits, qkv
+from llamaq.models.experts import Mixture, mixture, mixture_of
+from llamaq.models.hparams import Decoder, read_decoder, windows_of
+from llamaq.models.keys import Keys
+from llamaq.plan.graph import Graph, Norm, Value
+
+__all__ = ["GptOss", "read", "trace"]
+
+
+@dataclass(frozen=True)
+class GptOss(Decoder):
+    moe: Mixture
+
+
+def read(keys: Keys) -> GptOss:
+    hp = read_decoder(keys, layout="neox")
+    hp = replace(hp, windows=windows_of(keys, hp.layers, size=128, period=2))
+    return GptOss(**vars(hp), moe=mixture_of(keys, gating="softmax_of_chosen", normalize=False))
+
+
+def trace(g: Graph, hp: GptOss) -> Value:
+    """Logits of the wanted rows."""
+    x = g.embed("token_embd")
+    for i in g.layers(hp.layers):
+        b = f"blk.{i}."
+        q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
+        x = g.linear(attend(g, hp, i, q, k, v, sinks=b + "attn_sinks"), b + "attn_output", add=x)
+        n = g.norm(x, Norm(b + "post_attention_norm", hp.eps))
+        x = mixture(g, n, i, hp.moe, add=x, act="clamped")
+    return logits(g, x, Norm("output_norm", hp.eps))

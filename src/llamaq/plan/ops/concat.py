@@ -1,0 +1,33 @@
+"""concat: the columns of one input, then those of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from llamaq.plan.op import F32, Op, Run, Value
+from llamaq.plan.shapes import Shapes
+from llamaq.plan.tracer import Tracer
+
+__all__ = ["Concat", "TracesConcat"]
+
+
+@dataclass(frozen=True)
+class Concat(Op):
+    kind: ClassVar[str] = "concat"
+
+    cols: tuple[int, int]
+
+    def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
+        return (sum(self.cols),)
+
+    def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
+        return (np.concatenate(ins, axis=-1),)
+
+
+class TracesConcat(Tracer):
+    def concat(self, x: Value, y: Value) -> Value:
+        """The columns of x, then those of y."""
+        return self.emit(Concat((x.cols, y.cols)), x, y)[0]
