@@ -148,6 +148,32 @@ def test_echo_stop_and_prompts_of_tokens(client: Client, model: LLM) -> None:
     assert client.post("/v1/completions", {"max_tokens": 3, "seed": 1}).status == 200  # from BOS alone
 
 
+@pytest.mark.parametrize("max_tokens", [0, 2])
+def test_a_prompt_is_scored(client: Client, model: LLM, max_tokens: int) -> None:
+    """As lm-eval asks for multiple choices."""
+    ids = model.prompt_ids("Once upon a time there was")
+    asked = {"prompt": [ids, "Tom saw a dog"], "max_tokens": max_tokens, "echo": True, "logprobs": 2, "temperature": 0}
+    body = client.post("/v1/completions", asked).json
+    for choice, prompt in zip(body["choices"], (ids, model.prompt_ids("Tom saw a dog")), strict=True):
+        lists, score = choice["logprobs"], model.score(prompt, top_logprobs=2)
+        assert lists["token_logprobs"][: len(prompt)] == [None, *score.logprobs.tolist()]
+        assert {len(values) for name, values in lists.items() if name != "content"} == {len(prompt) + max_tokens}
+        names = [{client_text(model, id): logprob for id, logprob in top} for top in score.top_logprobs]
+        assert lists["top_logprobs"][: len(prompt)] == [None, *names]
+        shown = [choice["text"][at:].startswith(t) for at, t in zip(lists["text_offset"], lists["tokens"], strict=True)]
+        assert shown[2:] == [True] * (len(shown) - 2)  # after BOS and the space that SentencePiece adds
+    stream = client.post("/v1/completions", {**asked, "stream": True})
+    for i, choice in enumerate(body["choices"]):
+        parts = [c for frame in stream.frames for c in frame["choices"] if c["index"] == i]
+        assert "".join(part["text"] for part in parts) == choice["text"]
+        for name, values in choice["logprobs"].items():
+            assert [x for part in parts if part["logprobs"] for x in part["logprobs"][name]] == values
+
+
+def client_text(model: LLM, id: int) -> str:
+    return model.tokenizer.token_bytes(id, special=True).decode("utf-8", "replace")
+
+
 YES = {"type": "object", "properties": {"yes": {"enum": [True, 1]}}, "required": ["yes"]}
 
 

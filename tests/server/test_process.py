@@ -6,6 +6,8 @@ import json
 import signal
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -17,7 +19,10 @@ import pytest
 from asgi import TEMPLATE
 from command import Command
 from llamaq import LLM, SamplingParams
+from llamaq.errors import LlamaqError
+from llamaq.server import Settings, app
 from served import Served, served
+from terminal import environment
 from waiting import wait_until
 
 pytestmark = pytest.mark.subprocess
@@ -194,3 +199,21 @@ def test_a_port_that_is_taken(stories: Path, command: Command) -> None:
         port = taken.getsockname()[1]
         done = command("serve", stories, "--port", port)
     assert (done.code, f"cannot listen on 127.0.0.1 port {port}" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [("starlette", "the server needs starlette"), ("uvicorn", "needs uvicorn")]
+)
+def test_without_the_extra_the_error_names_it(stories: Path, missing: str, said: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from llamaq.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "serve", stories], capture_output=True, text=True, env=environment()
+    )
+    assert (done.returncode, said in done.stderr, "pip install 'llamaq[server]'" in done.stderr) == (1, True, True)
+
+
+def test_without_prometheus_client_metrics_are_refused(model: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(LlamaqError, match="prometheus_client"):
+        app(model, Settings(metrics=True))
+    app(model)

@@ -94,7 +94,6 @@ def test_unknown_fields_are_named_or_with_strict_refused(client: Client, model: 
         (CHAT, {"grammar": "root ::= nowhere"}, "grammar"),
         (CHAT, {"grammar": "root ::= [a]", "json_schema": {"type": "null"}}, "json_schema"),
         (CHAT, {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
-        ("/v1/completions", {"logprobs": 2, "echo": True}, "echo"),
         ("/v1/completions", {"prompt": [[0, 99999]]}, "prompt"),
         ("/v1/completions", {"prompt": ["x"] * 64, "n": 2}, "n"),
         ("/v1/completions", {"suffix": "x"}, "suffix"),

@@ -206,7 +206,7 @@ COMPLETION = (
     *_COMMON,
     Field("max_tokens", "until the end of text or context where not given", _count),
     Field("logprobs", "0 to 20: the classic lists, and chat's `content` beside them", integer(0, 20)),
-    Field("echo", "the prompt's text before the answer; not together with `logprobs` yet", boolean),
+    Field("echo", "the prompt's text before the answer, and with `logprobs` its tokens' too", boolean),
     Field("suffix", "fills in before it, with a model of code that can", string),
     Field("best_of", "answers are not ranked", neutral=(1,)),
     Field("lora", "adapters are not served", neutral=([],)),
