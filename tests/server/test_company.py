@@ -14,6 +14,7 @@ import pytest
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
+from llamaq.server.connection import EventWriter
 from llamaq.server.openai.completions import Completion
 from llamaq.server.service import Service
 from llamaq.serving.scheduler import Scheduler
@@ -308,6 +309,14 @@ def test_a_fault_in_the_middle_is_an_error_not_an_end(endless: LLM) -> None:
     assert reply.frames[-1]["error"]["type"] == "server_error"
     assert "broken" not in reply.body.decode()
     assert "[DONE]" not in reply.events
+
+
+def test_a_fault_where_no_error_can_be_told_breaks_off(endless: LLM) -> None:
+    client, service = client_of(endless)
+    with mock.patch.object(EventWriter, "write", side_effect=RuntimeError("broken")):
+        reply = client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True})
+    assert (reply.status, reply.ended, reply.body) == (200, False, b"")
+    assert service.admission.running == 0
 
 
 def dumped(body: Any) -> bytes:

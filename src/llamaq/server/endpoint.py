@@ -71,6 +71,8 @@ class Endpoint:
             return
         except Exception as error:
             response = error_response(refusal_of(error))
+            if writer.begun:  # an answer cut short is left so: the ASGI server breaks the connection
+                return
         if response is not None:
             await response(scope, receive, send)
 
