@@ -31,7 +31,7 @@ TIERS = [
     {"serving"},
     {"chat"},
     {"llm"},
-    {"measure", "convert", "quantization"},
+    {"measure", "convert", "quantization", "server"},
     {"cli"},
     {"__init__", "__main__"},
 ]

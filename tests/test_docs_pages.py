@@ -12,6 +12,8 @@ from llamaq import _core
 from llamaq.errors import LlamaqError
 from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
+from llamaq.server.fields import table_of
+from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -46,6 +48,11 @@ def format_table() -> str:
 
 def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_the_servers_fields() -> None:
+    page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
+    assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

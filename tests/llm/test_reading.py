@@ -67,9 +67,13 @@ def test_scores_are_the_logprobs_of_the_model(llm: LLM) -> None:
     np.testing.assert_allclose(score.logprobs, want, rtol=0, atol=1e-7)
     assert score.sum == pytest.approx(sum(want))
     done = llm.generate(text, max_tokens=5, sampling=SamplingParams(temperature=0, logprobs=2))
-    after = llm.score(done.tokens, prompt=text)
+    after = llm.score(done.tokens, prompt=text, top_logprobs=2)
     assert after.tokens == done.tokens
     assert after.logprobs.tolist() == [t.logprob for t in done.events if t.token is not None]
+    assert after.top_logprobs == tuple(t.top_logprobs for t in done.events if t.token is not None)
+    assert score.top_logprobs == ()
+    with pytest.raises(ValueError, match="top_logprobs"):
+        llm.score(text, top_logprobs=-1)
     assert llm.score(done.text, prompt=text).tokens == done.tokens
     assert np.array_equal(llm.score(text).logprobs, score.logprobs)  # this comes from the cache
     with pytest.raises(ContextOverflowError):

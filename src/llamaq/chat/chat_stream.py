@@ -37,16 +37,25 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
         """Renders the conversation and asks for an answer; see ``LLM.chat``."""
+        (answer,) = cls.prepare(model, messages, options)
+        type(answer.text).begin(answer.text)
+        return answer
+
+    @classmethod
+    def prepare(cls, model: Model, messages: Messages, options: ChatOptions, count: int = 1) -> list[ChatStream]:
+        """Does what ``start`` does for so many answers with the seeds of ``SamplingParams.nth``, which begin with ``Stream.begin``."""
         model.check_writes()
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
         request = chat_request(model.metadata, model.tokenizer, messages, **own)
-        sampling, mark = rest.get("sampling"), request.structure_after
+        sampling, mark = rest.pop("sampling", None), request.structure_after
         if sampling is not None and sampling.structure is not None and mark is not None:
-            rest["sampling"] = replace(sampling, structure=sampling.structure.following(mark))
+            sampling = replace(sampling, structure=sampling.structure.following(mark))
         stop = rest.get("stop")
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
-        return cls(request, model.start(request.ids, **{"special": request.shown, **rest}))
+        rest = {"special": request.shown, **rest}
+        own_sampling = [sampling if sampling is None else sampling.nth(i) for i in range(count)]
+        return [cls(request, model.prepare(request.ids, **rest, sampling=each)) for each in own_sampling]
 
     def __iter__(self) -> ChatStream:
         return self

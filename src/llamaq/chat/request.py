@@ -13,7 +13,7 @@ from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
 from llamaq.chat.tools import ToolReader, format_of, frame_of
-from llamaq.errors import ChatTemplateError
+from llamaq.errors import ChatTemplateError, naming
 from llamaq.tokenizer import Tokenizer
 
 __all__ = ["ChatRequest", "chat_request", "checked", "prompt_ids", "special_texts"]
@@ -84,7 +84,8 @@ def checked(own: dict[str, Any]) -> dict[str, Any]:
         text(name, given[name])
     for key in instance("template_kwargs", given.get("template_kwargs", {}), Mapping):  # type: ignore[type-abstract]
         if text("each key of template_kwargs", key) in _TAKEN:
-            raise ValueError(f"template_kwargs must be variables of the template besides its own, got {shown(key)}")
+            wrong = f"template_kwargs must be variables of the template besides its own, got {shown(key)}"
+            raise naming(ValueError(wrong), "template_kwargs")
     return given
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from llamaq.cli.progress import Bar, Status
 from llamaq.cli.prompt import file_text, is_terminal, prompt_text, unescaped
 from llamaq.cli.run_options import ABOUT, add_options, model_and_prompt
 from llamaq.cli.sampling_options import sampling_params
+from llamaq.cli.templates import template_kwargs, template_of
 
 if TYPE_CHECKING:
     from llamaq.chat import ChatEvent, ChatFinishReason
@@ -103,7 +103,7 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
         ):
             _refuse_chat_options(args)
             return False
-        choose_template(file.metadata, _template(args))
+        choose_template(file.metadata, template_of(args))
     except BaseException:
         file.close()
         raise
@@ -119,11 +119,6 @@ def _refuse_chat_options(args: argparse.Namespace) -> None:
             args.parser.error(f"--{name.replace('_', '-')} is for chats, and {why}")
 
 
-def _template(args: argparse.Namespace) -> str | None:
-    template: str | None = args.chat_template
-    return template if args.chat_template_file is None else file_text(args.chat_template_file, exact=False)
-
-
 def _conversation(args: argparse.Namespace) -> dict[str, Any]:
     """What a conversation begins with."""
     system = args.system_prompt or ""
@@ -131,7 +126,7 @@ def _conversation(args: argparse.Namespace) -> dict[str, Any]:
         system = file_text(args.system_prompt_file)
     elif args.escape:
         system = unescaped(system)
-    return {"system": system, "template": _template(args), "template_kwargs": _kwargs(args)}
+    return {"system": system, "template": template_of(args), "template_kwargs": template_kwargs(args)}
 
 
 def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
@@ -139,16 +134,6 @@ def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
 
     with Bar("loading", "B", binary=True) as progress:
         return LLM.load(file, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
-
-
-def _kwargs(args: argparse.Namespace) -> dict[str, Any]:
-    try:
-        found = json.loads(args.chat_template_kwargs or "{}")
-    except (ValueError, RecursionError) as error:
-        args.parser.error(f"--chat-template-kwargs: {error}")
-    if not isinstance(found, dict):
-        args.parser.error("--chat-template-kwargs: expected a JSON object")
-    return dict(found)
 
 
 def _continue(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env
 from llamaq.cli.sampling_options import add_sampling
+from llamaq.cli.templates import add_template
 from llamaq.engine import bundled
 
 __all__ = ["ABOUT", "add_options", "model_and_prompt"]
@@ -77,19 +78,7 @@ def _add_chat(parser: Parser) -> None:
     system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
     system.add_argument("-sysf", "--system-prompt-file", metavar="FILE", help="the same from a file")
-    template = group.add_mutually_exclusive_group()
-    template.add_argument(
-        "--chat-template",
-        metavar="NAME",
-        help="a template of the file's, or of llamaq's own: llama2, llama3, llama4, alpaca, vicuna, chatml, mistral, "
-        "gemma, phi3, granite, command-r; or a template's Jinja text (default: the file's)",
-    )
-    template.add_argument("--chat-template-file", metavar="FILE", help="a file with a Jinja template")
-    add(
-        "--chat-template-kwargs",
-        metavar="JSON",
-        help='what else the template asks for, such as {"enable_thinking": false}',
-    )
+    add_template(group)
 
 
 def _add_text(parser: Parser) -> None:

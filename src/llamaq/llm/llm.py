@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import flag, items, shown, text_or_bytes, whole, wholes
+from llamaq.boundary.arguments import INT32, flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
@@ -297,18 +297,19 @@ class LLM:
         ids = self._reading_ids(text, "text")
         return inside.forward(ids, wait(self.model.scheduler, [inside.request(ids)])[0])
 
-    def score(self, text: Prompt, *, prompt: Prompt = "") -> Score:
-        """How likely the model finds a text after a prompt: the log-probability of each of its tokens.
+    def score(self, text: Prompt, *, prompt: Prompt = "", top_logprobs: int = 0) -> Score:
+        """How likely the model finds a text after a prompt: the log-probability of each of its tokens, and of so many
+        of the most likely tokens in the place of each.
 
         Without a prompt the text begins after BOS, or with its own first token, which then has no probability.
         Raises ``ContextOverflowError`` where both exceed the context, ``ModelError`` for logits that are not numbers.
         """
-        score: Score = wait(self.model.scheduler, [self._scoring(text, prompt)])[0]
+        score: Score = wait(self.model.scheduler, [self._scoring(text, prompt, top_logprobs)])[0]
         return score
 
-    async def ascore(self, text: Prompt, *, prompt: Prompt = "") -> Score:
+    async def ascore(self, text: Prompt, *, prompt: Prompt = "", top_logprobs: int = 0) -> Score:
         """``score`` for coroutines."""
-        score: Score = (await async_wait(self.model.scheduler, [self._scoring(text, prompt)]))[0]
+        score: Score = (await async_wait(self.model.scheduler, [self._scoring(text, prompt, top_logprobs)]))[0]
         return score
 
     def embed(
@@ -347,15 +348,16 @@ class LLM:
     def _reading_ids(self, text: Prompt, name: str) -> list[int]:
         return self.model.fitting(self.model.prompt_ids(text, name))
 
-    def _scoring(self, text: Prompt, prompt: Prompt) -> Scoring:
+    def _scoring(self, text: Prompt, prompt: Prompt, top_logprobs: int) -> Scoring:
         model, size = self.model, self.hparams.vocab_size
         model.check_writes()
+        top = whole("top_logprobs", top_logprobs, 0, INT32)
         prompt = prompt if isinstance(prompt, str | bytes) else wholes("prompt", prompt, "token ids, or text")
         if not prompt:
-            return Scoring(self._reading_ids(text, "text"), 1, size)
+            return Scoring(self._reading_ids(text, "text"), 1, size, top)
         before = model.prompt_ids(prompt)
         ids = [*before, *model.text_ids(text, "text", continuation=True)]
-        return Scoring(self._reading_ids(ids, "text"), len(before), size)
+        return Scoring(self._reading_ids(ids, "text"), len(before), size, top)
 
     def _embedding(
         self, texts: str | Sequence[Prompt], pooling: Pooling | None, normalize: bool

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.errors import CancelledError, not_numbers
+from llamaq.sampling.logprobs import LogProbabilities
 from llamaq.serving.interrupt import at_once
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
@@ -28,10 +29,12 @@ _LOGITS_BYTES = 2**26  # bytes of a step's logits that are looked at and forgott
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Log-probabilities of a text: of each of ``tokens``, float64 (tokens,), and in ``sum``."""
+    """Log-probabilities of a text: of each of ``tokens``, float64 (tokens,), and in ``sum``; ``top_logprobs`` has the
+    most likely tokens in the place of each and theirs, where they were asked for."""
 
     tokens: tuple[int, ...]
     logprobs: NDArray[np.float64]
+    top_logprobs: tuple[tuple[tuple[int, float], ...], ...] = ()
 
     @property
     def sum(self) -> float:
@@ -76,20 +79,31 @@ class Reading(Request):
 
 
 class Scoring(Reading):
-    """Log-probabilities of the ids from number ``start`` on, each after those before it: gives a ``Score``."""
+    """Log-probabilities of the ids from number ``start`` on, each after those before it, and of the ``top`` most likely
+    in their places: gives a ``Score``."""
 
-    def __init__(self, ids: list[int], start: int, vocabulary: int) -> None:
+    def __init__(self, ids: list[int], start: int, vocabulary: int, top: int = 0) -> None:
         self.text = ids[start:]
+        self._likely = LogProbabilities(top) if top else None
+        self._top: list[tuple[tuple[int, float], ...]] = []
         super().__init__(ids[:-1] if len(ids) > 1 else ids, start - 1, share=True)
         self.max_rows = max(1, _LOGITS_BYTES // (4 * vocabulary))
 
+    def begin(self) -> None:
+        super().begin()
+        self._top = []
+
     def collect(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         start = read - len(logits) - self.first_wanted
-        pairs = zip(logits, self.text[start:], strict=False)
+        pairs = [*zip(logits, self.text[start:], strict=False)]
         self._parts.append(np.array([float(row[id]) - _core.log_sum_exp(row) for row, id in pairs], np.float64))
+        if self._likely is not None:
+            for row, _ in pairs:
+                self._likely.load(row)
+                self._top.append(tuple(self._likely.top()))
 
     def finish(self) -> Score:
-        return Score(tuple(self.text), np.concatenate(self._parts))
+        return Score(tuple(self.text), np.concatenate(self._parts), tuple(self._top))
 
 
 class Captured(Reading):

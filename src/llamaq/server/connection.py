@@ -1,0 +1,118 @@
+"""One client's connection: whether it is still there, whether it reads, and signs of life for it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from starlette.types import Receive, Send
+
+from llamaq.server.errors import Gone
+from llamaq.server.settings import Settings
+
+__all__ = ["EventWriter", "unless_gone"]
+
+T = TypeVar("T")
+
+_LOOK = 0.25  # of the shorter time limit: how often the writer's clock is looked at
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """The result of ``work``, which is cancelled when the client hangs up; then raises ``Gone``. The body has been read
+    before."""
+    answer = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        raise Gone
+    finally:
+        for task in (answer, watch):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class EventWriter:
+    """Writes server-sent events; as an async context manager it keeps a silent stream alive and ends one that nobody
+    reads, with ``Gone``."""
+
+    def __init__(self, send: Send, settings: Settings) -> None:
+        self.begun = False
+        """Whether the status has been sent: no other answer can be given."""
+        self._send = send
+        self._ping, self._patience = settings.ping_seconds, settings.send_seconds
+        self._lock = asyncio.Lock()
+        self._since: float | None = None  # when what is being sent was given
+        self._latest = time.monotonic()
+        self._stalled = False
+        self._ended = False
+        self._clock: asyncio.Task[None] | None = None
+        self._sign: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> EventWriter:
+        task = asyncio.current_task()
+        assert task is not None
+        self._clock = asyncio.ensure_future(self._watch(task))
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        assert self._clock is not None
+        for task in (self._clock, self._sign):
+            if task is not None:
+                task.cancel()
+                with suppress(asyncio.CancelledError, Exception):
+                    await task
+        if self._stalled and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise Gone from None
+
+    async def begin(self, headers: Mapping[str, str]) -> None:
+        """Sends the status 200 and the headers."""
+        own = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no", **headers}
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in own.items()]
+        self.begun = True
+        await self._put({"type": "http.response.start", "status": 200, "headers": pairs})
+
+    async def write(self, data: str) -> None:
+        """One event of one line."""
+        await self._put({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+
+    async def end(self) -> None:
+        """Ends the answer as a whole one."""
+        await self._put({"type": "http.response.body", "body": b"", "more_body": False})
+        self._ended = True
+
+    async def _put(self, message: dict[str, Any]) -> None:
+        async with self._lock:
+            if self._ended:
+                return
+            self._since = time.monotonic()
+            try:
+                await self._send(message)
+            except OSError:
+                raise Gone from None
+            self._latest, self._since = time.monotonic(), None
+
+    async def _watch(self, task: asyncio.Task[Any]) -> None:
+        while True:
+            await asyncio.sleep(min(self._ping, self._patience) * _LOOK)
+            now = time.monotonic()
+            if self._since is not None:
+                if now - self._since > self._patience:
+                    self._stalled = True
+                    task.cancel()
+                    return
+            elif self.begun and now - self._latest > self._ping:
+                # Not waited for: a client that does not read must not stop the clock.
+                sign = {"type": "http.response.body", "body": b": ping\n\n", "more_body": True}
+                self._sign = asyncio.ensure_future(self._put(sign))
+                self._latest = now

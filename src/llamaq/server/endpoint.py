@@ -1,0 +1,161 @@
+"""The way of a request that asks the model for something: read, admitted, prepared, run, answered."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from llamaq.server.connection import EventWriter, unless_gone
+from llamaq.server.errors import Gone, Refusal, refusal_of
+from llamaq.server.service import Service, dumps
+from llamaq.serving.stream import Stream
+
+__all__ = ["Endpoint", "Job", "error_response", "json_response", "merged"]
+
+T = TypeVar("T")
+
+
+class Job(ABC):
+    """A request that has been read, and how its protocol answers it. Reading it raises ``Refusal``."""
+
+    answers = 1
+    """How many answers the model makes for it."""
+    streamed = False
+    asked_in = "messages"
+    """The field at fault where the library does not name one."""
+
+    def __init__(self) -> None:
+        self.ignored: list[str] = []
+        self.headers: dict[str, str] = {}
+
+    @abstractmethod
+    def prepare(self) -> Sequence[Stream]:
+        """What takes long before the model begins, such as templates, tokens and structures; runs in a thread. Gives
+        answers that have not begun."""
+
+    @abstractmethod
+    async def whole(self) -> dict[str, Any]:
+        """The answer at once."""
+
+    def frames(self) -> AsyncGenerator[str, None]:
+        """The answer as events of one line."""
+        raise NotImplementedError
+
+    def tally(self) -> str:
+        """What the log says of it."""
+        return ""
+
+
+class Endpoint:
+    """An ASGI application for one route; ``read`` makes a job of a body."""
+
+    def __init__(self, service: Service, read: Callable[[Service, dict[str, Any]], Job]) -> None:
+        self._service = service
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        writer = EventWriter(send, self._service.settings)
+        try:
+            body = await self._service.bodies.read(Headers(scope=scope), receive)
+            with self._service.admission.ticket():
+                response = await unless_gone(receive, self._answer(scope, body, writer))
+        except Gone:
+            scope["llamaq.gone"] = True
+            return
+        except Exception as error:
+            response = error_response(refusal_of(error))
+            if writer.begun:  # an answer cut short is left so: the ASGI server breaks the connection
+                return
+        if response is not None:
+            await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, body: dict[str, Any], writer: EventWriter) -> Response | None:
+        """The answer, or None where the writer has sent it."""
+        job = self._read(self._service, body)
+        async with self._service.admission.places(job.answers):
+            try:
+                streams = await asyncio.to_thread(job.prepare)
+            except Exception as error:
+                raise refusal_of(error, param=job.asked_in, asked=True) from error
+            with self._service.running(streams):
+                if job.ignored:
+                    job.headers["x-llamaq-ignored"] = _header(job.ignored)
+                if not job.streamed:
+                    for stream in streams:
+                        stream.gather()
+                Stream.begin(*streams)
+                try:
+                    if not job.streamed:
+                        return json_response(await job.whole(), headers=job.headers)
+                    async with writer:
+                        await self._send(job, writer)
+                    return None
+                finally:
+                    scope["llamaq.tally"] = job.tally()
+
+    async def _send(self, job: Job, writer: EventWriter) -> None:
+        await writer.begin(job.headers)
+        try:
+            async with aclosing(job.frames()) as frames:
+                async for frame in frames:
+                    await writer.write(frame)
+        except Gone:
+            raise
+        except Exception as error:  # the status is sent: the error must come as an event
+            await writer.write(dumps(refusal_of(error).body))
+        await writer.end()
+
+
+async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[int, T], None]:
+    """The events of several answers with their numbers, as they come. None runs far ahead of who reads them."""
+    if len(streams) == 1:
+        async for event in streams[0]:
+            yield 0, event
+        return
+    queue: asyncio.Queue[tuple[int, T | Exception | None]] = asyncio.Queue(8)
+
+    async def pump(number: int, stream: AsyncIterator[T]) -> None:
+        end: Exception | None = None
+        try:
+            async for event in stream:
+                await queue.put((number, event))
+        except Exception as error:
+            end = error
+        await queue.put((number, end))
+
+    pumps = [asyncio.ensure_future(pump(*each)) for each in enumerate(streams)]
+    try:
+        left = len(streams)
+        while left:
+            number, item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                left -= 1
+            else:
+                yield number, item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(dumps(value), status, headers, "application/json")
+
+
+def error_response(refusal: Refusal) -> Response:
+    return json_response(refusal.body, refusal.status, refusal.headers)
+
+
+def _header(names: Sequence[str]) -> str:
+    """Names as a header can have them."""
+    text = ",".join(name[:40] for name in names[:20])
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)

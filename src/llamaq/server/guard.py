@@ -1,0 +1,106 @@
+"""What stands before every route: who may ask from where, and the line of the log."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llamaq.server.endpoint import error_response
+from llamaq.server.errors import Refusal
+from llamaq.server.service import Service
+from llamaq.server.settings import Settings
+
+__all__ = ["Guard", "RequestLog", "access"]
+
+access = logging.getLogger("llamaq.server.access")
+
+PUBLIC = ("/health", "/v1/health")
+"""Routes that need no key."""
+_HUNG_UP = 499  # nginx' number for a client that is gone
+
+
+class Guard:
+    """Refuses requests of web pages that have no business here, and those without a key where keys are set."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._keys = [key.encode() for key in settings.api_keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            try:
+                self._check(scope, Headers(scope=scope))
+            except Refusal as refusal:
+                app = error_response(refusal)
+        await app(scope, receive, send)
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        host = headers.get("host", "")
+        if host and not self._settings.is_host(_name_of(host)):
+            message = f"this server is not known as {host!r:.100}; start it with --allowed-hosts, or with an --api-key"
+            raise Refusal(403, message)
+        cross = headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if cross and not self._settings.is_origin(headers.get("origin", "")):
+            raise Refusal(403, "pages of other sites may not use this server; --cors-origins names those that may")
+        if self._keys and scope["path"] not in PUBLIC:
+            self._check_key(headers)
+
+    def _check_key(self, headers: Headers) -> None:
+        scheme, _, token = headers.get("authorization", "").partition(" ")
+        given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
+        # All are compared, whichever fits, so that the time tells nothing.
+        found = [hmac.compare_digest(key, each.encode("latin-1", "replace")) for key in self._keys for each in given]
+        if not any(found):
+            message = "a key is needed: the header Authorization: Bearer KEY" if not any(given) else "the key is wrong"
+            raise Refusal(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+
+
+class RequestLog:
+    """Numbers each request (header ``x-request-id``), counts it, and writes one line about it, never what it says."""
+
+    def __init__(self, app: ASGIApp, service: Service, routes: frozenset[str]) -> None:
+        self._app = app
+        self._service = service
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, id, status = time.monotonic(), secrets.token_hex(8), _HUNG_UP
+
+        async def tagged(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(raw=message["headers"])["x-request-id"] = id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, tagged)
+        finally:
+            seconds = time.monotonic() - began
+            status = _HUNG_UP if scope.get("llamaq.gone") else status
+            path = scope["path"] if scope["path"] in self._routes else "other"
+            self._service.metrics.responded(path, status, seconds)
+            tally = scope.get("llamaq.tally", "")
+            fields = {"id": id, "method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
+            access.info(
+                "%s %s %s %.3f s%s", id, f"{fields['method']} {path}", status, seconds, f", {tally}" if tally else "",
+                extra={"request": json.dumps({**fields, "tokens": tally})},
+            )  # fmt: skip
+
+
+def _name_of(host: str) -> str:
+    """A Host header without the port."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]

@@ -1,0 +1,89 @@
+"""What chat and completions make of the same fields: settings of sampling, structures, log-probabilities, counts."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llamaq.errors import LlamaqError
+from llamaq.sampling import SamplingParams
+from llamaq.server.errors import Refusal, refusal_of, shutting_down
+from llamaq.server.openai.protocol import SAMPLING
+
+if TYPE_CHECKING:
+    from llamaq.serving.stream import Stream
+    from llamaq.structure import Structure
+    from llamaq.tokenizer import Tokenizer
+
+__all__ = ["finish_reason", "sampling_of", "structure_of", "token_entry", "usage_of"]
+
+_ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
+_NO_PROBABILITY = -9999.0  # JSON has no infinity
+
+
+def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingParams:
+    """The settings, with a seed in any case. Raises ``Refusal``."""
+    given = {field.name: values[field.name] for field in SAMPLING if field.name in values}
+    if given.get("seed") is None:
+        given["seed"] = random.SystemRandom().getrandbits(32)
+    try:
+        return SamplingParams(**given, logprobs=logprobs)
+    except (TypeError, ValueError) as error:
+        raise refusal_of(error, asked=True) from None
+
+
+def structure_of(values: Mapping[str, Any]) -> Structure | None:
+    """What the answer must match. Raises ``Refusal`` with the field that cannot be used."""
+    format = values.get("response_format", {"type": "text"})
+    asked = [name for name in ("grammar", "json_schema") if values.get(name)]
+    if format["type"] != "text":
+        asked.append("response_format")
+    if not asked:
+        return None
+    if len(asked) > 1:
+        raise Refusal(400, f"{' and '.join(asked)} both say what the answer looks like; give one", param=asked[1])
+    from llamaq.structure import gbnf, json_object, json_schema
+
+    try:
+        if asked == ["grammar"]:
+            return gbnf(values["grammar"])
+        if asked == ["json_schema"]:
+            return json_schema(values["json_schema"])
+        schema = format.get("schema") if format["type"] == "json_object" else format["json_schema"]["schema"]
+        return json_object() if schema is None else json_schema(schema)
+    except (LlamaqError, TypeError, ValueError) as error:
+        raise Refusal(400, f"{asked[0]}: {error}", param=asked[0]) from None
+
+
+def finish_reason(reason: str) -> str:
+    """Why an answer ended, in the protocol's words. Raises ``Refusal`` for one that was ended from outside."""
+    if reason not in _ENDS:
+        raise shutting_down()
+    return _ENDS[reason]
+
+
+def usage_of(streams: Sequence[Stream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:
+    """Tokens of all answers; each prompt has ``n`` of them and counts once."""
+    usages = [stream.usage for stream in streams]
+    prompt = sum(usage.prompt_tokens for usage in usages[::n])
+    made = sum(usage.completion_tokens for usage in usages)
+    found: dict[str, Any] = {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
+    found["prompt_tokens_details"] = {"cached_tokens": sum(usage.cached_tokens for usage in usages[::n])}
+    if reasoning_tokens is not None:
+        found["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
+    return found
+
+
+def token_entry(
+    tokenizer: Tokenizer, token: int, logprob: float | None, top: Iterable[tuple[int, float]]
+) -> dict[str, Any]:
+    """A token of ``logprobs``; its bytes may be part of a character."""
+    return {**_entry(tokenizer, token, logprob), "top_logprobs": [_entry(tokenizer, *each) for each in top]}
+
+
+def _entry(tokenizer: Tokenizer, token: int, logprob: float | None) -> dict[str, Any]:
+    raw = tokenizer.token_bytes(token, special=True)
+    number = _NO_PROBABILITY if logprob is None or not math.isfinite(logprob) else logprob
+    return {"id": token, "token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": number}

@@ -1,0 +1,87 @@
+"""The routes of OpenAI's protocol, and the health of the server."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from llamaq.server.endpoint import Endpoint, error_response, json_response
+from llamaq.server.errors import Refusal, refusal_of, shutting_down
+from llamaq.server.openai.chat import Chat
+from llamaq.server.openai.completions import Completion
+from llamaq.server.openai.embeddings import Embeddings
+from llamaq.server.service import Service
+
+__all__ = ["routes"]
+
+
+def routes(service: Service) -> list[Route]:
+    """All of them."""
+    found = [
+        Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
+        Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
+    ]
+    for path, answer in (
+        ("/v1/models", _models),
+        ("/v1/models/{id:path}", _model),
+        ("/health", _health),
+        ("/v1/health", _health),
+        ("/metrics", _metrics),
+    ):
+        found.append(Route(path, _Get(partial(answer, service)).answer, methods=["GET"]))
+    return found
+
+
+class _Get:
+    """A route that tells something at once."""
+
+    def __init__(self, tell: Any) -> None:
+        self._tell = tell
+
+    async def answer(self, request: Request) -> Response:
+        try:
+            found: Response = self._tell(request)
+            return found
+        except Exception as error:
+            return error_response(refusal_of(error))
+
+
+def _models(service: Service, request: Request) -> Response:
+    entries = [_entry(service, name) for name in service.names]
+    ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"], "has_more": False}
+    return json_response({"object": "list", "data": entries, **ids})
+
+
+def _model(service: Service, request: Request) -> Response:
+    name = request.path_params["id"]
+    service.check_model(name)
+    return json_response(_entry(service, name if name in service.names else service.name))
+
+
+def _entry(service: Service, name: str) -> dict[str, Any]:
+    llm = service.llm
+    file = llm.model.parts.file
+    meta = {
+        "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
+        "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
+        "size": sum(tensor.nbytes for tensor in file.tensors.values()),
+    }  # fmt: skip
+    return {"id": name, "object": "model", "created": service.created, "owned_by": "llamaq", "meta": meta}
+
+
+def _health(service: Service, request: Request) -> Response:
+    if service.admission.closed or service.llm.model.scheduler.closed:
+        raise shutting_down()
+    return json_response({"status": "ok"})
+
+
+def _metrics(service: Service, request: Request) -> Response:
+    page = service.metrics.page()
+    if page is None:
+        raise Refusal(501, "this server counts nothing; start it with --metrics")
+    return Response(page[0], media_type=page[1])

@@ -1,0 +1,107 @@
+"""Runs the application with uvicorn until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+from llamaq.errors import LlamaqError
+
+try:
+    import uvicorn
+except ImportError:
+    raise LlamaqError("llamaq serve needs uvicorn: pip install 'llamaq[server]'") from None
+
+from starlette.applications import Starlette
+
+from llamaq.server.service import Service
+
+__all__ = ["address_of", "is_local", "listen", "serve"]
+
+_GRACE = 5  # seconds that uvicorn waits after those that the server gives
+_MOST_CONNECTIONS = 1024
+_KEEP_ALIVE = 75  # seconds
+
+
+def address_of(host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
+    """The family and address of a name. Raises ``LlamaqError``."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise LlamaqError(f"{host!r} is no address of this machine: {error}") from None
+    return found[0][0], found[0][4]
+
+
+def is_local(address: tuple[Any, ...]) -> bool:
+    """Whether this machine alone reaches it."""
+    return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
+
+
+def listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
+    """A socket there. Raises ``LlamaqError``."""
+    try:
+        return socket.create_server(address, family=family, backlog=2048)
+    except OSError as error:
+        raise LlamaqError(f"cannot listen on {address[0]} port {address[1]}: {error.strerror or error}") from None
+
+
+def serve(
+    app: Starlette, listening: socket.socket, *, ready: Callable[[], None], certificate: str | None = None,
+    key: str | None = None,
+) -> int:  # fmt: skip
+    """Serves until SIGINT or SIGTERM, then lets what runs end; a second one ends it at once. The signal's number."""
+    service: Service = app.state.service
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, server_header=False, lifespan="on", proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=_MOST_CONNECTIONS, ws="none",
+        timeout_graceful_shutdown=round(service.settings.drain_seconds) + _GRACE, ssl_certfile=certificate,
+        ssl_keyfile=key,
+    )  # fmt: skip
+    server = _Server(config, service, ready)
+    server.run(sockets=[listening])
+    return server.ended_by
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self.ended_by = 0
+        self._service = service
+        self._ready = ready
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._draining: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's, but the signals are not raised again at the end: whoever called ``serve`` goes on."""
+        self._loop = asyncio.get_running_loop()
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(self._end)
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self.ended_by = sig
+
+    def _end(self) -> None:
+        if self._draining is not None:
+            self._service.cancel()
+        else:
+            self._draining = asyncio.ensure_future(self._service.drain())

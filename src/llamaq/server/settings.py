@@ -1,0 +1,93 @@
+"""What a server is told when it starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llamaq.boundary.arguments import flag, instance, real, text, texts, whole
+
+__all__ = ["LOCAL_HOSTS", "Settings"]
+
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "*.localhost")
+"""Names of this machine, for itself alone."""
+
+_COUNTS = {"parallel": (1, 1024), "max_queue": (0, 100_000), "max_body": (1, 2**31)}
+_SECONDS = ("queue_seconds", "body_seconds", "send_seconds", "ping_seconds", "drain_seconds")
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a server answers. Times are seconds.
+
+    ``names`` are those that clients may call the model by, its own first ("*": any); none: the file's name. Where there
+    are ``api_keys``, a request needs one. ``hosts`` are the names by which clients may reach the server ("*": any;
+    "*.example.com": any below it), which keeps web pages from reaching it by a name of their own; None: those of this
+    machine, or any where there are keys. Web pages of ``cors_origins`` may use it from browsers ("*": any;
+    "localhost": those of this machine).
+
+    ``parallel`` answers run at once and ``max_queue`` requests wait, each for ``queue_seconds`` at most. A request may
+    have ``max_body`` bytes, which must come within ``body_seconds``; who does not read for ``send_seconds`` loses the
+    answer. A stream that is silent gets a sign of life every ``ping_seconds``. At the end, what runs gets
+    ``drain_seconds``. ``metrics`` serves Prometheus' numbers; ``strict`` refuses fields that are unknown. ``template``
+    and ``template_kwargs`` are those of ``LLM.chat``.
+
+    Raises ``TypeError`` and ``ValueError``.
+    """
+
+    names: Sequence[str] = ()
+    api_keys: Sequence[str] = field(default=(), repr=False)
+    hosts: Sequence[str] | None = None
+    cors_origins: Sequence[str] = ()
+    parallel: int = 4
+    max_queue: int = 64
+    queue_seconds: float = 600.0
+    max_body: int = 16 * 2**20
+    body_seconds: float = 30.0
+    send_seconds: float = 60.0
+    ping_seconds: float = 15.0
+    drain_seconds: float = 30.0
+    metrics: bool = False
+    strict: bool = False
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        checked: dict[str, Any] = {name: whole(name, getattr(self, name), *limits) for name, limits in _COUNTS.items()}
+        checked |= {name: real(name, getattr(self, name), 0.0) for name in _SECONDS}
+        checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
+        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "strict")}
+        if self.hosts is not None:
+            checked["hosts"] = texts("hosts", self.hosts)
+        elif not checked["api_keys"]:
+            checked["hosts"] = LOCAL_HOSTS
+        if self.template is not None:
+            text("template", self.template)
+        instance("template_kwargs", self.template_kwargs, Mapping)  # type: ignore[type-abstract]
+        if not all(checked["api_keys"]):
+            raise ValueError("api_keys must not be empty texts")
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def is_host(self, host: str) -> bool:
+        """Whether a request may name this host, without its port."""
+        host = host.lower().rstrip(".")
+        return self.hosts is None or any(_is_under(host, allowed.lower()) for allowed in self.hosts)
+
+    def is_origin(self, origin: str) -> bool:
+        """Whether web pages of this origin may use the server."""
+        if "localhost" in self.cors_origins and _LOCAL_ORIGIN.fullmatch(origin):
+            return True
+        return "*" in self.cors_origins or origin in self.cors_origins
+
+    @property
+    def origin_pattern(self) -> str | None:
+        """The origins that a word stands for, as a regular expression."""
+        return _LOCAL_ORIGIN.pattern if "localhost" in self.cors_origins else None
+
+
+def _is_under(host: str, allowed: str) -> bool:
+    return allowed == "*" or host == allowed or (allowed.startswith("*.") and host.endswith(allowed[1:]))

@@ -1,0 +1,219 @@
+"""The command as a process, through a real port: OpenAI's client, raw HTTP, signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from asgi import TEMPLATE
+from command import Command
+from llamaq import LLM, SamplingParams
+from llamaq.errors import LlamaqError
+from llamaq.server import Settings, app
+from served import Served, served
+from terminal import environment
+from waiting import wait_until
+
+pytestmark = pytest.mark.subprocess
+
+HELLO: list[Any] = [{"role": "user", "content": "Tell me of Tom"}]
+
+
+@pytest.fixture(scope="module")
+def server(stories: Path) -> Iterator[Served]:
+    options = ("-t", 1, "--alias", "stories", "--chat-template", TEMPLATE, "--api-key", "k-1", "--metrics", "-ngl", 99)
+    with served(stories, *options) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def client(server: Served) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="k-1", max_retries=0) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def expected(stories: Path) -> str:
+    with LLM.load(stories, threads=1) as llm:
+        return llm.chat(HELLO, template=TEMPLATE, max_tokens=12, sampling=SamplingParams(seed=1)).text
+
+
+@pytest.fixture
+def command(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(capsysbinary, monkeypatch)
+
+
+def test_openais_client_chats(client: openai.OpenAI, expected: str) -> None:
+    done = client.chat.completions.create(model="stories", messages=HELLO, max_tokens=12, seed=1)
+    assert (done.choices[0].message.content, done.choices[0].finish_reason) == (expected, "length")
+    assert done.usage is not None
+    assert done.usage.completion_tokens == 12
+    chunks = list(
+        client.chat.completions.create(
+            model="stories", messages=HELLO, max_tokens=12, seed=1, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == expected
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 12
+
+
+def test_openais_client_goes_on_with_texts(client: openai.OpenAI) -> None:
+    done = client.completions.create(model="stories", prompt="Once upon", max_tokens=5, logprobs=2, temperature=0)
+    logprobs = done.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.tokens is not None
+    assert "".join(logprobs.tokens) == done.choices[0].text == " a time, there was"[: len(done.choices[0].text)]
+    assert [model.id for model in client.models.list()] == ["stories"]
+    assert client.models.retrieve("stories").id == "stories"
+
+
+def test_openais_client_embeds(client: openai.OpenAI, stories: Path) -> None:
+    """It asks for base64 unasked."""
+    vector = client.embeddings.create(model="stories", input="Tom saw a dog").data[0].embedding
+    with LLM.load(stories, threads=1) as llm:
+        assert vector == llm.embed("Tom saw a dog")[0].tolist()
+
+
+def test_openais_client_gets_structures(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    format: Any = {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}
+    done = client.chat.completions.create(model="stories", messages=HELLO, max_tokens=60, response_format=format)
+    assert set(json.loads(done.choices[0].message.content or "")) == {"yes"}
+
+
+def test_openais_client_knows_the_errors(client: openai.OpenAI, server: Served) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="stories", messages=HELLO, top_p=7)
+    assert caught.value.param == "top_p"
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(model="gpt-4", messages=HELLO)
+    long: Any = [{"role": "user", "content": "word " * 2000}]
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="stories", messages=long, stream=True)
+    assert caught.value.code == "context_length_exceeded"
+    with (
+        openai.OpenAI(base_url=f"{server.url}/v1", api_key="wrong", max_retries=0) as other,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        other.models.list()
+
+
+def test_harmless_options_are_told(server: Served) -> None:
+    assert "llamaq: -ngl changes nothing here" in server.lines
+
+
+def ask(server: Served, body: dict[str, Any]) -> socket.socket:
+    """A connection that has asked for a text and read nothing."""
+    raw = json.dumps(body).encode()
+    headers = ("Host: localhost", "Authorization: Bearer k-1", "Content-Type: application/json")
+    head = "\r\n".join(["POST /v1/completions HTTP/1.1", *headers, f"Content-Length: {len(raw)}", "", ""])
+    found = socket.create_connection(("127.0.0.1", server.port))
+    found.sendall(head.encode() + raw)
+    return found
+
+
+def numbers(server: Served) -> dict[str, float]:
+    connection = HTTPConnection("127.0.0.1", server.port)
+    connection.request("GET", "/metrics", headers={"Authorization": "Bearer k-1"})
+    page = connection.getresponse().read().decode()
+    connection.close()
+    pairs = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, _, value in pairs}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_clients_that_break_off_leave_nothing_running(server: Served, stream: bool) -> None:
+    for _ in range(5):
+        connection = ask(server, {"prompt": "Once", "n": 16, "ignore_eos": True, "stream": stream})
+        wait_until(lambda: numbers(server)["llamaq_answers_running"])
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # with a reset
+        wait_until(lambda: not numbers(server)["llamaq_answers_running"])
+    assert numbers(server)['llamaq_requests_total{route="/v1/completions",status="499"}'] >= 5
+
+
+def test_pipelined_requests_and_odd_ones(server: Served) -> None:
+    connection = socket.create_connection(("127.0.0.1", server.port))
+    connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"NONSENSE\r\n\r\n")
+    text = b""
+    while piece := connection.recv(65536):
+        text += piece
+    connection.close()
+    assert text.count(b'{"status":"ok"}') == 3
+    assert b"HTTP/1.1 400" in text
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_lets_what_runs_end(stories: Path, number: int, code: int) -> None:
+    with served(stories, "-t", 1, "--log-format", "json") as server:
+        with ask(server, {"prompt": "Once", "max_tokens": 300, "ignore_eos": True, "stream": True}) as connection:
+            text = connection.recv(65536)
+            assert b"200 OK" in text
+            ended, rest = server.end(number)
+            while piece := connection.recv(65536):
+                text += piece
+        assert b"data: [DONE]" in text
+        assert (ended, json.loads(rest.splitlines()[0])["status"]) == (code, 200)
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["--host", "0.0.0.0"], "--api-key"),
+        (["--host", "no such host"], "no address"),
+        (["--port", "70000"], "0 to 65535"),
+        (["--slots"], "--slots cannot be honoured"),
+        (["--lora", "x.gguf"], "--lora cannot be honoured"),
+        (["--temp", "1"], "--temp"),
+        (["--ssl-cert-file", "x"], "--ssl-key-file"),
+        (["--chat-template", "nosuch"], "nosuch"),
+        (["--api-key-file", "/nonexistent"], "/nonexistent"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_listens(
+    stories: Path,
+    capsysbinary: pytest.CaptureFixture[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
+    said: str,
+) -> None:
+    done = Command(capsysbinary, monkeypatch)("serve", stories, *argv)
+    assert done.code in (1, 2)
+    assert said in done.err
+
+
+def test_a_port_that_is_taken(stories: Path, command: Command) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = command("serve", stories, "--port", port)
+    assert (done.code, f"cannot listen on 127.0.0.1 port {port}" in done.err) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("missing", "said"), [("starlette", "the server needs starlette"), ("uvicorn", "needs uvicorn")]
+)
+def test_without_the_extra_the_error_names_it(stories: Path, missing: str, said: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from llamaq.cli import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "serve", stories], capture_output=True, text=True, env=environment()
+    )
+    assert (done.returncode, said in done.stderr, "pip install 'llamaq[server]'" in done.stderr) == (1, True, True)
+
+
+def test_without_prometheus_client_metrics_are_refused(model: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(LlamaqError, match="prometheus_client"):
+        app(model, Settings(metrics=True))
+    app(model)

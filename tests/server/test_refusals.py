@@ -1,0 +1,184 @@
+"""Whatever a client sends, it gets a result, or an error that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi import TEMPLATE, Client
+from llamaq import LLM
+from llamaq.server import Settings, app
+from llamaq.server.fields import Field
+from llamaq.server.openai.protocol import CHAT as CHAT_FIELDS
+from llamaq.server.openai.protocol import COMPLETION, EMBEDDING
+
+CHAT = "/v1/chat/completions"
+HELLO = [{"role": "user", "content": "Hi"}]
+BODIES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": HELLO, "max_tokens": 2},
+    "/v1/completions": {"prompt": "Tom", "max_tokens": 2},
+    "/v1/embeddings": {"input": "Tom"},
+}
+TABLES = {CHAT: CHAT_FIELDS, "/v1/completions": COMPLETION, "/v1/embeddings": EMBEDDING}
+FIELDS = [(path, field) for path, table in TABLES.items() for field in table]
+HONOURED = [(path, field) for path, field in FIELDS if field.treatment == "honoured"]
+IDS = [f"{path[4:]}-{field.name}" for path, field in HONOURED]
+
+
+def is_refusal_of(reply: Any, name: str) -> bool:
+    error = reply.error
+    assert set(error) >= {"message", "type", "param", "code"}
+    return reply.status == 400 and error["param"] == name and name in error["message"]
+
+
+@pytest.mark.parametrize(("path", "field"), HONOURED, ids=IDS)
+def test_a_value_of_the_wrong_kind_names_its_field(client: Client, path: str, field: Field) -> None:
+    """No field takes them all."""
+    wrong = [{"x": {"y": []}}, "\U0001f600", [[{}]], 1e300, -7, True]
+    replies = [client.post(path, {**BODIES[path], field.name: value}) for value in wrong]
+    refused = [reply for reply in replies if reply.status != 200]
+    assert refused
+    assert {reply.status for reply in refused} <= {400, 404}
+    assert [r.error for r in refused if r.error["param"] != field.name] == []
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_null_is_as_if_it_were_not_there(client: Client, path: str) -> None:
+    optional = [field for field in TABLES[path] if field.name not in BODIES[path]]
+    assert client.post(path, {**BODIES[path], **{field.name: None for field in optional}}).status == 200
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_what_is_not_honoured_is_refused_or_named(client: Client, path: str) -> None:
+    for field in TABLES[path]:
+        reply = client.post(path, {**BODIES[path], field.name: {"a": 1}, "seed": 1})
+        if field.treatment == "refused":
+            assert is_refusal_of(reply, field.name)
+            for neutral in field.neutral or ():
+                assert client.post(path, {**BODIES[path], field.name: neutral}).status == 200
+        elif field.treatment == "ignored":
+            assert (reply.status, field.name in reply.headers["x-llamaq-ignored"]) == (200, True)
+
+
+def test_unknown_fields_are_named_or_with_strict_refused(client: Client, model: LLM) -> None:
+    asked = {**BODIES[CHAT], "tempratur": 1}
+    assert client.post(CHAT, asked).headers["x-llamaq-ignored"] == "tempratur"
+    strict = Client(app(model, Settings(strict=True, template=TEMPLATE)))
+    assert is_refusal_of(strict.post(CHAT, asked), "tempratur")
+    assert strict.post(CHAT, BODIES[CHAT]).status == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "name"),
+    [
+        (CHAT, {"messages": []}, "messages"),
+        (CHAT, {"messages": [{"role": "cook", "content": "x"}]}, "messages"),
+        (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, "messages"),
+        (CHAT, {"top_logprobs": 3}, "top_logprobs"),
+        (CHAT, {"stream_options": {"include_usage": True}}, "stream_options"),
+        (CHAT, {"n": 0}, "n"),
+        (CHAT, {"n": 1000}, "n"),
+        (CHAT, {"temperature": -1}, "temperature"),
+        (CHAT, {"top_p": 1.5}, "top_p"),
+        (CHAT, {"logit_bias": {"99999": 1}}, "logit_bias"),
+        (CHAT, {"logit_bias": {"x": 1}}, "logit_bias"),
+        (CHAT, {"stop": ["x"] * 10_000}, "stop"),
+        (CHAT, {"tool_choice": "sometimes"}, "tool_choice"),
+        (CHAT, {"tools": [{"type": "web_search"}]}, "tools"),
+        (CHAT, {"response_format": {"type": "xml"}}, "response_format"),
+        (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"schema": {"type": 3}}}}, "response_format"),
+        (CHAT, {"grammar": "root ::= nowhere"}, "grammar"),
+        (CHAT, {"grammar": "root ::= [a]", "json_schema": {"type": "null"}}, "json_schema"),
+        (CHAT, {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        ("/v1/completions", {"prompt": [[0, 99999]]}, "prompt"),
+        ("/v1/completions", {"prompt": ["x"] * 64, "n": 2}, "n"),
+        ("/v1/completions", {"suffix": "x"}, "suffix"),
+        ("/v1/embeddings", {"input": [[1, -1]]}, "input"),
+        ("/v1/embeddings", {"dimensions": 10_000}, "dimensions"),
+    ],
+)
+def test_wrong_values_name_their_field(client: Client, path: str, more: dict[str, Any], name: str) -> None:
+    assert is_refusal_of(client.post(path, {**BODIES[path], **more}), name)
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_too_long_a_text_is_told_with_numbers(client: Client, path: str) -> None:
+    long = "word " * 400
+    chat = {"messages": [{"role": "user", "content": long}], "stream": True}
+    more = {CHAT: chat, "/v1/completions": {"prompt": long}, "/v1/embeddings": {"input": long}}
+    reply = client.post(path, more[path])
+    assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
+    assert reply.error["type"] == "exceed_context_size_error"
+    assert (reply.error["n_prompt_tokens"] > 400, reply.error["n_ctx"]) == (True, 256)
+
+
+def test_another_model_is_404_and_a_star_takes_all(client: Client, model: LLM) -> None:
+    for path, body in BODIES.items():
+        reply = client.post(path, {**body, "model": "gpt-4"})
+        assert (reply.status, reply.error["code"], reply.error["param"]) == (404, "model_not_found", "model")
+        assert client.post(path, {**body, "model": "other"}).json["model"] == "stories"
+    any_name = Client(app(model, Settings(names=("stories", "*"), template=TEMPLATE)))
+    assert any_name.post(CHAT, {**BODIES[CHAT], "model": "gpt-4"}).json["model"] == "stories"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"", "not JSON"),
+        (b'{"messages":', "not JSON"),
+        (b"[]", "a JSON object"),
+        (b'"\xff"', "not UTF-8"),
+        (b'{"seed": NaN}', "NaN"),
+        (b'{"seed": 1' + b"0" * 5000 + b"}", "not JSON"),
+        (b'{"user": "\\ud800"}', "surrogate"),
+        (b'{"\\udfff": 1}', "surrogate"),
+        (b'{"seed": 1, "seed": 2}', "twice"),
+        (b'{"user": ' + b"[" * 70 + b"]" * 70 + b"}", "deeper than 64"),
+        (b'{"user": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "deeper than 64"),
+        (b"{" * 100_000, "not JSON"),
+    ],
+)
+def test_bodies_that_are_none(client: Client, body: bytes, said: str) -> None:
+    for path in TABLES:
+        reply = client.post(path, body)
+        assert (reply.status, said in reply.error["message"]) == (400, True)
+
+
+def test_the_type_of_a_body(client: Client) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        assert client.post(CHAT, BODIES[CHAT], content_type=kind).status == 415
+    assert client.post(CHAT, BODIES[CHAT], content_type="application/json; charset=utf-8").status == 200
+
+
+def test_unknown_paths_and_methods(client: Client) -> None:
+    assert (client.get("/v1/nope").status, client.get("/v1/nope").error["type"]) == (404, "not_found_error")
+    reply = client.get(CHAT)
+    assert (reply.status, reply.headers["allow"], reply.error["type"]) == (405, "POST", "invalid_request_error")
+
+
+KEYS = st.sampled_from(["type", "role", "content", "function", "name", "parameters", "schema", "1"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5) | st.sampled_from(["auto", "none", "json_object", "text", "function", "user", "x;y", "ktp"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TABLES)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_whatever_json_comes_is_answered(client: Client, path: str, data: st.DataObject) -> None:
+    names = [field.name for field in TABLES[path] if field.name not in ("n", "max_tokens", "max_completion_tokens")]
+    more = data.draw(st.dictionaries(st.sampled_from(names) | st.text(max_size=3), JSON, max_size=4))
+    reply = client.post(path, {**BODIES[path], **more})
+    assert reply.status in (200, 400, 404), (reply.status, reply.body)
+    assert reply.ended
+    if reply.headers["content-type"] == "application/json":
+        assert ("error" in json.loads(reply.body)) == (reply.status != 200)
+    else:
+        assert reply.events[-1] == "[DONE]" or "error" in reply.frames[-1]
