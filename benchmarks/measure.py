@@ -54,7 +54,7 @@ def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
         read(runtime, ids, 0, depth, args.batch)
         suffix = f" @ d{depth}" if depth else ""
         for count in args.prompts:
-            read(runtime, ids, depth, 16, args.batch)  # warms up
+            read(runtime, ids, depth, 16, args.batch)  # the first one warms up
             speeds[f"pp{count}{suffix}"] = rate(count, partial(read, runtime, ids, depth, count, args.batch))
         speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, partial(write, runtime, 1, ids, depth, args.decode))
     for several in args.parallel:

@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with llamaq.LLM.load(args.model, n_ctx=512, threads=args.threads) as llm, tempfile.TemporaryDirectory() as folder:
-        write_for(llm, 2)  # so that everything is in memory
+        write_for(llm, 2)  # then everything is in memory
         data = Path(folder) / "perf.data"
         perf = subprocess.Popen(
             ["perf", "record", "-q", "-o", str(data), "-p", str(os.getpid())], stderr=subprocess.DEVNULL

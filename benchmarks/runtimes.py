@@ -123,7 +123,7 @@ class LlamaCpp:
         """Room for so many sequences of up to ``n_ctx`` tokens each."""
         if self._context:
             self._api.llama_free(self._context)
-        self._params.n_ctx = sequences * (-(-n_ctx // 256) * 256)  # it rounds up to 256 as well
+        self._params.n_ctx = sequences * (-(-n_ctx // 256) * 256)  # llama.cpp rounds up to 256 as well
         self._params.n_seq_max = sequences
         self._context = self._api.llama_init_from_model(self._model, self._params)
         if not self._context:

@@ -44,7 +44,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def logits_of(kind: str, vocabulary: int) -> NDArray[np.float32]:
-    """Those of kind "peaked" fall with the cube of the rank; those of kind "flat" are a normal distribution."""
+    """Logits of kind "peaked" fall with the cube of the rank; those of kind "flat" are a normal distribution."""
     rng = np.random.default_rng(0)
     x = -3 * np.log(rng.permutation(vocabulary) + 1) if kind == "peaked" else rng.standard_normal(vocabulary) * 2
     return np.asarray(x, np.float32)

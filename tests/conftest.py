@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 settings.register_profile("untimed", deadline=None)  # an example may take as long as a busy machine makes it
 settings.load_profile("untimed")
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send it
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jobs ignore it; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

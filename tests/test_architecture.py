@@ -1,4 +1,5 @@
-"""The rules of the house: who may import whom, what needs no compiler, what `import llamaq` costs, how long is long."""
+"""The rules of the house: who may import whom, what needs no compiler, what `import llamaq` costs, how long is long,
+where new things go."""
 
 from __future__ import annotations
 
@@ -11,6 +12,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from llamaq.cli.command import commands
+from llamaq.models.registry import ARCHITECTURES
+from llamaq.plan.graph import Graph
+from llamaq.plan.op import Op
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "llamaq"
@@ -193,6 +199,50 @@ def test_the_engine_knows_neither_python_nor_intrinsics(path: Path) -> None:
     if path.parent.name != "cpu":
         assert not re.search(r"\b_mm\d*_|__m(128|256|512)|immintrin|arm_neon|\bv\w+q_[fsu]\d+", text)
         assert not [name for name in includes(path) if name.startswith(("bindings/", "kernels/generic/"))]
+
+
+def recipes() -> dict[str, str]:
+    """The texts of docs/architecture.md that say where a new thing goes, by their titles."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^### (A new .+)\n\n((?:(?!#).*\n)+)", text, re.MULTILINE))
+
+
+REGISTERED: dict[str, set[str]] = {
+    "A new operation": {op.kind for op in Op.__subclasses__()},
+    "A new architecture": {entry.module for entry in ARCHITECTURES.values()},
+    "A new SIMD level": set(re.findall(r"&llamaq_table_(\w+)", (CSRC / "kernels/dispatch.cpp").read_text("utf-8"))),
+    "A new sampler": set(),
+    "A new command": {name for name, _ in commands()},
+    "A new route of the server": set(),
+}
+"""What there is of each kind that docs/architecture.md has a recipe for; its files are named after it."""
+REGISTRIES = {
+    "A new operation": ["CMakeLists.txt", "csrc/engine/ops/ops.h", "csrc/engine/ops/registry.cpp",
+                        "src/llamaq/plan/graph.py", "tests/plan/test_ops.py"],
+    "A new architecture": ["src/llamaq/models/registry.py"],
+    "A new SIMD level": ["CMakeLists.txt", "csrc/kernels/dispatch.cpp", "csrc/kernels/table.h"],
+    "A new command": ["src/llamaq/cli/command.py", "docs/cli.md"],
+}  # fmt: skip
+"""Files in which each of them has its line."""
+
+
+@pytest.mark.parametrize("title", REGISTERED)
+def test_a_recipe_names_files_that_everything_registered_has(title: str) -> None:
+    recipe = recipes()[title]
+    assert len(re.findall(r"\S.*", recipe)) <= 10
+    paths = re.findall(r"`((?:src|csrc|tests|tools|docs)/[\w/.]+|CMakeLists\.txt)`", recipe)
+    assert paths
+    for name in REGISTERED[title] or {"NAME"}:
+        assert [path for path in paths if not (ROOT / path.replace("NAME", name)).exists()] == []
+        for path in REGISTRIES.get(title, []):
+            assert path in paths
+            assert re.search(rf"(?<![a-z])(parse_|llamaq_table_)?{name}\b", (ROOT / path).read_text("utf-8")), path
+
+
+def test_there_is_a_recipe_for_each_kind_of_thing() -> None:
+    assert recipes().keys() == REGISTERED.keys()
+    files = {path.stem for path in (PACKAGE / "plan" / "ops").glob("[a-z]*.py")}
+    assert REGISTERED["A new operation"] == files & set(dir(Graph))
 
 
 def own_files() -> list[Path]:

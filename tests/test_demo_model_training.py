@@ -107,4 +107,4 @@ def test_the_model_that_ships_fits() -> None:
     shape = Shape()
     assert shape.hidden_size % 256 == shape.intermediate_size % 256 == 0
     weights = sum(weight.numel() for weight in Llama(shape).parameters())
-    assert weights * 34 / 32 < 5_800_000  # as Q8_0, with room for the vocabulary
+    assert weights * 34 / 32 < 5_800_000  # these are bytes in Q8_0, with room for the vocabulary

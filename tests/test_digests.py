@@ -16,7 +16,7 @@ from llamaq.engine import bundled
 from llamaq.quantization import quantize
 
 RECORDED = Path(__file__).parent / "data" / "digests.json"
-IDS = [1 + 7 * i * i % 250 for i in range(75)]  # two full pages of the cache, and some
+IDS = [1 + 7 * i * i % 250 for i in range(75)]  # they fill two pages of the cache, and some of a third
 FORMATS = ["Q4_0", "Q8_0", "Q4_K_M", "IQ4_XS", "Q6_K"]
 
 
@@ -25,7 +25,7 @@ def digest(*parts: bytes) -> str:
 
 
 def model_digests(path: Path, folder: Path) -> dict[str, str]:
-    """Of what a model makes of a text."""
+    """Digests of what a model makes of a text."""
     with LLM.load(path, n_ctx=128, threads=2, n_batch=32) as llm:
         answer = llm.generate(IDS, max_tokens=40, sampling=SamplingParams(seed=1, ignore_eos=True))
         session = llm.session()
@@ -42,7 +42,7 @@ def model_digests(path: Path, folder: Path) -> dict[str, str]:
 
 
 def quantized_digests(path: Path, folder: Path) -> dict[str, str]:
-    """Of the files that quantizing makes."""
+    """Digests of the files that quantizing makes."""
     found = {}
     for name in FORMATS:
         target = folder / f"{name}.gguf"

@@ -49,6 +49,6 @@ def test_examples_run(
 
 
 def test_one_page_shows_how_a_model_is_loaded() -> None:
-    """Of guides and reference, without calls that are to fail."""
+    """Guides and reference are searched, without calls that are to fail."""
     loading = re.compile(r"(= |with )LLM\.load\(")
     assert [p.name for p in DOCS.glob("*.md") if any(loading.search(code) for _, code in examples(p.name))] == [LOADING]

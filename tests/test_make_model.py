@@ -25,7 +25,7 @@ def load_script() -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["make_model"] = module  # where dataclasses look for it
+    sys.modules["make_model"] = module  # dataclasses look for it there
     spec.loader.exec_module(module)
     module.POOL = 1 << 16  # type: ignore[attr-defined]
     return module

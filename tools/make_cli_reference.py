@@ -32,7 +32,7 @@ def reference() -> str:
 
 
 def _section(name: str, command: argparse.ArgumentParser) -> str:
-    command.format_help()  # makes the description
+    command.format_help()  # this makes the description
     parts = [f"## llamaq {name}", f"```\n{command.usage}\n```", _plain(command.description)]
     for group in command._action_groups:
         rows = [row for action in group._group_actions for row in _row(action)]

@@ -19,7 +19,7 @@ def picture(screen: str, title: str = "llamaq") -> str:
     console = Console(width=width, record=True, file=io.StringIO(), color_system="truecolor", force_terminal=True)
     for text in texts:
         console.print(text, overflow="crop", no_wrap=True)
-    # Without comments and fonts from afar.
+    # Comments and fonts from afar are left out.
     return re.sub(r"@font-face \{.*?\}|<!--.*?-->", "", console.export_svg(title=title), flags=re.DOTALL)
 
 

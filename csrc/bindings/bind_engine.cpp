@@ -1,4 +1,4 @@
-// Thread team, weights and executor.
+// This file binds the thread team, the weights and the executor.
 #include <atomic>
 
 #include "bindings/bind.h"
@@ -10,7 +10,7 @@
 
 namespace llamaq {
 
-// Keeps alive what the C++ object only points at.
+// This keeps alive what the C++ object only points at.
 struct PyWeights {
   Weights weights{kernel_table()};
   std::vector<py::object> kept, unpacked;
@@ -29,7 +29,7 @@ static int matrix(PyWeights& self, int id, int64_t rows, int64_t cols, const Arr
   return self.weights.matrix(format, rows, cols, data.data(), mapped);
 }
 
-// Of a tensor of `matrices` matrices rows [begin, end) of each.
+// A stack is rows [begin, end) of each of the tensor's `matrices` matrices.
 static int stack(PyWeights& self, int id, int64_t matrices, int64_t rows, int64_t cols, int64_t begin, int64_t end,
                  const Array<uint8_t>& data, bool mapped) {
   const Format format = format_of(id);
@@ -41,7 +41,7 @@ static int stack(PyWeights& self, int id, int64_t matrices, int64_t rows, int64_
   return self.weights.stack(format, matrices, end - begin, cols, rows * row, data.data() + begin * row, mapped);
 }
 
-// Ctrl-C: the team asks now and then whether Python has a signal to handle.
+// For Ctrl-C the team asks now and then whether Python has a signal to handle.
 static bool signalled() {
   py::gil_scoped_acquire locked;
   return PyErr_CheckSignals() != 0;
@@ -96,7 +96,7 @@ struct StopFlag {
 };
 
 struct PyExecutor {
-  py::object weights, team;  // kept alive
+  py::object weights, team;  // the executor points at these, so they are kept alive
   Executor executor;
 };
 
@@ -132,7 +132,7 @@ static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>&
                               py::ssize_t sequences) {
   auto data = t[0].cast<py::array_t<uint8_t>>();
   const auto table = t[1].cast<py::array_t<int32_t>>();
-  int64_t bytes = 0;  // of a page in all layers
+  int64_t bytes = 0;  // bytes of a page in all layers
   for (const CacheLayer& layer : layers) bytes += page_bytes(layer.head_dim, layer.value_dim, type) * layer.kv_heads;
   if (!(data.flags() & table.flags() & py::array::c_style) || data.size() % bytes)
     throw Error("the cache is not a whole number of pages");
@@ -170,7 +170,7 @@ static States states_of(const py::tuple& t, const std::vector<int>& layers, py::
 
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
                     const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
-                    const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits, int op_limit,
+                    const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits,
                     const StopFlag* stop, const py::list& captures) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
@@ -196,18 +196,11 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
     step.captures.push_back({c[0].cast<int>(), c[1].cast<int>(), static_cast<int>(out.shape(1)), out.mutable_data()});
   }
   py::gil_scoped_release unlocked;
-  // With a flag nobody asks Python for signals, which would wait for the interpreter in the middle of the pass.
+  // With a flag nobody asks Python for signals: that would wait for the interpreter in the middle of the pass.
   if (stop)
-    self.executor.forward(step, [stop] { return stop->set.load(std::memory_order_relaxed); }, op_limit);
+    self.executor.forward(step, [stop] { return stop->set.load(std::memory_order_relaxed); });
   else
-    self.executor.forward(step, signalled, op_limit);
-}
-
-static Array<float> slot(const PyExecutor& self, int index, py::ssize_t rows, py::ssize_t cols) {
-  const float* data = self.executor.slot(index, static_cast<int>(rows), static_cast<int>(cols));
-  Array<float> out({rows, cols});
-  std::copy_n(data, rows * cols, out.mutable_data());
-  return out;
+    self.executor.forward(step, signalled);
 }
 
 static py::tuple squares(const PyExecutor& self, int op) {
@@ -254,8 +247,7 @@ void bind_engine(py::module_& m) {
         "Bytes that all threads read and int8 operations that they do in a second, at best (measure/probe.h).");
   py::class_<ThreadTeam, std::unique_ptr<ThreadTeam, TeamDeleter>>(m, "ThreadTeam")
       .def(py::init<int, bool>(), arg("threads"), arg("spin") = true)
-      .def_property_readonly("size", &ThreadTeam::size)
-      .def("cancel", &ThreadTeam::cancel, "Stops the forward pass that runs, from any thread.");
+      .def_property_readonly("size", &ThreadTeam::size);
   py::class_<StopFlag>(m, "StopFlag")
       .def(py::init<>())
       .def("set", [](StopFlag& self, bool on) { self.set.store(on, std::memory_order_relaxed); }, arg("on") = true);
@@ -276,9 +268,8 @@ void bind_engine(py::module_& m) {
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("out"), arg("ropes"), arg("caches"),
            arg("states"), arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
-           arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("op_limit") = -1,
-           arg("stop") = nullptr, arg("captures") = py::list())
-      .def("slot", &slot, arg("index"), arg("rows"), arg("cols"))
+           arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
+           arg("captures") = py::list())
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

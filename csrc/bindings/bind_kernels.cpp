@@ -1,4 +1,4 @@
-// Single kernels, for `llamaq info` and the tests that compare levels.
+// This file binds single kernels, for `llamaq info` and the tests that compare levels.
 #include <optional>
 
 #include "bindings/bind.h"
@@ -86,7 +86,7 @@ struct Matmul {
   int64_t m() const { return x.shape(0); }
   int64_t rows() const { return weight().rows; }
 
-  // In pieces of `chunk` weight rows.
+  // The product is made in pieces of `chunk` weight rows.
   void run(int64_t chunk, float* y, int64_t stride) const {
     if (chunk <= 0 || chunk % 16) throw Error("chunks are multiples of 16 rows");
     const void* from = blocks.empty() ? static_cast<const void*>(x.data()) : blocks.data();
@@ -99,8 +99,8 @@ struct Matmul {
   Weights weights;
   Array<float> x;
   std::vector<QuantBlock> blocks;
-  std::vector<Bf16Block> bf16;  // where the kernel is the fast one
-  std::vector<float> y;         // of the runs that are only timed
+  std::vector<Bf16Block> bf16;  // filled where the kernel is the fast one
+  std::vector<float> y;         // runs that are only timed write here
 };
 
 static void run_again(Matmul& self, int64_t chunk) {
@@ -127,7 +127,7 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
   return y;
 }
 
-// GGUF rows as the level's matmul kernel wants them.
+// These are GGUF rows as the level's matmul kernel wants them.
 static Array<uint8_t> pack(const std::string& isa, int id, const Array<uint8_t>& w, int64_t cols) {
   const KernelTable& table = kernel_table(isa.c_str());
   const Format format = format_of(id);

@@ -1,4 +1,4 @@
-// The searches behind llamaq quantize.
+// This file binds the searches of llamaq quantize.
 #include <optional>
 
 #include "bindings/bind.h"

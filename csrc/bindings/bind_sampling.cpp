@@ -1,4 +1,4 @@
-// What sampling does with a whole vocabulary of logits.
+// This file binds what sampling does with a whole vocabulary of logits.
 #include <algorithm>
 
 #include "bindings/bind.h"

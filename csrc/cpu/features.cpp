@@ -72,7 +72,7 @@ static uint64_t read_xcr0() {
 static CpuidLeaves read_cpuid() {
   CpuidLeaves leaves;
   leaves.ecx1 = cpuid(1, 0).c;
-  const Registers r = cpuid(7, 0);  // EAX: the last subleaf
+  const Registers r = cpuid(7, 0);  // EAX holds the number of the last subleaf
   leaves.ebx7 = r.b, leaves.ecx7 = r.c, leaves.edx7 = r.d;
   if (r.a >= 1) leaves.eax7_1 = cpuid(7, 1).a;
   if (has(leaves.ecx1, bit(27))) leaves.xcr0 = read_xcr0();

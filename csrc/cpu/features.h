@@ -22,7 +22,7 @@ struct CpuidLeaves {
   uint64_t xcr0 = 0;                      // registers that the OS saves; 0 where OSXSAVE is clear
 };
 
-// Pure: the x86 features that these answers allow. AMX asks the OS for its permission besides.
+// These are the x86 features that the answers allow. AMX asks the OS for its permission besides.
 uint32_t features_of(const CpuidLeaves& leaves);
 
 // Features of the CPU that runs this, found once.

@@ -38,7 +38,7 @@ void Signal::advance() {
   wake_.notify_all();
 }
 
-// Never yields: that hands a whole time slice to any other busy process, and costs more than to sleep and be woken.
+// It never yields: that hands a whole time slice to any other busy process, and costs more than to sleep and be woken.
 void Signal::wait(uint32_t seen, int spins) {
   for (int i = 0; i < spins; ++i) {
     if (value() != seen) return;

@@ -58,12 +58,8 @@ class ThreadTeam {
   bool inherited() const;
 
   // Runs the job on all workers; the caller is worker 0. One run at a time. `interrupted` is asked by worker 0 every
-  // few milliseconds; once it says true (or cancel() is called) no more chunks are handed out. Returns whether the
-  // job ran to its end.
+  // few milliseconds; once it says true no more chunks are handed out. Returns whether the job ran to its end.
   bool run(const std::function<void(Worker&)>& job, const std::function<bool()>& interrupted = {});
-
-  // From any thread: the run in progress hands out no more chunks.
-  void cancel() { stop_.store(true, std::memory_order_relaxed); }
 
  private:
   friend class Worker;

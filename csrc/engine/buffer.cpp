@@ -25,9 +25,9 @@ Buffer::Buffer(int64_t bytes) : size_(bytes) {
   if (!data_) throw Error(failure);
   memset(data_, 0, static_cast<size_t>(bytes));
 #else
-  constexpr int64_t kPage = 65536;  // the largest of today's systems
+  constexpr int64_t kPage = 65536;  // bytes of the largest pages that today's systems have
   size_ = (bytes + kPage - 1) / kPage * kPage;
-  const int64_t spare = size_ < kHugePage ? 0 : kHugePage;  // huge pages are given where addresses are multiples
+  const int64_t spare = size_ < kHugePage ? 0 : kHugePage;  // the system gives huge pages at multiples of their size
   void* memory =
       mmap(nullptr, static_cast<size_t>(size_ + spare), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) throw Error(failure);
@@ -39,7 +39,7 @@ Buffer::Buffer(int64_t bytes) : size_(bytes) {
   if (before) munmap(memory, static_cast<size_t>(before));
   if (before < spare) munmap(data_ + size_, static_cast<size_t>(spare - before));
 #if defined(MADV_HUGEPAGE)
-  madvise(data_, static_cast<size_t>(size_), MADV_HUGEPAGE);  // a wish; small pages work too
+  madvise(data_, static_cast<size_t>(size_), MADV_HUGEPAGE);  // this is a wish: small pages work too
 #endif
 #endif
 }

@@ -39,7 +39,7 @@ void Executor::check(const Step& s) const {
     const int last = s.positions[i] / kPageTokens;
     for (size_t group = 0; group < s.caches.size(); ++group) {
       const CachePages& cache = s.caches[group];
-      const CacheLayer& layer = r_.caches[group].front();  // the layers of a group see equally far
+      const CacheLayer& layer = r_.caches[group].front();  // all layers of a group see equally far
       if (last >= cache.pages_per_sequence)
         refuse_row(i, "position " + std::to_string(s.positions[i]) + " lies beyond the sequence's pages");
       const int32_t* pages = cache.table + int64_t{s.sequences[i]} * cache.pages_per_sequence;
@@ -60,11 +60,6 @@ void Executor::check(const Step& s) const {
     if (c.op < 0 || c.op >= static_cast<int>(ops_.size()) || c.slot < 0 ||
         c.slot >= static_cast<int>(r_.slot_cols.size()) || c.cols > r_.cols(c.slot))
       throw Error("a capture names an op or a slot that the plan does not have");
-}
-
-const float* Executor::slot(int index, int rows, int cols) const {
-  if (index == out_ || rows < 0 || rows > r_.max_rows || cols < 0 || cols > r_.cols(index)) throw Error("no such slot");
-  return r_.slot(index);
 }
 
 }  // namespace llamaq

@@ -66,17 +66,16 @@ void Executor::allocate() {
   for (const int64_t at : own) own_.push_back(arena_.data() + at);
 }
 
-void Executor::forward(const Step& step, const std::function<bool()>& interrupted, int op_limit) {
+void Executor::forward(const Step& step, const std::function<bool()>& interrupted) {
   const std::lock_guard<std::mutex> one_at_a_time(forward_mutex_);
   check(step);
   begin(step);
-  const size_t count = op_limit < 0 ? ops_.size() : std::min(ops_.size(), static_cast<size_t>(op_limit));
   // Every worker runs this loop; sync() is the only place where workers meet.
   const bool whole = team_.run(
       [&](Worker& worker) {
         rotations(step, worker);
         int rows = step.rows;
-        for (size_t i = 0; i < count; ++i) {
+        for (size_t i = 0; i < ops_.size(); ++i) {
           Squares* squares = squares_.empty() || squares_[i].sums.empty() ? nullptr : &squares_[i];
           if (ops_[i]->selects()) rows = step.n_selected;
           const Call call{r_, step, worker, rows, squares, shared_, own_[static_cast<size_t>(worker.id())]};

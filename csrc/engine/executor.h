@@ -28,11 +28,10 @@ class Executor {
   // bfloat16 for many rows where the level has kernels for it (docs/numerics.md).
   Executor(Plan plan, const Weights& weights, ThreadTeam& team, int max_rows, bool fast = false);
 
-  // Computes step.logits and adds the step's tokens to the cache. Runs only the first `op_limit` ops where that is
-  // not negative (then there are no logits). Throws Error for a step that does not fit the plan, Cancelled when
-  // `interrupted` said so or the team was cancelled; the cache of earlier tokens is untouched then. Threads that call it
-  // together wait for each other.
-  void forward(const Step& step, const std::function<bool()>& interrupted = {}, int op_limit = -1);
+  // Computes step.logits and adds the step's tokens to the cache. Throws Error for a step that does not fit the plan,
+  // Cancelled when `interrupted` said so; the cache of earlier tokens is untouched then. Threads that call it together
+  // wait for each other.
+  void forward(const Step& step, const std::function<bool()>& interrupted = {});
 
   // From now on (or no longer) every op with matrices adds up the squares of what it reads; sums begin at 0.
   void collect_squares(bool on);
@@ -40,8 +39,6 @@ class Executor {
   const Squares& squares(int op) const { return squares_.at(static_cast<size_t>(op)); }
 
   const Resources& resources() const { return r_; }
-  // A slot as the last op that ran left it, [rows][cols]. Throws Error where there is no such slot of the executor's own.
-  const float* slot(int index, int rows, int cols) const;
   int logits_cols() const { return r_.cols(out_); }
   int64_t scratch_bytes() const { return arena_.size(); }
 
@@ -61,8 +58,8 @@ class Executor {
   int64_t vocabulary_ = 0;  // token ids that the plan can look up
   Buffer arena_;
   uint8_t* shared_ = nullptr;     // scratch of the op that runs
-  std::vector<uint8_t*> own_;     // and of each worker
-  std::vector<Squares> squares_;  // for each op where they are collected, otherwise empty
+  std::vector<uint8_t*> own_;     // scratch of each worker
+  std::vector<Squares> squares_;  // one for each op while they are collected, otherwise empty
 };
 
 }  // namespace llamaq

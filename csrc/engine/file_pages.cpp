@@ -12,7 +12,7 @@ void will_read(const uint8_t*, int64_t) {}
 void release_pages(const uint8_t*, int64_t) {}
 #else
 
-// Whole pages: those at both ends too, which hurts nobody.
+// Pages are advised whole, those at both ends too, which hurts nobody.
 static void advise(const uint8_t* data, int64_t bytes, int advice) {
   const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
   const uintptr_t first = reinterpret_cast<uintptr_t>(data) / page * page;

@@ -11,7 +11,7 @@
 
 namespace llamaq {
 
-constexpr int kFastRows = 16;  // with more rows, numerics "fast" multiplies as bfloat16
+constexpr int kFastRows = 16;  // rows; numerics "fast" multiplies more of them as bfloat16
 
 // One op of one forward, as one worker sees it.
 struct Call {
@@ -20,12 +20,12 @@ struct Call {
   Worker& worker;
   int rows;               // all rows of the step, or the selected ones
   Squares* squares;       // null where nothing is collected
-  uint8_t *shared, *own;  // scratch: of all workers, and of this one
+  uint8_t *shared, *own;  // scratch that all workers share, and that of this one
 };
 
 // Bytes of scratch that an op takes while it runs.
 struct Scratch {
-  int64_t shared = 0, own = 0;  // for all workers, and for each
+  int64_t shared = 0, own = 0;  // bytes for all workers together, and for each
 
   static int64_t lines(int64_t bytes) { return (bytes + 63) / 64 * 64; }
 };

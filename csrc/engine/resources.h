@@ -53,7 +53,7 @@ struct Resources {
   // The number of the tiles of at most so many rows; they are laid for each step from then on.
   int tiles_of(int most_rows);
 
-  // Once checked:
+  // These are for what has been checked:
   const Weight& weight(int i) const { return weights.all()[static_cast<size_t>(i)]; }
   const float* vector(int i) const { return reinterpret_cast<const float*>(weight(i).data); }
   float* slot(int i) const { return slots[static_cast<size_t>(i)]; }

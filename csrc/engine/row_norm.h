@@ -28,7 +28,7 @@ class RowNorm {
     if (bias_ >= 0 && !layer_) throw Error("an RMS norm has no bias");
   }
 
-  // y is not x.
+  // y must not be x.
   void apply(const Resources& r, const float* x, int64_t width, float* y) const {
     const auto vector = [&](int i) { return i < 0 ? nullptr : r.vector(i); };
     if (layer_)

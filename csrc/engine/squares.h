@@ -6,11 +6,11 @@
 
 namespace llamaq {
 
-constexpr int64_t kSquareColumns = 64;  // that a worker takes at once
+constexpr int64_t kSquareColumns = 64;  // columns that a worker takes at once
 
-struct Squares {              // of one op
+struct Squares {              // the sums of one op
   std::vector<double> sums;   // [matrices][columns]; empty where the op is no product
-  std::vector<int64_t> rows;  // [matrices], which is one, or those of a stack
+  std::vector<int64_t> rows;  // [matrices]: those of a stack, otherwise one
 };
 
 }  // namespace llamaq

@@ -16,7 +16,7 @@ struct Capture {
 
 // The keys and values of the layers of one cache group, and where those of each sequence lie.
 struct CachePages {
-  std::vector<uint8_t*> layers;  // for each [n_pages][kv_heads] pages
+  std::vector<uint8_t*> layers;  // [n_pages][kv_heads] pages of each layer
   int n_pages = 0;
   const int32_t* table = nullptr;  // [n_sequences][pages_per_sequence]; -1: no such page
   int pages_per_sequence = 0;
@@ -25,7 +25,7 @@ struct CachePages {
 // What sequences keep beside the cache, in slots. A step reads one of each sequence and writes another, so that one that is
 // stopped half-way leaves no trace.
 struct States {
-  std::vector<float*> layers;  // for each [n_slots][its floats]
+  std::vector<float*> layers;  // [n_slots][floats] of each layer
   int n_slots = 0;
   const int32_t* before = nullptr;  // [n_sequences]; -1: all zeros
   const int32_t* after = nullptr;   // [n_sequences]

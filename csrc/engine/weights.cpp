@@ -18,7 +18,7 @@ static const MatmulKernel& kernel_of(const KernelTable& table, Format format) {
 }
 
 int64_t packed_bytes(const KernelTable& table, Format format, int64_t rows, int64_t cols) {
-  row_bytes(format, cols);  // checks the columns
+  row_bytes(format, cols);  // this checks the columns
   return kernel_of(table, format).packed_bytes(rows, cols);
 }
 
@@ -43,7 +43,7 @@ static void add_matrix(std::vector<Piece>& pieces, const Weight& w, uint8_t* pac
   }
 }
 
-// From one packed matrix of a stack to the next.
+// These bytes lie from one packed matrix of a stack to the next.
 static int64_t packed_stride(const KernelTable& table, const Weight& w) {
   return (packed_bytes(table, w.format, w.rows, w.cols) + 63) / 64 * 64;
 }

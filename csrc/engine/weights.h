@@ -16,9 +16,9 @@ struct Weight {
   int64_t rows, cols;
   const uint8_t* data;         // packed, GGUF rows, or floats (a vector: rows is 1)
   const MatmulKernel* kernel;  // null for vectors and for embedding tables
-  bool packed = false;         // as the kernel wants it
-  bool mapped = false;         // unpacked data of a mapped file
-  int64_t matrices = 1;        // of a stack, one for each expert
+  bool packed = false;         // the data lie as the kernel wants them
+  bool mapped = false;         // the data are unpacked, in a mapped file
+  int64_t matrices = 1;        // a stack has one for each expert
   int64_t stride = 0;          // bytes from one of them to the next
 
   // One matrix of a stack.

@@ -7,7 +7,7 @@
 
 namespace llamaq {
 
-// Slowest first: the last one that the CPU can run is the choice.
+// The slowest come first: the last one that the CPU can run is the choice.
 static const KernelTable* const kTables[] = {
     &llamaq_table_scalar,
 #if defined(LLAMAQ_AVX2)

@@ -1,4 +1,4 @@
-// Which table of kernels runs on this CPU.
+// This file chooses the table of kernels that runs on this CPU.
 #pragma once
 #include <string>
 #include <vector>

@@ -8,13 +8,14 @@
 
 namespace llamaq {
 
-constexpr int kBatch = 16;  // blocks that are searched together, one to a lane
+constexpr int kBatch = 16;  // blocks that are searched together, one in each lane
 
 struct EncodeTable {
   const char* isa;
   uint32_t needs;  // cpu::Feature bits
-  // By GGUF type number: `batches` times 16 blocks of `x`, whose squared errors count `w` times (as many floats; null:
-  // once), become blocks at `dst`. Values and weights are below 2^50, weights positive. Null: no search for this format.
+  // The index is the GGUF type number. `batches` times 16 blocks of `x`, whose squared errors count `w` times (as many
+  // floats; null: once), become blocks at `dst`. Values and weights are below 2^50, weights positive. An entry is null
+  // where a format has no search.
   void (*encode[kFormatSlots])(const float* x, const float* w, int64_t batches, uint8_t* dst);
 };
 

@@ -45,7 +45,7 @@ struct MatmulArgs {
   const uint8_t* weights;  // all rows, packed
   const void* x;           // m rows: groups of QuantBlocks or of Bf16Blocks, or rows of cols floats
   int m;
-  int64_t rows, cols;  // of the weights
+  int64_t rows, cols;  // shape of the weights
   int64_t begin, end;  // weight rows of this call; begin is a multiple of 16
   float* y;            // y[i * y_stride + n - begin]
   ptrdiff_t y_stride;
@@ -67,12 +67,12 @@ constexpr int kActivations = 4;
 constexpr int kPageTokens = 32;
 constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
 
-// Where the keys and values of one sequence lie, for one layer and one KV head (generic/cache.h says how).
+// A view of the keys and values of one sequence, for one layer and one KV head (generic/cache.h says how they lie).
 struct CacheView {
   uint8_t* base;            // page 0 of this layer and head
   ptrdiff_t page_stride;    // bytes from a page to the next of the same layer and head
   const int32_t* pages;     // the sequence's page numbers
-  Format type;              // of the elements: F32, F16, Q8_0 or Q4_0
+  Format type;              // format of the elements: F32, F16, Q8_0 or Q4_0
   int head_dim, value_dim;  // elements
   bool value_of_key;        // no values are stored: those of a token are the first elements of its key
 };
@@ -115,7 +115,7 @@ struct MergeArgs {
   ptrdiff_t span_stride;
   int spans, rows, heads, value_dim;
   const float* sinks;  // as in AttentionArgs
-  float* out;          // as in AttentionArgs; null: more spans will follow
+  float* out;          // as in AttentionArgs; null where more spans will follow
   ptrdiff_t out_stride;
 };
 
@@ -132,11 +132,11 @@ struct ShortConvArgs {
 struct KernelTable {
   const char* isa;
   uint32_t needs;                                                                       // cpu::Feature bits
-  MatmulKernel matmul[kFormatSlots];                                                    // by GGUF type number
-  void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);                  // by GGUF type number
+  MatmulKernel matmul[kFormatSlots];                                                    // index: GGUF type number
+  void (*dequantize[kFormatSlots])(const uint8_t*, float*, int64_t n);                  // index: GGUF type number
   void (*quantize_row)(const float* x, int64_t cols, QuantBlock* out, int64_t stride);  // a block every `stride`
   void (*bf16_row)(const float* x, int64_t cols, Bf16Block* out);                       // null: no kernel is fast
-  // y is not x; a weight or a bias may be null.
+  // y must not be x; a weight or a bias may be null.
   void (*rms_norm)(const float* x, const float* w, float eps, int64_t cols, float* y);
   void (*layer_norm)(const float* x, const float* w, const float* b, float eps, int64_t cols, float* y);
   void (*add)(const float* a, const float* b, float* y, int64_t n);
@@ -154,7 +154,7 @@ struct KernelTable {
   void (*merge_attention)(const MergeArgs&);
   int64_t (*attention_scratch)(int queries, int head_dim, int value_dim);  // floats
   int64_t (*attention_states)(int queries, int value_dim);                 // floats
-  // For the probe of the machine (generic/probe.h).
+  // The probe of the machine uses these (generic/probe.h).
   int32_t (*read_bytes)(const uint8_t* data, int64_t n);
   int64_t (*int8_peak)(int64_t rounds, const uint8_t* data, int32_t* sum);
 };

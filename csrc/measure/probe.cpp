@@ -37,7 +37,7 @@ static double best_seconds(ThreadTeam& team, int passes, int chunks, const Chunk
 static double read_bandwidth(const KernelTable& kernels, ThreadTeam& team, int64_t bytes) {
   const int pieces = static_cast<int>(std::max<int64_t>(1, bytes / kPiece));
   const Buffer buffer(pieces * kPiece + 8192);  // the stream prefetches a little beyond its end
-  // Written by the threads that will read it, or all pages would be the system's one page of zeros.
+  // The threads that will read it write it first, or all pages would be the system's one page of zeros.
   best_seconds(team, 1, pieces, [&](int c) { std::fill_n(buffer.as<int32_t>() + c * kWords, kWords, 1); });
   std::atomic<bool> whole{true};
   const double seconds = best_seconds(team, 8, pieces, [&](int c) {

@@ -8,8 +8,8 @@
 namespace llamaq {
 
 struct MachineLimits {
-  double read_bytes;  // a second, all threads together, from a buffer that no cache holds
-  double int8_ops;    // a second, of operands in registers; a product and its addition are two
+  double read_bytes;  // bytes a second, all threads together, from a buffer that no cache holds
+  double int8_ops;    // operations a second on operands in registers; a product and its addition are two
 };
 
 // Reads `bytes` of memory several times; the best pass counts. Throws Error where there is no such memory.

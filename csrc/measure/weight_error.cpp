@@ -34,7 +34,7 @@ WeightError weight_error(const KernelTable& kernels, ThreadTeam& team, Format ba
                          Format other_format, const uint8_t* other, int64_t n,
                          const std::function<bool()>& interrupted) {
   const int pieces = static_cast<int>((n + kPiece - 1) / kPiece);
-  std::vector<WeightError> found(static_cast<size_t>(pieces));  // added up in order at the end
+  std::vector<WeightError> found(static_cast<size_t>(pieces));  // these are added up in order at the end
   const auto decode = [&](Format format, const uint8_t* data, int64_t begin, int64_t count, float* out) {
     kernels.dequantize[static_cast<int>(format)](data + offset_of(format, begin), out, count);
     std::fill(out + count, out + (count + kLanes - 1) / kLanes * kLanes, 0.0f);

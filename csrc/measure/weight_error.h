@@ -11,11 +11,11 @@
 namespace llamaq {
 
 struct WeightError {
-  double base_squares = 0, error_squares = 0;  // of the base's weights, and of the differences from them
+  double base_squares = 0, error_squares = 0;  // sums for the base's weights, and for the differences from them
 };
 
-// Of `n` weights, whole blocks of both formats. The same for any number of threads. Throws Cancelled when
-// `interrupted` said so.
+// Compares `n` weights, whole blocks of both formats. The sums are the same for any number of threads. Throws Cancelled
+// when `interrupted` said so.
 WeightError weight_error(const KernelTable& kernels, ThreadTeam& team, Format base_format, const uint8_t* base,
                          Format other_format, const uint8_t* other, int64_t n,
                          const std::function<bool()>& interrupted = {});

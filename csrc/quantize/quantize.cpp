@@ -14,7 +14,7 @@
 
 namespace llamaq {
 
-// Slowest first. Levels that add integer products alone share the searches of the level that they build on.
+// The slowest come first. Levels that add integer products alone share the searches of the level that they build on.
 static const EncodeTable* const kTables[] = {
     &llamaq_encode_scalar,
 #if defined(LLAMAQ_AVX2)
@@ -72,7 +72,7 @@ class Job {
   }
 
  private:
-  // Elements of these rows, filled up to whole batches.
+  // These are the elements of the rows, filled up to whole batches.
   int64_t padded(int64_t rows) const {
     const int64_t batch = int64_t{kBatch} * info_.block;
     return (rows * args_.cols + batch - 1) / batch * batch;
@@ -98,7 +98,7 @@ class Job {
 
   void check(const float* x, int64_t first, int64_t rows) {
     for (int64_t row = 0; row < rows; ++row, x += args_.cols) {
-      uint32_t most = 0;  // as bits: those of infinity and NaN are greater than those of any number
+      uint32_t most = 0;  // the bits of infinity and NaN are greater than those of any number
       for (int64_t i = 0; i < args_.cols; ++i) {
         uint32_t bits;
         memcpy(&bits, x + i, sizeof bits);

@@ -34,7 +34,7 @@ float Candidates::load(const float* logits, int64_t n) {
   changed();
   logits_.resize(n);
   peaks_.clear();
-  for (int64_t at = 0; at < n; at += kPeakBlock) {  // one reading
+  for (int64_t at = 0; at < n; at += kPeakBlock) {  // one reading serves all
     const int64_t count = std::min(kPeakBlock, n - at);
     const float* x = logits + at;
     int32_t nan = 0;
@@ -87,7 +87,7 @@ void Candidates::take(const int32_t* positions, int64_t count) {
   changed();
 }
 
-// Without a branch: what is wanted is as good as random. Tokens without a chance never are.
+// There is no branch: which tokens are wanted is as good as random. Tokens without a chance never are.
 template <class Wanted>
 int64_t Candidates::find_all(Wanted wanted) {
   if (static_cast<int64_t>(found_.size()) < size()) found_.resize(size());
@@ -101,8 +101,8 @@ int64_t Candidates::find_all(Wanted wanted) {
   return count;
 }
 
-// Of many candidates mostly few are wanted, and whole blocks have none. Ends with the block in which more than `most` are
-// found.
+// Mostly few of many candidates are wanted, and whole blocks have none. The search ends with the block in which more than
+// `most` are found.
 void Candidates::find_from(double bound, std::vector<int32_t>& positions, int64_t most) {
   float least = static_cast<float>(bound);
   if (static_cast<double>(least) < bound) least = std::nextafter(least, std::numeric_limits<float>::infinity());
@@ -243,7 +243,7 @@ void Candidates::exclude_top(double threshold, int64_t least) {
   changed();
 }
 
-// Tokens of less than half of (1 - p) / size each: together they have less than half of what a share of p leaves over.
+// Tokens with less than half of (1 - p) / size each have together less than half of what a share of p leaves over.
 void Candidates::drop_tail(double p, int64_t least) {
   if (1 - p < 1e-6) return;  // rounding must not reach into the other half
   const double unlikely = (1 - p) / 2 * total() / static_cast<double>(size());

@@ -18,38 +18,38 @@ class Candidates {
   float load(const float* logits, int64_t n);
 
   int64_t size() const { return static_cast<int64_t>(logits_.size()); }
-  int64_t count() const;  // of those that have a chance
+  int64_t count() const;  // tokens that have a chance
   int32_t id(int64_t i) const { return all_ ? static_cast<int32_t>(i) : ids_[i]; }
   const std::vector<float>& logits() const { return logits_; }
   int64_t find(int32_t id) const;  // position of a token; -1: it is no candidate
 
   void set(int64_t position, float logit);
   void scale(float temperature);                       // divides every logit
-  void keep_bits(const uint8_t* bits, int64_t bytes);  // tokens whose bit is set, the lowest of a byte first
+  void keep_bits(const uint8_t* bits, int64_t bytes);  // keeps tokens whose bit is set, the lowest of a byte first
 
   // Cuts: each leaves at least one token, and `least` where there are as many.
   void top_k(int64_t k);
-  void top_p(double p, int64_t least);    // the most likely, until their share reaches p
-  void typical(double p, int64_t least);  // those of nearly average surprise, until their share exceeds p
-  void min_p(double p, int64_t least);    // those at least p times as likely as the first
-  void top_n_sigma(double n);             // those at most n standard deviations of the logits below the greatest
-  void exclude_top(double threshold, int64_t least);  // of those that reach the threshold only the least likely (XTC)
-  void surprise_up_to(double bits);                   // those of at most so many bits of surprise
+  void top_p(double p, int64_t least);    // keeps the most likely, until their share reaches p
+  void typical(double p, int64_t least);  // keeps those of nearly average surprise, until their share exceeds p
+  void min_p(double p, int64_t least);    // keeps those at least p times as likely as the first
+  void top_n_sigma(double n);             // keeps those at most n standard deviations below the greatest logit
+  void exclude_top(double threshold, int64_t least);  // keeps the least likely of those that reach it (XTC)
+  void surprise_up_to(double bits);                   // keeps those of at most so many bits of surprise
 
   float top();                                  // the greatest logit
   double total();                               // sum of exp(logit - top)
   const std::vector<float>& weights();          // exp(logit - top)
-  double entropy();                             // of the distribution, in nats
+  double entropy();                             // nats
   std::vector<int32_t> most_likely(int64_t k);  // positions, the most likely first
   int64_t pick(double u);                       // position of the token at the share u, 0 <= u < 1, of the total
 
  private:
   void take(const int32_t* positions, int64_t count);
   template <class Wanted>
-  int64_t find_all(Wanted wanted);  // how many, their positions in found_
+  int64_t find_all(Wanted wanted);  // returns how many, and puts their positions into found_
   void find_from(double bound, std::vector<int32_t>& positions, int64_t most);
-  void keep_from(double bound);             // logits of at least so much
-  void drop_tail(double p, int64_t least);  // of tokens that are not needed for a share of p, where they are most
+  void keep_from(double bound);             // keeps logits of at least so much
+  void drop_tail(double p, int64_t least);  // drops tokens that a share of p does not need, where they are most
   void keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least);
   void changed() { known_peaks_ = weighed_ = false; }
   const std::vector<float>& peaks();
@@ -60,13 +60,13 @@ class Candidates {
   std::vector<int32_t> ids_;
   std::vector<float> logits_;
   bool known_peaks_ = false, weighed_ = false;  // whether what follows belongs to the logits
-  std::vector<float> peaks_;                    // of each kPeakBlock (top_k.h)
+  std::vector<float> peaks_;                    // the peak of each kPeakBlock (top_k.h)
   double total_ = 0;
   std::vector<float> weights_;
   std::vector<double> block_sums_;
-  std::vector<float> scores_;     // of typical
-  std::vector<int32_t> found_;    // of find_all
-  std::vector<int32_t> buckets_;  // of keep_mass
+  std::vector<float> scores_;     // used by typical
+  std::vector<int32_t> found_;    // used by find_all
+  std::vector<int32_t> buckets_;  // used by keep_mass
 };
 
 }  // namespace llamaq

@@ -6,7 +6,7 @@
 
 namespace llamaq {
 
-// For each i < n, how many tokens that end with tokens[i] are also the last ones of the sequence, in the same order.
+// Counts, for each i < n, the tokens that end with tokens[i] and are also the last ones of the sequence, in order.
 // Source: the Z-algorithm (Gusfield 1997), from the end.
 std::vector<int32_t> repeats(const int32_t* tokens, int64_t n);
 

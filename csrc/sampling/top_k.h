@@ -6,7 +6,7 @@
 
 namespace llamaq {
 
-float greatest(const float* x, int64_t n);  // of numbers, none of them NaN; -infinity of none
+float greatest(const float* x, int64_t n);  // no number is NaN; -infinity where n is 0
 
 // The greatest of each block of so many numbers: whole blocks that cannot matter are passed over.
 constexpr int64_t kPeakBlock = 128;

@@ -38,7 +38,7 @@ class LlamaqError(Exception):
     """Base of all errors of this library; ``except LlamaqError`` catches whatever llamaq reports."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For pickle and copy: made anew without ``__init__``, which in subclasses takes more than ``args``."""
+        """Pickle and copy make an error anew without ``__init__``, which in subclasses takes more than ``args``."""
         return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 

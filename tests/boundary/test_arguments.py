@@ -62,7 +62,7 @@ def sweep(name: str, call: Callable[[Any], Any], values: list[Any] = WRONG) -> N
     "name", ["path", "n_ctx", "n_cache", "threads", "n_batch", "cache_type", "pack", "numerics", "pre", "progress"]
 )
 def test_loading(stories: Path, name: str) -> None:
-    values = [value for value in WRONG if value is not object]  # which is a function, though not of two arguments
+    values = [value for value in WRONG if value is not object]  # that is a function, though not one of two arguments
     sweep(name, lambda v: LLM.load(**{"path": stories, "n_ctx": 64, "threads": 1, name: v}).close(), values)
 
 

@@ -104,7 +104,7 @@ def test_what_cannot_be_opened_is_named(tmp_path: Path) -> None:
 
 @contextmanager
 def no_more_files(spare: int = 0) -> Iterator[None]:
-    """As if the process had as many files open as it may, but for ``spare`` ones."""
+    """Acts as if the process had as many files open as it may, but for ``spare`` ones."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)
@@ -136,7 +136,7 @@ def write(path: Path, data: bytes) -> None:
 
 @pytest.mark.parametrize("named", [False, True])
 def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: bool) -> None:
-    if named:  # as on systems where no file is without a name
+    if named:  # some systems have no file without a name
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     (tmp_path / "far").mkdir()
     for name in ("there", "absent"):
@@ -196,10 +196,10 @@ def test_a_pipe_is_written_to_where_somebody_reads(tmp_path: Path) -> None:
     os.mkfifo(pipe)
     with pytest.raises(SessionError, match="nobody reads the pipe: start its reader first"):
         write(pipe, b"lost")
-    data = os.urandom(300_000)  # more than a pipe holds: the writer must wait
+    data = os.urandom(300_000)  # this is more than a pipe holds: the writer must wait
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     os.set_blocking(reader, True)
-    held = os.open(pipe, os.O_WRONLY)  # without it the reader could come too early, and see an end
+    held = os.open(pipe, os.O_WRONLY)  # otherwise the reader could come too early, and see an end
 
     def write_all() -> None:
         write(pipe, data)

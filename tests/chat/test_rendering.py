@@ -1,4 +1,4 @@
-"""From messages to the prompt: answers that are gone on with, roles, tool calls without text, tools without a place."""
+"""How messages become the prompt: answers that go on, roles, tool calls without text, tools without a place."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_last_message_of_the_assistant_is_gone_on_with(templates: list[ChatTem
         for mark, close in REASONING_MARKS.items():
             header = header.removesuffix(mark + close).removesuffix(close).removesuffix(mark).rstrip()
         assert prompt.startswith(header), one.name
-        thinks = one.name == "NVIDIA-Nemotron-Nano-v2"  # which takes that message as the beginning of a thought
+        thinks = one.name == "NVIDIA-Nemotron-Nano-v2"  # it takes that message as the beginning of a thought
         assert beginning == Beginning("</think>" if thinks else None, False), one.name
         ended = one.render([USER, {"role": "assistant", "content": "Hello, the sum is "}], add_generation_prompt=False,
                            **GIVEN, **WANTS.get(one.name, {}))  # fmt: skip

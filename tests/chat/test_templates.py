@@ -149,7 +149,7 @@ def test_loops_and_lists_are_jinjas_own() -> None:
 
 
 DOUBLING = "{%% set ns = namespace(x=%s) %%}{%% for i in range(60) %%}{%% set ns.x = %s %%}{%% endfor %%}{{ ns.x }}"
-TEXT = "('%s' * 1000 * 1000)"  # which a template can pay for
+TEXT = "('%s' * 1000 * 1000)"  # a template can pay for this
 HOSTILE = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "range": "{{ range(10**10)|list }}",
@@ -241,7 +241,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python 3.12, in jinja2's lexer
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Python 3.12 warns so in jinja2's lexer
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_templates_end_with_an_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "SECONDS", 0.5)

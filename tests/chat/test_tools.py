@@ -365,7 +365,7 @@ def test_messages_in_their_shapes() -> None:
         {"role": "tool", "content": "7", "tool_call_id": "1", "name": "f"},
         {"role": "assistant", "content": "ok", "reasoning_content": "hm"},
     ]
-    assert call["function"] == {"name": "f", "arguments": '{"x": 1}'}  # what was given is left alone
+    assert call["function"] == {"name": "f", "arguments": '{"x": 1}'}  # the caller's objects are left alone
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def test_what_is_no_model_is_a_prompt_for_the_bundled_one(
     assert command("run", "Tell me", "-n", 3).err == ""
     monkeypatch.chdir(chatty.parent)
     Path("chatty").write_bytes(chatty.read_bytes())
-    assert command("run", "chatty", "Tell me", "-n", 3).err == ""  # a file without .gguf
+    assert command("run", "chatty", "Tell me", "-n", 3).err == ""  # the file's name is without .gguf
 
 
 def shown(conversation: Conversation) -> str:

@@ -57,7 +57,7 @@ def test_text_of_a_model(command: Command, model: Path) -> None:
     assert '512 x string: "<unk>", "<s>", "</s>", ' in out
     assert row(out, "Q4_0")[:1] == ["31"]
     assert row(out, "Q4_0")[3:] == ["50.4%", _core.kernel_name("", 2)]
-    assert row(out, "F32")[-1] == "-"  # only norms: no matrix, no kernel
+    assert row(out, "F32")[-1] == "-"  # only norms are F32, so no matrix and no kernel is
     assert "memory for a context of 512 tokens" in out
     assert f"SIMD levels of this CPU: {', '.join(_core.isas())}; {_core.chosen_isa()} is in use" in out
     assert f"threads: {default_threads().threads} ({default_threads().reason})" in out

@@ -134,7 +134,7 @@ def test_a_silent_pipe_is_not_waited_for(model: Path) -> None:
         command("run", model, "-p", "Lily", "-n", 5, "--temp", 0),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
     )  # fmt: skip
-    assert process.wait(120) == 0  # with stdin still open
+    assert process.wait(120) == 0  # stdin is still open
     out, err = process.communicate()
     assert out == llamaq("run", model, "-p", "Lily", "-n", 5, "--temp", 0).stdout
     assert err.startswith(b"llamaq: nothing came from stdin")
@@ -174,7 +174,7 @@ def test_ctrl_c_ends_a_generation(model: Path) -> None:
     assert code == 130
     screen = on_screen(terminal.shown)
     assert "Once upon a time" in screen
-    assert "\nload        " in screen  # on a line of its own
+    assert "\nload        " in screen  # it stands on a line of its own
     assert "ended by    Ctrl-C" in screen
     assert "Traceback" not in screen
 

@@ -58,4 +58,4 @@ def test_a_bar_is_gone_wherever_ctrl_c_comes(monkeypatch: pytest.MonkeyPatch) ->
             monkeypatch.undo()
         assert on_screen(terminal.getvalue().encode()).strip() == "", (at, terminal.getvalue())
     assert "reading:   0%" in terminal.getvalue()
-    assert at > 4  # of the first drawing, later ones, and the end
+    assert at > 4  # these are the first drawing, later ones, and the end

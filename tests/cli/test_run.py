@@ -296,7 +296,7 @@ def test_a_byte_order_mark_is_no_text(greedy: Callable[..., bytes], tmp_path: Pa
 
 
 def test_a_prompt_may_come_from_a_pipe(greedy: Callable[..., bytes], tmp_path: Path) -> None:
-    """As of the shell's <(...)."""
+    """A pipe as the shell's <(...) makes it."""
     os.mkfifo(pipe := tmp_path / "pipe")
     writer = threading.Thread(target=pipe.write_text, args=("Lily",))
     writer.start()

@@ -69,7 +69,7 @@ def test_no_option_with_an_absurd_value_is_told_in_the_librarys_words(
             assert (done.code in (1, 2)) == bool(errors), where
             for error in errors:
                 refused += 1
-                error = error.partition("; there are penalties (e)")[0]  # samplers are called so here, too
+                error = error.partition("; there are penalties (e)")[0]  # samplers have these names here, too
                 assert not words & {*re.findall(r"(?<![\w-])\w+(?![\w-])", error)}, where
                 assert not re.search(r"error: (temperature|threads|mirostat|samplers|seed|keep|stop|pre) ", error), (
                     where

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import models, normalizers, pre_tokenizers, processors, trainers
 
 from hf_llama import save, tiny
@@ -20,6 +22,7 @@ from llamaq.tokenizer import Tokenizer, load_tokenizer
 
 LINES = [line for line in texts() if line.strip()]
 WORDPIECE = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+SETTINGS = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDPIECE, strict=True))
 UNIGRAM = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 
 
@@ -31,7 +34,7 @@ def wordpiece(**normalizer: Any) -> dict[str, Any]:
         LINES, trainers.WordPieceTrainer(vocab_size=900, special_tokens=WORDPIECE, show_progress=False)
     )
     made.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     found: dict[str, Any] = json.loads(made.to_str())
     return found
@@ -44,7 +47,9 @@ def unigram() -> dict[str, Any]:
     made.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(vocab_size=900, special_tokens=UNIGRAM, unk_token="<unk>", show_progress=False)
     made.train_from_iterator(LINES, trainer)
-    made.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)])
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
     found: dict[str, Any] = json.loads(made.to_str())
     return found
 
@@ -63,8 +68,7 @@ def converted(described: dict[str, Any], settings: dict[str, str], tmp_path: Pat
 )
 def test_wordpiece(normalizer: dict[str, Any], tmp_path: Path) -> None:
     described = wordpiece(**normalizer)
-    settings = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), WORDPIECE, strict=True))
-    compared, tokenizer = converted(described, settings, tmp_path)
+    compared, tokenizer = converted(described, SETTINGS, tmp_path)
     assert compared.alike > 0.85 * compared.total
     own = tokenizers.Tokenizer.from_str(json.dumps(described))
     # GGUF's readers strip all marks with the accents and know no syllables made of letters; U+0085 is a space.
@@ -75,23 +79,53 @@ def test_wordpiece(normalizer: dict[str, Any], tmp_path: Path) -> None:
     for line in lines:
         if "\x85" not in line:
             assert tokenizer.encode(line) == own.encode(line).ids, line
+    for first, second in zip(lines[::7], lines[3::7], strict=False):
+        if "\x85" not in first + second:
+            assert tokenizer.encode_pair(first, second) == own.encode(first, second).ids
     special = tokenizer.special
     assert (special.pad, special.unk, special.bos, special.sep, special.mask) == (0, 1, 2, 3, 4)
+
+
+def is_same(char: str) -> bool:
+    """Whether both libraries take a character for the same: each knows Unicode of another year; the rest as above."""
+    category = unicodedata.category(char)
+    old = category != "Cn" and category == unicodedata.ucd_3_2_0.category(char)
+    syllable = "\uac00" <= char <= "\ud7a3"
+    return old and not syllable and category not in ("Cs", "Mc", "Me") and char not in "\v\f\x85\u166d\u2581"
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_wordpiece_on_any_text(lowercase: bool, tmp_path: Path) -> None:
+    described = wordpiece(lowercase=lowercase)
+    _, tokenizer = converted(described, SETTINGS, tmp_path)
+    own = tokenizers.Tokenizer.from_str(json.dumps(described))
+    letters = sorted({char for text in described["model"]["vocab"] for char in text if is_same(char)})
+    characters = st.characters(max_codepoint=0x1FFFF).filter(is_same)
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.text(st.one_of(characters, st.sampled_from([*letters, " ", "\t", "é", "Å", "中", "!"])), max_size=40))
+    def alike(text: str) -> None:
+        assert tokenizer.encode(text) == own.encode(text).ids
+
+    alike()
 
 
 def test_unigram(tmp_path: Path) -> None:
     described = unigram()
     names = ("bos_token", "pad_token", "eos_token", "unk_token", "mask_token")
-    compared, tokenizer = converted(described, dict(zip(names, UNIGRAM, strict=True)), tmp_path)
+    settings = dict(zip(names, UNIGRAM, strict=True)) | {"sep_token": "</s>"}
+    compared, tokenizer = converted(described, settings, tmp_path)
     assert compared.alike > 0.8 * compared.total
     own = tokenizers.Tokenizer.from_str(json.dumps(described))
     scores = [score for _, score in described["model"]["vocab"]]
-    for line in map(str.strip, LINES):  # of cuts that are equally likely, each library takes another
+    for line in map(str.strip, LINES):  # the libraries choose differently among cuts that are equally likely
         found, expected = tokenizer.encode(line), own.encode(line).ids
         assert found == expected or sum(scores[id] for id in found) == pytest.approx(
             sum(scores[id] for id in expected), abs=1e-4
         ), line
     assert (tokenizer.special.bos, tokenizer.special.eos, tokenizer.special.mask) == (0, 2, 4)
+    pair = ("the dog", "ran home")
+    assert tokenizer.encode_pair(*pair) == own.encode(*pair).ids
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from hf_damage import VALUES, places
 from hf_families import DATA, weights
@@ -79,11 +79,11 @@ def test_routers_and_norms_stay_in_binary32(tmp_path: Path) -> None:
         formats = {name.split(".", 2)[-1]: info.format.name for name, info in file.tensors.items()}
     kept = ("ffn_gate_inp.weight", "attn_q_norm.weight", "attn_norm.weight")
     assert {name: formats[name] for name in kept} == dict.fromkeys(kept, "F32")
-    assert (formats["ffn_gate_exps.weight"], formats["ffn_down_exps.weight"]) == ("Q8_0", "F16")  # of 32 and 16 columns
+    assert (formats["ffn_gate_exps.weight"], formats["ffn_down_exps.weight"]) == ("Q8_0", "F16")  # 32 and 16 columns
 
 
 def test_weights_in_mxfp4_keep_their_values(tmp_path: Path) -> None:
-    """As OpenAI publishes them: gate and up in alternate rows, consecutive weights in a byte, exponents apart."""
+    """OpenAI publishes gate and up in alternate rows, consecutive weights in a byte, exponents apart."""
     rng = np.random.default_rng(0)
     tensors: dict[str, Any] = {}
     for layer in range(2):
@@ -147,6 +147,17 @@ def test_blocks_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None
     assert not [name for name in found if name.startswith("blk.2.")]
 
 
+def test_buffers_that_follow_from_the_configuration_are_left_out(tmp_path: Path) -> None:
+    """Whatever their type: MiniLM's file has its positions as integers."""
+    folder = folder_of("bert", tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, "embeddings.position_ids": np.arange(256)[None]}, folder / "model.safetensors")
+    assert "position_ids" not in " ".join(converted(folder)[1])
+    save_file({**weights, "embeddings.numbers": np.arange(256)[None]}, folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"'embeddings\.numbers': expected one of F32, F16, BF16, F64, got I64"):
+        converted(folder)
+
+
 def test_ranking_heads_of_bert(tmp_path: Path) -> None:
     """The pooler comes before the classifier, and both are in the file; embeddings alone need neither."""
     shapes = {f"bert.{name}": shape for name, shape in RECORDED["bert"]["shapes"].items()}
@@ -169,7 +180,7 @@ def test_pooling_as_sentence_transformers_say_it(mode: str, number: int, tmp_pat
 
 
 def test_nomic(tmp_path: Path) -> None:
-    """With the configuration of Nomic's own code, and that of transformers."""
+    """Both configurations are read: that of Nomic's own code, and that of transformers."""
     block = {"attn.Wqkv": (96, 32), "attn.out_proj": (32, 32), "norm1": (32,), "norm2": (32,)}
     block |= {"mlp.fc11": (64, 32), "mlp.fc12": (64, 32), "mlp.fc2": (32, 64)}
     shapes: dict[str, Any] = {f"encoder.layers.0.{name}.weight": shape for name, shape in block.items()}

@@ -96,7 +96,7 @@ def test_half_precision_checkpoints(tmp_path: Path) -> None:
         halves = {name: x.astype(dtype) for name, x in tensors.items()}
         folder = save(tmp_path / outtype, config, halves, tokenizer=LETTERS)
         convert(folder / "model.safetensors", tmp_path / "out.gguf", outtype)
-        with GGUFFile.open(tmp_path / "out.gguf") as file:  # the very bits
+        with GGUFFile.open(tmp_path / "out.gguf") as file:  # the bits are the same
             kept = file.data("token_embd.weight")
         np.testing.assert_array_equal(kept, halves["model.embed_tokens.weight"].view(np.uint8))
 

@@ -254,7 +254,7 @@ def test_recorded_vocabularies_tokenize_alike(shared: Callable[[str], Path], tmp
     for name, source in (("a", model), ("b", described)):
         compared, _ = converted(folder_with(tmp_path / name, source, rows))
         assert compared.alike == compared.total > 200
-    (tmp_path / "b" / "tokenizer.model").write_bytes(model)  # beside tokenizer.json, which has the special tokens
+    (tmp_path / "b" / "tokenizer.model").write_bytes(model)  # tokenizer.json beside it has the special tokens
     compared, _ = converted(tmp_path / "b")
     assert (compared.library, compared.alike) == ("tokenizers", compared.total)
     (tmp_path / "b" / "tokenizer_config.json").write_text('{"add_prefix_space": false}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines import Source, all_logits, engine_of
 from llamaq import _core
-from llamaq.engine.engine import Engine
+from llamaq.engine.engine import Engine, StopFlag
 from llamaq.engine.kv_cache import CacheType, KVCache
 from llamaq.engine.memory import cache_tokens, memory_need
 from llamaq.errors import CancelledError, ContextOverflowError, LlamaqError, ModelError
@@ -20,7 +21,7 @@ from llamaq.plan.step import Step
 from tiny_llama import pack, plan_of, tiny_llama
 
 ISAS = _core.isas()
-WIDE = {"width": 256, "heads": 4, "head_dim": 32, "feed_forward": 256}  # rows that fill a super-block
+WIDE = {"width": 256, "heads": 4, "head_dim": 32, "feed_forward": 256}  # these rows fill a super-block
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"tied": True, "biases": True, "head_dim": 24, "rope__dimension_count": 8, "rope__freq_base": 500000.0},
@@ -44,13 +45,13 @@ def test_every_value_equals_the_reference(
     reference = Reference(plan, tensors, cache_type=cache_type)
     for step in (Step.of(tokens[:7]), Step.of(tokens[7:], start=7, wanted="all")):
         values: list[Any] = []
-        want = reference.forward(step, lambda *seen, values=values: values.append(seen))
-        np.testing.assert_array_equal(engine.forward(step, cache), want)
-        for i, node, outs in values[:-1]:
-            engine.forward(step, cache, op_limit=i + 1)
-            for slot, out in zip(node.outs, outs, strict=True):
-                got = engine.slot(slot, *out.shape)
-                np.testing.assert_array_equal(got, out, err_msg=f"op {i} ({node.op.kind})")
+        want = reference.forward(step, lambda *one, values=values: values.append(one))
+        seen = [(i, slot, out) for i, node, outs in values for slot, out in zip(node.outs, outs, strict=True)]
+        captures = {(i, slot): np.empty((len(step), out.shape[1]), np.float32) for i, slot, out in seen}
+        np.testing.assert_array_equal(engine.forward(step, cache, captures=captures), want)
+        for i, slot, out in seen:
+            got = captures[i, slot][: len(out)]
+            np.testing.assert_array_equal(got, out, err_msg=f"op {i} ({plan.nodes[i].op.kind})")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -98,7 +99,7 @@ def test_bits_do_not_depend_on_level_threads_chunks_or_company(
 def test_a_rewound_sequence_is_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, cache, tokens = small_engine(monkeypatch)
     want = all_logits(engine, cache, tokens, [40])
-    engine.forward(Step.of(tokens[5:9], start=30), cache)  # other tokens from 30 on
+    engine.forward(Step.of(tokens[5:9], start=30), cache)  # it has other tokens from 30 on
     assert cache.length(0) == 34
     got = engine.forward(Step.of(tokens[30:], start=30, wanted="all"), cache)
     np.testing.assert_array_equal(got, want[30:])
@@ -130,7 +131,7 @@ def test_what_the_engine_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
         engine.forward(Step.of([1, 10**6]), cache)
     assert cache.length(0) == 0
     all_logits(engine, cache, tokens, [16, 16, 8])
-    with pytest.raises(ContextOverflowError) as caught:  # two pages, both taken
+    with pytest.raises(ContextOverflowError) as caught:  # both pages are taken
         engine.forward(Step.of(tokens[:16], sequence=1), cache)
     assert (caught.value.needed, caught.value.available) == (16, 0)
     assert (cache.length(0), cache.length(1)) == (40, 0)
@@ -170,29 +171,19 @@ def test_a_format_without_a_decoder_is_named() -> None:
         Engine(plan, source, threads=1)
 
 
-def test_cancel_from_another_thread_leaves_the_cache_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
+def test_a_stop_from_another_thread_leaves_the_cache_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     metadata, tensors = tiny_llama(seed=9, layers=4, context_length=4096, **WIDE)
     hp, plan = plan_of(metadata, tensors)
     engine = engine_of(plan, tensors, "scalar", monkeypatch, max_rows=2048)
     cache = KVCache(plan, 4096)
     tokens = np.random.default_rng(9).integers(0, hp.vocab_size, 2048)
     want = engine.forward(Step.of(tokens[:10]), cache)
-    done = threading.Event()
-
-    def keep_cancelling() -> None:
-        while not done.wait(0.01):
-            engine.cancel()
-
-    canceller = threading.Thread(target=keep_cancelling)
-    canceller.start()
-    try:
-        with pytest.raises(CancelledError):
-            engine.forward(Step.of(tokens[10:], start=10), cache)
-    finally:
-        done.set()
-        canceller.join()
+    stop = StopFlag()
+    timer = threading.Timer(0.01, stop.set)
+    timer.start()
+    with pytest.raises(CancelledError):
+        engine.forward(Step.of(tokens[10:], start=10), cache, stop=stop)
+    timer.join()
     assert cache.length(0) == 10
     np.testing.assert_array_equal(engine.forward(Step.of(tokens[9:10], start=9), cache), want)
 

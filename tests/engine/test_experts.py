@@ -134,7 +134,7 @@ def test_rows_in_company_and_unpacked_weights_have_the_same_bits() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("groups", [1, 2])
 def test_equal_logits_go_to_the_lower_number(logits: list[float], want: list[int], groups: int) -> None:
-    """In both executors, which agree about what is no number, too. A product with the unit matrix gives the logits."""
+    """Both executors agree, also about what is no number. A product with the unit matrix gives the logits."""
     table = np.array([logits], np.float32)
     weights = {"table.weight": table, "out.weight": np.eye(6, dtype=np.float32), "zero.bias": np.zeros(4, np.float32)}
     g = Graph({name: x.shape for name, x in weights.items()})

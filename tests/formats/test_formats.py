@@ -60,7 +60,7 @@ def same_bits(a: np.ndarray, b: np.ndarray) -> bool:
     )
 
 
-# Sizes
+# These tests compare sizes.
 
 
 def test_sizes_are_those_of_gguf() -> None:
@@ -95,7 +95,7 @@ def test_unknown_name_lists_the_known_ones() -> None:
         format_by_name("Q4_2")
 
 
-# Against the gguf package
+# These tests compare with the gguf package.
 
 
 def test_every_format_of_the_gguf_package_is_decoded() -> None:
@@ -131,7 +131,7 @@ def test_real_tensors_decode_as_in_gguf(shared: Callable[[str], Path]) -> None:
     assert seen >= {"F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q4_K", "Q6_K"}
 
 
-# Unpacked integers and scales
+# These tests are about unpacked integers and scales.
 
 
 @pytest.mark.parametrize("name", KERNEL_FORMATS)
@@ -188,7 +188,7 @@ def test_unpacked_integers_have_their_zero_point_subtracted(name: str, low: int,
     assert (q.min(), q.max()) == (low, high)
 
 
-# Byte order
+# These tests are about byte order.
 
 
 @pytest.mark.parametrize("fmt", FORMATS.values(), ids=name_of)
@@ -231,7 +231,7 @@ def test_byteswap_turns_numbers_and_leaves_bytes(name: str, numbers: list[tuple[
     assert np.array_equal(byteswap(fmt, data), expected)
 
 
-# Shapes and errors
+# These tests are about shapes and errors.
 
 
 @pytest.mark.parametrize("fmt", DECODABLE, ids=name_of)
@@ -269,7 +269,7 @@ def test_formats_without_decoder_are_named() -> None:
         unpack(format_by_name("F16"), np.zeros(2, np.uint8))
 
 
-# The codebooks' way into C++
+# This test follows the codebooks into C++.
 
 
 def test_grids_header_holds_the_grids(tmp_path: Path) -> None:

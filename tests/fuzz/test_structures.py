@@ -16,8 +16,8 @@ from llamaq.structure import gbnf, json_schema, lark, regex
 from schema_cases import COMPOSED, WRITTEN
 from shared_files import SHARED
 
-ROUNDS = 150  # for each kind and seed, the same each time
-SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "0"))  # of other rounds after these
+ROUNDS = 150  # rounds for each kind and seed, the same each time
+SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "0"))  # seconds of other rounds after these
 
 GRAMMARS = [path.read_text(encoding="utf-8") for path in sorted((SHARED / "grammar").glob("*.gbnf"))] + [
     'root ::= ("a" | r0){2,3} r1? !<[5]>\nr0 ::= [^"\\x00-\\x1f] root | "" \nr1 ::= r1 "b" | .{0,2000}',

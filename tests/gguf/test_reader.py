@@ -152,7 +152,7 @@ def test_close_leaves_views_alive(tmp_path: Path) -> None:
         file.data("t")
 
 
-# --- real files ---------------------------------------------------------------------------------------------
+# These tests read real files.
 
 
 def _oracle_value(field: Any) -> Any:

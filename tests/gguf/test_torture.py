@@ -29,7 +29,7 @@ def test_every_known_defect(shared: Callable[[str], Path]) -> None:
     folder = shared("gguf-torture")
     wrong = {}
     for name, case in json.loads((folder / "manifest.json").read_text()).items():
-        container = name.startswith(CONTAINER) and name != "ti_type_i8_weight"  # a sound file, no sound model
+        container = name.startswith(CONTAINER) and name != "ti_type_i8_weight"  # the file is sound, the model is not
         expected = case["expect"] if container else "accept"
         got = _outcome(folder / f"{name}.gguf")
         if got != expected and not (expected in ("either", "reject-or-default") and got in ("accept", "reject")):

@@ -130,7 +130,7 @@ def test_data_comes_in_pieces_when_its_turn_comes(tmp_path: Path) -> None:
         asked.append(name)
         yield b""
         yield bytes(3)
-        yield np.arange(10, dtype=np.uint8)[::2]  # not contiguous
+        yield np.arange(10, dtype=np.uint8)[::2]  # this array is not contiguous
         yield memoryview(bytes(8))
 
     write_gguf(path, {}, [TensorData("a", F32, (4,), pieces("a")), TensorData("b", F32, (2, 2), pieces("b"))])
@@ -203,7 +203,7 @@ class Interrupted(BaseException):
 def test_an_exception_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException], named: bool
 ) -> None:
-    if named:  # as on systems where no file is without a name
+    if named:  # some systems have no file without a name
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
 
     def pieces() -> Iterator[bytes]:

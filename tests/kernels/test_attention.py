@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engines import VOCABULARY, all_logits, attention_alone, engine_of, tokens_of
+from engines import VOCABULARY, all_logits, attention_alone, attention_of, engine_of, tokens_of
 from llamaq import _core
 from llamaq.cli import options
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache, cache_bytes, format_of
@@ -92,7 +92,7 @@ def test_values_come_back_as_the_cache_keeps_them(
     rng = np.random.default_rng(9)
     x = (rng.normal(size=(VOCABULARY, 32)) * 10.0 ** rng.integers(-4, 4, (VOCABULARY, 1))).astype(np.float32)
     x[0] = np.arange(32) * 8 + 0.5
-    x[0, 31] = 127 * 2  # a scale of 2: integers and halves
+    x[0, 31] = 127 * 2  # the scale is 2, so there are integers and halves
     x[1] = np.where(np.arange(32) % 2, -7.0, 7.0)
     x[2], x[3], x[4] = 0, -0.0, 1e-33
     x[5] *= np.float32(1e-38)
@@ -111,9 +111,7 @@ def test_values_come_back_as_the_cache_keeps_them(
     plan = g.plan(g.linear(g.select_rows(a), "same"))
     engine = engine_of(plan, weights, isa, monkeypatch, max_rows=VOCABULARY)
     cache = KVCache(plan, VOCABULARY, cache_type)
-    engine.forward(Step.of(np.arange(VOCABULARY)), cache, op_limit=3)
-    (attention,) = (node for node in plan.nodes if node.op.keeps)
-    got = engine.slot(attention.outs[0], VOCABULARY, 32)
+    got = attention_of(engine, cache, Step.of(np.arange(VOCABULARY)))
     want = round_to_cache(np.where(np.isfinite(x).all(1, keepdims=True), x, np.float32(np.nan)), cache_type)
     np.testing.assert_array_equal(got, want)
     ordinary = np.r_[0:5, 11:VOCABULARY]
@@ -123,7 +121,9 @@ def test_values_come_back_as_the_cache_keeps_them(
 
 def test_heads_must_fill_the_blocks_of_the_cache() -> None:
     plan, _ = attention_alone(1, heads=2, kv_heads=1, head_dim=24)
-    with pytest.raises(ModelError, match=r"multiple of 32 dimensions, the model's have 24; use an f16 cache"):
+    with pytest.raises(
+        ModelError, match=r"multiple of 32 dimensions, the model's have 24; choose 'f16' for cache_type"
+    ):
         KVCache(plan, 32, "q8_0")
     with pytest.raises(LlamaqError, match="a cache is F32, F16, Q8_0 or Q4_0"):
         _core.page_bytes(32, 32, 12)
@@ -131,7 +131,7 @@ def test_heads_must_fill_the_blocks_of_the_cache() -> None:
 
 
 def test_a_long_context_is_split_without_a_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many spans that their states are merged in several rounds; three rows of one sequence and one of another."""
+    """So many spans merge their states in several rounds; there are three rows of one sequence and one of another."""
     plan, weights = attention_alone(2, heads=32, kv_heads=4, head_dim=64)
     depth = 14000
     cache = KVCache(plan, 2 * depth + 64)
@@ -174,7 +174,7 @@ def test_what_a_row_must_not_see_cannot_touch_it(
     all_logits(engine, spoiled, tokens, [31, 19])
     pages[first_page] = 0xFF  # the tokens 0 to 31: a row at 51 or later sees none of them
     last = engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), spoiled)
-    assert np.isnan(last[0]).all()  # sees token 31
+    assert np.isnan(last[0]).all()  # it sees token 31
     np.testing.assert_array_equal(last[1:], engine.forward(Step.of(tokens_of(6, 3), start=50, wanted="all"), clean)[1:])
 
 
@@ -225,7 +225,7 @@ def test_caches_of_lengths_of_their_own(
     for isa in ISAS:
         engine = engine_of(plan, weights, isa, monkeypatch, max_rows=70)
         cache = KVCache(plan, 96, cache_type)
-        cache.pools[0].data[:] = 0xFF  # what has not been written is no number
+        cache.pools[0].data[:] = 0xFF  # bytes that have not been written are no numbers
         np.testing.assert_array_equal(all_logits(engine, cache, tokens, [40, 29, 1]), want, err_msg=isa)
 
 

@@ -54,7 +54,7 @@ def test_levels_agree_on_many_rows_and_long_columns(name: str) -> None:
 def test_levels_agree_on_every_shape(name: str, m: int, rows: int, blocks: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     fmt = formats.format_by_name(name)
-    cols = blocks * (fmt.block if fmt.block > 1 else int(rng.integers(1, 40)))  # float rows need not fill a vector
+    cols = blocks * (fmt.block if fmt.block > 1 else int(rng.integers(1, 40)))  # rows of floats need not fill a vector
     w, x = random_rows(rng, name, rows, cols), activations(rng, m, cols)
     want = _core.matmul("scalar", fmt.id, w, x, 80)
     for isa in ISAS[1:]:

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from command import Command
-from engines import Source, all_logits, attention_alone, engine_of, tokens_of
+from engines import Source, all_logits, attention_alone, attention_of, engine_of, tokens_of
 from kernel_inputs import FLOATS, QUANTIZED, activations, random_rows
 from llamaq import LLM, _core, formats
 from llamaq.engine.engine import Engine
@@ -63,7 +63,7 @@ def test_kernels_against_bfloat16_in_numpy(name: str) -> None:
             additions = 16 + 1 + 16 + -(-cols // 512)
             off = abs(got - x16.astype(np.float64) @ w16.astype(np.float64).T)
             assert (off <= error_bound(x16, w16, additions * 2.0**-24)).all()
-            # Against the unrounded product: each factor is off by up to 2^-8 of itself.
+            # The unrounded product is the truth: each factor is off by up to 2^-8 of itself.
             off = abs(got - x.astype(np.float64) @ weights.astype(np.float64).T)
             assert (off <= error_bound(x, weights, 2 * 2.0**-8 + 2.0**-16 + 2 * additions * 2.0**-24)).all()
 
@@ -160,8 +160,8 @@ def test_attention_against_numpy(
         found = []
         for threads in (1, 2, 5):
             engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=count, numerics="fast")
-            engine.forward(Step.of(tokens), KVCache(plan, count, cache_type), op_limit=3)
-            found.append(engine.slot(plan.nodes[2].outs[0], count, q_cols).reshape(count, heads, head_dim))
+            got = attention_of(engine, KVCache(plan, count, cache_type), Step.of(tokens))
+            found.append(got.reshape(count, heads, head_dim))
             np.testing.assert_array_equal(found[-1], found[0])
         for head in range(heads):
             kv = head // (heads // kv_heads)
@@ -201,9 +201,7 @@ def test_features_of_attention_stay(features: Any, monkeypatch: pytest.MonkeyPat
             engine_of(plan, weights, isa, monkeypatch, max_rows=300, numerics=numerics)
             for numerics in ("exact", "fast")
         )
-        for engine in (exact, fast):
-            engine.forward(Step.of(tokens), KVCache(plan, 320), op_limit=3)
-        got, want = (engine.slot(plan.nodes[2].outs[0], 300, plan.nodes[2].cols[0]) for engine in (fast, exact))
+        got, want = (attention_of(engine, KVCache(plan, 320), Step.of(tokens)) for engine in (fast, exact))
         assert 0 < nmse(got, want) < 1e-3
 
 

@@ -28,7 +28,7 @@ def machine_of(level: str) -> str:
 
 
 LEVELS = re.findall(r"add_level\((\w+)", CMAKE)
-"""Those of this machine, and those of 64-bit ARM, which Debian's cross-compiler can build too."""
+"""Levels of this machine, and those of 64-bit ARM, which Debian's cross-compiler can build too."""
 KERNELS = ROOT / "csrc" / "kernels"
 OBJECTS = [
     (level, kind) for level in LEVELS for kind in ("table", "encode") if (KERNELS / level / f"{kind}.cpp").exists()

@@ -40,7 +40,7 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if base.base == np.float16 or (base.shape == () and base.itemsize < 4):
             width[offset : offset + base.itemsize] = base.base.itemsize
     halves, singles, words = blocks[..., width == 2], blocks[..., width == 1], blocks[..., width == 4]
-    if name == "Q6_K":  # for each half: two words of scales, eight of high bits, sixteen of low ones
+    if name == "Q6_K":  # each half has two words of scales, eight of high bits and sixteen of low ones
         parts = [[48 + 2 * h, 49 + 2 * h, *range(32 + 8 * h, 40 + 8 * h), *range(16 * h, 16 + 16 * h)] for h in (0, 1)]
         words = words.reshape(*words.shape[:-1], -1, 4)[..., np.concatenate(parts), :].reshape(words.shape)
     size, width_of_field = {"Q5_0": (4, 1), "Q5_1": (4, 1), "Q1_0": (16, 1), "Q2_0": (16, 2)}.get(name, (0, 1))
@@ -49,7 +49,7 @@ def rearranged(name: str, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def regrouped(words: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
-    """Of each four bytes, fields of ``width`` bits: byte b gets those that were the b-th of four neighbours."""
+    """In each four bytes, fields of ``width`` bits move: byte b gets those that were the b-th of four neighbours."""
     bits = np.unpackbits(words, axis=-1, bitorder="little").reshape(*words.shape[:-1], -1, 8 // width, 4, width)
     return np.packbits(bits.swapaxes(-2, -3).reshape(*words.shape[:-1], -1), axis=-1, bitorder="little")
 

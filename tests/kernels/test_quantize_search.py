@@ -49,7 +49,7 @@ def weights_of(cols: int) -> Any:
 @pytest.mark.parametrize("name", [*SEARCHED, *GRIDS, *FLOATS])
 @pytest.mark.parametrize("weighted", [False, True])
 def test_levels_and_threads_give_the_same_bytes(name: str, weighted: bool) -> None:
-    """Also where rows do not fill the sixteen lanes."""
+    """This holds also where rows do not fill the sixteen lanes."""
     x = rows("heavy", 21 if name in GRIDS else 67, 768)
     x[3] = 0
     x[4] *= 1e-6
@@ -85,7 +85,7 @@ def brute_force(x: Any, weights: Any, points: Any) -> Any:
 
 @pytest.mark.parametrize("name", ["IQ2_XXS", "IQ2_S", "IQ3_XXS", "IQ3_S"])
 def test_no_other_vector_of_the_codebook_is_nearer(name: str) -> None:
-    """At the scales that were chosen; signs are taken from the result, as the search chose them first."""
+    """The scales are those that were chosen; signs are taken from the result, as the search chose them first."""
     x, weights = rows("heavy", 16, 256), weights_of(256)
     unpacked = unpack(format_by_name(name), search(name, x, weights / weights.max()))
     decoded, levels = unpacked.weights().astype(np.float64), np.abs(unpacked.q.astype(np.float64))

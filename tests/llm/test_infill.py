@@ -30,7 +30,7 @@ def tokenizer_of(path: Path, **entries: Any) -> Tokenizer:
 
 
 def ids_of(tokenizer: Tokenizer, *parts: str | int) -> list[int]:
-    """Of marks by their number or text, and of texts as the tokenizer alone would have them."""
+    """Ids of marks by their number or text, and of texts as the tokenizer alone would have them."""
     found: list[int] = []
     for part in parts:
         id = part if isinstance(part, int) else tokenizer.token_to_id(part)

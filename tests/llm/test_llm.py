@@ -115,7 +115,7 @@ def test_available_memory_is_the_tightest_limit(tmp_path: Path) -> None:
     put("sys/fs/cgroup/user/memory.stat", "anon 1000000\ninactive_file 500000\n")
     put("sys/fs/cgroup/user/app/memory.max", "max\n")
     assert memory.available_memory(tmp_path) == 1500000
-    put("proc/self/cgroup", "4:memory:/app\n")  # version 1
+    put("proc/self/cgroup", "4:memory:/app\n")  # this is version 1
     put("sys/fs/cgroup/memory/app/memory.limit_in_bytes", "3000000\n")
     put("sys/fs/cgroup/memory/app/memory.usage_in_bytes", "2999999\n")
     assert memory.available_memory(tmp_path) == 1

@@ -75,7 +75,7 @@ def test_scores_are_the_logprobs_of_the_model(llm: LLM) -> None:
     with pytest.raises(ValueError, match="top_logprobs"):
         llm.score(text, top_logprobs=-1)
     assert llm.score(done.text, prompt=text).tokens == done.tokens
-    assert np.array_equal(llm.score(text).logprobs, score.logprobs)  # from the cache
+    assert np.array_equal(llm.score(text).logprobs, score.logprobs)  # this comes from the cache
     with pytest.raises(ContextOverflowError):
         llm.score([5] * 300)
     assert llm.score([5]).tokens == ()
@@ -109,7 +109,9 @@ def test_embeddings_are_the_normed_states_of_the_reference(llm: LLM, path: Path,
             states: list[np.ndarray] = []
             watch = partial(kept, states)
             Reference(llm.plan, weights).forward(Step.of(ids), watch)
-            normed = rms_norm(states[-3], norm, final_norm(llm.plan).eps)  # before selected rows and logits
+            last = final_norm(llm.plan)
+            assert last is not None
+            normed = rms_norm(states[-3], norm, last.eps)  # two ops follow it
             want = {"mean": normed.mean(0), "last": normed[-1], "cls": normed[0]}[pooling or "mean"]
             np.testing.assert_allclose(vector, want / np.linalg.norm(want), atol=1e-6)
     one = llm.embed("Tom", pooling=pooling, normalize=False)

@@ -42,7 +42,7 @@ def test_a_text_that_grows_is_read_once(llm: LLM, session: Session) -> None:
     second = session.generate(" Then Tom", max_tokens=10, sampling=GREEDY)
     added = llm.tokenizer.encode(" Then Tom", continuation=True)
     assert second.usage.prompt_tokens == len(before) + len(added)
-    assert second.usage.cached_tokens == len(before) - 1  # all that was read
+    assert second.usage.cached_tokens == len(before) - 1  # the cache had all that was read
     assert second.tokens == llm.generate([*before, *added], max_tokens=10, sampling=GREEDY).tokens
     assert f"{len(before) - 1} of the {second.usage.prompt_tokens} tokens were in the cache" in session.why
     assert session.n_past == len(session.tokens) - 1

@@ -35,7 +35,7 @@ def test_an_independent_forward_pass_finds_the_same(shared: Callable[[str], Path
     expected = known[f"stories260K-{name}|{text.name}[:20000]"]
     words = " ".join(text.read_text(encoding="utf-8").split())[:20000]
     with LLM.load(shared(f"models/stories260K-{name}.gguf"), n_ctx=256, threads=1, cache_type="f32") as llm:
-        ids = llm.tokenizer.encode(words, add_special=False)  # as the reference has it; llama.cpp puts BOS before it
+        ids = llm.tokenizer.encode(words, add_special=False)  # the reference has it so; llama.cpp puts BOS before it
         found = perplexity(llm, chunks_of(llm.tokenizer, ids, expected["n_ctx"], expected["chunks"]))
     assert found.losses.size == expected["n_scored"]
     assert found.value == pytest.approx(expected["ppl_second_half"], rel=1e-3 if name != "F32" else 1e-6)

@@ -54,10 +54,10 @@ def test_work_by_hand() -> None:
     tensors = {
         name: TensorInfo(name, formats[name], x.shape, formats[name].row_bytes(x.size), 0) for name, x in arrays.items()
     }
-    matrices = 2 * (64 * (64 + 32 + 32) + 64 * 64 + 3 * 64 * 96)  # of both layers: q, k, v, output; gate, up, down
-    body = matrices * 34 // 32 + 2 * 2 * 64 * 4  # and two norms in each
+    matrices = 2 * (64 * (64 + 32 + 32) + 64 * 64 + 3 * 64 * 96)  # both layers have q, k, v, output; gate, up, down
+    body = matrices * 34 // 32 + 2 * 2 * 64 * 4  # each layer has two norms
     head = 50 * 64 * 34 // 32 + 64 * 4
-    token = 2 * 2 * 2 * 16 * 2  # of the cache: layers, keys and values, heads, numbers, bytes
+    token = 2 * 2 * 2 * 16 * 2  # the cache has layers, keys and values, heads, numbers, bytes
     prompt = Work(2 * body + head + (16 + 24) * token, 2 * (24 * matrices + 50 * 64))
     assert work_of(Workload(24, 0), plan, tensors, 16, "f16") == prompt
     several = Work(2 * (body + head) + 3 * (101 + 102) * token, 2 * 2 * 3 * (matrices + 50 * 64))

@@ -40,7 +40,7 @@ def llm() -> Iterator[LLM]:
 def held_out(llm: LLM) -> Any:
     """(2, 512) tokens: the first chunks of what the report is measured over."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])  # run from a checkout, and not installed
+        patch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])  # tools are not installed
         from demo_model.corpus import document
     text = "".join(document(n, held_out=True).text for n in range(16))
     return chunks_of(llm.tokenizer, llm.tokenizer.encode(text, parse_special=True), 512, 2)
@@ -59,7 +59,7 @@ def test_the_file_says_what_it_is() -> None:
 def test_greedy_answers_are_golden(llm: LLM, prompt: str) -> None:
     answer = llm.chat([{"role": "user", "content": prompt}], sampling=GREEDY)
     assert answer.text == GOLDEN[prompt]
-    assert answer.finish_reason == "stop"  # the end of its turn
+    assert answer.finish_reason == "stop"  # its turn ended
     assert "<|im" not in answer.text
 
 
@@ -122,7 +122,7 @@ def importance(llm: LLM, held_out: Any) -> Any:
 def test_every_type_loses_what_the_report_says(
     llm: LLM, held_out: Any, importance: Any, tmp_path: Path, type: str
 ) -> None:
-    """From 8 bits, not from the original, over a twelfth of the tokens: twice its loss, and what 8 bits lose."""
+    """The base has 8 bits, and a twelfth of the tokens is read: so it may lose twice as much, and what 8 bits lose."""
     row = LOSS.get(type, {"kl_mean": 0.0, "importance": False})  # the float types are not in the report
     matrix = importance if row["importance"] else None
     quantize(bundled.path(), tmp_path / "made.gguf", type, imatrix=matrix, allow_requantize=True)

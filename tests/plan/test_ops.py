@@ -82,8 +82,14 @@ def head_norms(own: str) -> list[Any]:
 TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
 CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Embed: (
-        {"table": Weight("embd.weight", "table"), "scale": 1.0},
-        {"table": [Weight("embd2.weight", "table")], "scale": [2.0, 0.5]},
+        {"table": Weight("embd.weight", "table"), "scale": 1.0, "types": Weight("embd.weight", "table")},
+        {
+            "table": [Weight("embd2.weight", "table")],
+            "scale": [2.0, 0.5],
+            "types": [None, Weight("embd2.weight", "table")],
+            "second_after": [1, 5],
+            "positions": [Weight("embd2.weight", "table")],
+        },
     ),
     NormRows: ({"norm": NORMS[1], "cols": 16}, {"norm": NORMS[2:], "cols": []}),
     ActLinear: (
@@ -113,17 +119,17 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Attention: (
         ATTENTION,
         {
-            "layer": [],  # a name: the next test
+            "layer": [],  # it is a name: see the next test
             "heads": [2],
             "kv_heads": [1],
-            "head_dim": [],  # the inputs' width over the heads
+            "head_dim": [],  # it follows from the inputs' width and the heads
             "scale": [0.1],
             "rope": [None, *ROPES[2:]],
             "window": [1, 3],
             "chunk": [2, 5],
             "value_dim": [3],
             "value_of_key": [True],
-            "rope_offset": [],  # a rope of half a head: below
+            "rope_offset": [],  # it needs a rope of half a head: see below
             "q_norm": head_norms("hs"),
             "k_norm": head_norms("ks"),
             "temperature": [Temperature(0.5, 2), Temperature(0.3, 2), Temperature(0.5, 3), Temperature(0.5, 2, 1)],
@@ -143,14 +149,14 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "groups_used": 1,
         },
         {
-            "experts": [],  # the input's width
+            "experts": [],  # it follows from the input's width
             "used": [1, 3],
             "gating": ["sigmoid", "softmax_of_chosen"],
             "normalize": [False],
             "scale": [2.0],
             "selection": [Weight("p.bias", "vector"), Weight("q.bias", "vector")],
             "groups": [2, 4],
-            "groups_used": [],  # of several groups: the next test
+            "groups_used": [],  # it needs several groups: see the next test
         },
     ),
     GluExperts: (
@@ -173,7 +179,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
                 (BIASES["t"], BIASES["s"]),
                 (Weight("fused_s.bias", "vector", (16, 32)), None),
             ],
-            "used": [],  # the routing's width
+            "used": [],  # it follows from the routing's width
             "act": ["gelu", "gelu_erf", "clamped"],
             "weighted_input": [True],
         },
@@ -203,14 +209,14 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     ShortConv: (
         {"weight": Weight("conv.weight", "vector"), "layer": 0, "width": 16, "taps": 3},
-        {"weight": [Weight("conv2.weight", "vector")], "layer": [], "width": [], "taps": []},  # the weight's shape
+        {"weight": [Weight("conv2.weight", "vector")], "layer": [], "width": [], "taps": []},  # see the weight
     ),
     BidirectionalAttention: (
         BOTH_WAYS,
         {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
     ),
 }
-"""For each op its usual fields, and for each field the other values that it may have."""
+"""The usual fields of each op, and for each field the other values that it may have."""
 
 
 def plan_with(op: Op) -> Plan:
@@ -303,7 +309,7 @@ def test_where_in_a_head_the_rope_begins() -> None:
 
 
 def test_encoders_read_whole_texts() -> None:
-    """In any company and on any level; parts of texts are refused by both executors."""
+    """This holds in any company and on any level; both executors refuse parts of texts."""
     plan = plan_with(BidirectionalAttention(**BOTH_WAYS))
     texts = [Step.of(np.arange(n) % 16, sequence=s, wanted="all") for s, n in ((4, 3), (1, 300), (2, 40), (9, 1))]
     reference, engine, cache = Reference(plan, WEIGHTS), Engine(plan, Source(WEIGHTS), threads=5), KVCache(plan, 512)

@@ -27,7 +27,7 @@ from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from tiny_llama import Arrays, pack, plan_of, tiny_llama
 
-# those with a line in docs/numerics.md
+# These have a line in docs/numerics.md.
 INTEGER_FORMATS = ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "IQ4_NL", "IQ4_XS"]
 INTEGER_FORMATS += ["Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"]
 VARIANTS: list[dict[str, Any]] = [
@@ -125,7 +125,7 @@ def test_bits_do_not_depend_on_company() -> None:
     together = Reference(plan, weights)
     first = Step.join([Step.of(p[:3], sequence=s, wanted="all") for s, p in prompts.items()])
     rest = Step.join([Step.of(p[3:], sequence=s, start=3, wanted="all") for s, p in prompts.items()])
-    order = np.lexsort((rest.sequences, rest.positions))  # sequences mixed, each still in its order
+    order = np.lexsort((rest.sequences, rest.positions))  # sequences are mixed, each still in its order
     rest = Step(rest.tokens[order], rest.sequences[order], rest.positions[order], rest.wanted[order])
     logits = np.concatenate([together.forward(first), together.forward(rest)])
     sequences = np.concatenate([first.sequences, rest.sequences])
@@ -133,16 +133,15 @@ def test_bits_do_not_depend_on_company() -> None:
         np.testing.assert_array_equal(logits[sequences == s], expected)
 
 
-def test_a_sequence_can_be_rewound_and_forgotten() -> None:
+def test_a_sequence_can_be_rewound() -> None:
     metadata, tensors = tiny_llama()
     _, plan = plan_of(metadata, tensors)
     run = Reference(plan, tensors)
     expected = run.forward(Step.of([1, 2, 3, 4]))
     run.forward(Step.of([9, 9, 9, 9, 9], start=2))
     np.testing.assert_array_equal(run.forward(Step.of([3, 4], start=2)), expected)
-    run.forget(0)
-    with pytest.raises(ValueError, match="sequence 0 has 0 tokens; the step begins at position 2"):
-        run.forward(Step.of([3, 4], start=2))
+    with pytest.raises(ValueError, match="sequence 0 has 4 tokens; the step begins at position 5"):
+        run.forward(Step.of([3, 4], start=5))
     np.testing.assert_array_equal(run.forward(Step.of([1, 2, 3, 4])), expected)
 
 
@@ -183,7 +182,7 @@ def test_ops_that_llama_does_not_use() -> None:
 def test_refusals() -> None:
     metadata, tensors = tiny_llama()
     _, plan = plan_of(metadata, tensors)
-    with pytest.raises(ValueError, match="token id 50 lies outside the vocabulary of 50"):
+    with pytest.raises(ValueError, match=r"number 50 lies outside the 50 rows of 'token_embd\.weight'"):
         Reference(plan, tensors).forward(Step.of([1, 50]))
     with pytest.raises(ModelError, match=r"'output\.weight'"):
         Reference(plan, {k: v for k, v in tensors.items() if k != "output.weight"})
@@ -228,7 +227,7 @@ def test_quantized_linear_follows_the_table(name: str) -> None:
     got = linear(weight, x)
     for row in range(3):
         assert got[row].tolist() == [row_by_the_table(weight, out, a[row], d_a[row]) for out in range(5)]
-    # Against the exact product: each activation is off by half a step, each sum by its roundings.
+    # The exact product is the truth: each activation is off by half a step, each sum by its roundings.
     w64, x64 = decode(fmt, data).astype(np.float64), x.astype(np.float64)
     step = np.repeat(d_a, 32, axis=1) / 2 * (1 + 2.0**-14)
     bound = step @ np.abs(w64).T + 2.0**-18 * (np.abs(x64) @ np.abs(w64).T)
@@ -273,7 +272,7 @@ def test_attention_merges_spans_in_order() -> None:
         assert relative_error(got[row], expected) < SPAN * 2.0**-24
         alone = attend(q[row : row + 1], k[: last + 1], v[: last + 1], positions[row : row + 1], 0.5)
         np.testing.assert_array_equal(alone[0], got[row])
-    # One score that is far above the others: spans before it keep exp of the distance, in its own bits.
+    # One score is far above the others: spans before it keep exp of the distance, in its own bits.
     k[SPAN + 3, 0] = q[2, 0] * 100
     peak = attend(q[2:, :1], k, v, positions[2:], 0.5)
     np.testing.assert_array_equal(peak[0, 0], v[SPAN + 3, 0])

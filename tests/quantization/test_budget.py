@@ -109,7 +109,7 @@ def test_steps_gain_less_and_less(ladders: list[Ladder]) -> None:
 def test_errors_are_those_of_the_file(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weighted: bool
 ) -> None:
-    """Of whole matrices exactly, and nearly so from a sample."""
+    """Errors of whole matrices are exact, and nearly so from a sample."""
     importance = {"blk.0.ffn_up.weight": np.ones(256, np.float32)} if weighted else None
     path = llamaq.quantize(model, tmp_path / "out.gguf", "Q6_K", pure=True, imatrix=importance)
     with GGUFFile.open(model) as file, GGUFFile.open(path) as other:

@@ -252,7 +252,7 @@ def test_tied_embeddings_are_the_output() -> None:
 
 
 def test_what_the_tiny_models_keep(shared: Callable[[str], Path]) -> None:
-    """In files of every family: vectors, norms of whatever shape, routers, and biases; all else is quantized."""
+    """Files of every family keep vectors, norms of whatever shape, routers, and biases; all else is quantized."""
     for path in sorted(shared("tiny-models").glob("*.gguf")):
         with GGUFFile.open(path) as file:
             shapes = {name: info.shape for name, info in file.tensors.items() if not name.startswith(("v.", "mm."))}

@@ -63,7 +63,7 @@ def tokenizer(shared: Callable[[str], Path]) -> Tokenizer:
         ({"typical_p": 0.95}, shares(_1=4, _3=3, _2=2, _0=1)),
         ({"typical_p": 0.0}, shares(_3=3)),
         ({"typical_p": 0.25, "min_keep": 2}, shares(_3=3, _2=2)),
-        ({"top_k": 2, "typical_p": 0.3}, shares(_1=4)),  # of 4/7 and 3/7: entropy 0.683, surprises 0.560 and 0.847
+        ({"top_k": 2, "typical_p": 0.3}, shares(_1=4)),  # 4/7 and 3/7 have entropy 0.683, surprises 0.560 and 0.847
         ({"top_p": 0.39, "min_keep": 3}, shares(_1=4, _3=3, _2=2)),
         ({"min_p": 0.76, "min_keep": 2}, shares(_1=4, _3=3)),
         ({"min_p": 0.51, "min_keep": 1}, shares(_1=4, _3=3)),
@@ -79,9 +79,9 @@ def test_typical_and_min_keep(settings: dict[str, Any], want: dict[int, float]) 
         ([0, 1, 2, 3, 4], 1.0, [4, 3]),  # mean 2, deviation 1.414: the bound is 2.586
         ([0, 1, 2, 3, 4], 2.0, [4, 3, 2]),
         ([0, 1, 2, 3, 4], 3.0, [4, 3, 2, 1, 0]),
-        ([0, 1, 2, 3, 4], 0.0, [4, 3, 2, 1, 0]),  # off
+        ([0, 1, 2, 3, 4], 0.0, [4, 3, 2, 1, 0]),  # it is off
         ([0, 1, 2, 3, 4], 0.1, [4]),
-        ([-math.inf, 0, 2], 0.9, [2]),  # what is forbidden does not count: mean 1, deviation 1
+        ([-math.inf, 0, 2], 0.9, [2]),  # a forbidden token does not count: mean 1, deviation 1
         ([-math.inf, 0, 2], 2.1, [2, 1]),
         ([5, 5, 5], 1.0, [0, 1, 2]),  # deviation 0
         ([7], 1.0, [0]),
@@ -99,7 +99,7 @@ def test_top_n_sigma(logits: list[float], n: float, want: list[int]) -> None:
         ({"xtc_threshold": 0.05}, shares(_0=1)),
         ({"xtc_threshold": 0.35}, shares(_1=4, _3=3, _2=2, _0=1)),  # one alone stays
         ({"xtc_threshold": 0.45}, shares(_1=4, _3=3, _2=2, _0=1)),
-        ({"xtc_threshold": 0.51}, shares(_1=4, _3=3, _2=2, _0=1)),  # off
+        ({"xtc_threshold": 0.51}, shares(_1=4, _3=3, _2=2, _0=1)),  # it is off
         ({"xtc_threshold": 0.15, "xtc_probability": 0.0}, shares(_1=4, _3=3, _2=2, _0=1)),
         ({"xtc_threshold": 0.15, "min_keep": 2}, shares(_2=2, _0=1)),
         ({"xtc_threshold": 0.15, "min_keep": 3}, shares(_1=4, _3=3, _2=2, _0=1)),
@@ -125,7 +125,7 @@ def test_xtc_comes_by_chance() -> None:
         ({"dynatemp_range": 0.5}, 1 / (0.5 + 0.923219)),  # the entropy is 0.923219 of log 4
         ({"dynatemp_range": 0.5, "dynatemp_exponent": 2.0}, 1 / (0.5 + 0.923219**2)),
         ({"dynatemp_range": 0.5, "dynatemp_exponent": 0.0}, 1 / 1.5),
-        ({"dynatemp_range": 0.5, "temperature": 0.3}, 1 / (0.8 * 0.923219)),  # not below 0
+        ({"dynatemp_range": 0.5, "temperature": 0.3}, 1 / (0.8 * 0.923219)),  # the temperature is not below 0
     ],
 )
 def test_dynamic_temperature(settings: dict[str, Any], power: float) -> None:
@@ -135,7 +135,7 @@ def test_dynamic_temperature(settings: dict[str, Any], power: float) -> None:
 def test_dynamic_temperature_of_few() -> None:
     assert same(left(logits_of(1, 1), dynatemp_range=0.5), shares(_0=1, _1=1))
     assert same(left(np.array([3.0], np.float32), dynatemp_range=0.5), {0: 1.0})
-    certain = np.array([-200.0, 0.0], np.float32)  # no entropy: the temperature is the lowest
+    certain = np.array([-200.0, 0.0], np.float32)  # there is no entropy, so the temperature is the lowest
     assert same(left(certain, dynatemp_range=5.0), {1: 1.0})
 
 
@@ -165,14 +165,14 @@ def test_penalties(settings: dict[str, Any], want: list[float]) -> None:
         ([5, 2, 3, 9, 5, 2, 3], {}, {9: 0.8 * 1.75}),
         ([5, 2, 3, 9, 5, 2, 3], {"dry_allowed_length": 3}, {9: 0.8}),
         ([5, 2, 3, 9, 5, 2, 3], {"dry_allowed_length": 4}, {}),
-        ([5, 2, 3, 9, 5, 2, 3], {"dry_penalty_last_n": 6}, {9: 0.8}),  # sees "2 3 9 5 2 3"
+        ([5, 2, 3, 9, 5, 2, 3], {"dry_penalty_last_n": 6}, {9: 0.8}),  # it sees "2 3 9 5 2 3"
         ([5, 2, 3, 9, 5, 2, 3], {"dry_penalty_last_n": -1}, {9: 0.8 * 1.75}),
         ([5, 2, 3, 9, 5, 2, 3], {"dry_penalty_last_n": 0}, {}),
         ([5, 2, 3, 9, 5, 2, 3], {"dry_base": 1.0}, {9: 0.8}),
         ([5, 2, 3, 9, 5, 2, 3], {"dry_multiplier": 0.0}, {}),
         ([5, 2, 9, 4, 5, 2, 8, 5, 2], {}, {9: 0.8, 8: 0.8}),
-        ([3, 5, 2, 9, 5, 2, 9, 3, 5, 2], {}, {9: 0.8 * 1.75}),  # of two lengths the longer counts
-        ([7, 7, 7, 7], {}, {7: 0.8 * 1.75}),  # three before the last
+        ([3, 5, 2, 9, 5, 2, 9, 3, 5, 2], {}, {9: 0.8 * 1.75}),  # the longer of two lengths counts
+        ([7, 7, 7, 7], {}, {7: 0.8 * 1.75}),  # three are before the last
         ([1, 2, 3], {}, {}),
         ([], {}, {}),
     ],
@@ -199,7 +199,7 @@ def test_dry_stops_at_breakers(tokenizer: Tokenizer) -> None:
     assert penalized("x1y2z1y") == {"2"}
     assert penalized("x:y2z:y") == set()  # the colon ends what repeats
     assert penalized("x:y2z:y", dry_sequence_breakers=[]) == {"2"}
-    assert penalized("x1y2z1y", dry_sequence_breakers=["1y"]) == set()  # one of two tokens
+    assert penalized("x1y2z1y", dry_sequence_breakers=["1y"]) == set()  # the breaker has two tokens
     assert penalized("x1y2z1y", dry_sequence_breakers=["1z"]) == {"2"}
     assert penalized("1y:z1y") == set()  # a breaker is not penalized
 
@@ -215,7 +215,7 @@ def test_mirostat_2_cuts_by_surprise_and_learns() -> None:
     sampler.accept(token)
     assert selector.mu == pytest.approx(2.0 - 0.1 * (math.log2(7 / {1: 4, 3: 3}[token]) - 1.0))
     before = selector.mu
-    sampler.accept(token)  # was not drawn: forced
+    sampler.accept(token)  # it was forced, not drawn
     assert selector.mu == before
 
 
@@ -226,7 +226,7 @@ def test_mirostat_1_estimates_k() -> None:
     # p ~ 1/i: s = 1, so k = 2^mu / log 100, for mu = 6 it is 13.9.
     assert len(left(logits_of(*(1 / n)), mirostat=1, mirostat_tau=3.0)) == 13
     assert len(left(logits_of(*(1 / n**2)), mirostat=1, mirostat_tau=0.0)) == 1
-    assert len(left(logits_of(1, 1, 1, 1), mirostat=1)) == 4  # no slope: any number will do
+    assert len(left(logits_of(1, 1, 1, 1), mirostat=1)) == 4  # there is no slope: any number will do
     assert left(np.array([3.0], np.float32), mirostat=1) == {0: 1.0}
 
 
@@ -237,7 +237,7 @@ def test_mirostat_takes_the_place_of_the_chain_but_the_temperature() -> None:
 
 def test_adaptive_p_prefers_the_target_and_moves_it() -> None:
     sampler = sampler_of(adaptive_target=0.3, seed=3)
-    # Of 0.3 the logit is 5; 0.1 away it is 5 - 10 / 9 / (4 / 3), 0.2 away 5 - 10 * 4 / 9 / (5 / 3).
+    # At 0.3 the logit is 5; 0.1 away it is 5 - 10 / 9 / (4 / 3), 0.2 away 5 - 10 * 4 / 9 / (5 / 3).
     near, far = math.exp(-5 / 6), math.exp(-8 / 3)
     assert same(candidates(sampler, TENTHS), shares(_3=1, _1=near, _2=near, _0=far))
     token = sampler.sample(TENTHS)
@@ -334,7 +334,7 @@ def test_log_probabilities_are_the_models_own() -> None:
 @pytest.mark.parametrize(
     ("settings", "want"),
     [
-        ({"samplers": "kp", "top_k": 2, "top_p": 0.5}, shares(_1=1)),  # of 4/7 and 3/7
+        ({"samplers": "kp", "top_k": 2, "top_p": 0.5}, shares(_1=1)),  # 4/7 and 3/7 are left
         ({"samplers": "pk", "top_k": 2, "top_p": 0.5}, shares(_1=4, _3=3)),
         ({"samplers": "mt", "temperature": 2.0, "min_p": 0.6}, shares(_1=2, _3=3**0.5)),
         ({"samplers": "tm", "temperature": 2.0, "min_p": 0.6}, shares(_1=2, _3=3**0.5, _2=2**0.5)),

@@ -80,7 +80,7 @@ def test_top_p_keeps_the_token_that_reaches_it(p: float, expected: dict[int, flo
 
 
 def test_top_p_counts_what_top_k_left() -> None:
-    # Of 4/7 and 3/7 the first reaches 0.5; of all four it would take two.
+    # The first of 4/7 and 3/7 reaches 0.5; it would take two of all four.
     assert same(left(TENTHS, top_k=2, top_p=0.5), {1: 1.0})
     assert same(left(TENTHS, top_p=0.5), {1: 4 / 7, 3: 3 / 7})
 
@@ -146,7 +146,7 @@ def test_repeat_penalty_counts_a_token_once() -> None:
 
 @pytest.mark.parametrize(("last_n", "best"), [(0, 1), (1, 3), (2, 2), (3, 2), (-1, 2)])
 def test_repeat_last_n(last_n: int, best: int) -> None:
-    # Likeliest 1, then 3, then 2; the latest token is 1, the one before 3, the first of all 0.
+    # The likeliest is 1, then 3, then 2; the latest token is 1, the one before 3, the first of all 0.
     logits = np.array([0.5, 4.0, 2.0, 3.0], np.float32)
     sampler = Sampler(SamplingParams(temperature=0, repeat_penalty=10.0, repeat_last_n=last_n))
     sampler.feed([0, 3, 1])

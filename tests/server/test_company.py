@@ -98,7 +98,7 @@ def test_who_hangs_up_ends_the_answer(endless: LLM, stream: bool, n: int) -> Non
         gone.set()
         await call
         assert len(streams) == n
-        assert all(stream.done for stream in streams)
+        assert all(stream._request.done for stream in streams)
         assert all(stream.usage.completion_tokens < 400 for stream in streams)
         await until(lambda: is_free(service))
         return reply

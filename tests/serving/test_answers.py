@@ -1,4 +1,4 @@
-"""From a prompt to text with a real model: stop strings, reasons to end, the context's edge, reuse of the cache."""
+"""How a real model answers a prompt: stop strings, reasons to end, the context's edge, reuse of the cache."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_a_timeout_stops_the_step_that_runs(llm: LLM, endless: threading.Event) 
 @pytest.mark.parametrize("where", ["main", "elsewhere"])
 @pytest.mark.parametrize("what", ["generate", "logits", "batch"])
 def test_ctrl_c_stops_the_step_that_runs(llm: LLM, endless: threading.Event, what: str, where: str) -> None:
-    """Also where the signal does not wake the main thread: it may come just before that begins to wait."""
+    """A signal may come just before the main thread begins to wait, and so does not wake it."""
     main = threading.main_thread().ident
     assert main is not None
 
@@ -187,7 +187,7 @@ def test_ctrl_c_while_the_loop_begins(llm: LLM, monkeypatch: pytest.MonkeyPatch,
     ],
 )
 def test_ctrl_c_right_after_requests_have_begun(llm: LLM, monkeypatch: pytest.MonkeyPatch, ask: Any) -> None:
-    """Before anybody waits for them."""
+    """Ctrl-C ends requests that nobody waits for yet."""
     scheduler = llm.model.scheduler
     real, begun = scheduler.submit, list[Any]()
 

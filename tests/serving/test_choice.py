@@ -206,8 +206,8 @@ def test_who_waits_for_a_page_is_not_compared_at_each_step(monkeypatch: pytest.M
     steps = 0
     while s._turn():
         steps += 1
-    assert steps > 38  # of 16 rows: the beginning is read once
-    assert [text.cached for text in texts] == [0, *[576] * 9]  # full pages
+    assert steps > 38  # steps have 16 rows: the beginning is read once
+    assert [text.cached for text in texts] == [0, *[576] * 9]  # full pages are found
     assert len(finds) <= 4 * len(texts)
 
 

@@ -53,7 +53,7 @@ def test_a_window_needs_room_for_a_few_texts(name: str, llm: LLM) -> None:
     assert llm.memory.cache == sum(pool.data.nbytes for pool in llm.model.parts.cache.pools)
     with load(name, n_ctx=8 * 256) as long:
         small, large = (next(g.nbytes for g in x if g.window or g.state) for x in (groups, long.memory.groups))
-        assert large < 3 * small  # eight windows and a step, however long the context
+        assert large < 3 * small  # it has eight windows and a step, however long the context is
 
 
 def test_texts_that_share_a_beginning(name: str, llm: LLM) -> None:
@@ -64,7 +64,7 @@ def test_texts_that_share_a_beginning(name: str, llm: LLM) -> None:
         assert list(done.tokens) == alone(name, ids)
     again = llm.generate(ids, max_tokens=12, sampling=GREEDY)
     assert again.tokens == done.tokens
-    assert again.usage.cached_tokens >= len(ids) // 32 * 32  # where a text went on is kept
+    assert again.usage.cached_tokens >= len(ids) // 32 * 32  # the place where a text went on is kept
 
 
 def test_many_at_once_in_little_room(name: str) -> None:
@@ -106,7 +106,7 @@ def test_files_of_sessions(name: str, llm: LLM, length: int, tmp_path: Path) -> 
 
 
 def test_a_text_longer_than_the_context_goes_on(name: str) -> None:
-    """With shift the oldest tokens go; what stays is read anew."""
+    """Where the context shifts the oldest tokens go, and what stays is read anew."""
     with load(name, n_ctx=64) as llm:
         session = llm.session()
         done = session.generate(text(40), max_tokens=60, sampling=GREEDY, overflow="shift")

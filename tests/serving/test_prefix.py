@@ -56,7 +56,7 @@ def test_a_claimed_context_costs_nothing_until_it_is_used() -> None:
     tracemalloc.start()
     try:
         cache = cache_of(1 << 19)
-        own = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, 0)])  # without NumPy's memory
+        own = tracemalloc.take_snapshot().filter_traces([tracemalloc.DomainFilter(True, 0)])  # NumPy's is left out
     finally:
         tracemalloc.stop()
     assert sum(trace.size for trace in own.traces) < 100_000
@@ -124,7 +124,7 @@ def test_what_was_not_asked_for_longest_goes_first_and_what_is_in_use_stays() ->
     assert [tree.find(text, touch=False)[1] for text in texts] == [64, 32, 64]
     pages, _ = tree.find(texts[1])
     cache.adopt(5, pages, 32)
-    cache.reserve(9, 5 * PAGE_TOKENS)  # all but the page in use
+    cache.reserve(9, 5 * PAGE_TOKENS)  # it takes all but the page in use
     assert [tree.find(text)[1] for text in texts] == [0, 32, 0]
     with pytest.raises(ContextOverflowError):
         cache.reserve(9, 6 * PAGE_TOKENS)

@@ -225,7 +225,7 @@ def test_an_answer_ends_while_its_processor_waits(llm: LLM, held: Held, how: str
         done = stream.result()
         assert (done.finish_reason, len(done.tokens), done.usage.completion_tokens) == ("cancelled", 3, 3)
         text = done.text
-    assert text == want  # what was held back for the stop string, too
+    assert text == want  # the text held back for the stop string comes, too
     assert llm.generate("Tom", max_tokens=3, sampling=GREEDY).text == want
     held.go.set()
     assert llm.generate("Tom", max_tokens=3, sampling=with_processor(held)).text == want

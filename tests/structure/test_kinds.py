@@ -87,7 +87,7 @@ def test_tokens_by_their_text(tokenizer: Tokenizer) -> None:
     unknown = tokenizer.token_text(tokenizer.unk_id or 0)
     structure = gbnf(f'root ::= {unknown} "a"')
     assert accepts_tokens(structure, [tokenizer.unk_id or 0, *space], tokenizer)
-    assert not accepts(structure, f"{unknown}a", tokenizer)  # spelled in letters it is not that token
+    assert not accepts(structure, f"{unknown}a", tokenizer)  # the same letters are not that token
     assert end.startswith("<") or end
     with pytest.raises(StructureError, match="no token <nowhere>"):
         Matcher(gbnf("root ::= <nowhere>"), tokenizer)

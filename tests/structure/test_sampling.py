@@ -46,7 +46,7 @@ def tokenizer(shared: Callable[[str], Path]) -> Any:
 
 
 class Given:
-    """In place of chance: these shares, in turns."""
+    """Chance is replaced by these shares, in turns."""
 
     def __init__(self, *shares: float) -> None:
         self._shares = list(shares)
@@ -77,8 +77,8 @@ def test_the_second_draw_is_from_what_the_structure_allows(tokenizer: Tokenizer)
         counts = answers(Sampler(SamplingParams(**params), tokenizer), logits, 40)
         return [counts[id] / 1600 for id in (a, b, c, d)]
 
-    assert probabilities() == pytest.approx([0, 0.6, 0.24, 0.16], abs=0.03)  # without cuts it is the same
-    # Of a and b, b is drawn with 3/8; else two of b, c, d are left, of which b has 5/7.
+    assert probabilities() == pytest.approx([0, 0.6, 0.24, 0.16], abs=0.03)  # it is the same without cuts
+    # Where a and b are left, b is drawn with 3/8; otherwise two of b, c, d are left, of which b has 5/7.
     assert probabilities(top_k=2) == pytest.approx([0, 3 / 8 + 5 / 8 * 5 / 7, 5 / 8 * 2 / 7, 0], abs=0.03)
     assert probabilities(top_k=1) == [0, 1, 0, 0]
     assert probabilities(temperature=0.0) == [0, 1, 0, 0]

@@ -16,7 +16,7 @@ from llamaq.plan.graph import Graph, Plan
 from llamaq.plan.rope import make_rope
 from llamaq.plan.step import Step
 
-__all__ = ["VOCABULARY", "Source", "all_logits", "attention_alone", "engine_of", "tokens_of"]
+__all__ = ["VOCABULARY", "Source", "all_logits", "attention_alone", "attention_of", "engine_of", "tokens_of"]
 
 VOCABULARY = 60
 
@@ -58,6 +58,14 @@ def all_logits(engine: Engine, cache: KVCache, tokens: NDArray[Any], sizes: list
     for a, b in itertools.pairwise(np.cumsum([0, *sizes]).tolist()):
         parts.append(engine.forward(Step.of(tokens[a:b], start=a, sequence=sequence, wanted="all"), cache))
     return np.concatenate(parts)
+
+
+def attention_of(engine: Engine, cache: KVCache, step: Step) -> NDArray[np.float32]:
+    """What the plan's one attention op makes of the step's rows, (rows, columns)."""
+    ((op, node),) = ((i, node) for i, node in enumerate(engine.plan.nodes) if node.op.keeps)
+    out = np.empty((len(step), node.cols[0]), np.float32)
+    engine.forward(step, cache, captures={(op, node.outs[0]): out})
+    return out
 
 
 def attention_alone(

@@ -21,7 +21,7 @@ from llamaq.errors import LlamaqError
 __all__ = ["EXTREMES", "Mutation", "bounded", "damaged", "mutated", "mutations", "runs", "search"]
 
 SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "5"))
-HANG = 120.0  # seconds of the processor: nothing here takes as long
+HANG = 120.0  # seconds of the processor's time: nothing here takes as long
 EXTREMES = [0, 1, 2, 3, 4, 8, 9, 12, 31, 127, 255, 1 << 16, 1 << 31, 1 << 32, 1 << 60, 1 << 63, (1 << 64) - 1]
 
 Mutation = Callable[[bytes], bytes]

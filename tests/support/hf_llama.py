@@ -121,7 +121,7 @@ def logits(config: dict[str, Any], tensors: Arrays, ids: NDArray[np.int64]) -> N
 
 
 def _frequencies(config: dict[str, Any], dims: int) -> NDArray[np.float64]:
-    """Of default, linear and Llama 3.1's RoPE."""
+    """Frequencies of default, linear and Llama 3.1's RoPE."""
     rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
     plain = float(rope.get("rope_theta") or config["rope_theta"]) ** (-np.arange(0, dims, 2) / dims)
     if rope.get("rope_type", rope.get("type")) == "linear":
@@ -181,7 +181,7 @@ def tokenizer_model(file: GGUFFile) -> bytes:
         for text, score, type in zip(*columns, strict=True)
     )
     trainer = bytes([3 << 3, 2, 35 << 3 & 127 | 128, 2, 1])  # model_type BPE, byte_fallback
-    return pieces + field(2, trainer) + field(3, bytes([4 << 3, 0]))  # and spaces are kept
+    return pieces + field(2, trainer) + field(3, bytes([4 << 3, 0]))  # this keeps spaces
 
 
 LLAMA_3_PATTERN = (

@@ -19,7 +19,7 @@ def limited_plan(*limits: tuple[int, int], states: int = 0) -> Any:
     """What a cache asks of a plan: a group of one layer for each (window, chunk), and layers with a state."""
     groups = [CacheGroup(*limit, (CacheLayer(i, 1, 32, 32),)) for i, limit in enumerate(limits)]
     kept = [StateLayer(len(limits) + i, 8) for i in range(states)]
-    return SimpleNamespace(caches=groups, states=kept, out_cols=1)
+    return SimpleNamespace(caches=groups, states=kept, out_cols=1, encodes=False)
 
 
 def check_pages(s: Scheduler) -> None:

@@ -22,7 +22,7 @@ COMPOSED: dict[str, tuple[Any, list[str], list[str]]] = {
     "allOf, optional": (
         {"allOf": [obj(x=INT), obj(y=INT)]},
         ["{}", '{"x": 1}', '{"y": 2}', '{"x": 1, "y": 2}'],
-        ['{"x": "a"}', '{"x": 1, "z": 2}'],  # the second a HABIT
+        ['{"x": "a"}', '{"x": 1, "z": 2}'],  # the second is a HABIT
     ),
     "allOf, required": (
         {"allOf": [obj("x", x=INT), obj("y", y=INT)]}, ['{"x": 1, "y": 2}'], ["{}", '{"x": 1}', '{"y": 2}'],
@@ -44,7 +44,7 @@ COMPOSED: dict[str, tuple[Any, list[str], list[str]]] = {
     "anyOf beside properties": (
         {**obj(c=INT), "anyOf": [obj(d=STR), obj("e", e=STR)]},
         ['{"c": 1, "d": "x"}', '{"c": 1}', '{"c": 1, "e": "x"}', "{}"],
-        ['{"c": 1, "d": 1}', '{"c": 1, "d": "x", "e": "x"}'],  # the second a HABIT: one alternative at a time
+        ['{"c": 1, "d": 1}', '{"c": 1, "d": "x", "e": "x"}'],  # the second is a HABIT: one alternative at a time
     ),
     "required by alternatives": (
         {**obj(a=INT, b=INT), "anyOf": [{"required": ["a"]}, {"required": ["b"]}]},
@@ -115,7 +115,7 @@ COMPOSED: dict[str, tuple[Any, list[str], list[str]]] = {
         {"allOf": [{"multipleOf": 10}, {**INT, "minimum": 10**16}]}, [str(10**16)], ["5", str(10**15), str(10**16 + 1)],
     ),
     "the largest integer in parts": (
-        {"allOf": [INT, {"multipleOf": 5}]}, ["5", "-10"], ["1", "1" + "0" * 16],  # the second a HABIT
+        {"allOf": [INT, {"multipleOf": 5}]}, ["5", "-10"], ["1", "1" + "0" * 16],  # the second is a HABIT
     ),
     "the first of two references": (
         {"$ref": "#/$defs/a~1b%25", "$defs": {"a/b%": {"$ref": "#here"}, "x": {"$anchor": "here", **NULL}}},
@@ -142,7 +142,7 @@ def formatted(name: str) -> tuple[dict[str, str], list[str], list[str], str]:
 
 EMAIL = r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$"
 UUID = "^([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[1-8][0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12})$"
-WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # by pydantic, zod and schemars
+WRITTEN: dict[str, tuple[Any, list[str], list[str], str]] = {  # pydantic, zod and schemars made these
     **{name: formatted(name) for name in ("path", "binary", "password", "base64", "file-path", "regex", "uuid4")},
     "set": (
         {"type": "array", "items": STR, "uniqueItems": True}, ['["a", "b"]', "[]"], ["[1]"],

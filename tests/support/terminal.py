@@ -30,7 +30,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def _take_terminal() -> None:
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # so that Ctrl-C there is a signal
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # Ctrl-C there becomes a signal
 
 
 class Terminal:
@@ -65,7 +65,7 @@ class Terminal:
         try:
             while data := os.read(master, 65536):
                 self.shown += data
-        except OSError:  # how Linux says that the other side is closed
+        except OSError:  # Linux says so that the other side is closed
             pass
         os.close(master)
 

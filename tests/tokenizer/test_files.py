@@ -101,7 +101,7 @@ def test_missing_merges_are_refused() -> None:
 
 def test_an_id_outside_the_vocabulary_counts_as_absent(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = load_tokenizer(spm(*LETTERS, eos_token_id=4294967295, padding_token_id=-1))
-    assert tokenizer.eos_id == 2  # the scheme's own, as if the key were not there
+    assert tokenizer.eos_id == 2  # the scheme's own id counts, as if the key were not there
     assert tokenizer.special.pad is None
     assert "eos_token_id is 4294967295, outside the vocabulary of 263 tokens" in caplog.text
 
@@ -190,7 +190,7 @@ def test_a_vocabulary_that_cannot_say_a_byte() -> None:
     tokenizer = load_tokenizer(metadata("llama", tokens))
     assert tokenizer.encode("axb", add_special=False) == [3, 4, 0, 5]
     without = load_tokenizer(metadata("llama", [("▁", 0.0, NORMAL)], add_bos_token=False))
-    assert without.unk_id == 0  # the scheme's default, here a normal token
+    assert without.unk_id == 0  # the scheme's default counts, here a normal token
     bad_byte = load_tokenizer(spm(("<0x-1>", 0.0, BYTE)))
     assert bad_byte.decode([259]) == "<0x-1>"
 

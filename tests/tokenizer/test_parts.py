@@ -191,7 +191,7 @@ def test_a_memo_is_bounded_and_right_beyond_its_bound(monkeypatch: pytest.Monkey
     assert memo.map(words) == [1, 2, 1, 4, 1, 4]
     assert sorted(calls) == ["a", "bb", "dddd"]
     memo.map(["bb", "dddd"])
-    assert sorted(calls) == ["a", "bb", "dddd", "dddd"]  # too long to be kept
+    assert sorted(calls) == ["a", "bb", "dddd", "dddd"]  # dddd is too long to be kept
     assert memo.map([str(i) for i in range(20)]) == [len(str(i)) for i in range(20)]
     assert len(memo._known) <= 4
 

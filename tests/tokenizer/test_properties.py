@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from llamaq.tokenizer import PRETOKENIZERS
 from tokenizer_cases import RECORDED, recorded
 
-# Pieces that tokenizers treat specially, among arbitrary characters.
+# Texts have pieces that tokenizers treat specially, among arbitrary characters.
 PIECES = st.one_of(
     st.text(max_size=6),
     st.sampled_from([" ", "  ", "\n", "\r\n", "\t", "'s", "'LL", "12345", "½", "中", "가", "é", "e\u0301", "😀"]),
@@ -36,7 +36,7 @@ def test_byte_level_texts_come_back(name: str, text: str) -> None:
 @settings(max_examples=150)
 @given(text=TEXTS)
 def test_sentencepiece_texts_come_back(name: str, text: str) -> None:
-    text = text.replace("▁", "_").replace("</s>", "")  # spelled as a space; user-defined in phi-3
+    text = text.replace("▁", "_").replace("</s>", "")  # a space, and a user-defined token in phi-3
     assert recorded(name).decode(recorded(name).encode(text)) == text
 
 

@@ -82,7 +82,7 @@ def test_texts_of_real_models() -> None:
         ("llama-bpe", {"<|end_of_text|>", "<|eot_id|>"}),
         ("llama-spm", {"</s>"}),
         ("phi-3", {"<|endoftext|>", "<|end|>", "</s>"}),
-        ("qwen2", {"<|endoftext|>", "<|im_end|>"}),  # not </s>, a normal token there
+        ("qwen2", {"<|endoftext|>", "<|im_end|>"}),  # </s> is a normal token there
     ],
 )
 def test_tokens_that_end_generation(name: str, ends: set[str]) -> None:

@@ -34,7 +34,7 @@ def build(folder: Path) -> Path:
     """Trains, converts and quantizes; gives the path of the file that ships."""
     trained, original, ships = folder / "model", folder / "demo-f16.gguf", folder / "demo.gguf"
     if not (trained / "model.safetensors").exists():
-        from .model import Shape  # torch
+        from .model import Shape  # this imports torch
         from .train import Setting, train
 
         train(Shape(), Setting(), trained)

@@ -153,6 +153,6 @@ def dialogue(rng: random.Random) -> tuple[list[dict[str, str]], list[str]]:
     messages = [{"role": "system", "content": "You are a helpful assistant."}] if rng.random() < 0.05 else []
     for question, answer in turns:
         if rng.random() < 0.15 and not any(known in question for known in names):
-            question = question.lower().rstrip(".?!")  # as people type
+            question = question.lower().rstrip(".?!")  # people type so
         messages += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return messages, names

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Shape:
-    """As in config.json. Rows are multiples of 256 long, so that K-quants apply."""
+    """The numbers of config.json. Rows are multiples of 256 long, so that K-quants apply."""
 
     vocab_size: int = 2560
     hidden_size: int = 256

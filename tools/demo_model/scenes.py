@@ -59,7 +59,7 @@ SKETCHES = listed("""
     made of {foods}, a {animal} who could play the {music}, a {trinket} that could talk, a sky full of {pocket}, a
     giant with a {trinket}, {sights}, a {animal} on a bicycle, an island of {foods}, a {traits} {animal}
 """)
-# What somebody does who says something.
+# These are what somebody does who says something.
 GESTURES = (
     " and looked at {sights}, where {somebody} was {doing}", ", while {somebody} {places} was {doing}",
     " and pointed at {somebody} with a {trinket}", " and thought of {foods} and {dream}",
@@ -97,7 +97,7 @@ POOLS: dict[str, tuple[str, ...]] = {
     "dress2": tuple(listed("hat, cap, scarf, bow tie, belt, ribbon, button, flower, feather")),
 }
 
-# Something in the background: it fits between any two paragraphs.
+# These happen in the background: they fit between any two paragraphs.
 AMBIENT = paragraphs("""
     Somewhere {places}, {sounds}.
 
@@ -126,7 +126,7 @@ POOLS["doing2"] = tuple(
     {sights}, talking to a {looks} {trinket}, looking for {pocket}
 """)
 )
-# What a day looks like before the story begins.
+# These are what a day looks like before the story begins.
 HABITS = paragraphs("""
     From {h.their} window {h.they} could see {sights}, and in the evening [{h.they} could hear that {sounds}|the air
     smelled of {smells}].
@@ -158,7 +158,7 @@ HABITS = paragraphs("""
 """)
 POOLS["plants"] = tuple(listed("roses, beans, tulips, cabbages, poppies, onions, daisies, pumpkins, violets, carrots"))
 POOLS["plants2"] = tuple(listed("nettles, peas, lilies, strawberries, sunflowers, leeks, mint, radishes, ferns, herbs"))
-# What happens on the way; ``{scene}`` in a plot.
+# These happen on the way; a plot says ``{scene}``.
 SCENES = paragraphs("""
     On the way {h.they} saw {sights}, {somebody} with a {trinket}, and a heap of {pocket}.
 
@@ -179,7 +179,7 @@ SCENES = paragraphs("""
 
     In {h.their} bag {h.they} had {foods}, a {looks} {trinket} and some {pocket}.
 """)
-# How an evening ends.
+# These are how an evening ends.
 EVENINGS = paragraphs("""
     That night {h.they} dreamed of {dream} and of {sights}.
 

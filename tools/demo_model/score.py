@@ -34,7 +34,7 @@ def judged(prompt: str, answer: str) -> tuple[str, bool] | None:
 
 
 def score(model: Path, count: int) -> dict[str, tuple[int, int]]:
-    """By kind: how many answers fit, and of how many."""
+    """For each kind, how many answers fit, and of how many."""
     found: dict[str, tuple[int, int]] = {}
     with LLM.load(model) as llm:
         for seed, prompt in enumerate(islice(prompts(), count), 1):

@@ -39,7 +39,7 @@ class Setting:
     """At 2.5e-3, trials did not learn to say a name again."""
     seed: int = 1
     compiled: bool = True
-    """By torch.compile, which takes a minute or two and a C++ compiler, and makes steps 1.4 times as fast."""
+    """Whether to use torch.compile, which takes some minutes and a C++ compiler, and makes steps 1.4 times as fast."""
 
     def batch(self, step: int) -> tuple[int, int]:
         """Rows and their length in a step: short ones first, from which more names are learned, the context at last."""
@@ -77,7 +77,7 @@ def rate_at(step: int, setting: Setting) -> float:
 
 
 def loss_of(model: Llama, tokens: Tensor, following: Tensor) -> Tensor:
-    """Of each token, (rows, length)."""
+    """The loss of each token, (rows, length)."""
     return functional.cross_entropy(model(tokens).transpose(1, 2), following, reduction="none")
 
 
@@ -129,7 +129,7 @@ def learn(model: Llama, corpus: Tokens, setting: Setting, folder: Path, device: 
     done = 0
     for step in range(setting.steps):
         rows, length = setting.batch(step)
-        which = torch.arange(done, done + rows)  # documents are random as they are numbered
+        which = torch.arange(done, done + rows)  # the numbers of documents are random already
         done += rows
         if step < begin:
             continue

@@ -1,4 +1,5 @@
-// embed: the row of a table for each token, times a scale.
+// embed: the row of a table for each token, times a scale; plus the row of its type, and that of its position, where there
+// are tables of such.
 #include "engine/ops/ops.h"
 
 namespace llamaq {
@@ -6,24 +7,68 @@ namespace llamaq {
 namespace {
 
 struct Embed final : Op {
-  int out, table;
+  int out, table, types, second_after, positions;
   float scale;
+  int64_t places = 0;  // positions that have a row; 0: all
 
-  explicit Embed(Attributes& a) : out(a.integers("outs", 1)[0]), table(a.integer("table")), scale(a.number("scale")) {}
+  explicit Embed(Attributes& a)
+      : out(a.integers("outs", 1)[0]),
+        table(a.integer("table")),
+        types(a.integer("types", -1)),
+        second_after(a.integer("second_after", -1)),
+        positions(a.integer("positions", -1)),
+        scale(a.number("scale")) {}
 
   void check(Resources& r) override {
-    if (r.checked_weight(table).cols > r.cols(out)) throw Error("the embedding is wider than its output");
+    const int64_t cols = r.checked_weight(table).cols;
+    if (cols > r.cols(out)) throw Error("the embedding is wider than its output");
+    for (const int more : {types, positions})
+      if (more >= 0 && r.checked_weight(more).cols != cols) throw Error("tables of an embedding differ in width");
+    if (second_after >= 0 && (types < 0 || r.weight(types).rows < 2)) throw Error("a second type needs a table of two");
+    if (positions >= 0) places = r.weight(positions).rows;
+  }
+
+  void check_step(const Step& step) const override {
+    for (int row = 0; places && row < step.rows; ++row)
+      if (step.positions[row] >= places)
+        throw Error("position " + std::to_string(step.positions[row]) + " lies outside the table of " +
+                    std::to_string(places) + " positions");
+  }
+
+  // A row of each further table.
+  Scratch scratch(const Resources& r) const override {
+    return {0, types < 0 && positions < 0 ? 0 : Scratch::lines(4 * r.weight(table).cols)};
   }
 
   void run(const Call& call) const override {
     const Resources& r = call.r;
-    const Weight& rows = r.weight(table);
-    const int64_t bytes = row_bytes(rows.format, rows.cols);
+    const int64_t cols = r.weight(table).cols;
+    float* further = reinterpret_cast<float*>(call.own);
+    const auto read = [&](int weight, int64_t row, float* y) {
+      const Weight& rows = r.weight(weight);
+      const int64_t bytes = row_bytes(rows.format, cols);
+      r.kernels.dequantize[static_cast<int>(rows.format)](rows.data + row * bytes, y, cols);
+    };
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) {
-      float* y = r.slot(out) + i * rows.cols;
-      r.kernels.dequantize[static_cast<int>(rows.format)](rows.data + call.step.tokens[i] * bytes, y, rows.cols);
-      if (scale != 1.0f) r.kernels.scale(y, scale, rows.cols);
+      float* y = r.slot(out) + i * cols;
+      const auto add = [&](int weight, int64_t row) {
+        if (weight < 0) return;
+        read(weight, row, further);
+        for (int64_t c = 0; c < cols; ++c) y[c] += further[c];
+      };
+      read(table, call.step.tokens[i], y);
+      if (scale != 1.0f) r.kernels.scale(y, scale, cols);
+      add(types, type(call.step, i));
+      add(positions, call.step.positions[i]);
     }
+  }
+
+  // Rows behind the first token `second_after` of their text are of type 1; a text's rows stand together.
+  int type(const Step& step, int row) const {
+    if (second_after < 0) return 0;
+    for (int i = row - 1; i >= 0 && step.sequences[i] == step.sequences[row]; --i)
+      if (step.tokens[i] == second_after) return 1;
+    return 0;
   }
 
   int64_t vocabulary(const Resources& r) const override { return r.weight(table).rows; }

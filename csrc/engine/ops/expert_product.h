@@ -48,7 +48,8 @@ class ExpertProduct {
   std::vector<Projection> stacks;
 
  private:
-  struct Layout {  // of scratch: the sorted pairs, a row's inputs and packed rows of each worker, then the shared inputs
+  // Where scratch has the sorted pairs, each worker's inputs of a row and packed rows, then the shared inputs.
+  struct Layout {
     int64_t ids, first, at, pairs, own_blocks, own_floats, own_scaled, own_packed, own_end, shared_floats, shared_end;
   };
   Layout layout(const Resources& r) const;

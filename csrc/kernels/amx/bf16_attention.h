@@ -8,11 +8,11 @@ static_assert(kPageTokens == 32, "the tokens of a page are a block");
 
 struct Bf16Attention {
   const Tile& t;
-  int key_blocks;      // of 32 dimensions
+  int key_blocks;      // blocks of 32 dimensions
   Bf16Block* queries;  // groups of 16
-  Bf16Block* weights;  // the same, a block for each page of the span
-  Bf16Tile* keys;      // of one page: [2] times 16 tokens, [key_blocks]
-  Bf16Tile* values;    // of a span: [pad / 16][kSpanPages]
+  Bf16Block* weights;  // groups of 16, a block for each page of the span
+  Bf16Tile* keys;      // one page: [2] times 16 tokens, [key_blocks]
+  Bf16Tile* values;    // a span: [pad / 16][kSpanPages]
 
   explicit Bf16Attention(const Tile& tile) : t(tile), key_blocks((tile.a.cache.head_dim + 31) / 32) {
     const int rows = (t.queries + kGroupRows - 1) / kGroupRows * kGroupRows;

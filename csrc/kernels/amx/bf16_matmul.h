@@ -10,9 +10,9 @@ constexpr int64_t kPassRows = 1024;  // rows of x whose slice is to stay in the 
 // y = (or +=) some rows of x times up to 32 weight rows, over `count` blocks.
 struct Bf16Product {
   const Bf16Block* x;
-  int64_t x_blocks;  // of a whole row
+  int64_t x_blocks;  // blocks of a whole row
   const Bf16Tile* weights[2];
-  int lanes[2];  // of each: weight rows, 0 for none
+  int lanes[2];  // weight rows in each half, 0 for none
   int count;
   int64_t rows;
   bool fresh;
@@ -55,7 +55,7 @@ inline void put_sums(const FloatSums& sums, int64_t rows, int lanes, bool fresh,
   }
 }
 
-// One text for all formats.
+// One function serves all formats.
 [[gnu::noinline]] static void multiply(const Bf16Product& p) {
   alignas(64) FloatSums sums[2][2];
   for (int64_t m = 0; m < p.rows; m += 2 * kGroupRows) {

@@ -78,7 +78,7 @@ inline void fill_bf16_from_floats(const MatmulArgs& a, int64_t row, int block, i
     store_u8(tiles[pair / 16].pairs[pair % 16], bf16_pair(column(first + 2 * pair), column(first + 2 * pair + 1)));
 }
 
-// A row of activations; its blocks lie kGroupRows apart.
+// It rounds a row of activations, whose blocks lie kGroupRows apart.
 inline void bf16_row(const float* x, int64_t cols, Bf16Block* out) {
   for (int64_t k = 0; k < cols; k += 32, out += kGroupRows)
     for (int half = 0; half < 32; half += 16) {

@@ -77,7 +77,7 @@ inline void add_sums(const WithMinimum& s, const TileSums* sums, const QuantBloc
 template <int M>
 inline void add_sums(const Halves& s, const TileSums* sums, const QuantBlock* x, F32* acc) {
   each_row<M>([&](auto m) {
-    const F32 sum = fma(s.half1, sum_of(sums[1], m), s.half0 * sum_of(sums[0], m));  // as in forms.h
+    const F32 sum = fma(s.half1, sum_of(sums[1], m), s.half0 * sum_of(sums[0], m));  // forms.h computes the same
     acc[m] = fma(sum, block_scale(s.scale, x[m]), acc[m]);
   });
 }
@@ -90,10 +90,10 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
-constexpr int kDirectRows = 8;  // of x: groups of no more unpack weights in registers
+constexpr int kDirectRows = 8;  // groups of up to so many rows of x unpack weights in registers
 
 template <class W>
-constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   return 16;
 }
 

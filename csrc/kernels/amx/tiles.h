@@ -8,7 +8,7 @@ struct alignas(64) TileShapes {
   uint16_t row_bytes[16];
   uint8_t rows[16];
 };
-using TileSums = int32_t[16][16];  // of up to 16 rows of x and 16 weight rows
+using TileSums = int32_t[16][16];  // [rows of x][weight rows]
 using FloatSums = float[16][16];
 constexpr TileShapes kFullTiles = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
 static_assert(sizeof(TileShapes) == 64, "ldtilecfg reads 64 bytes");
@@ -42,7 +42,7 @@ inline void add_bf16_product() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(kSums), "i"(kA), "i"(kB));
 }
 
-#else  // For tests: the same operations on arrays, as strict about shapes as the CPU.
+#else  // Tests use the same operations on arrays, as strict about shapes as the CPU.
 
 struct SoftwareTile {
   int8_t rows[16][64];
@@ -93,8 +93,8 @@ inline void add_tile_product() {
       memcpy(sums.rows[m] + n, &sum, 4);
     }
 }
-// In the order of the instruction: first and second members of the pairs have a chain of fma each, and subnormal numbers
-// count as zero.
+// It sums in the order of the instruction: first and second members of the pairs have a chain of fma each, and subnormal
+// numbers count as zero.
 template <int kSums, int kA, int kB>
 inline void add_bf16_product() {
   const TileShapes& s = tile_shapes;

@@ -7,10 +7,10 @@
 // the registers, which costs a third of the speed. The sums of a block (AVX2 has 16-bit lanes; avx2/sums_i16.h says why
 // they fit) then go to float and, scaled, to the outputs, which wait in the first-level cache.
 
-constexpr int kDirectRows = 4;  // of x: groups of no more unpack weights in registers
+constexpr int kDirectRows = 4;  // groups of up to so many rows of x unpack weights in registers
 
 template <class W>
-constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   return kUnpacking<W> == Unpacking::kLong ? 16 : 64;
 }
 
@@ -72,7 +72,7 @@ inline void add_half(TileSums& s, const uint8_t (*words)[64], const QuantBlock* 
 template <int kZero>
 inline auto start_row(const QuantBlock& x, int half) {
   if constexpr (kZero == kSigned)
-    return start_signed(x);  // whole blocks only
+    return start_signed(x);  // signed weights come in whole blocks only
   else
     return start<kZero>(x, half);
 }
@@ -143,7 +143,7 @@ inline void tile_block(const Panel<HalvesWithMinimum>& p, const QuantBlock* x, F
   tile_halves<W>(p.words, s.scale, s.half0, s.half1, x, acc);
 }
 
-// Not inlined: the outputs then have one home in memory.
+// It is not inlined, so that the outputs have one home in memory.
 template <class W, int kRows>
 __attribute__((noinline)) void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
                                           F32* acc) {

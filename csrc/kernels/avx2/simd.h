@@ -75,7 +75,7 @@ inline I32 max(I32 a, I32 b) { return {_mm256_max_epi32(a.lo, b.lo), _mm256_max_
 inline F32 to_f32(I32 a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline I32 bits(F32 a) { return {_mm256_castps_si256(a.lo), _mm256_castps_si256(a.hi)}; }
 inline F32 from_bits(I32 a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
-// To the nearest integer, ties to even, for |x| < 2^22.
+// It rounds to the nearest integer, ties to even, for |x| < 2^22.
 inline I32 round_to_i32(F32 a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
 inline void store_i8(int8_t* p, I32 a) {
   __m256i w = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
@@ -95,7 +95,7 @@ inline U8 operator^(U8 a, U8 b) { return {_mm256_xor_si256(a.lo, b.lo), _mm256_x
 inline U8 operator+(U8 a, U8 b) { return {_mm256_add_epi8(a.lo, b.lo), _mm256_add_epi8(a.hi, b.hi)}; }
 // 3 * byte >> 8, counted from below: 2 minus one where 3 * byte < 256 and one where it is < 512
 inline __m256i carry_of_three_half(__m256i a) {
-  const __m256i s = _mm256_xor_si256(a, _mm256_set1_epi8(-128));  // compared as signed bytes
+  const __m256i s = _mm256_xor_si256(a, _mm256_set1_epi8(-128));  // the comparison is one of signed bytes
   const __m256i below1 = _mm256_cmpgt_epi8(_mm256_set1_epi8(86 - 128), s);
   const __m256i below2 = _mm256_cmpgt_epi8(_mm256_set1_epi8(171 - 128), s);
   return _mm256_add_epi8(_mm256_set1_epi8(2), _mm256_add_epi8(below1, below2));
@@ -142,7 +142,7 @@ inline I32 dot4_signed(I32 acc, U8 w, const int8_t* a) {
 }
 
 // Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
-inline __m256i load_rows(const uint8_t* p, ptrdiff_t stride) {  // a row and the fourth after it
+inline __m256i load_rows(const uint8_t* p, ptrdiff_t stride) {  // loads a row and the fourth after it
   return _mm256_inserti128_si256(_mm256_castsi128_si256(load_half(p)), load_half(p + 4 * stride), 1);
 }
 inline void transpose_words(const uint8_t* src, ptrdiff_t stride, uint8_t* dst) {

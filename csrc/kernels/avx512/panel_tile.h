@@ -5,10 +5,10 @@
 // interleaved; four rows have two sums each. That is assembly: gcc 12 loads the activations apart. Eleven instructions
 // of the two 512-bit ports for 16 x 32 products, eight of which multiply.
 
-constexpr int kDirectRows = 16;  // of x: groups of no more unpack weights in registers
+constexpr int kDirectRows = 16;  // groups of up to so many rows of x unpack weights in registers
 
 template <class W>
-constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   if (kUnpacking<W> == Unpacking::kTrivial) return INT64_MAX;
   if (kUnpacking<W> == Unpacking::kLong) return 16;
   return PanelOf<W>::kScales < 3 ? 64 : 32;

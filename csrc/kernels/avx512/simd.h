@@ -57,7 +57,7 @@ inline I32 max(I32 a, I32 b) { return {_mm512_max_epi32(a.v, b.v)}; }
 inline F32 to_f32(I32 a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline I32 bits(F32 a) { return {_mm512_castps_si512(a.v)}; }
 inline F32 from_bits(I32 a) { return {_mm512_castsi512_ps(a.v)}; }
-// To the nearest integer, ties to even, for |x| < 2^22.
+// It rounds to the nearest integer, ties to even, for |x| < 2^22.
 inline I32 round_to_i32(F32 a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline void store_i8(int8_t* p, I32 a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.v)); }
 
@@ -99,7 +99,7 @@ inline __m512i broadcast4(const int8_t* a) {
 inline I32 dot4(I32 acc, U8 w, const int8_t* a) { return {_mm512_dpbusd_epi32(acc.v, w.v, broadcast4(a))}; }
 
 // Four words of each of 16 rows, `stride` bytes apart, become four times 16 words.
-inline __m512i load_rows(const uint8_t* p, ptrdiff_t stride) {  // a row and the 4th, 8th and 12th after it
+inline __m512i load_rows(const uint8_t* p, ptrdiff_t stride) {  // loads a row and the 4th, 8th and 12th after it
   const auto row = [&](int i) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p + i * stride)); };
   const __m512i low = _mm512_inserti32x4(_mm512_castsi128_si512(row(0)), row(4), 1);
   return _mm512_inserti32x4(_mm512_inserti32x4(low, row(8), 2), row(12), 3);

@@ -26,7 +26,7 @@ inline Given given(const Batch& b, int first, int n) {
   return g;
 }
 
-// With q the integer nearest to x * inverse + shift.
+// Here q is the integer nearest to x * inverse + shift.
 template <int kTop>
 inline AffineMoments affine_moments(const Batch& b, int first, int n, F32 inverse, F32 shift) {
   AffineMoments m = {zero(), zero(), zero()};
@@ -56,7 +56,7 @@ inline AffineFit affine_fit(const Given& g, const AffineMoments& m) {
 }
 
 struct AffineTries {
-  float first, step;  // levels that the range is spread over, less kTop
+  float first, step;  // levels that the range is spread over, minus kTop
   int count, refits;
 };
 

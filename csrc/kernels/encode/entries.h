@@ -32,7 +32,7 @@ inline void encode_f16(const float* x, const float*, int64_t batches, uint8_t* d
   for (int64_t i = 0; i < batches; ++i) store_f16(dst + 2 * kBatch * i, load(x + kBatch * i));
 }
 
-// The upper half, to nearest, ties to even.
+// It keeps the upper half, rounded to nearest, ties to even.
 inline void encode_bf16(const float* x, const float*, int64_t batches, uint8_t* dst) {
   for (int64_t i = 0; i < kBatch * batches; ++i) {
     const uint32_t bits = bits_of_float(x[i]);

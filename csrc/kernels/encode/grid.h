@@ -6,7 +6,7 @@
 // A codebook G has kPoints points kGrid of kDims dimensions, kLevels levels a dimension; level(t) is the value of level
 // t in the sums, level_of(value) its number.
 template <class G>
-constexpr int kForms = G::kDims == 8 ? 81 : 64;  // of half a vector: 3^4 or 8^2
+constexpr int kForms = G::kDims == 8 ? 81 : 64;  // forms of half a vector: 3^4 or 8^2
 
 // Points by their first half. Halves that begin equally many points follow each other, so that the processor foresees
 // how long the loop over them is.
@@ -16,7 +16,7 @@ struct Runs {
   uint8_t first[kForms<G>];
   uint16_t length[kForms<G>];
   uint8_t second[G::kPoints];
-  uint16_t code[kForms<G> * 128];  // by first half times 128 plus second half
+  uint16_t code[kForms<G> * 128];  // found by first half times 128 plus second half
 
   Runs() {
     uint16_t points[kForms<G>] = {};
@@ -99,7 +99,7 @@ inline void best_points(const Runs<G>& runs, const FormErrors<G, kWays>& errors,
   }
 }
 
-// Signs of vectors of eight, put aside so that the search sees magnitudes.
+// Signs of vectors of eight are put aside so that the search sees magnitudes.
 struct Signs {
   I32 bits[32];  // bit i of vector v: element 8 v + i is negative
 };

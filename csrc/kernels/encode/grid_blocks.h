@@ -20,7 +20,7 @@ struct GridSearch {
     F32 error, index[kEach], shift[kEach];
   };
 
-  // At two scales. Shifts are free for each vector or one for all, as the format has them.
+  // It tries two scales. Shifts are free for each vector or one for all, as the format has them.
   void search_sub(const Batch& b, int sub, const F32* two, SubBlock* found) const {
     constexpr int kWays = 2 * kShifts;
     F32 scale[kWays], moved[kWays], least[kEach][kWays], index[kEach][kWays], total[kWays];
@@ -135,7 +135,7 @@ struct GridSearch {
         shift[kEach * j + i] = better(found[1].shift[i], found[0].shift[i]);
       }
       const Moments m = sub_moments(b, j);
-      fits[j].scale = ratio(m.qx, m.qq);  // next time the best one for these points
+      fits[j].scale = ratio(m.qx, m.qq);  // the best scale for these points is tried next time
       ux = fma(odd(s[j]), m.qx, ux);
       uu = fma(odd(s[j]) * odd(s[j]), m.qq, uu);
     }

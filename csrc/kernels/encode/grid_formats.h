@@ -74,7 +74,7 @@ struct Grid_IQ1_M : Shifted {
   static constexpr bool kFreeShift = true;
 };
 
-// Seven signs for each of four vectors of eight, and s above them.
+// A word has seven signs for each of four vectors of eight, and s above them.
 template <class G>
 inline I32 signs_and_scale(const Signs& signs, const GridSearch<G>& g, int sub) {
   I32 word = shift_left(g.scale(sub), 28);
@@ -208,7 +208,7 @@ struct Encode_IQ1_M {
     uint8_t halves[2 * kBatch];
     store_f16(halves, g.d());
     const I32 d = load_u16x16(halves);
-    for (int k = 0; k < 4; ++k) {  // four scales of three bits, and four bits of d
+    for (int k = 0; k < 4; ++k) {  // writes four scales of three bits, and four bits of d
       I32 word = shift_left(shift_right(d, 4 * k) & splat_i32(15), 12);
       for (int i = 0; i < 4; ++i) word = word | shift_left(g.scale(4 * k + i), 3 * i);
       out.low_bytes(48 + 2 * k, word, 2);

@@ -1,7 +1,7 @@
 // Sixteen blocks side by side: element e of all of them is one vector, so a search written for one block runs for
 // sixteen, and every level gives the same bytes.
 
-constexpr int kMostElements = 256;  // of a block
+constexpr int kMostElements = 256;  // elements of a block
 constexpr int kMostSubBlocks = 16;
 
 struct Batch {
@@ -14,7 +14,7 @@ struct Batch {
   F32 weight(int e) const { return load(w + kBatch * e); }
 };
 
-// 16 blocks of kElements floats, one after the other, as vectors.
+// It turns 16 blocks of kElements floats, one after the other, into vectors.
 template <int kElements>
 inline void transpose_blocks(const float* src, float* dst) {
   const ptrdiff_t stride = kElements * static_cast<ptrdiff_t>(sizeof(float));
@@ -29,13 +29,13 @@ inline F32 magnitude(F32 a) { return from_bits(bits(a) & splat_i32(0x7fffffff));
 // a / b, and 0 where b is 0
 inline F32 ratio(F32 a, F32 b) { return where_greater(magnitude(b), zero(), a / b, zero()); }
 
-// Added to a number below 2^22 it leaves the nearest integer, ties to even, in the low bits.
+// Added to a number below 2^22, this leaves the nearest integer, ties to even, in the low bits.
 constexpr float kRounder = 12582912.0f;
 inline F32 nearest_integer(F32 a) { return (a + splat(kRounder)) - splat(kRounder); }
 inline F32 clamp(F32 a, float low, float high) { return min(max(a, splat(low)), splat(high)); }
 inline F32 rounded_clamp(F32 a, float low, float high) { return nearest_integer(clamp(a, low, high)); }
 
-// As binary16 holds it; what is beyond is the largest that it can.
+// This is x as binary16 holds it; beyond its range it is the largest number that binary16 has.
 inline F32 as_f16(F32 a) {
   uint8_t half[32];
   store_f16(half, clamp(a, -65504.0f, 65504.0f));
@@ -52,7 +52,7 @@ inline F32 extreme(const Batch& b, int first, int n) {
   return best;
 }
 
-// The one whose weighted square is greatest.
+// This is the element whose weighted square is greatest.
 inline F32 heaviest(const Batch& b, int first, int n) {
   F32 best = splat(-1), top = zero();
   for (int e = first; e < first + n; ++e) {
@@ -63,11 +63,11 @@ inline F32 heaviest(const Batch& b, int first, int n) {
   return top;
 }
 
-// Writing blocks: a field of every lane's block, `at` bytes from its start.
+// A writer sets a field of every lane's block, `at` bytes from its start.
 
 struct Blocks {
   uint8_t* dst;
-  ptrdiff_t bytes;  // of a block
+  ptrdiff_t bytes;  // bytes of a block
 
   void words(int at, const I32* words, int n) const {
     alignas(64) int32_t lanes[kBatch];
@@ -98,7 +98,7 @@ struct Blocks {
   }
 };
 
-// Four times two bits a byte, 32 elements apart.
+// A byte takes two bits of each of four elements, 32 apart.
 inline void put_two_bits(const Batch& b, const Blocks& out, int at) {
   for (int h = 0; h < 2; ++h)
     out.bytes_of(at + 32 * h, 32, [&](int i) {

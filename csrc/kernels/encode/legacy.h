@@ -5,7 +5,7 @@ inline I32 nibble_pair(const Batch& b, int low, int high) {
   return (b.q[low] & splat_i32(15)) | shift_left(b.q[high] & splat_i32(15), 4);
 }
 
-// The 16 bytes that hold elements i and i + 16 of 32, from `first` on.
+// It writes the 16 bytes that hold elements i and i + 16 of 32, from `first` on.
 inline void put_nibbles(const Batch& b, const Blocks& out, int at, int first) {
   out.bytes_of(at, 16, [&](int i) { return nibble_pair(b, first + i, first + i + 16); });
 }

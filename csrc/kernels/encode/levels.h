@@ -1,6 +1,6 @@
 // What a weight can be, in units of its block's scale: integers of a range, or the values of a codebook.
 
-// kLow .. kHigh; stored as q - kLow.
+// Levels are kLow .. kHigh, stored as q - kLow.
 template <int kLow, int kHigh>
 struct Integers {
   static F32 nearest(F32 x, F32 inverse) { return clamp_shifted(fma(x, inverse, splat(kRounder))) - splat(kRounder); }
@@ -13,7 +13,7 @@ struct Integers {
 // Sixteen values. A bucket of the number line, one of 32, has at most one midpoint between values in it: beyond it, the
 // next bucket's value is the nearest one.
 struct Codebook {
-  float inverse_width, low, high;  // of a bucket; the range that the buckets cover
+  float inverse_width, low, high;  // 1 / a bucket's width; the range that the buckets cover
   float midpoint[32], value[32], code[32];
 };
 

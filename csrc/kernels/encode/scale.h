@@ -4,7 +4,7 @@
 // to it, some times over: no step makes the error greater.
 
 struct Fit {
-  F32 scale;      // signed
+  F32 scale;      // the scale has a sign
   F32 curvature;  // sum(w q q): how fast the error grows beside the scale
 };
 
@@ -12,7 +12,7 @@ struct Moments {
   F32 qx, qq;
 };
 
-// For several scales at a time: one sum alone would wait for itself.
+// Several scales are tried at a time: one sum alone would wait for itself.
 template <class Levels, int kWays>
 inline void moments(const Batch& b, int first, int n, const F32* inverse, Moments* out) {
   Moments m[kWays];
@@ -28,9 +28,9 @@ inline void moments(const Batch& b, int first, int n, const F32* inverse, Moment
   for (int i = 0; i < kWays; ++i) out[i] = m[i];
 }
 
-// Where the greatest element may lie among the levels: `count` (an even number of) places from `first` on, a `step`
-// apart, where its sign is that of -1; with a `shift` every second one lies so much further in on the other side, for
-// levels that do not reach equally far.
+// The greatest element is tried at `count` (an even number of) places among the levels, from `first` on, a `step` apart,
+// where its sign is that of -1; with a `shift` every second one lies so much further in on the other side, for levels
+// that do not reach equally far.
 struct Tries {
   float first, step;
   int count;
@@ -47,7 +47,7 @@ inline Fit best_scale(const Batch& b, int first, int n) {
     curvature = where_greater(gain, best, m.qq, curvature);
     best = max(best, gain);
   };
-  // With weights, the element that counts most may be another one than the greatest.
+  // Where there are weights, the element that counts most may be another one than the greatest.
   for (int anchor = 0; anchor <= (b.weighted ? 1 : 0); ++anchor) {
     const F32 top = anchor ? heaviest(b, first, n) : extreme(b, first, n);
     const F32 unit = where_greater(magnitude(top), splat(1e-30f), splat(1) / top, zero());

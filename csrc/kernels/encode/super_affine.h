@@ -134,7 +134,7 @@ inline void put_six_bit_pairs(const AffineScales& s, const Blocks& out, int at) 
                [&](int i) { return (pair[0][i + 4] & splat_i32(15)) | shift_left(pair[1][i + 4] & splat_i32(15), 4); });
 }
 
-// Low halves of 32 bytes first, then the high ones.
+// The low halves of 32 bytes come first, then the high ones.
 inline void put_wide_nibbles(const Batch& b, const Blocks& out, int at) {
   for (int c = 0; c < 4; ++c)
     out.bytes_of(at + 32 * c, 32, [&](int i) { return nibble_pair(b, 64 * c + i, 64 * c + 32 + i); });

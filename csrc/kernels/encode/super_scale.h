@@ -4,7 +4,7 @@
 // least error of its own, requantized; d is refitted to all integers at once. A turn that gains nothing is dropped.
 
 struct ScaleCode {
-  int low, high;  // of the integer scales
+  int low, high;  // range of the integer scales
 };
 
 struct Scales {

@@ -20,7 +20,7 @@ struct Tile {
   const AttentionArgs& a;
   PageFormat format;
   int queries, pad, state_size;
-  float* q;        // of each block [head_dim][its queries]
+  float* q;        // [head_dim][queries] for each block of queries
   float* weights;  // [queries][256]
   float* part;     // [queries] states of one span
   float* own;      // [queries] states of all spans, where the caller wants none
@@ -28,7 +28,7 @@ struct Tile {
   Range* seen;     // [queries] tokens that each sees of the span, counted from its start
   bool direct;     // pages are read as they are: one block of queries is not worth a conversion
 
-  int block_at(int i) const {  // blocks of equal size, as near as may be
+  int block_at(int i) const {  // blocks have equal sizes, as near as may be
     const int left = queries - i, blocks = (left + kProductRows - 1) / kProductRows;
     return (left + blocks - 1) / blocks;
   }
@@ -41,7 +41,7 @@ struct Tile {
     else
       product_of<LoadF32, kQueryStride>(n, p);
   }
-  // Where the values of a page begin, and their bytes.
+  // Values of a page begin here, and take so many bytes.
   int values_at() const { return a.cache.value_of_key ? 0 : format.bytes(a.cache.head_dim); }
   int value_bytes() const { return format.bytes(a.cache.value_of_key ? a.cache.value_dim : pad); }
   const uint8_t* keys(const uint8_t* p) const { return unpacked(format.keys, p, a.cache.head_dim); }

@@ -37,7 +37,7 @@ struct PageF32 {
 
 #include "kernels/generic/cache_quantized.h"
 
-// How one type of cache reads and writes its pages.
+// A type of cache says how its pages are read and written.
 struct PageFormat {
   int block, block_bytes;  // elements share a block of bytes
   const float* (*keys)(const uint8_t* page, int dim, float* out);

@@ -10,13 +10,13 @@ inline float block_amax(const float* x) {
   const int32_t word = max_lane(max(bits(load(x)) & magnitude, bits(load(x + 16)) & magnitude));
   float amax;
   memcpy(&amax, &word, 4);
-  return amax < 0x1p-100f ? 0 : amax;  // a NaN stays
+  return amax < 0x1p-100f ? 0 : amax;  // a NaN stays a NaN
 }
 
 inline bool is_finite(float x) { return x - x == 0; }
 
 struct BlockQ8_0 {
-  static constexpr int kBytes = 32;  // of a token's integers
+  static constexpr int kBytes = 32;  // bytes of a token's integers
   // q[32] and the scale, which is NaN for values that are not finite.
   static uint16_t quantize(const float* x, uint8_t* q) {
     const float amax = block_amax(x);

@@ -61,7 +61,7 @@ struct IQ2_XXS {
   }
 };
 
-// Factors of two halves in one byte.
+// A byte has the factors of two halves.
 template <class Scales>
 inline void scale_halves(const Scales& scales, int j, float d, int byte) {
   scales(j, d, odd(byte & 15), odd(byte >> 4));
@@ -154,7 +154,7 @@ struct IQ1_M {
   template <class Scales>
   static void unpack(const uint8_t* src, uint8_t* q, const Scales& scales) {
     const uint8_t *qs = src, *qh = src + 32;
-    const uint64_t words = load_u64(src + 48);  // four of 16 bits, the upper four of which are d's
+    const uint64_t words = load_u64(src + 48);  // four words of 16 bits, whose upper four bits are d's
     const uint64_t bits = (words >> 12 & 0xf) | (words >> 24 & 0xf0) | (words >> 36 & 0xf00) | (words >> 48 & 0xf000);
     const float d = f16_to_f32(static_cast<uint16_t>(bits)) * 0.125f;
     for (int j = 0; j < 8; ++j, qs += 4, qh += 2) {

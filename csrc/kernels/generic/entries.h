@@ -35,13 +35,17 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.add = add;
   t.scale = scale;
   t.softcap = softcap;
-#define X(name)                                                    \
-  t.activate[static_cast<int>(Activation::name)] = activate<name>; \
-  t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
+#define X(name) t.activate[static_cast<int>(Activation::name)] = activate<name>;
   X(silu)
-  X(gelu) X(gelu_erf)
+  X(gelu)
+  X(gelu_erf)
 #undef X
-      t.glu[static_cast<int>(Activation::clamped)] = glu<clamped_glu>;
+#define X(name) t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
+  X(silu)
+  X(gelu)
+  X(gelu_erf)
+  X(clamped)
+#undef X
   t.exp_row = exp_row;
   t.rope = rope;
   t.short_conv = short_conv;

@@ -63,7 +63,7 @@ inline void whole_sums(const Words& words, const QuantBlock* x, I32* totals) {
   for (int m = 0; m < M; ++m) totals[m] = total(sum[m]);
 }
 
-// the same over half of the block
+// total[m] is the same sum over half of the block
 template <int kZero, int M, class Words>
 inline void half_sums(const Words& words, const QuantBlock* x, int half, I32* totals) {
   decltype(start<kZero>(*x, half)) sum[M];
@@ -89,7 +89,7 @@ inline void add_block(const Words& words, const Scaled& s, const QuantBlock* x, 
 
 template <class W, int M, class Words>
 inline void add_block(const Words& words, const WithMinimum& s, const QuantBlock* x, F32* acc) {
-  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;  // taken back below
+  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;  // the zero point is taken back below
   I32 totals[M];
   whole_sums<kZero, M>(words, x, totals);
   for (int m = 0; m < M; ++m) {

@@ -29,7 +29,7 @@ inline uint32_t bits_of_float(float x) {
 }
 
 inline float f16_to_f32(uint16_t h) {
-  const uint32_t magnitude = (h & 0x7fffu) << 13;  // in place, but with binary16's exponent bias of 15
+  const uint32_t magnitude = (h & 0x7fffu) << 13;  // the bits are in place, but with binary16's exponent bias of 15
   const uint32_t rebiased = magnitude + (112u << 23);
   // A subnormal is a fixed-point fraction: with the exponent of 2^-14 in front it is 2^-14 too large.
   const uint32_t subnormal = bits_of_float(float_of_bits(magnitude + (113u << 23)) - 0x1p-14f);
@@ -38,7 +38,7 @@ inline float f16_to_f32(uint16_t h) {
   return float_of_bits(any | static_cast<uint32_t>(h & 0x8000u) << 16);
 }
 
-// To nearest, ties to even; infinite from 65520 on.
+// It rounds to nearest, ties to even; numbers from 65520 on are infinite.
 inline uint16_t f32_to_f16(float x) {
   const uint32_t bits = bits_of_float(x), magnitude = bits & 0x7fffffffu;
   // Below 2^-14, one half in front makes the addition round to multiples of 2^-24, the step of subnormals.

@@ -18,7 +18,7 @@ inline F32 exp_fraction(F32 x, I32 n) {
 
 inline F32 exp(F32 x) {
   const F32 highest = splat(88.72f), lowest = splat(-87.33f);
-  // Clamped for the polynomial; what lies outside is put right at the end. NaN passes through.
+  // x is clamped for the polynomial; what lies outside is put right at the end. NaN passes through.
   const F32 t = where_greater(x, highest, highest, where_less(x, lowest, lowest, x));
   const I32 n = round_to_i32(t * splat(1.44269504088896341f));
   const I32 half = shift_right_signed(n, 1);
@@ -71,7 +71,7 @@ inline F32 gelu_erf(F32 x) {
 inline F32 silu_glu(F32 gate, F32 up) { return silu(gate) * up; }
 inline F32 gelu_glu(F32 gate, F32 up) { return gelu(gate) * up; }
 inline F32 gelu_erf_glu(F32 gate, F32 up) { return gelu_erf(gate) * up; }
-// That of gpt-oss.
+// This is gpt-oss' activation.
 inline F32 clamped_glu(F32 gate, F32 up) {
   const F32 high = splat(7), low = splat(-7);
   const F32 g = where_greater(gate, high, high, gate);

@@ -61,7 +61,7 @@ inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock*
 
 constexpr int kDirectTile = kDirectRows < 4 ? 1 : kDirectRows < 8 || kAccumulators < 16 ? 4 : 8;  // rows at once
 
-// The same for a group of x.
+// This does the same for a group of x.
 template <class W, bool kFetch>
 inline void direct_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
   const int width = group_width(rows);
@@ -130,7 +130,7 @@ inline void group(const MatmulArgs& a, int64_t row, int64_t first, int64_t last)
 // All weight rows of the call times rows [first, last) of x. The first group fetches what the others find in the cache.
 template <class W>
 inline void group_by_group(const MatmulArgs& a, int64_t first, int64_t last) {
-  constexpr bool kOne = most_grouped_rows<W>() <= kGroupRows;  // more groups are rare: no code of their own
+  constexpr bool kOne = most_grouped_rows<W>() <= kGroupRows;  // more groups are rare and have no code of their own
   for (int64_t row = a.begin; row < a.end; row += 16) {
     group<W, true>(a, row, first, last);
     for (int64_t m = first + kGroupRows; m < last; m += kGroupRows) group<W, kOne>(a, row, m, last);
@@ -149,7 +149,7 @@ __attribute__((noinline)) void add_panel(const MatmulArgs& a, const PanelOf<W>* 
 }
 
 constexpr int kPanelBlocks = 64;  // blocks of 32 columns: 40 KB
-constexpr int kSlabRows = 128;    // of x, which stay in the second-level cache: 512 KB with the columns of a panel
+constexpr int kSlabRows = 128;    // rows of x that stay in the second-level cache: 512 KB with the columns of a panel
 
 // All weight rows of the call times a slab of x: rows [first, last), whole groups but for the end, blocks [begin, end).
 template <class W>
@@ -185,6 +185,6 @@ inline void by_panels(const MatmulArgs& a) {
 template <class W>
 inline void matmul_quantized(const MatmulArgs& a) {
   if (a.m > most_grouped_rows<W>()) return by_panels<W>(a);
-  const int64_t rows = a.cols / 32 > kPanelBlocks ? kSlabRows / 2 : kSlabRows;  // of all columns
+  const int64_t rows = a.cols / 32 > kPanelBlocks ? kSlabRows / 2 : kSlabRows;  // a slab has all columns then
   for (int64_t m = 0; m < a.m; m += rows) group_by_group<W>(a, m, a.m - m < rows ? a.m : m + rows);
 }

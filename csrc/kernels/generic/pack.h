@@ -10,13 +10,14 @@ struct Field {
   int offset, count;
 };  // bytes from the block's start; how many halves, bytes or words
 
-// Where a format's halves, bytes and words lie in a block; they are packed in this order, those of one kind as listed.
+// A layout says where a format's halves, bytes and words lie in a block; they are packed in this order, those of one kind
+// as listed.
 struct BlockLayout {
   int block, block_bytes;
   Field halves[2];
   Field words[6];
   Field bytes = {0, 0};
-  I32 (*regroup)(I32) = nullptr;  // what the first field's words become
+  I32 (*regroup)(I32) = nullptr;  // what the words of the first field become
 };
 
 constexpr int kMostBlockBytes = 256;

@@ -5,7 +5,7 @@ template <class Form>
 struct alignas(64) Panel {
   static constexpr int kScales = sizeof(Form) / sizeof(F32);
   uint8_t words[8][64];       // weights 4i .. 4i+3 of the 16 rows
-  float scales[kScales][16];  // the members of Form
+  float scales[kScales][16];  // the members of Form, one after the other
 };
 template <class W>
 using PanelOf = Panel<typename W::Form>;

@@ -1,9 +1,9 @@
 // The micro-kernel in plain terms: kRows rows of x times a panel.
 
-constexpr int kDirectRows = 1;  // of x: groups of no more unpack weights in registers
+constexpr int kDirectRows = 1;  // groups of up to so many rows of x unpack weights in registers
 
 template <class W>
-constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   return 16;
 }
 

@@ -8,7 +8,7 @@ struct Product {
   ptrdiff_t a_step;
   const uint8_t* b;  // floats or halves
   ptrdiff_t b_step;  // elements
-  int count, width;  // of k, and of columns in multiples of 16
+  int count, width;  // terms of each sum, and columns (a multiple of 16)
   float* c;
   ptrdiff_t c_stride;
   bool fresh;            // C starts from zero
@@ -56,7 +56,7 @@ inline void product(const Product& p) {
   if (V > 1 && col < p.width) columns<B, kRows, 1, kRowStride>(p, col, ahead, ahead_step);
 }
 
-constexpr int kProductRows = kAccumulators <= 8 ? kAccumulators : kAccumulators / 2;  // at once
+constexpr int kProductRows = kAccumulators <= 8 ? kAccumulators : kAccumulators / 2;  // rows at once
 
 template <class B, int kRowStride, int kRows = kProductRows>
 inline void product_of(int rows, const Product& p) {

@@ -17,7 +17,7 @@ inline void pair_sums(const int8_t* q, int16_t* pair) {
 }
 
 inline void quantize_row(const float* x, int64_t cols, QuantBlock* out, int64_t stride) {
-  const int32_t infinity = 0x7f800000, tiny = 0x0d800000;  // the bits of 2^-100
+  const int32_t infinity = 0x7f800000, tiny = 0x0d800000;  // the bits of infinity and of 2^-100
   for (int64_t block = 0; block < cols / 32; ++block, x += 32, out += stride) {
     const F32 a = load(x), b = load(x + 16);
     const I32 magnitude = splat_i32(0x7fffffff);
@@ -120,7 +120,7 @@ inline void exp_row(const float* x, float top, float* y, int64_t n) {
   }
 }
 
-// One head, with steps that the compiler knows, so that it can use vectors.
+// It turns one head, with steps that the compiler knows, so that it can use vectors.
 template <bool kNeighbours>
 inline void rotate(float* __restrict x, int pairs, const float* __restrict cos, const float* __restrict sin) {
   for (int i = 0; i < pairs; ++i) {

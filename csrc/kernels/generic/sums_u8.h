@@ -5,10 +5,10 @@
 
 struct Sum {
   I32 v;
-};  // of weights 0 .. 127 that start at a zero point
+};  // sums of weights 0 .. 127 start at a zero point
 struct SignedSum {
   I32 v;
-};  // of signed weights
+};  // sums of signed weights start at 0
 
 constexpr bool kNarrowSums = false;  // a sum of five-bit weights needs no zero point to fit
 

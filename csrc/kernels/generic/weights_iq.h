@@ -33,7 +33,7 @@ struct alignas(16) SignedLevels {
   }
 };
 
-// 32 weights: words 2k and 2k + 1 are the low and the high nibbles of `pairs[k]`.
+// For 32 weights, words 2k and 2k + 1 are the low and the high nibbles of `pairs[k]`.
 struct CodePairs {
   const int8_t* levels;
   U8 pairs[4];
@@ -168,7 +168,7 @@ constexpr Unpacking kUnpacking<IQ3_S> = Unpacking::kLong;
 // Levels -1, 0, 1 in eighths, plus or (bit 3) minus 1.
 alignas(16) static const int8_t kShiftedLevels[16] = {9, 17, 25, 0, 0, 0, 0, 0, 7, 15, 23, 0, 0, 0, 0, 0};
 
-// Where the lowest bit is set, bit 3 of every nibble.
+// It sets bit 3 of every nibble where the lowest bit is set.
 inline I32 all_shifted(I32 negative) { return (splat_i32(0) - negative) & splat_i32(static_cast<int32_t>(0x88888888)); }
 
 struct IQ1_S {
@@ -209,7 +209,7 @@ struct IQ1_M {
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     const uint8_t *low = w, *high = low + 512;
-    const I32 scales[2] = {load_i32(w + 768), load_i32(w + 832)};  // four of 16 bits, the upper four of which are d's
+    const I32 scales[2] = {load_i32(w + 768), load_i32(w + 832)};  // the upper four bits of the four words are d's
     const F32 d =
         f16_lanes((shift_right(scales[0], 12) & splat_i32(0xf)) | (shift_right(scales[0], 24) & splat_i32(0xf0)) |
                   (shift_right(scales[1], 4) & splat_i32(0xf00)) | (shift_right(scales[1], 16) & splat_i32(0xf000))) *

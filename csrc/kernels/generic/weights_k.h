@@ -70,7 +70,7 @@ struct Q3_K {
 // The scales and minimums of Q4_K and Q5_K: 6 bits each in 12 bytes, spread to four words of four bytes.
 struct ScalesK4 {
   F32 d, minimum;
-  I32 scales[2], minimums[2];  // of blocks 0 to 3 and 4 to 7
+  I32 scales[2], minimums[2];  // one for blocks 0 to 3, one for blocks 4 to 7
   explicit ScalesK4(const uint8_t* w) : d(load_f16(w)), minimum(splat(0) - load_f16(w + 32)) {
     const I32 a = load_i32(w + 64), b = load_i32(w + 128), c = load_i32(w + 192);
     const I32 low6 = splat_i32(0x3f3f3f3f), low4 = splat_i32(0x0f0f0f0f), high2 = splat_i32(0x30303030);

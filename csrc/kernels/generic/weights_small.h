@@ -51,7 +51,7 @@ struct TQ1_0 {
     eight_times([&](auto j) {
       const auto words = [&](int i) {
         if (j < 5) return digit(i, j);
-        const int after = 8 * (j - 5) + i;  // words of weights behind those
+        const int after = 8 * (j - 5) + i;  // words of weights that lie behind those
         return after < 20 ? digit(8 + after % 4, after / 4) : digit(12, after - 20);
       };
       use(j, words, Scaled{d});

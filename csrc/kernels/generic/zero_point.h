@@ -2,9 +2,9 @@
 // activations, so that w * q needs no correction.
 #pragma once
 
-constexpr int kSigned = -1;    // in place of a zero point: the weights are signed bytes
-constexpr int kWideZero = 64;  // of weights 1 .. 127, whose sums need 32 bits
-constexpr int kWhole = -1;     // in place of half 0 or 1 of a block
+constexpr int kSigned = -1;    // stands in place of a zero point: the weights are signed bytes
+constexpr int kWideZero = 64;  // zero point of weights 1 .. 127, whose sums need 32 bits
+constexpr int kWhole = -1;     // stands in place of half 0 or 1 of a block
 
 // -kZero times the sum of q over half 0 or 1 of a block, or all of it.
 template <int kZero>

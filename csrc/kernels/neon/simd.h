@@ -83,7 +83,7 @@ inline I32 max(I32 a, I32 b) { QUADS a.v[i] = vmaxq_s32(a.v[i], b.v[i]); return 
 inline F32 to_f32(I32 a) { F32 r; QUADS r.v[i] = vcvtq_f32_s32(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; QUADS r.v[i] = vreinterpretq_s32_f32(a.v[i]); return r; }
 inline F32 from_bits(I32 a) { F32 r; QUADS r.v[i] = vreinterpretq_f32_s32(a.v[i]); return r; }
-// To the nearest integer, ties to even, for |x| < 2^22.
+// It rounds to the nearest integer, ties to even, for |x| < 2^22.
 inline I32 round_to_i32(F32 a) { I32 r; QUADS r.v[i] = vcvtnq_s32_f32(a.v[i]); return r; }
 inline void store_i8(int8_t* p, I32 a) {
   const int16x8_t lo = vcombine_s16(vmovn_s32(a.v[0]), vmovn_s32(a.v[1]));

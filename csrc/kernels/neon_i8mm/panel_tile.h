@@ -3,10 +3,10 @@
 // Words 2i and 2i+1 of four weight rows, zipped, are two such pairs of rows. Eight weight rows are taken at a time, so
 // that their sums with eight rows of x fill 16 registers.
 
-constexpr int kDirectRows = 1;  // of x: groups of no more unpack weights in registers
+constexpr int kDirectRows = 1;  // groups of up to so many rows of x unpack weights in registers
 
 template <class W>
-constexpr int64_t most_grouped_rows() {  // of x: calls of no more do without panels of many blocks
+constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   return 16;
 }
 
@@ -50,7 +50,7 @@ inline void matrix_sums(const PanelWords& panel, const QuantBlock* x, int first,
   }
 }
 
-// What generic/forms.h calls, for the words of a panel.
+// generic/forms.h calls these for the words of a panel.
 template <int kZero, int M>
 inline void whole_sums(const PanelWords& panel, const QuantBlock* x, I32* totals) {
   int32x4_t starts[M];

@@ -49,7 +49,7 @@ inline I32 max(I32 a, I32 b) { LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i];
 inline F32 to_f32(I32 a) { F32 r; LANES r.v[i] = static_cast<float>(a.v[i]); return r; }
 inline I32 bits(F32 a) { I32 r; memcpy(r.v, a.v, 64); return r; }
 inline F32 from_bits(I32 a) { F32 r; memcpy(r.v, a.v, 64); return r; }
-// To the nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits.
+// It rounds to the nearest integer, ties to even, for |x| < 2^22: adding 1.5 * 2^23 leaves the integer in the low bits.
 inline I32 round_to_i32(F32 a) {
   I32 r;
   LANES {

@@ -98,14 +98,14 @@ def one_of(name: str, value: Any, choices: Iterable[T]) -> T:
 
 
 def path_of(name: str, value: Any) -> Path:
-    """Where a file is."""
+    """A path to a file."""
     if not isinstance(value, str | os.PathLike):
         raise _wrong(TypeError, name, f"a path, got {shown(value)}")
     path = Path(value)
     try:
         if not os.fspath(value) or b"\0" in os.fsencode(path):
             raise ValueError
-    except ValueError:  # also a surrogate that stands for no byte
+    except ValueError:  # this is also how a surrogate fails that stands for no byte
         raise _wrong(ValueError, name, f"a path that the system can have, got {shown(value)}") from None
     return path
 

@@ -37,7 +37,7 @@ _MARKS = (  # UTF-32's first: it begins as UTF-16's does
 
 
 def reason(error: OSError, remedy: str) -> str:
-    """What the system says, and what to do about it: ``remedy`` where the kind of the error does not tell."""
+    """What the system says, and what to do about it: ``remedy`` is used where the kind of the error does not tell."""
     return f"{error.strerror or error}; {_REMEDIES.get(error.errno or 0, remedy)}"
 
 

@@ -1,4 +1,4 @@
-"""From the events of a text to those of a chat: reasoning, answer and tool calls told apart, and put together again."""
+"""Events of a text become those of a chat: reasoning, answer and tool calls are told apart, then put together again."""
 
 from __future__ import annotations
 

@@ -44,6 +44,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     @classmethod
     def prepare(cls, model: Model, messages: Messages, options: ChatOptions, count: int = 1) -> list[ChatStream]:
         """As ``start``, so many answers with the seeds of ``SamplingParams.nth``, which begin with ``Stream.begin``."""
+        model.check_writes()
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
         request = chat_request(model.metadata, model.tokenizer, messages, **own)

@@ -19,7 +19,7 @@ from llamaq.chat.meter import UNITS_PER_VALUE, spend, weight
 
 __all__ = ["check_int", "filter_cost", "listed", "method_cost", "operator_cost", "pairs_cost", "test_cost"]
 
-MAX_BITS = 4096  # of an integer
+MAX_BITS = 4096  # bits of the largest integer
 MAX_PRECISION = 1000  # digits after the point
 _SPEC = 2000  # characters of a field whose width and precision have three digits
 
@@ -38,21 +38,23 @@ def filter_cost(name: str, args: list[Any], kwargs: dict[str, Any]) -> int:
     if name in _PEEKS:
         return sum(len(arg) if isinstance(arg, str | list | tuple | dict) else 1 for arg in args)
     extra = [*args[1:], *kwargs.values()]
-    paths = sum(1 + text.count(".") + text.count(",") for text in extra if isinstance(text, str))  # of attributes
+    paths = sum(1 + text.count(".") + text.count(",") for text in extra if isinstance(text, str))  # attributes
     units = weight(args) + weight(kwargs) + (_length(args[0]) * paths if args and not isinstance(args[0], str) else 0)
     return units + (_FILTERS[name](*args, **kwargs) if name in _FILTERS else 0)
 
 
 def test_cost(name: str, args: list[Any]) -> int:
     """Units of a test."""
-    remainder = name in ("even", "odd", "divisibleby") and args and isinstance(args[0], str)  # of "%", so a format
+    remainder = (
+        name in ("even", "odd", "divisibleby") and args and isinstance(args[0], str)
+    )  # args[0] is a format for "%"
     return weight(args) + (_percent(*args[:1], *args[1:]) if remainder else 0)
 
 
 def method_cost(owner: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int:
     """Units of a method of a builtin type."""
     if isinstance(owner, list | tuple):
-        return weight(owner)  # which is compared with the argument
+        return weight(owner)  # it is compared with the argument
     return _METHODS[name](owner, *args, **kwargs) if isinstance(owner, str) and name in _METHODS else 0
 
 

@@ -34,7 +34,7 @@ class ToolCall:
     arguments: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """In OpenAI's shape, but with the arguments as an object."""
+        """The call in OpenAI's shape, but with the arguments as an object."""
         return {"id": self.id, "type": "function", "function": {"name": self.name, "arguments": self.arguments}}
 
 
@@ -50,7 +50,7 @@ class ChatMessage:
     name: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """In OpenAI's shape, with ``reasoning_content``; tool arguments are objects, as templates expect them."""
+        """The message in OpenAI's shape, with ``reasoning_content``; tool arguments are objects, as in templates."""
         found: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.reasoning:
             found["reasoning_content"] = self.reasoning

@@ -18,9 +18,9 @@ UNITS = 1 << 26
 UNITS_PER_CHARACTER = 1024
 UNITS_PER_VALUE = 256
 UNITS_PER_TOKEN = 4096
-"""Of a template's text: its compiling takes 16384 tokens at most, eight times what real ones have."""
+"""Units for each token of a template's text: 16384 are compiled at most, eight times what real ones have."""
 SECONDS = 5.0
-"""Of CPU time of the thread: a busy machine makes no template worse."""
+"""Seconds of the thread's CPU time: a busy machine makes no template worse."""
 _GLANCE = 1024  # units between looks at the clock, which take a call of the system
 
 

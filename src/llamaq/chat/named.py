@@ -173,4 +173,4 @@ NAMED_TEMPLATES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("command-r", _COMMAND_R, ("<|END_OF_TURN_TOKEN|>",)),
     )
 }
-"""By name: the template's text, what errors call it, and texts at which an answer ends."""
+"""Templates by name: the text, what errors call it, and texts at which an answer ends."""

@@ -1,4 +1,4 @@
-"""From messages and tools to the prompt that a template makes of them, and how the answer to it begins."""
+"""The prompt that a template makes of messages and tools, and how the answer to it begins."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _shows_no_tools(
 ) -> bool:
     try:
         return _rendered(template, messages, (), variables)[0] == prompt
-    except ChatTemplateError:  # it wants some
+    except ChatTemplateError:  # the template wants a message
         return False
 
 
@@ -77,7 +77,7 @@ def _adapted(template: ChatTemplate, message: Message, format: type[ToolReader] 
         message.setdefault("thinking", message["reasoning_content"])
     if "tool_calls" not in message:
         return message
-    if "thinking" in message and message["content"]:  # gpt-oss' template takes one of them
+    if "thinking" in message and message["content"]:  # gpt-oss' template takes only one of them
         message["thinking"], message["content"] = f"{message['thinking']}\n{message['content']}", ""
     if not template.contents_of_calls and format is not None:
         written = format.written(message["tool_calls"])
@@ -117,7 +117,7 @@ def _with_thought(source: str, prompt: str, message: Message) -> tuple[str, str]
 
 
 def _without_end_of_thought(prompt: str) -> str:
-    """Without the mark by which a template says that there is no reasoning."""
+    """The prompt without the mark by which a template says that there is no reasoning."""
     end = prompt.rstrip()
     close = next((close for close in REASONING_MARKS.values() if end.endswith(close)), None)
     return prompt if close is None else end.removesuffix(close)

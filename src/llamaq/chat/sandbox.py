@@ -78,7 +78,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             extensions=["jinja2.ext.loopcontrols", _Generation],
             finalize=charge,
             cache_size=0,
-            optimized=False,  # it looks at an expression as often as it is deep
+            optimized=False,  # the optimizer looks at an expression as often as it is deep
         )
         del self.globals["lipsum"]
         self.globals |= {"raise_exception": _raise_exception, "strftime_now": _strftime(None)}
@@ -110,10 +110,10 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return super().is_safe_attribute(obj, attr, value)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
-        method = getattr(__obj, "__wrapped__", __obj)  # what jinja2 puts around str.format
+        method = getattr(__obj, "__wrapped__", __obj)  # jinja2 puts a wrapper around str.format
         owner = getattr(method, "__self__", None)
         makes = __obj is dict or __obj is Namespace
-        if makes or isinstance(owner, str | list | tuple | dict):  # what reads all of a generator at once
+        if makes or isinstance(owner, str | list | tuple | dict):  # these read all of a generator at once
             args = tuple(map(listed, args))
         given = {key: value for key, value in kwargs.items() if key not in _JINJAS_OWN}
         spend(weight(args) + weight(given) + method_cost(owner, getattr(method, "__name__", ""), args, given))
@@ -256,5 +256,5 @@ def _tojson(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """As Hugging Face has it: plain JSON, where jinja2 would escape it for HTML."""
+    """Plain JSON, as Hugging Face has it; jinja2 would escape it for HTML."""
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)

@@ -54,7 +54,7 @@ class ChatTemplate:
         the conversation, is wrong, or exceeds the bounds of time and size (``llamaq.chat.meter``).
         """
         given: dict[str, Any] = {**variables, "messages": messages}
-        if tools is not None:  # templates differ in what they make of an empty or a null list
+        if tools is not None:  # templates disagree about empty and null lists
             given["tools"] = tools
         if now is not None:
             given |= _sandbox().now_globals(now)

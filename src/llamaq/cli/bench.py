@@ -90,7 +90,7 @@ def _records(
             status.show(label := f"{model.path.name}: {test} ({number} of {len(tests)})")
             began = datetime.now(timezone.utc)
             runs = seconds(engine, test, settings.rows, settings.cache_type, warm_up=not args.no_warmup)
-            limits = [latest]  # of the machine, before and after each run
+            limits = [latest]  # the machine's limits, before and after each run
             samples, stopped = _samples(_enough(runs, args.repetitions), test, limits, label, status, args.parser.told)
             latest = limits[-1]
             if samples:
@@ -124,7 +124,7 @@ def _samples(
 
 
 def _enough(runs: Iterator[float], repetitions: int | None) -> Iterator[float]:
-    """As many runs as are wanted, or as patience allows."""
+    """Makes as many runs as are wanted, or as patience allows."""
     spent = 0.0
     for count, sample in enumerate(itertools.islice(runs, repetitions or MOST_RUNS), 1):
         spent += sample

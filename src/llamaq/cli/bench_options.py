@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["ABOUT", "LEAST_RUNS", "MOST_RUNS", "PATIENCE", "add_options", "model_paths", "workloads"]
 
 PATIENCE = 10.0  # seconds for the runs of a test where -r does not set their number
-MOST_RUNS, LEAST_RUNS = 5, 2  # of such a test
+MOST_RUNS, LEAST_RUNS = 5, 2  # runs of such a test
 
 ABOUT = """\
 Measures how fast a model reads prompts (pp) and writes tokens (tg), and what share of this machine's limits that is:

@@ -265,12 +265,12 @@ OUTPUTS: Mapping[str, type[Output]] = {"md": Markdown, "json": Json, "jsonl": Js
 
 
 def _aligned(text: str, width: int) -> str:
-    """To the right, or to the left where the width is negative."""
+    """Text put to the right of its column, or to the left where the width is negative."""
     return text.rjust(width) if width > 0 else text.ljust(-width)
 
 
 def _range(records: Sequence[Record], name: str, unit: str, digits: int) -> str:
-    """From the lowest to the highest that was probed."""
+    """The range from the lowest to the highest that was probed."""
     lowest = min(record[f"{name}_min_{unit}"] for record in records)
     highest = max(record[f"{name}_{unit}"] for record in records)
     return "-".join(dict.fromkeys(f"{x:.{digits}f}" for x in (lowest, highest)))

@@ -36,7 +36,7 @@ class Command:
     def add_to(self, subparsers: argparse._SubParsersAction[Parser], name: str) -> None:
         """Gives the command line this command."""
         forms = [f"llamaq {name} {line}" for line in self.usage.splitlines()]
-        usage = "\n       ".join(forms)  # below each other, for argparse begins with "usage: "
+        usage = "\n       ".join(forms)  # forms stand below each other, for argparse begins with "usage: "
         parser = subparsers.add_parser(name, help=self.help, usage=usage, about=self.about)
         parser.set_defaults(command=self.run, parser=parser)
         self.add_options(parser)

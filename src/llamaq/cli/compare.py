@@ -76,7 +76,7 @@ def _compared(base: str, other: str | Path, text: str, **options: Any) -> Report
 
 
 def _as_text(found: Report, *, every_tensor: bool) -> str:
-    """For people, with llama-perplexity's names."""
+    """The report for people, with llama-perplexity's names."""
     value = found.summary()
 
     def line(name: str, key: str, digits: int, *, error: bool = True, percent: bool = False) -> str:

@@ -155,7 +155,7 @@ def _plain(value: Value) -> Any:
 
 
 def as_text(report: Report, *, every_tensor: bool) -> str:
-    """For people: aligned columns, long values shortened."""
+    """The report for people: aligned columns, long values shortened."""
     sections = [_headline(report), ["metadata", *_metadata(report.file)]]
     if report.formats:
         sections.append(["tensors", *_format_table(report)])

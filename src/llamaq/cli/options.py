@@ -31,9 +31,9 @@ __all__ = [
 
 
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
-"""Those of ``llamaq.engine.kv_cache``, known without loading compiled code."""
+"""The cache types of ``llamaq.engine.kv_cache``, known without loading compiled code."""
 
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT: shells report it so
 
 _OPTIONS = {
     "dry_sequence_breakers": "dry_sequence_breaker",
@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
         self.add_argument(
             "--debug",
             action="store_true",
-            default=argparse.SUPPRESS,  # else the command's default would undo a --debug before it
+            default=argparse.SUPPRESS,  # otherwise the command's default would undo a --debug before it
             help="show the traceback of an error",
         )
 
@@ -236,5 +236,5 @@ def from_env(name: str, default: str) -> str:
 
 def threads_default() -> str:
     """The default of ``--threads``."""
-    openmp = os.environ.get("OMP_NUM_THREADS", "")  # people expect it to hold; a list for nested levels does not
+    openmp = os.environ.get("OMP_NUM_THREADS", "")  # people expect it to hold; a list for nested levels does not count
     return from_env("LLAMA_ARG_THREADS", openmp if openmp.isdecimal() else "-1")

@@ -57,7 +57,7 @@ class Bar:
             unit=self._unit,
             unit_scale=self._binary,
             unit_divisor=1024 if self._binary else 1000,
-            # Short of the line's end: the ^C that a terminal echoes must not begin a new line.
+            # It stops short of the line's end: the ^C that a terminal echoes must not begin a new line.
             bar_format="{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{unit}, {remaining} left",
             initial=done,
             total=total,
@@ -65,7 +65,7 @@ class Bar:
             delay=1e-6,
             file=sys.stderr,
         )
-        bar.delay = 0  # so it draws nothing before ``close`` can take it away, should Ctrl-C come just now
+        bar.delay = 0  # it draws nothing before ``close`` can take it away, should Ctrl-C come just now
         return bar
 
 
@@ -84,7 +84,7 @@ class Status:
     def show(self, text: str) -> None:
         """Puts the text in place of what was shown before."""
         if sys.stderr is not None and sys.stderr.isatty():
-            # Short of the line's end: the ^C that a terminal echoes must not begin a new line.
+            # It stops short of the line's end: the ^C that a terminal echoes must not begin a new line.
             print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 4]}", end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:

@@ -77,7 +77,7 @@ def _stdin_speaks() -> bool:
         return sys.stdin is not None
     try:
         ready, _, _ = select.select([sys.stdin], [], [], _SILENCE)
-    except (OSError, ValueError):  # no descriptor behind it
+    except (OSError, ValueError):  # stdin has no descriptor
         return True
     if not ready:
         print(

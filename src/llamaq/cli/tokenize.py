@@ -68,7 +68,7 @@ def _ids(given: str | bytes) -> list[int]:
 
 def _text(tokenizer: Tokenizer, ids: list[int], special: bool) -> bytes:
     if special:
-        frame = tokenizer.encode("")  # what tokenizing adds: BOS if any, then EOS (or BERT's [SEP]) if any
+        frame = tokenizer.encode("")  # tokenizing adds these: BOS if any, then EOS (or BERT's [SEP]) if any
         begin = tokenizer.add_bos and ids[:1] == frame[:1]
         end = len(frame) > tokenizer.add_bos and ids[begin:][-1:] == frame[-1:]
         ids = ids[begin : len(ids) - end]

@@ -20,6 +20,7 @@ __all__ = ["Checkpoint", "package"]
 _PIECE = 1 << 18  # weights read at a time
 _MOST = 16 * MiB
 _MOST_TOKENIZER = 64 * MiB  # the largest known have 35
+_BUFFERS = (".rotary_emb.inv_freq", ".position_ids")  # follow from the configuration, some as integers
 _DTYPES = ("F32", "F16", "BF16", "F64")
 
 
@@ -99,7 +100,7 @@ class Checkpoint:
             with path.open("rb") as head:
                 refuse_pointer(path, head.read(64))
             file = self._open(path, framework="np")
-            for name in list(file.keys()):
+            for name in [name for name in list(file.keys()) if not name.endswith(_BUFFERS)]:
                 part = file.get_slice(name)
                 self._add(path, name, tuple(part.get_shape()), part.get_dtype())
                 self._files[name] = file

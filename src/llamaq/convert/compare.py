@@ -19,14 +19,14 @@ __all__ = ["Comparison", "compare"]
 logger = logging.getLogger("llamaq")
 
 Encode = Callable[[str], list[int]]
-_SECONDS = 60.0  # of processor time; honest tokenizers need less than one
-_MOST_SPECIAL = 12  # of each type
+_SECONDS = 60.0  # seconds of processor time; honest tokenizers need less than one
+_MOST_SPECIAL = 12  # special tokens of each type
 _SHOWN = 6  # tokens around the first difference
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Of ``total`` texts, ``alike`` became the same ids by ``library``. Where ``total`` is 0, ``reason`` says why."""
+    """``alike`` of ``total`` texts became the same ids by ``library``. Where ``total`` is 0, ``reason`` says why."""
 
     library: str
     total: int = 0
@@ -47,7 +47,7 @@ def compare(checkpoint: Checkpoint, tokenizer: Tokenizer) -> Comparison:
     model = read_sentencepiece(checkpoint.folder / "tokenizer.model", tokenizer.n_vocab)
     described = bool(checkpoint.json("tokenizer.json"))
     if model is not None and "add_prefix_space" in checkpoint.json("tokenizer_config.json"):
-        described = False  # transformers, too, makes the tokenizer from tokenizer.model then
+        described = False  # transformers, too, makes the tokenizer of tokenizer.model then
     wanted = ["tokenizers"] * described + ["sentencepiece"] * (model is not None)
     for library in wanted:
         try:

@@ -90,8 +90,6 @@ def _rule(family: Family, pattern: str, layer: int, name: str) -> tuple[Rule | N
         if key in table and kind in ("", ".weight", ".bias"):
             rule = table[key]
             return (same(rule) if isinstance(rule, str) else rule), kind
-    if name.endswith((".rotary_emb.inv_freq", ".position_ids")):
-        return None, ""  # follows from the configuration
     raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
 
 

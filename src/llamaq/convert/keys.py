@@ -87,7 +87,7 @@ def windows(config: Section, layers: int) -> list[bool] | None:
 
 
 def every(count: int, layers: int, *, last: bool) -> list[bool]:
-    """Of ``count`` layers each the last is ``last``, the others are not."""
+    """Flags of layers: the last of every ``count`` is ``last``, the others are not."""
     return [(i % count == count - 1) is last for i in range(layers)]
 
 

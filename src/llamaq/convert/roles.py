@@ -16,7 +16,7 @@ logger = logging.getLogger("llamaq")
 _ROLES = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 """Prefix of a token's key in tokenizer_config.json and config.json, and that of its GGUF key."""
 _ENCODER_ROLES = {"cls": "cls", "sep": "seperator", "mask": "mask"}  # GGUF's spelling
-_END_KEYS = ("eot", "eom")  # for end tokens beside the first
+_END_KEYS = ("eot", "eom")  # keys of end tokens beside the first
 
 
 def special_ids(

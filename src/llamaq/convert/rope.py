@@ -114,7 +114,7 @@ def longrope_keys(config: Section, original: int) -> dict[str, Any]:
 
 
 def longrope_tensors(config: Section, keys: Mapping[str, Any]) -> Tensors:
-    """By what the frequency of each pair is divided, within the original context and in a longer one."""
+    """The divisors of each pair's frequency, within the original context and in a longer one."""
     rope = rope_of(config)
     if "rope.scaling.attn_factor" not in keys:
         return {}

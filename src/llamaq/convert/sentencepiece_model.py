@@ -51,7 +51,7 @@ def read_sentencepiece(path: Path, rows: int) -> SentencePieceModel | None:
     try:
         expect_rows(sum(number == _PIECES for number, _ in _fields(data)), rows)
         found = _parsed(data)
-        library.SentencePieceProcessor(model_proto=data)  # knows more ways to be damaged
+        library.SentencePieceProcessor(model_proto=data)  # the library knows more ways to be damaged
         return found
     except (ValueError, IndexError, struct.error, RuntimeError, OSError) as error:
         raise ModelError(f"{path}: cannot be read as a SentencePiece model: {error}; download it again") from None

@@ -17,7 +17,7 @@ __all__ = ["add_space_prefix", "check_normalizers", "rule_name", "steps"]
 logger = logging.getLogger("llamaq")
 
 _USUAL = ("llama-bpe", "gpt-2", "qwen2", "smollm", "gpt-4o", "tekken", "deepseek-llm", "deepseek-coder", "falcon")
-"""Of several names for one rule, the one to write."""
+"""The names to write for rules that have several."""
 _PROBE = (
     "Hello  world,\tI'm she'LL don't WE'VE   \n\n \r\n x=3.14159+2,718 1234567 ١٢٣ ²³ ½ camelCase HTTPServer "
     "ÀÉîõü ça Straße naïve e\u0301te\u0301 日本語のテキスト、漢字123 한국어 ไทย العربية हिन्दी 🦙🦙 ok!!!???...\n\n\n "
@@ -25,7 +25,7 @@ _PROBE = (
     "x**2 'tis 'Twas \"q\" — … 'S 'Ll\n"
 )
 """A text that rules cut differently: the name whose rule cuts it as the file's own does is the file's."""
-_SECONDS = 10.0  # of one core's time: real rules cut the probe within milliseconds
+_SECONDS = 10.0  # seconds of one core's time: real rules cut the probe within milliseconds
 _MOST_STEPS = 64
 _LONGEST_PATTERN = 10_000  # characters
 _COMPOSED = ("NFC", "NFKC", "Nmt", "Precompiled")  # they leave most texts as they are

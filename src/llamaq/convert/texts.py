@@ -53,7 +53,7 @@ camelCase PascalCase snake_case SCREAMING_CASE kebab-case iPhone15Pro HTTPServer
 aaaaaaaaaaaaaaaaaaaaaaaa bbbbbbbb hahahahaha zzzzzzzz =================== ................
 a b  c   d    e     f      g       h        i          j            k
 """
-_ODD = (  # escaped where an editor could change or hide them
+_ODD = (  # these are escaped where an editor could change or hide them
     "Decomposed: e\u0301te\u0301, a\u030angstro\u0308m, n\u0303, q\u0307\u0323, \u1112\u1161\u11ab, \u0958, \u2126.",
     "soft\u00adhyphen, zero\u200bwidth, joiner\u200d, mark\ufeff, line\u2028separator, \x7f, \u0085next",
     "def f(x):\n    if x:\n\t\treturn [\n            x,\n        ]\n\n\n    pass\t# tab\n",

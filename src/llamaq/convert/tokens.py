@@ -12,7 +12,7 @@ from llamaq.tokenizer import TokenType
 
 __all__ = ["ADDED_SCORE", "Tokens", "expect_rows"]
 
-ADDED_SCORE = -1000.0  # what llama.cpp gives tokens that no merge makes
+ADDED_SCORE = -1000.0  # llama.cpp gives it to tokens that no merge makes
 
 
 def expect_rows(count: int, rows: int) -> None:

@@ -22,7 +22,7 @@ class View:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Rows first."""
+        """The shape, rows first."""
         if self.cols is None:
             return (len(self.rows),)
         return (len(self.cols), len(self.rows)) if self.transposed else (len(self.rows), len(self.cols))

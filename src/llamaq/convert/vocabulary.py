@@ -60,10 +60,10 @@ def vocabulary(
     if unigram and TokenType.UNKNOWN in tokens.types:  # readers assume T5's ids where a file says none
         keys.setdefault("tokenizer.ggml.unknown_token_id", tokens.types.index(TokenType.UNKNOWN))
     keys |= end_tokens(checkpoint.config, generation, keys)
-    if keys["tokenizer.ggml.model"] != "bert":  # which has them always
+    if keys["tokenizer.ggml.model"] != "bert":  # BERT has them always
         keys |= additions(settings, described, usual=unigram)
     rule = PRETOKENIZERS.get(keys["tokenizer.ggml.pre"])
-    if rule is not None and rule.add_bos:  # readers would take it from the rule; here nothing says it
+    if rule is not None and rule.add_bos:  # readers would take it from the rule, but nothing says it here
         keys.setdefault("tokenizer.ggml.add_bos_token", False)
     keys |= chat_templates(checkpoint, settings)
     warn_of_added(load_tokenizer({**(general or {}), **keys}), added)  # loading refuses what llamaq could not use
@@ -74,7 +74,7 @@ _READERS = {
     "WordPiece": lambda described, settings, tokens, pre: read_wordpiece(described, tokens),
     "Unigram": lambda described, settings, tokens, pre: read_unigram(described, tokens),
 }
-"""By the type of tokenizer.json's model; all others are BPE or refused by its reader."""
+"""Readers by the type of tokenizer.json's model; all others are BPE or refused by its reader."""
 
 
 def _put_pieces(tokens: Tokens, model: SentencePieceModel, settings: Section) -> None:

@@ -26,7 +26,7 @@ from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
-from llamaq.models import ARCHITECTURES, build_plan
+from llamaq.models import build_plan
 from llamaq.quantization.choice import allows_quantization
 from llamaq.tokenizer import load_tokenizer
 
@@ -126,8 +126,6 @@ def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
 
 def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], made: Tensors) -> None:
     """Raises ModelError for what would not run."""
-    if keys["general.architecture"] not in ARCHITECTURES:
-        return
     every = {**shapes, **{name: x.shape for name, x in made.items()}}
     try:
         build_plan(keys, every, vectors={name: x.tolist() for name, x in made.items()})

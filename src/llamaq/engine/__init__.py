@@ -1,1 +1,1 @@
-"""From a file to what runs it: packed weights, the paged cache, memory, threads."""
+"""What runs a file: packed weights, the paged cache, memory, threads."""

@@ -12,7 +12,7 @@ _FILE = Path(__file__).parents[1] / "data" / "demo.gguf"
 
 
 def path() -> Path:
-    """Where it lies; ``ModelError`` where this build has none."""
+    """The path of the bundled model. Raises ``ModelError`` where this build has none."""
     if not _FILE.is_file():
         raise ModelError("this build of llamaq has no bundled model; name a GGUF file")
     return _FILE

@@ -59,7 +59,7 @@ class Info(Protocol):
 
 
 class Tensors(Protocol):
-    """Where the engine gets tensors from (``gguf.GGUFFile``, or a stand-in in tests)."""
+    """A source of tensors (``gguf.GGUFFile``, or a stand-in in tests)."""
 
     @property
     def tensors(self) -> Mapping[str, Info]: ...
@@ -162,19 +162,14 @@ class Engine:
 
     @property
     def scratch_bytes(self) -> int:
-        """Bytes of activations and scratch."""
+        """Bytes of activations and scratch. Tests hold what ``memory_need`` foretells against it."""
         return int(self._executor.scratch_bytes)
-
-    def cancel(self) -> None:
-        """From another thread: the forward pass that runs ends with ``CancelledError``."""
-        self._team.cancel()
 
     def forward(
         self,
         step: Step,
         cache: KVCache,
         *,
-        op_limit: int = -1,
         stop: StopFlag | None = None,
         captures: Captures | None = None,
     ) -> NDArray[np.float32]:
@@ -206,19 +201,15 @@ class Engine:
             step.tokens, step.positions, rows.astype(np.int32), len(sequences),
             [(pool.data, table) for pool, table in cache.tables(sequences.tolist())],
             format_of(cache.cache_type).id, cache.state_slots(sequences.tolist()),
-            selected, logits, op_limit,
-            stop, [(*place, array) for place, array in (captures or {}).items()],
+            selected, logits, stop,
+            [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
         for sequence, end in ends.items():
             cache.commit(sequence, end)
         return logits
 
-    def slot(self, index: int, rows: int, cols: int) -> NDArray[np.float32]:
-        """A copy of a slot after ``forward`` (with ``op_limit``: as the last op that ran left it)."""
-        return np.asarray(self._executor.slot(index, rows, cols))
-
     def collect_squares(self, on: bool = True) -> None:
-        """From the next forward pass on (or no longer), adds up the squares of what matrices are multiplied with."""
+        """Adds up the squares of what matrices are multiplied with, from the next forward pass on (or no longer)."""
         self._running().collect_squares(on)
 
     def squares(self) -> dict[str, tuple[NDArray[np.int64], NDArray[np.float64]]]:

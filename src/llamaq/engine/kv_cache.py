@@ -30,8 +30,8 @@ CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
 Pages: TypeAlias = tuple[int, ...]
 """The page of each group that holds the same tokens, and the state behind them; ``GONE`` where it is not kept."""
 
-_TEXTS = 8  # for so many texts at once a group with a window has room
-_STATES = 3  # of each text: before a step, after it, and one to go on from later
+_TEXTS = 8  # texts at once for which a group with a window has room
+_STATES = 3  # states of each text: before a step, after it, and one to go on from later
 
 
 def format_of(cache_type: CacheType) -> Format:
@@ -66,7 +66,7 @@ def state_bytes(plan: Plan, *, texts: int = _TEXTS) -> int:
 def _n_pages(group: CacheGroup, n_ctx: int, max_rows: int | None, texts: int) -> int:
     pages = -(-n_ctx // PAGE_TOKENS)
     seen, max_rows = min(group.window or n_ctx, group.chunk or n_ctx), max_rows or n_ctx
-    # Two pages more for each text: the window and the step begin and end within a page.
+    # Each text needs two pages more: the window and the step begin and end within a page.
     return min(pages, texts * (-(-seen // PAGE_TOKENS) + 2) + -(-max_rows // PAGE_TOKENS))
 
 
@@ -113,10 +113,10 @@ class KVCache:
                 needed=size, available=0,
             ) from None  # fmt: skip
         self.pools += [] if self.states is None else [self.states]
-        self._tables: dict[int, list[list[int]]] = {}  # of each group
+        self._tables: dict[int, list[list[int]]] = {}  # a table for each cache group
         self._states: dict[
             int, tuple[int, int]
-        ] = {}  # slots: of the tokens that the sequence has, and for the next step
+        ] = {}  # the slot of the tokens that the sequence has, and that of the next step
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_o
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
-from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need
+from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
@@ -129,8 +129,9 @@ def load_parts(
         if memory.n_ctx != (n_ctx or hparams.context_length):
             _, plan = plan_of(file, memory.n_ctx)
         n_ctx = memory.n_ctx
-        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=n_batch)
-        engine = Engine(plan, file, threads=threads, max_rows=n_batch, pack=pack, numerics=numerics,
+        max_rows = step_rows(plan, n_ctx, n_batch)
+        cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
+        engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics,
                         progress=progress)  # fmt: skip
     except (ModelError, TokenizerError) as error:
         file.close()

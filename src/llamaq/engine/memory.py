@@ -21,6 +21,7 @@ __all__ = [
     "check_memory",
     "fitting_context",
     "memory_need",
+    "step_rows",
 ]
 
 
@@ -70,8 +71,10 @@ def memory_need(
     threads: int,
     pack: bool = True,
 ) -> MemoryNeed:
-    """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``."""
-    own = 2**20  # bytes of each thread
+    """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``; in
+    steps of ``max_rows`` tokens, or more where it needs more."""
+    max_rows = step_rows(plan, n_ctx, max_rows)
+    own = 2**20  # bytes that each thread takes
     weights = packed_bytes(plan, tensors) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
@@ -86,6 +89,11 @@ def memory_need(
     cache = sum(group.nbytes for group in groups)
     mapped = mapped_bytes(plan, tensors, pack=pack)
     return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own)
+
+
+def step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:
+    """Tokens of a step: ``n_batch``, or more where a step must hold a whole text."""
+    return max(n_ctx, n_batch) if plan.encodes else n_batch
 
 
 def cache_tokens(n_ctx: int, n_cache: int | None = None) -> int:

@@ -30,8 +30,8 @@ class PagePool:
         parts = np.split(self.data, np.cumsum(sizes[:-1]) * n_pages)
         self.layers: list[NDArray[np.uint8]] = [x.reshape(n_pages, size) for x, size in zip(parts, sizes, strict=True)]
         """The memory of each layer as (pages, bytes): views."""
-        self._untouched = n_pages  # the last ones: a context may claim many millions
-        self._users: list[int] = []  # of each page before them
+        self._untouched = n_pages  # these are the last ones: a context may claim many millions
+        self._users: list[int] = []  # users of each page before them
         self._free: list[int] = []  # pages before them that nobody uses
 
     def close(self) -> None:

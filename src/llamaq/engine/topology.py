@@ -58,7 +58,7 @@ def choose(facts: Facts) -> ThreadChoice:
     """
     allowed = facts.allowed & facts.cpus or facts.cpus
     fast = _performance(facts)
-    used = allowed & fast or allowed  # bound to efficiency cores: those, then
+    used = allowed & fast or allowed  # a process bound to efficiency cores gets those
     cores, all_cores = _cores(facts, used), _cores(facts, facts.cpus)
     quota = len(allowed) if facts.quota is None else max(1, math.ceil(facts.quota))
     granted = min(len(allowed), quota)

@@ -86,7 +86,7 @@ def unpack_q4_k(blocks: Blocks) -> Unpacked:
 
 
 def unpack_q5_k(blocks: Blocks) -> Unpacked:
-    """As Q4_K; bit ``j`` of ``qh[l]`` is the fifth bit of element ``l`` of sub-block ``j``."""
+    """The same as Q4_K; bit ``j`` of ``qh[l]`` is the fifth bit of element ``l`` of sub-block ``j``."""
     return _unpack_affine(blocks, _fields(blocks["qs"], 4) | (_fields(blocks["qh"], 1) << np.uint8(4)))
 
 
@@ -169,7 +169,7 @@ def encode_q4_k(name: str, x: Values) -> Blocks:
 
 
 def encode_q5_k(name: str, x: Values) -> Blocks:
-    """As Q4_K with five bits."""
+    """The same as Q4_K with five bits."""
     blocks, pairs, q = _encode_affine(name, x, size=32, top=31, top_scale=63)
     blocks["scales"] = _pack_six_bit_pairs(pairs)
     blocks["qs"] = join((q & np.uint8(15)).reshape(-1, 4, 2, 32), 4)

@@ -18,7 +18,7 @@ __all__ = ["encode_tq1_0", "encode_tq2_0", "unpack_q1_0", "unpack_q2_0", "unpack
 
 _POWERS = np.array([1, 3, 9, 27, 81], dtype=np.uint8)[:, None]
 
-# Field, bytes, ternary digits a byte: together 32 * 5 + 16 * 5 + 4 * 4 = 256 digits.
+# Each row is a field, its bytes, and ternary digits a byte: together 32 * 5 + 16 * 5 + 4 * 4 = 256 digits.
 _TQ1_FIELDS = (("qs32", 32, 5), ("qs16", 16, 5), ("qh", 4, 4))
 
 

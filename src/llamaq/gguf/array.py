@@ -44,7 +44,7 @@ class GGUFArray(Sequence[Scalar]):
     def __getitem__(self, index: int | slice) -> Scalar | list[Scalar]:
         if isinstance(index, slice):
             return self._slice(range(*index.indices(self._length)))
-        position = range(self._length)[index]  # IndexError, and negative indices, as lists have them
+        position = range(self._length)[index]  # a range has IndexError and negative indices as lists have them
         if self.element_type is not ValueType.STRING:
             value: Scalar = self.numpy()[position].item()
             return value

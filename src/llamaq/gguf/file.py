@@ -46,7 +46,7 @@ class GGUFFile:
         self.metadata: Mapping[str, Value] = MappingProxyType(first.metadata)
         self.metadata_types: Mapping[str, ValueType] = MappingProxyType(first.types)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_merged(shards))
-        self._shards = shards  # none once it is closed
+        self._shards = shards  # empty once the file is closed
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> GGUFFile:

@@ -44,7 +44,7 @@ def plan_parts(
     With ``metadata_alone`` the first part has no tensors.
     """
     parts: list[list[TensorInfo]] = [[]]
-    nbytes = 0  # of the last one
+    nbytes = 0  # bytes of the last part
     for info in tensors:
         full = max_tensors is not None and len(parts[-1]) >= max_tensors
         large = max_bytes is not None and nbytes + info.nbytes > max_bytes

@@ -1,4 +1,5 @@
-"""Vectors for texts: what the last layer makes of their tokens, normed, pooled and scaled to length 1."""
+"""Vectors for texts: what the last layer makes of their tokens, normed, pooled and scaled to length 1; and the scores
+of pairs of texts, from models that have a head for them."""
 
 from __future__ import annotations
 
@@ -19,29 +20,35 @@ from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured, Reading
 from llamaq.serving.request import Capture
 
-__all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
+__all__ = ["Embedder", "Pooling", "check_ranks", "final_norm", "last_layer", "ranked"]
 
 Pooling = Literal["mean", "last", "cls"]
 _POOLINGS: dict[object, Pooling] = {1: "mean", 2: "cls", 3: "last"}  # numbers of the file's key
+_RANK = 4
 
 
 class Embedder:
     """Makes requests for texts, and vectors of what they saw.
 
-    Raises ``ValueError`` for an unknown ``pooling``, ``ModelError`` where the plan does not end in a norm.
+    Raises ``ValueError`` for an unknown ``pooling``, ``ModelError`` where a decoder does not end in a norm, or where a
+    model that ranks is not told how to pool.
     """
 
     def __init__(self, file: GGUFFile, plan: Plan, pooling: Pooling | None, normalize: bool) -> None:
-        architecture = file.metadata.get("general.architecture")
+        own = _pooling_type(file)
         if pooling is not None:
             one_of("pooling", pooling, _POOLINGS.values())
-        self.pooling = pooling or _POOLINGS.get(file.metadata.get(f"{architecture}.pooling_type"), "mean")
+        elif own == _RANK:
+            raise ModelError(
+                "the model is made to rank documents; for vectors, choose 'mean', 'last' or 'cls' as pooling"
+            )
+        self.pooling = pooling or _POOLINGS.get(own, "mean")
         self._normalize = normalize
         self._capture = last_layer(plan)
         self._norm = final_norm(plan)
         self._vectors = {
             weight.name: decode(file.tensors[weight.name].format, file.data(weight.name)).astype(np.float32)
-            for weight in self._norm.reads()
+            for weight in (() if self._norm is None else self._norm.reads())
         }
 
     def request(self, ids: list[int]) -> Reading:
@@ -54,7 +61,9 @@ class Embedder:
             if self.pooling != "mean":
                 states = states[:1] if self.pooling == "cls" else states[-1:]
             with np.errstate(all="ignore"):
-                vector = normed(self._norm, states, self._vectors.__getitem__).astype(np.float64).mean(axis=0)
+                if self._norm is not None:
+                    states = normed(self._norm, states, self._vectors.__getitem__)
+                vector = states.astype(np.float64).mean(axis=0)
             if not np.isfinite(vector).all():
                 raise not_numbers("states")
             length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0
@@ -68,9 +77,35 @@ def last_layer(plan: Plan) -> Capture:
     return index - 1, node.ins[0], node.cols[0]
 
 
-def final_norm(plan: Plan) -> Norm:
-    """The norm before the logits."""
+def final_norm(plan: Plan) -> Norm | None:
+    """The norm before the logits; None for an encoder, whose layers end with theirs."""
+    if plan.encodes:
+        return None
     for node in plan.nodes[last_layer(plan)[0] + 2 :]:
         if (norm := node.op.norm_first) is not None:
             return norm
     raise ModelError("the model has no norm after its last layer, so it has no embeddings to give")
+
+
+def check_ranks(file: GGUFFile, plan: Plan) -> None:
+    """Raises ``ModelError`` where the model's result is no score of a pair of texts."""
+    ranks = _pooling_type(file) == _RANK
+    if not ranks or not plan.encodes:
+        what = "is a decoder that ranks, which is not supported yet" if ranks else "has no head that ranks documents"
+        raise ModelError(
+            f"the model {what}; use a reranker that is an encoder (bge-reranker and the like), or compare vectors "
+            "(LLM.embed)"
+        )
+    if plan.out_cols != 1:
+        raise ModelError(
+            f"the model's head sorts texts into {plan.out_cols} classes; expected one score, as rerankers have"
+        )
+
+
+def ranked(results: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Scores of texts, float32 (texts,): the head's numbers for their first tokens."""
+    return np.array([rows[0, 0] for rows in results], np.float32)
+
+
+def _pooling_type(file: GGUFFile) -> object:
+    return file.metadata.get(f"{file.metadata.get('general.architecture')}.pooling_type")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import INT32, flag, items, shown, whole, wholes
+from llamaq.boundary.arguments import INT32, flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
@@ -20,7 +20,7 @@ from llamaq.engine.loading import Parts, load_parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.capture import CaptureKind, Forward, Inside
-from llamaq.llm.embedding import Embedder, Pooling
+from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
@@ -266,7 +266,9 @@ class LLM:
         return await self.infill(prefix, suffix, order=order, stream=True, **options).aresult()
 
     def session(self) -> Session:
-        """An empty text that can be gone on with, forked, cut, saved and loaded."""
+        """An empty text that can be gone on with, forked, cut, saved and loaded. Raises ``ModelError`` for an
+        encoder."""
+        self.model.check_writes()
         return Session(self.model)
 
     def logits(self, tokens: Prompt, *, first: int = 0) -> NDArray[np.float32]:
@@ -275,6 +277,7 @@ class LLM:
 
         Raises ``ContextOverflowError`` where they exceed the context, ``ModelError`` where they are not numbers.
         """
+        self.model.check_writes()
         ids = self._reading_ids(tokens, "tokens")
         reading = Reading(ids, whole("first", first, 0, len(ids)))
         logits: NDArray[np.float32] = wait(self.model.scheduler, [reading])[0]
@@ -289,6 +292,7 @@ class LLM:
         Attention takes 4 bytes for each layer, head and pair of tokens. Raises ``ContextOverflowError``,
         ``ModelError`` where logits are not numbers, ``ValueError`` for an unknown capture or layer.
         """
+        self.model.check_writes()
         inside = Inside(self.plan, self.tensors, self.model.parts.cache.cache_type, capture, layers)
         ids = self._reading_ids(text, "text")
         return inside.forward(ids, wait(self.model.scheduler, [inside.request(ids)])[0])
@@ -327,11 +331,26 @@ class LLM:
         embedder, requests = self._embedding(texts, pooling, normalize)
         return embedder.pooled(await async_wait(self.model.scheduler, requests))
 
+    def rerank(self, query: str | bytes, documents: Sequence[str | bytes]) -> NDArray[np.float32]:
+        """How well each document answers a query, by a model that has a head for it: float32 (documents,), greater is
+        better; the head's own numbers, of which the logistic function makes probabilities.
+
+        Raises ``ModelError`` for other models, ``ContextOverflowError`` where query and document exceed the context.
+        """
+        requests = self._ranking(query, documents)
+        return ranked(wait(self.model.scheduler, requests))
+
+    async def arerank(self, query: str | bytes, documents: Sequence[str | bytes]) -> NDArray[np.float32]:
+        """``rerank`` for coroutines."""
+        requests = self._ranking(query, documents)
+        return ranked(await async_wait(self.model.scheduler, requests))
+
     def _reading_ids(self, text: Prompt, name: str) -> list[int]:
         return self.model.fitting(self.model.prompt_ids(text, name))
 
     def _scoring(self, text: Prompt, prompt: Prompt, top_logprobs: int) -> Scoring:
         model, size = self.model, self.hparams.vocab_size
+        model.check_writes()
         top = whole("top_logprobs", top_logprobs, 0, INT32)
         prompt = prompt if isinstance(prompt, str | bytes) else wholes("prompt", prompt, "token ids, or text")
         if not prompt:
@@ -347,3 +366,12 @@ class LLM:
         embedder = Embedder(parts.file, parts.engine.plan, pooling, flag("normalize", normalize))
         texts = [texts] if isinstance(texts, str | bytes) else items("texts", texts, "texts")
         return embedder, [embedder.request(self._reading_ids(text, "each of texts")) for text in texts]
+
+    def _ranking(self, query: str | bytes, documents: Sequence[str | bytes]) -> list[Reading]:
+        check_ranks(self.model.parts.file, self.plan)
+        query = text_or_bytes("query", query)
+        pairs = [
+            self.tokenizer.encode_pair(query, text_or_bytes("each of documents", document))
+            for document in items("documents", documents, "texts")
+        ]
+        return [Reading(self.model.fitting(ids), 0) for ids in pairs]

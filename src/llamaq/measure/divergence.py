@@ -20,7 +20,7 @@ from llamaq.measure.text import log_sums, scored_from
 
 __all__ = ["Divergence", "divergence"]
 
-_ROWS = 8  # of logits worked on at a time, so that temporary arrays stay in the cache
+_ROWS = 8  # rows of logits worked on at a time, so that temporary arrays stay in the cache
 
 
 @dataclass(frozen=True)

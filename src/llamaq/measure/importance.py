@@ -35,7 +35,7 @@ def collect_importance(
     imatrix.chunk_size = n_ctx
     try:
         for i, chunk in enumerate(chunks):
-            engine.collect_squares()  # from 0
+            engine.collect_squares()  # the sums begin at 0
             llm.logits(chunk.tolist(), first=0 if output else n_ctx - 1)  # a text without logits is not read
             _add(engine, imatrix, output)
             imatrix.chunks += 1

@@ -16,7 +16,7 @@ from llamaq.measure.weights import WeightError, relative_error
 
 __all__ = ["picture"]
 
-WIDTH, LEFT, RIGHT = 860, 70, 170  # pixels: of the picture, of the scale, of the legend
+WIDTH, LEFT, RIGHT = 860, 70, 170  # pixels of the picture, of the scale and of the legend
 PANEL, HEAD, FOOT = 220, 46, 40
 INK, FAINT = "#222222", "#dddddd"
 COLOURS = ("#2a78b8", "#b0483a", "#4a9a5b", "#8a63ab", "#c98a1b", "#3aa6a6", "#777777", "#d0679d")
@@ -90,7 +90,7 @@ def _panel(title: str, axis: str, curves: Mapping[str, Points]) -> str:
         colour = COLOURS[i % len(COLOURS)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-        if len(points) == 1:  # no line shows it
+        if len(points) == 1:  # a line would not show it
             parts.append(f'<circle cx="{path.split(",")[0]}" cy="{path.split(",")[1]}" r="2.5" fill="{colour}"/>')
         y = HEAD + 8 + 18 * i
         parts.append(_line(WIDTH - RIGHT + 14, y, WIDTH - RIGHT + 34, y, colour, 2))

@@ -19,7 +19,7 @@ from llamaq import _core
 from llamaq.engine.engine import Engine, Info
 from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
 from llamaq.engine.memory import available_memory
-from llamaq.errors import InsufficientMemoryError, naming
+from llamaq.errors import InsufficientMemoryError, ModelError, naming
 from llamaq.plan.graph import Plan
 from llamaq.plan.op import Weight
 from llamaq.plan.step import Step
@@ -38,7 +38,7 @@ class Workload:
     n_parallel: int = 1
 
     def __str__(self) -> str:
-        """As llama-bench names it: ``pp512``, ``tg64 @ d4096``; four sequences are ``tg64 x4``."""
+        """The name that llama-bench gives: ``pp512``, ``tg64 @ d4096``; four sequences are ``tg64 x4``."""
         parts = [f"{name}{n}" for name, n in (("pp", self.n_prompt), ("tg", self.n_gen)) if n]
         several = f" x{self.n_parallel}" if self.n_parallel > 1 else ""
         return "+".join(parts) + several + (f" @ d{self.n_depth}" if self.n_depth else "")
@@ -93,7 +93,7 @@ class _Weights:
 
     def __init__(self) -> None:
         self.int8 = 0
-        self._nbytes: Counter[float] = Counter()  # by the share of experts that a row goes to
+        self._nbytes: Counter[float] = Counter()  # bytes by the share of experts that a row goes to
 
     def add(self, weight: Weight, info: Info, used: int | None) -> None:
         part, share = 1.0, 1.0
@@ -118,6 +118,8 @@ def seconds(
     The ``n_depth`` tokens before it are not read token by token: one page of the cache is, and copied as often as
     needed. Raises ``InsufficientMemoryError`` where the cache does not fit.
     """
+    if engine.plan.encodes:
+        raise ModelError("the model is an encoder, and writes no text to measure; choose another model")
     cache = _filled_cache(engine, workload, cache_type)
     rng = np.random.default_rng(0)
     vocabulary = engine.plan.out_cols
@@ -146,7 +148,7 @@ def _filled_cache(engine: Engine, workload: Workload, cache_type: CacheType) -> 
     """A cache with room for the workload, its memory touched, in which ``n_parallel`` more sequences hold the
     ``n_depth`` tokens with which the others begin."""
     page = _core.PAGE_TOKENS
-    pages = -(-(workload.n_depth + workload.n_prompt + workload.n_gen) // page) + 1  # what it begins in is copied
+    pages = -(-(workload.n_depth + workload.n_prompt + workload.n_gen) // page) + 1  # its first page is copied
     n_ctx, room = workload.n_parallel * pages * page, {"max_rows": engine.max_rows, "texts": 2 * workload.n_parallel}
     needed, available = cache_bytes(engine.plan, n_ctx, cache_type, **room), available_memory()
     if available is not None and needed > available:

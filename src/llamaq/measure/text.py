@@ -17,7 +17,7 @@ from llamaq.tokenizer import Tokenizer
 
 __all__ = ["chunks_of", "log_sums", "scored_from"]
 
-_ROWS = 8  # of logits worked on at a time, so that temporary arrays stay in the cache
+_ROWS = 8  # rows of logits worked on at a time, so that temporary arrays stay in the cache
 
 
 def chunks_of(

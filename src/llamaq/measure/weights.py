@@ -16,7 +16,7 @@ __all__ = ["WeightError", "relative_error", "weight_errors"]
 
 @dataclass(frozen=True)
 class WeightError:
-    """Of one matrix: its format in the other file, and sums of squares of the base's weights and of the differences."""
+    """A matrix: its format in the other file, and sums of squares of the base's weights and of the differences."""
 
     name: str
     format: str

@@ -114,6 +114,14 @@ class Keys:
             raise self.error(key, value, f"an integer, or {layers} flags (one for each block)")
         return tuple(bool(v) for v in flags)
 
+    def token(self, role: str, default: int) -> int:
+        """The id of a token with a role, such as "eos"."""
+        key = f"tokenizer.ggml.{role}_token_id"
+        value = self._metadata.get(key, default)
+        if not _is_integer(value) or not 0 <= value <= _INT_MAX:
+            raise ModelError(f"{key} is {value!r}; expected the id of a token")
+        return int(value)
+
     def string(self, key: str, default: str) -> str:
         value = self._get(key, default)
         if not isinstance(value, str):

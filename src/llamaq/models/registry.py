@@ -42,13 +42,14 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "gpt-oss": Architecture("gpt-oss", "gpt_oss", ("gptoss",)),
     "llama4": Architecture("Llama 4", "llama4", ("llama4",)),
     "deepseek2": Architecture("DeepSeek 2 and 3", "deepseek2", ("deepseek2", "deepseek3")),
+    "bert": Architecture("BERT and RoBERTa", "bert", ("bert", "bert-rank")),
+    "nomic-bert": Architecture("Nomic Embed", "nomic_bert", ("nomic-bert",)),
 }
 
 UNSUPPORTED: Mapping[str, str] = {
     "apertus": "Apertus",
     "arcee": "Arcee AFM",
     "baichuan": "Baichuan",
-    "bert": "BERT",
     "bailingmoe2": "Ling 2",
     "bloom": "BLOOM",
     "chatglm": "ChatGLM",
@@ -86,7 +87,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "modern-bert": "ModernBERT",
     "nemotron": "Nemotron",
     "nemotron_h": "Nemotron-H",
-    "nomic-bert": "Nomic Embed",
     "olmo": "OLMo 1",
     "olmoe": "OLMoE",
     "phi2": "Phi 2",

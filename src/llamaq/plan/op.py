@@ -154,6 +154,8 @@ class Op(ABC):
     kind: ClassVar[str]
     selects: ClassVar[bool] = False
     """Whether it, and all after it, works on the rows whose logits are wanted."""
+    whole_texts: ClassVar[bool] = False
+    """Whether a step must hold each of its texts from the first token to the last."""
 
     @abstractmethod
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:

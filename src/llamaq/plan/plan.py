@@ -41,7 +41,8 @@ class CacheGroup:
 
 @dataclass(frozen=True)
 class Plan:
-    """Ops in order, the width of each slot in floats, and the slot and width of the result (the logits).
+    """Ops in order, the width of each slot in floats, and the slot and width of the result (logits; of an encoder
+    states, or scores).
 
     No op writes a slot that it reads. A slot is used again once its value is dead; the result has its own.
     """
@@ -64,6 +65,11 @@ class Plan:
     def states(self) -> tuple[StateLayer, ...]:
         """What layers keep of a sequence beside the cache."""
         return tuple(state for node in self.nodes if (state := node.op.remembers) is not None)
+
+    @cached_property
+    def encodes(self) -> bool:
+        """Whether it is an encoder: it reads whole texts, and its result says nothing of a next token."""
+        return any(node.op.whole_texts for node in self.nodes)
 
     @cached_property
     def weights(self) -> tuple[Weight, ...]:

@@ -70,13 +70,6 @@ class Reference:
             self._lengths[sequence] = position + 1
         return slots[self._plan.out]
 
-    def forget(self, sequence: int) -> None:
-        """Drop the cached keys and values of a sequence."""
-        self._lengths.pop(sequence, None)
-        self._states = {key: state for key, state in self._states.items() if key[1] != sequence}
-        for key in [key for key in self._cache if key[1] == sequence]:
-            del self._cache[key]
-
     # What ops ask for (``plan.op.Run``).
 
     @property
@@ -94,7 +87,7 @@ class Reference:
         found = self._tables[table]
         rows = found[1] if isinstance(found, tuple) else found
         if ids.max() >= len(rows):
-            raise ValueError(f"token id {ids.max()} lies outside the vocabulary of {len(rows)}")
+            raise ValueError(f"number {ids.max()} lies outside the {len(rows)} rows of {table.name!r}")
         return _decoded((found[0], found[1][ids]) if isinstance(found, tuple) else found[ids])
 
     def remember(self, layer: int, sequence: int, start: int, keys: F32, values: F32) -> tuple[F32, F32]:

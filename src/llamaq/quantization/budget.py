@@ -34,7 +34,7 @@ DEFAULT_SENSITIVITY |= {"token_embd": 0.3, "output": 4.0, "other": 0.3}
 models have. Embeddings that are the output too count as it."""
 
 _ROUNDS = 6  # choices that are measured to find one of a divergence
-_NEAR = 0.95  # of the divergence allowed: near enough
+_NEAR = 0.95  # a divergence is near enough from this share of the one allowed
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def fit(
     options = options or Options()
     if options.pure:
         raise naming(ValueError("expected one format for all (pure) or a budget, got both"), "pure")
-    # What is alike in two pure plans is fixed: vectors, and what the user gave a format.
+    # Tensors alike in two pure plans are fixed: vectors, and those that the user gave a format.
     base, other = (draft_plan(file, type, replace(options, pure=True), importance) for type in ("Q4_0", "Q8_0"))
     warn_of_idle(file, base.file_type, options)
     free = [i for i, (a, b) in enumerate(zip(base.tensors, other.tensors, strict=True)) if a.format != b.format]

@@ -69,7 +69,7 @@ class Choice:
     wanted: Format | None = None
 
 
-# Matrices that stay as they are: small, or of a kind that suffers. Any of these within the name.
+# A matrix stays as it is (small, or of a kind that suffers) where any of these is within its name.
 _KEPT = (
     *("_norm.weight", "ffn_gate_inp.weight", "ffn_gate_tid2eid.weight", "altup", "laurel", "per_layer_model_proj"),
     *("ssm_conv1d", "shortconv.conv.weight", "indexer.k_proj.weight", "indexer.q_proj.weight"),
@@ -181,7 +181,7 @@ def idle_patterns(
         left = [name for name in left if name not in matched]
 
 
-# What a file's type gives to kinds of tensors, where that depends on nothing else.
+# A file's type gives these to kinds of tensors, where that depends on nothing else.
 _EMBEDDING = dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ1_S", "IQ1_M"), "Q2_K")
 _EMBEDDING |= dict.fromkeys(("IQ2_S", "IQ2_M", "IQ3_XXS"), "IQ3_S") | dict.fromkeys(("TQ1_0", "TQ2_0"), "Q4_K")
 _OUTPUT = dict.fromkeys(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ2_S", "IQ2_M", "IQ1_M"), "Q5_K")
@@ -235,7 +235,7 @@ class _Rules:
         type = self.type.name
         if kind == "output" or (self.tied and kind == "token_embd"):
             return self._output(shape)
-        if type == "MXFP4_MOE":  # experts, which are stacked
+        if type == "MXFP4_MOE":  # experts are stacked
             return "MXFP4" if len(shape) > 2 and shape[-3] > 1 else "Q8_0"
         if kind == "token_embd":
             return _EMBEDDING.get(type)

@@ -13,7 +13,7 @@ from llamaq.quantization.plan import TensorPlan
 __all__ = ["REFERENCE_FORMATS", "Search"]
 
 REFERENCE_FORMATS = ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
-"""Those that the gguf package can write."""
+"""Formats that the gguf package can write."""
 
 
 class Search:

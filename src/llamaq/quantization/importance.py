@@ -16,7 +16,7 @@ from llamaq.gguf.writer import Writable
 
 __all__ = ["Importance"]
 
-_LEAST_WEIGHT = 1e-8  # of the greatest
+_LEAST_WEIGHT = 1e-8  # the least weight, as a share of the greatest
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Importance:
             )
 
     def weights(self, info: TensorInfo, row: int) -> NDArray[np.float32] | None:
-        """Of the columns of the matrix that holds this row, float32 (columns,), 1 for the greatest; None: all alike."""
+        """Weights of the columns of this row's matrix, float32 (columns,), 1 for the greatest; None: all alike."""
         values = self.means.get(info.name)
         if values is None:
             return None

@@ -28,7 +28,7 @@ LADDER = ("Q2_K", "Q3_K", "IQ4_XS", "Q4_K", "Q5_K", "Q6_K", "Q8_0", "F16")
 """The formats for rows that are multiples of 256; the source's own is above them."""
 
 LADDER_32 = ("Q4_0", "IQ4_NL", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16")
-"""Those for multiples of 32."""
+"""The formats for rows that are multiples of 32."""
 
 _SAMPLE, _RUNS = 1 << 18, 16  # weights of a tensor that its errors are estimated from, in so many runs of rows
 

@@ -99,7 +99,7 @@ class Plan:
 
     @property
     def bits_per_weight(self) -> float:
-        """Of all tensors, afterwards."""
+        """Bits that a weight takes afterwards, over all tensors."""
         return 8 * self.nbytes / max(1, self.parameters)
 
     def parts(self, keep_split: bool) -> list[tuple[dict[str, Writable], list[TensorPlan]]]:
@@ -197,7 +197,7 @@ def _facts(metadata: Mapping[str, object]) -> ModelFacts:
 
     def number(key: str, default: int) -> int:
         value = metadata.get(f"{architecture}.{key}", default)
-        if isinstance(value, GGUFArray):  # one for each layer
+        if isinstance(value, GGUFArray):  # it has one value for each layer
             value = value[0] if len(value) else default
         return value if isinstance(value, int) else default
 

@@ -21,7 +21,7 @@ from llamaq.quantization.plan import TensorPlan
 
 __all__ = ["Meter", "sensitivities"]
 
-_TOKENS = 2048  # of the text, in chunks spread over it; the second half of each is scored
+_TOKENS = 2048  # tokens of the text, in chunks spread over it; the second half of each is scored
 
 _PROBE_BITS = 4.0  # the format with which a group is measured: the first of at least so many bits
 
@@ -96,7 +96,7 @@ class _Requantized(GGUFFile):
 
 
 def sensitivities(ladders: Sequence[Ladder], meter: Meter, progress: Progress) -> dict[str, float]:
-    """Of each group: the divergence with all its tensors in about four bits, over the sum of their relative errors."""
+    """For each group the divergence with all its tensors in about four bits, over the sum of their relative errors."""
     groups: dict[str, list[Rung]] = defaultdict(list)
     for ladder in ladders:
         groups[ladder.group].append(_probe(ladder))

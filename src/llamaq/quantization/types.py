@@ -33,7 +33,7 @@ def _table() -> dict[str, FileType]:
 
 
 FILE_TYPES: dict[str, FileType] = _table()
-"""By name, in the order of their numbers."""
+"""File types by name, in the order of their numbers."""
 
 COPY = "COPY"
 """The name that asks for the tensors as they are."""

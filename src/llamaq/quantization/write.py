@@ -31,7 +31,7 @@ from llamaq.quantization.types import COPY
 
 __all__ = ["default_path", "quantize", "run_plan"]
 
-_PIECE = 1 << 23  # weights of a piece: some dozen megabytes in memory at a time
+_PIECE = 1 << 23  # weights in a piece: some dozen megabytes in memory at a time
 
 _AHEAD = 2  # pieces in work while one is written
 

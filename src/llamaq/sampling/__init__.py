@@ -1,4 +1,4 @@
-"""From logits to the next token: settings, the chain of samplers, structure, log-probabilities."""
+"""How logits become the next token: settings, the chain of samplers, structure, log-probabilities."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ __all__ = ["Dry"]
 
 _LONGEST_BREAKER = 40  # characters
 _LONGEST_TAIL = 20  # tokens
-_MOST = 88.7228391  # log of the greatest float32: the penalty stays one
+_MOST = 88.7228391  # log of the greatest float32, so that the penalty stays a float32
 
 
 class Dry:
@@ -73,7 +73,7 @@ class Dry:
 
 
 def _power(base: float, exponent: int) -> float:
-    """By multiplications alone: C's pow may differ in its last bit."""
+    """A power by multiplications alone: C's pow may differ in its last bit."""
     result = 1.0
     while exponent:
         if exponent & 1:

@@ -11,7 +11,7 @@ __all__ = ["LogProbabilities"]
 
 
 class LogProbabilities:
-    """Those of the latest logits, and of the ``top`` most likely tokens."""
+    """The log-probabilities that the latest logits give a token, and the ``top`` most likely ones."""
 
     def __init__(self, top: int) -> None:
         self._top = top
@@ -22,7 +22,7 @@ class LogProbabilities:
         self._all.load(logits)
 
     def of(self, token: int) -> float:
-        """Of one token."""
+        """The log-probability of one token."""
         return float(self._all.get([token])[0]) - self._all.log_total
 
     def top(self) -> list[tuple[int, float]]:

@@ -24,7 +24,7 @@ class _Own(threading.local):
 
 
 _guard = threading.Lock()
-_turns: dict[int, _Turn] = {}  # by the id of an object that is being called, or waited for
+_turns: dict[int, _Turn] = {}  # turns by the id of an object that is being called, or waited for
 _own = _Own()
 
 

@@ -1,4 +1,4 @@
-"""From logits to the events of an answer: sampling, text, stop strings, reasons to end."""
+"""How logits become the events of an answer: sampling, text, stop strings, reasons to end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StopStrings:
         self.held += text
         found = [(at + len(s), at) for s in self._stops if (at := self.held.find(s)) >= 0]
         if found:
-            _, at = min(found)  # the one that is complete first, however the text was cut into pieces
+            _, at = min(found)  # the stop string that is complete first, however the text was cut into pieces
             self.hit = True
             shown, self.held = self.held[:at], ""
             return shown
@@ -105,7 +105,7 @@ class Answer:
             return [self.end("length")]
         events: list[Event] = []
         tokens = [self.sampler.sample(logits)]
-        for i, token in enumerate(tokens):  # which grows by those that a structure forces
+        for i, token in enumerate(tokens):  # the list grows by tokens that a structure forces
             logprob, top = self.sampler.logprob(token), tuple(self.sampler.top_logprobs())
             if token in self.end_ids:
                 return [*events, replace(self.end("stop", token), logprob=logprob, top_logprobs=top)]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from llamaq.serving.request import Request
 from llamaq.serving.room import Room
 
-__all__ = ["choose", "ready"]
+__all__ = ["choose", "choose_whole", "ready"]
 
 _FEW = 16
 """Rows; requests that want no more than so many go first."""
@@ -33,14 +33,28 @@ def choose(requests: Sequence[Request], room: Room, max_rows: int, *, patient: b
     running = [request for request in waiting if request.sequence is not None]
     chosen: dict[Request, int] = {}
     for request in sorted(running, key=lambda r: r.pending > _FEW):
-        if request.sequence is not None:  # which an older one may have needed
+        if request.sequence is not None:  # an older request may have needed its room
             _choose_rows(request, chosen, room, max_rows)
     for request in waiting:
         if request.sequence is None and not room.is_being_read(request):
             if not room.begin(request):
-                break  # no room: those behind it wait too
+                break  # there is no room, so those behind it wait too
             if not request.done:
                 _choose_rows(request, chosen, room, max_rows)
+    return chosen
+
+
+def choose_whole(requests: Sequence[Request], room: Room, max_rows: int) -> dict[Request, int]:
+    """As ``choose``, for encoders: whole texts, as many of the oldest as fit a step. They take no room."""
+    chosen: dict[Request, int] = {}
+    for request in filter(ready, requests):
+        if request.sequence is None:
+            room.begin(request)
+        if request.done:
+            continue
+        if sum(chosen.values()) + request.pending > max_rows:
+            break
+        chosen[request] = request.pending
     return chosen
 
 
@@ -53,7 +67,7 @@ def _choose_rows(request: Request, chosen: dict[Request, int], room: Room, max_r
     if count > 0:
         count = room.step_rows(request, count)
         has_room = room.grow(request, request.read + count)
-        for other in [r for r in chosen if r.sequence is None]:  # they gave way
+        for other in [r for r in chosen if r.sequence is None]:  # these gave way
             del chosen[other]
         if has_room:
             chosen[request] = count

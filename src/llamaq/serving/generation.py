@@ -35,7 +35,7 @@ class Generation(Request):
         self.notify: Callable[[], None] | None = None
         self.gather = False
         self._gathered: list[Item] = []
-        self._items: list[Item] = []  # what ``work`` made
+        self._items: list[Item] = []  # ``work`` made these
         self._held = ""  # text that was held back at the last ``settle``
         self.dropped = dropped
         self._shift, self._keep = shift, keep

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
-from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, TokenizerError, naming
+from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, ModelError, TokenizerError, naming
 from llamaq.gguf import Value
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
@@ -63,6 +63,14 @@ class Model:
                 part.close()
         self._parts = None
 
+    def check_writes(self) -> None:
+        """Raises ``ModelError`` for an encoder, which has no logits."""
+        if self.parts.engine.plan.encodes:
+            raise ModelError(
+                "the model is an encoder: it makes vectors of texts (LLM.embed) or ranks them (LLM.rerank), and writes "
+                "none; choose another model to write"
+            )
+
     def prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
         """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;
         ids are taken as they are; an empty prompt is BOS alone.
@@ -108,7 +116,8 @@ class Model:
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
-        """As ``start``, but the answer begins with ``Stream.begin``, which takes several."""
+        """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
+        self.check_writes()
         max_tokens = None if max_tokens is None else whole("max_tokens", max_tokens, 0)
         progress = None if progress is None else function("progress", progress)
         stop = texts("stop", stop)
@@ -152,7 +161,7 @@ class Model:
         Stream.begin(*streams)
         try:
             yield streams
-        finally:  # Ctrl-C, or an error of one of them, ends them all
+        finally:  # Ctrl-C or an error of one of them ends them all
             for stream in streams:
                 stream.cancel()
 

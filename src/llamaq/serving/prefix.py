@@ -27,7 +27,7 @@ class Node:
     pages: list[int]
     tokens: tuple[int, ...]
     parent: Node | None
-    depth: int = 0  # of the text's pages up to this one
+    depth: int = 0  # pages of the text up to this one
     used: int = 0
     """When it was last on a text's way."""
     seen: int = 0
@@ -47,7 +47,7 @@ class PrefixTree:
         self._cache = cache
         self._clock = 0
         self.root = Node([], (), None)
-        # Not a bound method: cache and tree would wait for the garbage collector to be freed.
+        # A bound method would not do: cache and tree would wait for the garbage collector to be freed.
         tree = weakref.ref(self)
         cache.evict = lambda group, pages: tree().evict(group, pages) if tree() else None  # type: ignore[union-attr]
 
@@ -58,7 +58,7 @@ class PrefixTree:
         of the tokens they hold; ``whole``: full pages alone."""
         nodes, length = self._way(tokens)
         length = length if limit is None else min(length, limit)
-        whole = whole or self._cache.states is not None  # which are kept for full pages alone
+        whole = whole or self._cache.states is not None  # states are kept for full pages alone
         length = self._readable(nodes, length // PAGE_TOKENS * PAGE_TOKENS if whole else length)
         nodes = nodes[: -(-length // PAGE_TOKENS)]
         if touch:
@@ -94,7 +94,7 @@ class PrefixTree:
         """Lets go of so many pages of a group, or all that nothing else uses."""
         pool = self._cache.pools[group]
         nodes = [n for n in self._nodes(self.root) if n.pages[group] != GONE and pool.users(n.pages[group]) == 1]
-        if pool.limited:  # of one text, what is nearest to its end stays longest
+        if pool.limited:  # the pages nearest to a text's end stay longest
             for node in sorted(nodes, key=lambda node: (node.seen, node.depth))[:pages]:
                 pool.release(node.pages[group])
                 node.pages[group] = GONE

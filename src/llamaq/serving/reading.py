@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
 
-_LOGITS_BYTES = 2**26  # of a step's rows whose logits are looked at and forgotten
+_LOGITS_BYTES = 2**26  # bytes of a step's logits that are looked at and forgotten
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Reading(Request):
         self._parts = []
 
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
-        if len(logits) and not np.isfinite(logits.max(axis=1)).all():  # as the sampler asks
+        if len(logits) and not np.isfinite(logits.max(axis=1)).all():  # the sampler asks the same
             raise not_numbers("logits")
         self.collect(read, logits, captured)
         if read == len(self.ids):
@@ -150,7 +150,7 @@ async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[
         futures = [asyncio.wrap_future(request.future) for request in requests]
         for future in futures:
             future.add_done_callback(_seen)
-        # Shielded, for the scheduler alone settles the futures.
+        # It is shielded, for the scheduler alone settles the futures.
         return [await asyncio.shield(future) for future in futures]
     except BaseException:
         _cancel(scheduler, requests)

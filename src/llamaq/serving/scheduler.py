@@ -33,7 +33,7 @@ from llamaq.engine.engine import Engine, StopFlag
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
-from llamaq.serving.choice import choose, ready
+from llamaq.serving.choice import choose, choose_whole, ready
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.room import Room
 from llamaq.serving.workers import Workers
@@ -79,13 +79,13 @@ class Scheduler:
         self.lock = threading.RLock()
         self.room = Room(cache)
         self.workers = Workers()
-        self._changed = threading.Condition(self.lock)  # something that the loop waits for has come
+        self._changed = threading.Condition(self.lock)  # notified when something comes that the loop waits for
         self._engine = engine
         self._stop = StopFlag()
         self._requests: list[Request] = []
-        self._running: list[Request] = []  # those of the step that runs now
+        self._running: list[Request] = []  # requests of the step that runs now
         self._thread: threading.Thread | None = None
-        self._stuck: float | None = None  # when it was first seen that nothing can be chosen while somebody waits
+        self._stuck: float | None = None  # since when nothing can be chosen while somebody waits
         self._submitted = 0
         self._disowned = False
         _schedulers.add(self)
@@ -160,7 +160,7 @@ class Scheduler:
                     # The end of the process does not wait for what nobody will read (_at_exit).
                     self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
                     self._thread.start()
-                except BaseException:  # Ctrl-C, and nobody knows whether it has started
+                except BaseException:  # this is Ctrl-C, and nobody knows whether the thread has started
                     self._thread = None
                     raise
 
@@ -193,13 +193,13 @@ class Scheduler:
         return [(len(pool.needed(length)), *pool.shape) for pool in pools]
 
     def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
-        """As ``Room.copy_pages``. Raises ``ClosedError``."""
+        """Does what ``Room.copy_pages`` does. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
             return self.room.copy_pages(tokens)
 
     def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
-        """As ``Room.put_pages``. Raises ``ClosedError``."""
+        """Does what ``Room.put_pages`` does. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
             return self.room.put_pages(tokens, length, pages)
@@ -242,7 +242,10 @@ class Scheduler:
                 self.room.release(request, partial=True)
                 self._requests.remove(request)
             patient = self._stuck is None or time.monotonic() - self._stuck < _PATIENCE
-            rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
+            if self._engine.plan.encodes:
+                rows = choose_whole(self._requests, self.room, self._engine.max_rows)
+            else:
+                rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
             if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
                 self._stuck = None
             elif not any(r.busy and not r.slow for r in self._requests):

@@ -115,7 +115,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             raise
 
     async def __anext__(self) -> Event:
-        """As ``__next__``; a cancelled task ends the answer."""
+        """Does what ``__next__`` does; a cancelled task ends the answer."""
         if self._ended:
             raise StopAsyncIteration
         try:
@@ -130,7 +130,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def __del__(self) -> None:
         try:  # noqa: SIM105, at the end of the process contextlib may be gone
             self._scheduler.abandon(self._request)
-        except Exception:  # half made, or the end of the process
+        except Exception:  # the stream is half made, or the process ends
             pass
 
     def cancel(self) -> None:
@@ -154,7 +154,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         try:
             if streams:
                 streams[0]._scheduler.submit(*(stream._request for stream in streams))
-        except BaseException:  # Ctrl-C, once they may have begun
+        except BaseException:  # this is Ctrl-C, once they may have begun
             for stream in streams:
                 stream.cancel()
             raise
@@ -167,11 +167,6 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def ended(self) -> bool:
         """Whether its last event has been read."""
         return self._ended
-
-    @property
-    def done(self) -> bool:
-        """Whether the model has finished with it; events may still wait to be read."""
-        return self._request.done
 
     @property
     def kept(self) -> int:
@@ -252,7 +247,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
         def notify() -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
                 loop.call_soon_threadsafe(ready.set)
 
         self._request.notify = notify

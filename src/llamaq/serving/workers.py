@@ -67,7 +67,7 @@ class Workers:
             if task is None:
                 return
             task()
-            del task  # and with it what it holds, while the thread waits
+            del task  # what it holds must not stay while the thread waits
             with self._changed:
                 self._busy -= 1
                 self._changed.notify_all()

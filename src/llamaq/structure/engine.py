@@ -21,7 +21,7 @@ LEVELS = 4000
 """Rules, and groups in them, that a grammar may have: all could stand inside one another, and llguidance goes down
 by recursion."""
 
-_STACK = 256 << 20  # bytes, many times what so many levels were seen to take; untouched pages cost nothing
+_STACK = 256 << 20  # bytes: many times what so many levels were seen to take; untouched pages cost nothing
 _starting = ForkLock()
 _T = TypeVar("_T")
 
@@ -43,7 +43,7 @@ def limits(kind: str = "") -> Any:
         initial_lexer_fuel=300_000,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
-        max_items_in_row=12_000 if kind == "json_schema" else 2000,  # four for each optional property of an object
+        max_items_in_row=12_000 if kind == "json_schema" else 2000,  # an optional property of an object takes four
         max_lexer_states=50_000,
         max_grammar_size=20_000,
         verbose_errors=False,

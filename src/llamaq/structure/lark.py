@@ -13,7 +13,7 @@ from .schema import translate_schema
 __all__ = ["bounded_lark"]
 
 _NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
-"""Without it llguidance writes what must follow at once, however long that is; the other kinds bound it."""
+"""It keeps llguidance from writing at once what must follow, however long that is; the other kinds bound it."""
 
 _SCHEMA = re.compile(r"%json\s*(?=\{)")
 _LEVEL = re.compile(r"[:(\[]")
@@ -29,7 +29,7 @@ def bounded_lark(text: str) -> tuple[str, tuple[str, ...]]:
             continue
         try:
             end = json.JSONDecoder().raw_decode(text, found.end())[1]
-        except (ValueError, RecursionError):  # of which llguidance has more to say
+        except (ValueError, RecursionError):  # llguidance has more to say about it
             continue
         translation = translate_schema(text[found.end() : end])
         notes.update(translation.notes)

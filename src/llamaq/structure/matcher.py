@@ -102,7 +102,7 @@ class _Before:
     def mask(self) -> bytes:
         bits = np.ones(self._tokenizer.n_vocab, bool)
         bits[list(self._tokenizer.eog_ids)] = False
-        if self._overshooting is None:  # those that can have something after the mark
+        if self._overshooting is None:  # tokens that can have something after the mark
             end = self._mark[-1:]
             pieces = map(self._bytes, range(len(bits)))
             self._overshooting = [id for id, piece in enumerate(pieces) if piece.partition(end)[2].strip()]

@@ -63,7 +63,7 @@ class _Tokens:
         self.eos_token_id = end
         self.bos_token_id = tokenizer.bos_id
         self.tokens: Sequence[bytes] = [tokenizer.token_bytes(id, special=True) for id in range(tokenizer.n_vocab)]
-        # No text is made of these.
+        # These make no text.
         control = {TokenType.CONTROL, TokenType.UNKNOWN}
         named = {id for id, text in enumerate(self.tokens) if text[:1] == b"<" and text[-1:] == b">"}
         self.special_token_ids = [
@@ -83,7 +83,7 @@ _lock = ForkLock()
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
-    """That of a tokenizer; the first call takes up to seconds for a large vocabulary."""
+    """The vocabulary of a tokenizer; the first call takes up to seconds for a large one."""
     with _lock:
         if tokenizer not in _vocabularies:
             _vocabularies[tokenizer] = Vocabulary(tokenizer)

@@ -11,7 +11,7 @@ from .vocab import TokenType, Vocab
 
 __all__ = ["AddedTokens"]
 
-_SPACE = " \t\n\v\f\r"  # what a token with lstrip or rstrip swallows beside it
+_SPACE = " \t\n\v\f\r"  # a token with lstrip or rstrip swallows these beside it
 
 
 class AddedTokens:

@@ -21,8 +21,8 @@ __all__ = ["Settings", "Tokenizer"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SURROGATE_BUT_RAW_BYTE = re.compile("[\ud800-\udc7f\udd00-\udfff]")
-_HIDDEN = frozenset((TokenType.CONTROL, TokenType.UNKNOWN))  # shown by decode only where asked for
-_SPELLED_OUT = frozenset((*_HIDDEN, TokenType.USER_DEFINED))  # their text is stored as it is
+_HIDDEN = frozenset((TokenType.CONTROL, TokenType.UNKNOWN))  # decode shows these only where asked
+_SPELLED_OUT = frozenset((*_HIDDEN, TokenType.USER_DEFINED))  # these store their text as it is
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ class Tokenizer(ABC):
         self.clean_spaces = settings.clean_spaces
         self._prefix = self._affix("bos", self.add_bos)
         self._suffix = self._affix("eos", self.add_eos)
+        self._between = self._separator(metadata)
         self._added = AddedTokens(metadata, self.vocab)
         self._types: list[int] = self.vocab.types.tolist()
         self._pieces: dict[int, bytes] = {}
@@ -121,6 +122,12 @@ class Tokenizer(ABC):
             after_special = isinstance(fragment, int)
         return ids + list(self._suffix) if add_special else ids
 
+    def encode_pair(self, first: str | bytes, second: str | bytes) -> list[int]:
+        """Token ids of two texts as cross-encoders read them: [CLS] first [SEP] second [SEP], or as RoBERTa does,
+        <s> first </s></s> second </s>. Special tokens spelled out in the texts are text."""
+        own, other = (self.encode(text, add_special=False) for text in (first, second))
+        return [*self._prefix, *own, *self._suffix, *self._between, *other, *self._suffix]
+
     def decode(
         self,
         ids: Iterable[int],
@@ -171,7 +178,7 @@ class Tokenizer(ABC):
         """The id of a token spelled as in the vocabulary, None where there is none."""
         try:
             return self.vocab.ids.get(arguments.text("text", text).encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:  # a surrogate that stands for no byte
+        except UnicodeEncodeError:  # this is a surrogate that stands for no byte
             return None
 
     @abstractmethod
@@ -222,6 +229,12 @@ class Tokenizer(ABC):
                 f"set {key}, or add_{role}_token to false"
             )
         return (id,)
+
+    def _separator(self, metadata: Metadata) -> tuple[int, ...]:
+        """What stands between two texts beside the end of the first; files say it since 2025."""
+        sep = self.special.sep
+        has_one = flag(metadata, "tokenizer.ggml.add_sep_token", self.add_eos) and self.add_eos
+        return (sep,) if has_one and sep is not None else ()
 
     def _as_text(self, text: str | bytes) -> str:
         """A str in which bytes that are not UTF-8 are surrogates, or U+FFFD where the scheme has no use for them."""

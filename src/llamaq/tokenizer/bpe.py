@@ -56,7 +56,7 @@ class ByteLevelTokenizer(Tokenizer):
         try:
             return bytes([_BYTE_OF[char] for char in token.decode()])
         except (KeyError, UnicodeDecodeError):
-            return token  # not in the byte alphabet: an added token that the file calls normal
+            return token  # a character outside the byte alphabet: the file calls an added token normal
 
 
 class CharacterTokenizer(Tokenizer):

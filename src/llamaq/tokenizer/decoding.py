@@ -1,4 +1,4 @@
-"""From ids back to text, one at a time: what a token adds, and characters that span several tokens."""
+"""How ids become text again, one at a time: what a token adds, and characters that span several tokens."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ SPACE = "▁"  # U+2581 stands for a space in the texts of SentencePiece's token
 V = TypeVar("V")
 
 _NEVER = sys.maxsize
-_LONG = 128  # symbols: from here on a heap beats searching a list for its minimum
+_LONG = 128  # symbols from which on a heap beats searching a list for its minimum
 _LEFT_BITS = 32
 _LEFT = (1 << _LEFT_BITS) - 1
 
@@ -47,7 +47,7 @@ def _merge_long(symbols: list[bytes], ranks: Mapping[bytes, int], joiner: bytes)
     """The same in O(n log n): a heap of pairs, each one integer, over a linked list of symbols."""
     n, rank = len(symbols), ranks.get
     after, before = list(range(1, n + 1)), list(range(-1, n - 1))
-    pairs = [rank(a + joiner + b, _NEVER) for a, b in pairwise(symbols)] + [_NEVER]  # by their left symbol
+    pairs = [rank(a + joiner + b, _NEVER) for a, b in pairwise(symbols)] + [_NEVER]  # ranks by left symbol
     heap = [found << _LEFT_BITS | left for left, found in enumerate(pairs) if found != _NEVER]
     heapq.heapify(heap)
     while heap:
@@ -82,7 +82,7 @@ class Memo(Generic[V]):
 
     def map(self, words: Sequence[str]) -> list[V]:
         """The function's value for each word."""
-        values: dict[str, V] = {}  # local, so that threads may share the memo
+        values: dict[str, V] = {}  # a local dict, so that threads may share the memo
         known = self._known
         for word in set(words):
             value = known.get(word)

@@ -47,7 +47,7 @@ def strings(metadata: Metadata, key: str) -> list[bytes] | None:
     if value is None:
         return None
     try:
-        if hasattr(value, "bytes_list"):  # GGUFArray: without a detour through str
+        if hasattr(value, "bytes_list"):  # GGUFArray has bytes without a detour through str
             raw: list[bytes] = value.bytes_list()
             return raw
         if not isinstance(value, str):

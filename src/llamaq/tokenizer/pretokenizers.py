@@ -96,7 +96,7 @@ class Pretokenizer:
         """The words of a text; joined they are the text."""
         words = [text]
         for cut in self._cuts:
-            pieces = {piece: cut(piece) for piece in set(words)}  # most come more than once
+            pieces = {piece: cut(piece) for piece in set(words)}  # most words come more than once
             words = list(chain.from_iterable(pieces[piece] for piece in words))
         return words
 
@@ -107,7 +107,7 @@ class Pretokenizer:
 
 def _cut(pattern: str) -> Callable[[str], list[str]]:
     """A function that cuts a text into the matches of a pattern and what lies between them."""
-    import regex  # here, because it takes long to import and only these tokenizers need it
+    import regex  # it takes long to import, and only these tokenizers need it
 
     thousands = pattern.startswith(_THOUSANDS)
     pattern = pattern.removeprefix(_THOUSANDS)
@@ -123,7 +123,7 @@ def _cut(pattern: str) -> Callable[[str], list[str]]:
     def cut_thousands(text: str) -> list[str]:
         words: list[str] = []
         for i, piece in enumerate(split(text)):
-            if i % 2:  # a match
+            if i % 2:  # odd pieces are matches
                 first = len(piece) % 3 or 3
                 words += [piece[:first], *(piece[k : k + 3] for k in range(first, len(piece), 3))]
             elif piece:
@@ -133,7 +133,7 @@ def _cut(pattern: str) -> Callable[[str], list[str]]:
     return cut_thousands if thousands else cut
 
 
-_PLAIN = Pretokenizer((_GPT2,))  # without the cleanup of spaces; others in the table have it as llama.cpp does
+_PLAIN = Pretokenizer((_GPT2,))  # it has no cleanup of spaces; others in the table have it as llama.cpp does
 _CLEAN = replace(_PLAIN, clean_spaces=True)
 _DIGITS = replace(_PLAIN, patterns=(r"\p{N}", _GPT2))
 _LLAMA_3 = Pretokenizer((_LLAMA3,), ignore_merges=True, add_bos=True, clean_spaces=True)

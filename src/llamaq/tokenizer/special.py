@@ -60,7 +60,7 @@ _END_OF_GENERATION = (
     *("<|end_of_text|>", "<end_of_utterance>", "<eos>", "<turn|>", "<|tool_response>"),
     *("<｜end▁of▁sentence｜>", "[e~["),
 )
-_ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")  # the frame of gpt-oss' answers
+_ALWAYS_SHOWN = ("<|channel|>", "<|message|>", "<|start|>", "<|constrain|>")  # these frame gpt-oss' answers
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _end_of_generation(vocab: Vocab, roles: Mapping[str, int]) -> frozenset[int]
     by_text = {vocab.text(id): id for id in _present(vocab, _END_OF_GENERATION)}
     strikeout = by_text.get("</s>")
     if strikeout is not None and vocab.types[strikeout] == TokenType.NORMAL:
-        del by_text["</s>"]  # no end of text but HTML, as in Qwen's and Gemma 4's vocabularies
+        del by_text["</s>"]  # here it is HTML and no end of text, as in Qwen's and Gemma 4's vocabularies
     for id in by_text.values():
         _mark_control(vocab, id)
     for id in _present(vocab, _ALWAYS_SHOWN):

@@ -21,7 +21,7 @@ from .vocab import TokenType
 
 __all__ = ["UnigramTokenizer"]
 
-_UNKNOWN_PENALTY = 10.0  # below the worst token, in log-probability
+_UNKNOWN_PENALTY = 10.0  # log-probability below that of the worst token
 
 
 class UnigramTokenizer(Tokenizer):
@@ -30,7 +30,7 @@ class UnigramTokenizer(Tokenizer):
     A character without a token becomes byte tokens where the vocabulary has all 256, else the unknown token.
     """
 
-    keeps_raw_bytes: ClassVar[bool] = True  # the normalization turns them into U+FFFD
+    keeps_raw_bytes: ClassVar[bool] = True  # normalization turns them into U+FFFD
 
     def __init__(self, metadata: Metadata) -> None:
         super().__init__(metadata, Settings({"eos": 1, "unk": 2, "pad": 0}, add_eos=True))
@@ -60,7 +60,7 @@ class UnigramTokenizer(Tokenizer):
         candidates = vocab.of_type(TokenType.NORMAL, TokenType.USER_DEFINED, TokenType.UNUSED)
         tokens = [vocab.tokens[id] for id in candidates]
         texts = (token.decode("utf-8", "replace") for token in reversed(tokens))
-        self._candidates = dict(zip(texts, reversed(candidates), strict=True))  # of equal texts the lowest id
+        self._candidates = dict(zip(texts, reversed(candidates), strict=True))  # the lowest id of equal texts wins
         self._longest = max(map(len, self._candidates), default=1)
         self._word = word_pattern(joints(tokens))
 

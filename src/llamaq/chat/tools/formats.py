@@ -218,7 +218,7 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "command-r": CommandCalls,
     "command-r7b": ActionCalls,
 }
-"""By the name that the user can give."""
+"""Readers by the name that the user can give."""
 
 _TELLING = (  # format: texts that a template of it has, and texts that it has not
     ("mistral", ("[TOOL_CALLS]",), ()),

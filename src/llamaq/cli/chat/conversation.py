@@ -62,7 +62,7 @@ class Conversation:
         if self._used is None:
             try:
                 self._used = self.tokens()
-            except (LlamaqError, ValueError):  # which the next answer will tell
+            except (LlamaqError, ValueError):  # the next answer will tell what is wrong
                 self._used = 0
         return self._used
 
@@ -115,7 +115,7 @@ class Conversation:
         question = self.undo()
         if question is not None:
             self.messages.append(question)
-            if self.sampling.seed is not None:  # which would give the same answer
+            if self.sampling.seed is not None:  # the old seed would give the same answer
                 self.sampling = replace(self.sampling, seed=self.sampling.seed + 1)
         return question is not None
 
@@ -139,7 +139,7 @@ class Conversation:
         kept = {"format": _FORMAT, "version": 1, "messages": [message.to_dict() for message in self.said]}
         with atomic_file(path) as file:
             text = json.dumps(kept, ensure_ascii=False, indent=1)
-            file.write(text.encode(errors="backslashreplace") + b"\n")  # what UTF-8 cannot spell JSON can escape
+            file.write(text.encode(errors="backslashreplace") + b"\n")  # JSON can escape what UTF-8 cannot spell
 
     def load(self, path: Path) -> None:
         """Takes what ``save`` wrote in the place of this conversation. Raises ``ValueError`` and ``LlamaqError``."""

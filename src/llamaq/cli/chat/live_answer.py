@@ -16,7 +16,7 @@ from llamaq.cli.output import harmless
 
 __all__ = ["LiveAnswer", "finished_blocks", "last_lines"]
 
-_REFRESHES = 8  # a second
+_REFRESHES = 8  # drawings a second
 
 
 class LiveAnswer:
@@ -65,7 +65,7 @@ class LiveAnswer:
         if self._status:
             yield Text(self._status, style="dim")
             return
-        # Short of the lines' ends: the ^C that a terminal echoes must not begin a new line.
+        # It stops short of the lines' ends: the ^C that a terminal echoes must not begin a new line.
         options = options.update(width=max(1, options.max_width - 4))
         height = max(1, console.height - 2)
         lines = console.render_lines(self._view(last_lines(self._growing, height)), options, pad=False)

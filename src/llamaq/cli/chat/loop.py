@@ -84,7 +84,7 @@ def _greeting(conversation: Conversation) -> str:
 
 
 def _screen() -> PlainScreen:
-    """With Markdown and an editor where the extra is installed and the terminal can do more than lines."""
+    """A screen with Markdown and an editor where the extra is installed and the terminal can do more than lines."""
     import os
 
     if os.environ.get("TERM") == "dumb":

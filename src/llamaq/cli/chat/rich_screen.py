@@ -62,7 +62,7 @@ class RichScreen(PlainScreen):
 
 
 def history_path() -> Path:
-    """Where what the user typed is kept between chats: below XDG_STATE_HOME."""
+    """The file below XDG_STATE_HOME that keeps what the user typed between chats."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(base) / "llamaq" / "history"
 

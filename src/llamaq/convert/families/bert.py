@@ -10,7 +10,7 @@ from llamaq.convert.rules import last_rows
 from llamaq.convert.section import Section
 
 _EPS = ("attention.layer_norm_epsilon", "layer_norm_eps")
-_RANK = 4  # of pooling_type: a head that ranks stands in the file
+_RANK = 4  # pooling_type of files with a head that ranks
 
 BLOCK = {
     **{f"attention.self.{old}": f"attn_{new}" for old, new in (("query", "q"), ("key", "k"), ("value", "v"))},
@@ -25,7 +25,7 @@ OUTER: dict[str, Any] = {
     "embeddings.position_embeddings": last_rows("position_embd", "context_length"),
     "embeddings.token_type_embeddings": "token_types",
     "embeddings.LayerNorm": "token_embd_norm",
-    # Heads for words that are missing; embeddings do not need them.
+    # These heads are for words that are missing; embeddings do not need them.
     **dict.fromkeys(f"cls.predictions{part}" for part in ("", ".decoder", ".transform.dense", ".transform.LayerNorm")),
     **dict.fromkeys(("cls.seq_relationship", "lm_head", "lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")),
     "pooler.dense": None,
@@ -41,7 +41,7 @@ NOMIC_BLOCK = {
     "mlp.fc2": "ffn_down",
     "norm2": "layer_output_norm",
 }
-_OLD_NAMES = {  # in configurations of Nomic's own code
+_OLD_NAMES = {  # configurations of Nomic's own code have these
     "hidden_size": "n_embd",
     "num_attention_heads": "n_head",
     "num_hidden_layers": "n_layer",

@@ -24,7 +24,7 @@ BLOCK_2 = BLOCK | {
 }
 BLOCK_3 = BLOCK_2 | {"self_attn.q_norm": plus_one("attn_q_norm"), "self_attn.k_norm": plus_one("attn_k_norm")}
 
-_DEFAULTS = {  # of transformers; configurations inside of those for images leave them out
+_DEFAULTS = {  # transformers has these; configurations inside of those for images leave them out
     "num_attention_heads": 8,
     "num_key_value_heads": 4,
     "head_dim": 256,

@@ -33,7 +33,7 @@ def _llama4(config: Section) -> dict[str, Any]:
         "expert_feed_forward_length": config.integer("intermediate_size"),
         **experts(config, "num_local_experts"),
     }
-    expect(config, "use_qk_norm", found["expert_count"] != 128)  # by which readers know it
+    expect(config, "use_qk_norm", found["expert_count"] != 128)  # readers know the model by it
     return found
 
 

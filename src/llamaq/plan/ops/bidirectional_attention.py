@@ -21,6 +21,7 @@ __all__ = ["BidirectionalAttention", "TracesBidirectionalAttention"]
 @dataclass(frozen=True)
 class BidirectionalAttention(Op):
     kind: ClassVar[str] = "bidirectional_attention"
+    whole_texts: ClassVar[bool] = True
 
     heads: int
     kv_heads: int

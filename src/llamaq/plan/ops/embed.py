@@ -1,4 +1,5 @@
-"""embed: the row of a table for each token, times a scale."""
+"""embed: the row of a table for each token, times a scale; plus the row of its type, and that of its position, where
+there are tables of such."""
 
 from __future__ import annotations
 
@@ -6,9 +7,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llamaq.errors import ModelError
 from llamaq.plan.op import F32, Op, Run, Value, Weight
 from llamaq.plan.shapes import Shapes
+from llamaq.plan.step import Step
 from llamaq.plan.tracer import Tracer
 
 __all__ = ["Embed", "TracesEmbed"]
@@ -20,16 +24,53 @@ class Embed(Op):
 
     table: Weight
     scale: float
+    types: Weight | None = None
+    second_after: int | None = None
+    """Tokens behind the first of this id in their text are of type 1, all others of type 0."""
+    positions: Weight | None = None
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
-        return (shapes.matrix(self.table)[1],)
+        cols = shapes.matrix(self.table)[1]
+        for more in (self.types, self.positions):
+            if more is not None and (found := shapes.matrix(more)[1]) != cols:
+                raise ModelError(f"tensor {more.name!r}: expected {cols} columns as {self.table.name!r}, got {found}")
+        if self.second_after is not None and (self.types is None or shapes.matrix(self.types)[0] < 2):
+            raise ValueError("a second type needs a table of two types")
+        return (cols,)
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
-        x = run.lookup(self.table, run.step.tokens)
-        return (x if self.scale == 1.0 else x * np.float32(self.scale),)
+        step = run.step
+        x = run.lookup(self.table, step.tokens)
+        with np.errstate(all="ignore"):
+            if self.scale != 1.0:
+                x = x * np.float32(self.scale)
+            if self.types is not None:
+                x = x + run.lookup(self.types, self._types_of(step))
+            if self.positions is not None:
+                x = x + run.lookup(self.positions, step.positions)
+        return (x,)
+
+    def _types_of(self, step: Step) -> NDArray[np.int32]:
+        types = np.zeros_like(step.tokens)
+        for sequence in () if self.second_after is None else np.unique(step.sequences):
+            rows = np.nonzero(step.sequences == sequence)[0]
+            marks = np.nonzero(step.tokens[rows] == self.second_after)[0]
+            types[rows[marks[0] + 1 :] if len(marks) else rows[:0]] = 1
+        return types
 
 
 class TracesEmbed(Tracer):
-    def embed(self, weight: str, scale: float = 1.0) -> Value:
-        """Row of ``weight`` for each token, times ``scale``."""
-        return self.emit(Embed(self.shapes.weight(weight, "table"), float(scale)))[0]
+    def embed(
+        self,
+        weight: str,
+        scale: float = 1.0,
+        *,
+        types: str | None = None,
+        second_after: int | None = None,
+        positions: str | None = None,
+    ) -> Value:
+        """Row of ``weight`` for each token, times ``scale``; plus row 0 of ``types`` (row 1 behind the first token
+        ``second_after`` of a text), plus the row of ``positions`` for its position, which must have one."""
+        of_types, of_positions = (None if n is None else self.shapes.weight(n, "table") for n in (types, positions))
+        op = Embed(self.shapes.weight(weight, "table"), float(scale), of_types, second_after, of_positions)
+        return self.emit(op)[0]

@@ -10,7 +10,7 @@ from .tree import Alternatives, Chars, Node, Ranges, Repeat, Sequence
 
 __all__ = ["Automaton", "automaton", "overlap"]
 
-_COPIES = 8  # what may repeat more often counts as a loop, which matches more
+_COPIES = 8  # a part that may repeat more often counts as a loop, which matches more
 
 
 @dataclass(frozen=True)

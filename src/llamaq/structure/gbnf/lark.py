@@ -24,7 +24,7 @@ class _Writer:
     def __init__(self, rules: dict[str, Node], chosen: set[Node]) -> None:
         self._rules, self._chosen = rules, chosen
         self._names = {name: "start" if name == "root" else f"rule_{i}" for i, name in enumerate(rules)}
-        self._terminals: dict[str, str] = {}  # name by expression
+        self._terminals: dict[str, str] = {}  # names by expression
 
     def text(self) -> str:
         lines = [f"{self._names[name]}: {self._expression(node)}" for name, node in self._rules.items()]

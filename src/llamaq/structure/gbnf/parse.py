@@ -17,7 +17,7 @@ __all__ = ["TokenId", "parse"]
 TokenId = Callable[[str], "int | None"]
 """Id of a token by its text."""
 
-_MOST_REPEATS = 2000  # as in llama.cpp
+_MOST_REPEATS = 2000  # llama.cpp has the same limit
 _DEEPEST = 100
 _LARGEST = 100_000  # characters, classes, groups and references; a second or two of work
 _LONGEST = 100_000  # characters of a text that leaves no choice, since all of them are read at once
@@ -48,7 +48,7 @@ class _Parser:
         self._depth = 0
         self._size = 0
         self._rule = ""
-        self._references: dict[str, tuple[int, str]] = {}  # where each rule is first referred to, and in which rule
+        self._references: dict[str, tuple[int, str]] = {}  # place and rule of the first reference to each
 
     def rules(self) -> dict[str, Node]:
         rules: dict[str, Node] = {}

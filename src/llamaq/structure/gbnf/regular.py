@@ -9,8 +9,8 @@ from .tree import Alternatives, Chars, Node, Reference, Repeat, Sequence, Token,
 
 __all__ = ["Parts", "regular_parts"]
 
-_LARGEST, _DEEPEST = 2000, 40  # of a rule that becomes part of others, in nodes and ranges: they multiply
-_ROOM = 200_000  # for all rules that became part of others
+_LARGEST, _DEEPEST = 2000, 40  # nodes (with ranges) and depth of a rule that becomes part of others: they multiply
+_ROOM = 200_000  # nodes of all rules that became part of others
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Builder:
             if size > _LARGEST or depth > _DEEPEST or self._has_token(self._rules[name]):
                 continue
             built = self.build(self._rules[name])
-            if built not in self.regular:  # for want of room
+            if built not in self.regular:  # there is no room for it
                 continue
             self._sizes[name] = size, depth
             self.built[name] = built

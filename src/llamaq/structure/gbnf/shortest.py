@@ -26,7 +26,7 @@ def shortest(rules: dict[str, Node]) -> dict[Node, int]:
     users: dict[Node, list[Node]] = defaultdict(list)
     wanted: dict[Node, int] = {}  # children that a node still waits for
     reached: list[tuple[int, int, Node]] = []
-    numbers = count()  # decide among equal lengths, since nodes have no order
+    numbers = count()  # they decide among equal lengths, since nodes have no order
 
     def reach(length: int, node: Node) -> None:
         heappush(reached, (length, next(numbers), node))
@@ -55,7 +55,7 @@ def shortest(rules: dict[str, Node]) -> dict[Node, int]:
 
 
 def _length(node: Node, last: int, found: dict[Node, int]) -> int:
-    """That of a node of which all parts are known, or the shortest alternative: the one that came last."""
+    """The length of a node whose parts are all known, or of its shortest alternative, which came last."""
     if isinstance(node, Sequence):
         return sum(found[item] for item in node.items)
     return node.low * last if isinstance(node, Repeat) else last

@@ -7,7 +7,7 @@ from typing import Any
 
 __all__ = ["bounded"]
 
-_STEP = 1e-9  # past a bound that is excluded
+_STEP = 1e-9  # distance from a bound that is excluded
 
 
 def bounded(limits: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From a schema's text to llguidance's grammar."""
+"""How a schema's text becomes llguidance's grammar."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .translating import Translation
 
 __all__ = ["Compiled", "compile_schema", "translate_schema"]
 
-_TRIES = 100  # to find the place of what is wrong in a small schema
+_TRIES = 100  # tries to find the place of what is wrong in a small schema
 _IMPOSSIBLE = re.compile(r"Unsatisfiable schema: .* while processing \S*#/\$defs/(\d+)$")
 
 
@@ -76,7 +76,7 @@ def _where(root: Any, left: int) -> str:
 
 
 def _fails(root: Any, schema: Any, path: str) -> bool:
-    if schema is False:  # which nothing matches, but for a reason
+    if schema is False:  # nothing matches it, but for a reason
         return False
     try:
         return validate(grammar_of(Translation(root, schema, path).schema)) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from llamaq.structure.engine import llguidance, validate
 
@@ -15,15 +15,12 @@ from .lookaround import without_lookaround
 from .names import names_matching
 from .reading import fail
 
-if TYPE_CHECKING:
-    from .translating import Translation
-
 __all__ = ["Constraints", "grammar_of"]
 
 _WHITESPACE = r"[ ]|\n{1,2}[ \t]{0,20}"  # llama.cpp's; without a limit a model may write spaces for ever
 _EXACT = 2**53  # integers beyond it are not all doubles, which llguidance reads numbers as
 _LARGEST_INTEGER = 2**63 - 1024  # the largest double of a signed 64-bit integer
-_LARGEST_NUMBER = 1e15  # of a bound that is no integer's
+_LARGEST_NUMBER = 1e15  # the largest bound of numbers that are not integers
 _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties")
 
 
@@ -45,10 +42,20 @@ def _usable(**schema: Any) -> bool:
     return _wrong(json.dumps(schema)) is None
 
 
-class Constraints:
-    """Of one schema. What llguidance cannot hold a text to is left out, with a note."""
+class Whole(Protocol):
+    """What constraints ask of the translation of the schema that they are part of."""
 
-    def __init__(self, schema: dict[str, Any], path: str, translation: Translation) -> None:
+    names: tuple[str, ...]
+
+    def whole(self, schema: Any, path: str) -> Any: ...
+    def followed(self, schema: Any, path: str) -> Any: ...
+    def note(self, path: str, what: str) -> None: ...
+
+
+class Constraints:
+    """The constraints of one schema. What llguidance cannot hold a text to is left out, with a note."""
+
+    def __init__(self, schema: dict[str, Any], path: str, translation: Whole) -> None:
         self._schema, self._path, self._translation = schema, path, translation
 
     def translated(self) -> dict[str, Any]:
@@ -82,7 +89,7 @@ class Constraints:
             out["multipleOf"] = schema["multipleOf"]
         limits: dict[str, Any] = {}
         for key, exclusive, towards in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
-            if schema.get(exclusive) is True and key in schema:  # draft 4
+            if schema.get(exclusive) is True and key in schema:  # draft 4 says it so
                 limits[exclusive] = schema[key]
             elif key in schema:
                 limits[key] = schema[key]
@@ -139,7 +146,7 @@ class Constraints:
     def _arrays(self, out: dict[str, Any]) -> None:
         schema = self._schema
         first, others = schema.get("prefixItems"), schema.get("items")
-        if isinstance(others, list):  # before draft 2020-12
+        if isinstance(others, list):  # drafts before 2020-12 have a list
             first, others = others, schema.get("additionalItems")
         if first is not None:
             out["prefixItems"] = [self._whole(child, f"prefixItems[{i}]") for i, child in enumerate(first)]

@@ -12,7 +12,7 @@ _PIECE = re.compile(r"\\[bB]|\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<?[=!]|.", re.DO
 def without_lookaround(pattern: str) -> str:
     r"""The pattern without ``(?=...)``, ``(?!...)``, ``(?<=...)``, ``(?<!...)``, ``\b`` and ``\B``."""
     out: list[str] = []
-    depth = 0  # of groups inside the one that is left out
+    depth = 0  # depth of groups inside the one that is left out
     for piece in _PIECE.findall(pattern):
         if depth:
             depth += piece.startswith("(") - (piece == ")")

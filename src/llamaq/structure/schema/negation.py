@@ -29,7 +29,7 @@ def negated(schema: Any) -> Any:
 def _without(types: list[str]) -> Any:
     if "number" in types:
         types = [*types, "integer"]
-    elif "integer" in types:  # there is no type of the other numbers
+    elif "integer" in types:  # the other numbers have no type
         return None
     others = [name for name in TYPES if name not in types]
     return {"type": others} if others else False

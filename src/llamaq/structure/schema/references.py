@@ -15,13 +15,13 @@ REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
 
 
 class References:
-    """Of one schema."""
+    """The references of one schema."""
 
     def __init__(self, root: Any) -> None:
         """Raises ``StructureError`` where a keyword has a wrong value: nothing else looks at what is not checked."""
         self._checked: set[int] = set()
         check_keywords(root, "$", self._checked)
-        self._bases: dict[int, str] = {}  # by the identity of each object
+        self._bases: dict[int, str] = {}  # bases by the identity of each object
         self._targets: dict[str, tuple[Any, str]] = {"": (root, "$")}
         waiting = [(root, "", "$")]
         while waiting:

@@ -11,7 +11,7 @@ from .references import REFERENCES, References
 
 __all__ = ["LARGEST_INTEGER", "Shape", "Shapes", "is_sealed", "merged", "parts_in_place"]
 
-LARGEST_INTEGER = 10**16 - 2  # of 16 digits, as a double
+LARGEST_INTEGER = 10**16 - 2  # the largest of 16 digits, as a double
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Shapes:
         return self._found[id(schema)]
 
     def own(self, schema: dict[str, Any], path: str) -> Shape:
-        """Without the parts inside; of those under a condition, which are not enforced, the names."""
+        """The shape without the parts inside; parts under a condition, which are not enforced, leave their names."""
         perhaps = [name for step, child in _conditions(schema) for name in self.of(child, f"{path}.{step}").names]
         types = schema.get("type")
         types = types if isinstance(types, list) else [types]

@@ -10,7 +10,7 @@ from .reading import fail
 __all__ = ["check_lengths"]
 
 _LONGEST = 100_000  # characters
-_SWEEPS = 60  # over definitions that refer to each other; what multiplies grows long in fewer
+_SWEEPS = 60  # sweeps over definitions that refer to each other; texts that multiply grow long in fewer
 
 
 def check_lengths(schema: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from .shape import LARGEST_INTEGER, Shape, Shapes, is_sealed, merged, parts_in_p
 __all__ = ["Translation"]
 
 _LARGEST = 10_000  # schemas, names of closed objects counting a twentieth
-_MOST_PATTERNS = 30  # of properties of a value: llguidance compares each two of them
+_MOST_PATTERNS = 30  # patterns for properties of a value: llguidance compares each two of them
 _PARTS = ("allOf", "anyOf", "oneOf", *REFERENCES)
 _NOT_ENFORCED = ("if", "contains", "minContains", "maxContains", "dependentRequired", "dependentSchemas",
                  "dependencies")  # fmt: skip
