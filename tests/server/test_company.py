@@ -300,6 +300,31 @@ def test_what_runs_may_end(endless: LLM) -> None:
     asyncio.run(scenario())
 
 
+def test_a_stream_lets_others_have_their_turn() -> None:
+    """Among them who learns that the client is gone."""
+
+    async def scenario() -> int:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async def send(message: Any) -> None:
+            return
+
+        task = asyncio.ensure_future(others())
+        writer = EventWriter(send, Settings())
+        for _ in range(10):
+            await writer.write("x")
+        task.cancel()
+        return turns
+
+    assert asyncio.run(scenario()) >= 10
+
+
 def test_a_fault_in_the_middle_is_an_error_not_an_end(endless: LLM) -> None:
     client, _ = client_of(endless)
     endless_stream = {"prompt": "Tom", "stream": True, "ignore_eos": True}

@@ -144,6 +144,16 @@ def test_clients_that_break_off_leave_nothing_running(server: Served, stream: bo
     assert numbers(server)['llamaq_requests_total{route="/v1/completions",status="499"}'] >= 5
 
 
+def test_clients_that_break_off_are_no_news(stories: Path) -> None:
+    with served(stories, "-t", 1, "--no-api-key", "--log-format", "none") as server:
+        for _ in range(10):
+            connection = ask(server, {"prompt": "Once", "n": 8, "ignore_eos": True, "stream": True})
+            connection.recv(100)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            connection.close()
+        assert server.end() == (0, "")
+
+
 def test_pipelined_requests_and_odd_ones(server: Served) -> None:
     connection = socket.create_connection(("127.0.0.1", server.port))
     connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n" * 3 + b"NONSENSE\r\n\r\n")

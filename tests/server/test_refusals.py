@@ -15,6 +15,7 @@ from llamaq.server import Settings, app
 from llamaq.server.fields import Field
 from llamaq.server.openai.protocol import CHAT as CHAT_FIELDS
 from llamaq.server.openai.protocol import COMPLETION, EMBEDDING
+from tiny_encoders import tiny_encoder
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Hi"}]
@@ -123,6 +124,18 @@ def test_another_model_is_404_and_a_star_takes_all(client: Client, model: LLM) -
         assert client.post(path, {**body, "model": "other"}).json["model"] == "stories"
     any_name = Client(app(model, Settings(names=("stories", "*"), template=TEMPLATE)))
     assert any_name.post(CHAT, {**BODIES[CHAT], "model": "gpt-4"}).json["model"] == "stories"
+
+
+def test_an_encoder_makes_vectors_alone() -> None:
+    path, ids, _ = tiny_encoder("bert")
+    with LLM.load(path, threads=1) as encoder:
+        client = Client(app(encoder, Settings(template=TEMPLATE, metrics=True)))
+        vector = client.post("/v1/embeddings", {"input": [ids.tolist()]}).json["data"][0]["embedding"]
+        assert vector == encoder.embed([ids.tolist()])[0].tolist()
+        for route in (CHAT, "/v1/completions"):
+            reply = client.post(route, BODIES[route])
+            assert (reply.status, "encoder" in reply.error["message"]) == (400, True)
+        assert client.get("/v1/models").status == client.get("/metrics").status == 200
 
 
 @pytest.mark.parametrize(

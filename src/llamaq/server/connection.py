@@ -85,6 +85,7 @@ class EventWriter:
     async def write(self, data: str) -> None:
         """One event of one line."""
         await self._put({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+        await asyncio.sleep(0)  # others have their turn, and that the client is gone is seen
 
     async def end(self) -> None:
         """Ends the answer as a whole one."""

@@ -10,6 +10,7 @@ from llamaq.errors import (
     ChatTemplateError,
     ClosedError,
     ContextOverflowError,
+    ModelError,
     SamplingError,
     StructureError,
     TokenizerError,
@@ -63,8 +64,8 @@ def shutting_down() -> Refusal:
 
 
 def refusal_of(error: Exception, *, param: str | None = None, asked: bool = False) -> Refusal:
-    """What to tell of an error; ``asked`` says that a ``ValueError`` or ``TypeError`` is about what the client asked
-    for, and ``param`` which field that was where the error names none."""
+    """What to tell of an error; ``asked`` says that a ``ValueError``, ``TypeError`` or ``ModelError`` is about what the
+    client asked for, and ``param`` which field that was where the error names none."""
     if isinstance(error, Refusal):
         return error
     message = " ".join(str(error).splitlines())
@@ -73,7 +74,7 @@ def refusal_of(error: Exception, *, param: str | None = None, asked: bool = Fals
         message = f"the prompt has {error.needed} tokens, the context {error.available}; shorten it"
         kind = "exceed_context_size_error"
         return Refusal(400, message, param=param, code="context_length_exceeded", type=kind, more=counts)
-    if isinstance(error, _ASKED_WRONG) or (asked and isinstance(error, ValueError | TypeError)):
+    if isinstance(error, _ASKED_WRONG) or (asked and isinstance(error, ValueError | TypeError | ModelError)):
         for argument in getattr(error, "arguments", ()):
             param = _FIELDS.get(argument, argument)
             message = message.replace(argument, param)
