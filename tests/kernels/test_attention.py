@@ -330,4 +330,4 @@ def test_what_attention_refuses() -> None:
             attention_alone(1, heads=2, kv_heads=1, head_dim=8, **wrong)
     for wrong in ({"sinks": "norm"}, {"q_norm": HeadNorm(1e-5, "k_norms")}, {"k_norm": HeadNorm(1e-5, "q_norms")}):
         with pytest.raises(ModelError, match="expected shape"):
-            attention_alone(1, heads=2, kv_heads=1, head_dim=8, **wrong)
+            attention_alone(1, heads=4, kv_heads=2, head_dim=8, **wrong)
