@@ -34,7 +34,7 @@ with LLM.load(sys.argv[1], n_ctx=512, threads=int(sys.argv[2])) as llm:
     llm.generate([5, 6, 7], max_tokens=16, sampling=greedy)
     inside.clear()
     began = time.perf_counter()
-    llm.generate([5, 6, 8], max_tokens=200, sampling=greedy, ignore_eos=True)
+    llm.generate([5, 6, 8], max_tokens=200, sampling=greedy)
     print((time.perf_counter() - began - sum(inside)) / len(inside) * 1e6)
 """
 """Prints the microseconds of a token outside the forward pass."""
