@@ -231,15 +231,15 @@ def _needs(report: Report) -> list[str]:
 
 
 def _group_row(group: GroupNeed) -> tuple[str, str, str]:
-    return f"  of {group.layers} layers", size(group.nbytes), f"  {_sees(group) or 'that see the whole text'}"
+    return f"  layers: {group.layers}", size(group.nbytes), f"  {_sees(group) or 'seeing the whole text'}"
 
 
 def _sees(group: GroupNeed) -> str:
     if group.state:
-        return "that keep a state of each text"
+        return "with a state of each text"
     windows = [f"the last {group.window} tokens"] if group.window else []
     chunks = [f"{group.chunk} tokens of positions at a time"] if group.chunk else []
-    return f"that see {' of '.join(windows + chunks)}" if windows or chunks else ""
+    return f"seeing {' of '.join(windows + chunks)}" if windows or chunks else ""
 
 
 def _columns(rows: Sequence[Sequence[str]], align: str) -> Iterator[str]:
