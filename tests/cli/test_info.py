@@ -192,3 +192,23 @@ def test_a_damaged_file_is_an_error(command: Command, shared: Callable[[str], Pa
     done = command("info", shared("gguf-torture/trunc_24.gguf"))
     assert (done.code, done.out) == (1, b"")
     assert "trunc_24.gguf: byte 8: " in done.err
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("gemma3", [(6, "seeing the last 8 tokens"), (1, "seeing the whole text")]),
+        ("lfm2", [(1, "seeing the whole text"), (3, "with a state of each text")]),
+        ("llama4", [(3, "seeing 8192 tokens of positions at a time"), (1, "seeing the whole text")]),
+        ("llama", []),
+    ],
+)
+def test_parts_of_the_cache_are_told(
+    command: Command, shared: Callable[[str], Path], name: str, parts: list[tuple[int, str]]
+) -> None:
+    path = shared(f"tiny-models/{name}.gguf")
+    out = command("info", path).out.decode()
+    lines = [line.split() for line in out.splitlines() if line.split()[:1] == ["layers:"]]
+    assert [(int(words[1]), " ".join(words[4:])) for words in lines] == parts
+    memory = as_json(command, path)["memory"]
+    assert sum(group["nbytes"] for group in memory["groups"]) == memory["cache"]
