@@ -39,7 +39,13 @@ LEVEL_TESTS = {
 }
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 SANITIZED = {
-    "engine": ["engine/test_engine", "engine/test_threads", "kernels/test_quantize_search"],
+    "engine": [
+        "engine/test_engine",
+        "engine/test_experts",
+        "engine/test_threads",
+        "kernels/test_quantize_search",
+        "plan/test_ops",
+    ],
     "kernels": ["kernels/test_dequantize", "kernels/test_kernels", "engine/test_torture"],
     "files": ["fuzz/test_files"],
     "stress": ["serving/test_stress"],
