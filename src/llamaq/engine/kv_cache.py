@@ -114,9 +114,8 @@ class KVCache:
             ) from None  # fmt: skip
         self.pools += [] if self.states is None else [self.states]
         self._tables: dict[int, list[list[int]]] = {}  # a table for each cache group
-        self._states: dict[
-            int, tuple[int, int]
-        ] = {}  # the slot of the tokens that the sequence has, and that of the next step
+        # The slot of the tokens that a sequence has, and that of the next step.
+        self._states: dict[int, tuple[int, int]] = {}
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:
