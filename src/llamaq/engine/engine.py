@@ -15,7 +15,7 @@ from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
-from llamaq.plan.op import Weight
+from llamaq.plan.operands import Weight
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
