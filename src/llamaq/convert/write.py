@@ -170,7 +170,7 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
         if new.columns:
             rows = np.concatenate([rows[:, span.start : span.stop] for span in new.columns], axis=1)
         if new.negative_exp:
-            rows = -np.exp(rows)
+            rows = (-np.exp(rows.astype(np.float64))).astype(np.float32)
         return encode(format, rows + np.float32(new.shift) if new.shift else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:

@@ -64,7 +64,9 @@ def _gemma4(config: Section) -> dict[str, Any]:
         "block_count": layers,
         "feed_forward_length": lengths if wide else length,
         "attention.head_count": heads,
-        "attention.head_count_kv": [kv_heads if window else far_kv_heads for window in windowed],
+        "attention.head_count_kv": kv_heads
+        if kv_heads == far_kv_heads
+        else [kv_heads if window else far_kv_heads for window in windowed],
         "attention.key_length": far,
         "attention.value_length": far,
         "attention.key_length_swa": near,

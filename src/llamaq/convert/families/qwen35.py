@@ -111,7 +111,7 @@ def _hybrid(config: Section) -> dict[str, Any]:
     layers, interval = keys["block_count"], config.integer("full_attention_interval", 4)
     kinds = config.texts("layer_types")
     recurrent = [kind == "linear_attention" for kind in kinds] or every(interval, layers, last=False)
-    sections = rope_of(config).values.get("mrope_section")
+    sections = rope_of(config).values.get("mrope_section", [11, 11, 10])
     return {
         **keys,
         "ssm.conv_kernel": config.integer("linear_conv_kernel_dim", 4),
@@ -121,7 +121,7 @@ def _hybrid(config: Section) -> dict[str, Any]:
         "ssm.inner_size": config.integer("linear_num_value_heads", 32) * config.integer("linear_value_head_dim", 128),
         "full_attention_interval": interval,
         "attention.recurrent_layers": recurrent,
-        **({"rope.dimension_sections": [*sections, 0]} if isinstance(sections, list) else {}),
+        **({"rope.dimension_sections": [*sections, 0]} if sections and isinstance(sections, list) else {}),
     }
 
 
