@@ -13,13 +13,14 @@ from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, Ch
 from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
-    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.model import Model
     from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["ChatStream"]
 
 _OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
+"""Options of the prompt."""
 
 
 class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
@@ -34,6 +35,11 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reader = request.reader(one_call=one_call)
         self._ready: deque[ChatEvent] = deque()
         self._reason: ChatFinishReason | None = None
+
+    @staticmethod
+    def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
+        """The prompt alone; see ``LLM.render_chat``."""
+        return chat_request(model.metadata, model.tokenizer, messages, **checked({**options}))
 
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
@@ -50,8 +56,8 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
 
         model.check_writes()
         rest: dict[str, Any] = {**options}
-        own = checked({key: rest.pop(key) for key in _OWN if key in rest})
-        request = chat_request(model.metadata, model.tokenizer, messages, **own)
+        own: Any = {key: rest.pop(key) for key in _OWN if key in rest}
+        request = cls.render(model, messages, own)
         parallel = flag("parallel_tool_calls", rest.pop("parallel_tool_calls", True))
         sampling = rest.pop("sampling", None)
         given = None if sampling is None else instance("sampling", sampling, SamplingParams).structure
@@ -96,6 +102,11 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         """What has been used so far."""
         usage = self.text.usage
         return replace(usage, completion_tokens=self._reader.tokens) if self._reader.cut else usage
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the answer's tokens so far the reasoning took."""
+        return self._reader.reasoning_tokens
 
     def cancel(self) -> None:
         """Ends the answer, from any thread. What was there already still comes, then the last event."""
