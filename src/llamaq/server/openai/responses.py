@@ -40,6 +40,7 @@ class Response(Job):
             raise Refusal(400, "input is missing", param="input")
         self.model = values.get("model")
         self.streamed = values.get("stream", False)
+        self.gathered = values.get("parallel_tool_calls", True)  # else it ends where a second call begins
         self._tools: ResponseTools = values.get("tools") or ResponseTools()
         if self._tools.skipped:
             logger.info("tools that cannot be had here are left out: %s", ", ".join(self._tools.skipped)[:500])
