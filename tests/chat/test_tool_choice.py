@@ -312,7 +312,9 @@ def test_the_model_thinks_before_it_calls(tokenizer: Tokenizer) -> None:
     request = chat_request({"tokenizer.chat_template": source}, tokenizer, [ASKED], tools=TOOLS, tool_choice="now")
     structure = held_to(request, tokenizer, None)
     call = '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>'
-    assert texts(tokenizer, structure, f"Hm. 1 < 2</think>{call}")
+    for lines in ("", "\n", "\n\n"):
+        assert texts(tokenizer, structure, f"Hm. 1 < 2</think>{lines}{call}")
+    assert not texts(tokenizer, structure, f"Hm.</think>\n\n\n{call}")
     assert not texts(tokenizer, structure, "Hm.</think>Hello.")
     begun = [ASKED, ChatMessage("assistant", "", "Well")]
     metadata = {"tokenizer.chat_template": SOURCES["gpt-oss"]}
