@@ -26,9 +26,9 @@ def test_a_path_is_a_path_before_it_is_a_name(places: Places, tmp_path: Path, mo
     assert resolve("here.gguf").path == places.own_folder / "here.gguf"
     assert resolve("here").is_path
     assert not resolve("here.gguf").is_path
-    with pytest.raises(ValueError, match="name must be a path that the system can have"):
+    with pytest.raises(ValueError, match="path must be a path that the system can have"):
         resolve("")
-    with pytest.raises(ValueError, match="name must be"):
+    with pytest.raises(ValueError, match="path must be"):
         resolve("a\0b")
 
 

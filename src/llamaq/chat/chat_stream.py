@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.arguments import texts
-from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage, with_system
 from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         model.check_writes()
         rest: dict[str, Any] = {**options}
         own = checked({key: rest.pop(key) for key in _OWN if key in rest})
+        messages = with_system(messages, model.defaults.system)
         request = chat_request(model.metadata, model.tokenizer, messages, **own)
         sampling, mark = rest.pop("sampling", None), request.structure_after
         if sampling is not None and sampling.structure is not None and mark is not None:

@@ -136,7 +136,7 @@ def _told(address: Address) -> Iterator[None]:
 
 def _plain(address: Address, error: Exception) -> str:
     text = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"{address}: the download failed: {text}; llamaq pull {address} goes on with it"
+    return f"{address}: the download failed: {text}; check the network, then llamaq pull {address} goes on"
 
 
 class _Counter:

@@ -48,8 +48,8 @@ def resolve(
     address.
     """
     if not isinstance(name, str):
-        return _at(path_of("name", name))
-    path = path_of("name", name)
+        return _at(path_of("path", name))
+    path = path_of("path", name)
     if os.path.isfile(path) or _PATH.match(name) or _is_folder_of_models(path):
         return _at(path)
     address = address_of(name)
@@ -85,7 +85,7 @@ def models() -> Iterator[Found]:
 def _at(path: Path) -> Found:
     """What lies at a path: a file, or the only model of a folder."""
     if not os.path.isdir(path):
-        return Found(path, path.name.removesuffix(".gguf"), "")
+        return Found(path, path.name, "")
     inside = [file for file in gguf_files(path, depth=0) if is_model(file.name)]
     if len(inside) > 1:
         raise _several(str(path), [str(file) for file in inside])
@@ -109,7 +109,9 @@ def _is_checkpoint(folder: Path) -> bool:
 
 def _fetched(address: Address, name: str, download: bool, progress: Progress | None) -> Found:
     if not download:
-        raise ModelNotFoundError(f"{name:.200} is not on this machine yet; fetch it: llamaq pull {address}")
+        raise ModelNotFoundError(
+            f"{name:.200} is not on this machine yet; fetch it: llamaq pull {address} (in Python LLM.from_pretrained)"
+        )
     from llamaq.hub.download import fetch
 
     return fetch(address, progress)

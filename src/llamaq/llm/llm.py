@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,13 @@ from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
+from llamaq.llm.named import defaults_of, located, pretrained
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
+from llamaq.serving.defaults import Defaults
 from llamaq.serving.model import Model, Prompt
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
@@ -54,8 +56,8 @@ class LLM:
     be read.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.model = Model(parts)
+    def __init__(self, parts: Parts, defaults: Defaults | None = None) -> None:
+        self.model = Model(parts, defaults)
         self._latest: Stream | None = None
 
     @classmethod
@@ -73,7 +75,8 @@ class LLM:
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
-        """Loads a GGUF file; one that is open already is the model's from then on; None is the bundled model.
+        """Loads a GGUF file, by its path or by a name that ``llamaq list`` shows (docs/models-by-name.md); one that is
+        open already is the model's from then on; None is the bundled model.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
         it; ``n_cache`` is the tokens of all texts together that the cache has room for, None: ``n_ctx``;
@@ -82,15 +85,27 @@ class LLM:
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
         (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
-        that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
+        that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
+        before anything is allocated.
         """
-        return cls(
-            load_parts(
-                bundled.path() if path is None else path, n_ctx=n_ctx, n_cache=n_cache,
-                threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
-                numerics=numerics, pre=pre, progress=progress,
-            )
+        found = None if path is None or isinstance(path, GGUFFile) else located(path)
+        defaults = defaults_of(found)
+        n_ctx = defaults.n_ctx or None if n_ctx is None else n_ctx
+        parts = load_parts(
+            bundled.path() if path is None else found or path, n_ctx=n_ctx, n_cache=n_cache, threads=threads,
+            n_batch=n_batch, cache_type=cache_type, pack=pack, numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
+        return cls(parts, defaults)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, filename: str | None = None, revision: str | None = None, **options: Any
+    ) -> LLM:
+        """Loads a model of the Hugging Face hub, ``user/repo`` or ``user/repo:Q4_K_M``, downloaded where it is not
+        there; ``filename`` may have * in it, ``options`` are those of ``load``. Raises ``DownloadError`` as well.
+        """
+        found = pretrained(repo, filename, revision, options.get("progress"))
+        return cls.load(found, **options)
 
     def __enter__(self) -> LLM:
         return self

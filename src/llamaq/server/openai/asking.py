@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import LlamaqError
@@ -23,13 +24,13 @@ _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": 
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
 
 
-def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingParams:
-    """The settings, with a seed in any case. Raises ``Refusal``."""
+def sampling_of(values: Mapping[str, Any], logprobs: int | None, defaults: SamplingParams) -> SamplingParams:
+    """The settings, those of the model where a request has none, with a seed in any case. Raises ``Refusal``."""
     given = {field.name: values[field.name] for field in SAMPLING if field.name in values}
     if given.get("seed") is None:
-        given["seed"] = random.SystemRandom().getrandbits(32)
+        given["seed"] = defaults.seed if defaults.seed is not None else random.SystemRandom().getrandbits(32)
     try:
-        return SamplingParams(**given, logprobs=logprobs)
+        return replace(defaults, **given, logprobs=logprobs)
     except (TypeError, ValueError) as error:
         raise refusal_of(error, asked=True) from None
 

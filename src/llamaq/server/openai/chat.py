@@ -37,7 +37,7 @@ class Chat(Job):
         self.streamed = values.get("stream", False)
         self._tools = _tools_of(values)
         self._logprobs = values.get("top_logprobs", 0) if values.get("logprobs") else None
-        self._sampling = sampling_of(values, self._logprobs)
+        self._sampling = sampling_of(values, self._logprobs, service.llm.model.defaults.sampling)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._chats: list[_Answer] = []
         self._head = {

@@ -41,7 +41,7 @@ class Completion(Job):
         self._check()
         self.streamed = values.get("stream", False)
         self._logprobs: int | None = values.get("logprobs")
-        self._sampling = sampling_of(values, self._logprobs)
+        self._sampling = sampling_of(values, self._logprobs, service.llm.model.defaults.sampling)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._ids: list[list[int]] = []
         self._streams: list[Stream] = []
