@@ -32,14 +32,15 @@ def test_every_command_takes_names(command: Command, places: Places, stories: Pa
     places.ollama()
     text = tmp_path / "text.txt"
     text.write_text("Once upon a time there was a little girl. " * 20)
-    for argv in [
+    commands: list[list[object]] = [
         ["run", "llama3.2", "Once upon", *RUN],
         ["tokenize", "llama3.2", "Once"],
         ["perplexity", "llama3.2", "-f", text, "-c", 32, "-t", 1, "--json"],
         ["quantize", "--dry-run", "--allow-requantize", "llama3.2", "out.gguf", "Q8_0"],
         ["compare", "llama3.2", "llama3.2", "-f", text, "-c", 32, "-t", 1, "--json"],
         ["split", "llama3.2", "part", "--dry-run"],
-    ]:
+    ]
+    for argv in commands:
         named, by_path = (
             command(*[path if arg == "llama3.2" else arg for arg in argv]) for path in ("llama3.2", stories)
         )

@@ -26,7 +26,8 @@ _ON = ("1", "true", "yes", "on")
 
 
 def fetch(address: Address, progress: Progress | None = None) -> Found:
-    """Downloads what the address means, all parts of it, unless it is there and current; goes on with what was begun.
+    """Downloads what the address means, all parts of it, but those that are there and current. A connection that breaks
+    is made anew and gone on with; of a download that was ended, whole parts are kept.
 
     ``progress`` gets bytes done and in total. With HF_HUB_OFFLINE=1 nothing is asked. Raises ``DownloadError``.
     """
@@ -116,10 +117,7 @@ def _told(address: Address) -> Iterator[None]:
     except errors.GatedRepoError:
         why = f"{address.repo} is gated: accept its terms at {address.page}, then log in (hf auth login, or HF_TOKEN)"
     except errors.RepositoryNotFoundError:
-        why = (
-            f"there is no repository {address.repo} at {endpoint()}, or it is private: check its name, or log in "
-            "(hf auth login, or HF_TOKEN)"
-        )
+        why = _hidden(address)
     except errors.RevisionNotFoundError:
         why = f"{address.repo} has no revision {address.revision!r}; see {address.page}"
     except errors.EntryNotFoundError as error:
@@ -128,15 +126,23 @@ def _told(address: Address) -> Iterator[None]:
     except errors.OfflineModeIsEnabled:
         why = f"{address} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it{revision}"
     except Exception as error:  # the library, and that for HTTP below it, have many kinds
-        why = _plain(address, error)
+        refused = getattr(getattr(error, "response", None), "status_code", None) == 401
+        why = _hidden(address) if refused else _plain(address, error)
     else:
         return
     raise DownloadError(why)
 
 
+def _hidden(address: Address) -> str:
+    return (
+        f"there is no repository {address.repo} at {endpoint()}, or it is private: check its name, or log in "
+        "(hf auth login, or HF_TOKEN)"
+    )
+
+
 def _plain(address: Address, error: Exception) -> str:
-    text = " ".join(str(error).split())[:300] or type(error).__name__
-    return f"{address}: the download failed: {text}; check the network, then llamaq pull {address} goes on"
+    text = " ".join(str(error).partition("For more information")[0].split())[:300] or type(error).__name__
+    return f"{address}: the download failed: {text}; check the network, then llamaq pull {address} again"
 
 
 class _Counter:
