@@ -33,72 +33,75 @@ class Hub:
         return [path.rpartition("/")[2] for method, path, _ in self.asked if method == "GET" and "/resolve/" in path]
 
 
+class _Handler(BaseHTTPRequestHandler):
+    hub: Hub
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def _answer(self, *, body: bool) -> None:
+        path = self.path.partition("?")[0]
+        self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        for beginning, (code, error) in self.hub.status.items():
+            if path.startswith(beginning):
+                return self._send(code, b"{}", {"X-Error-Code": error, "X-Error-Message": error}, body)
+        if path.startswith("/api/models/u/r"):
+            siblings = [{"rfilename": name, "size": len(raw)} for name, raw in self.hub.files.items()]
+            found = json.dumps({"id": "u/r", "sha": COMMIT, "siblings": siblings}).encode()
+            return self._send(200, found, {"Content-Type": "application/json"}, body)
+        name = path.partition("/u/r/resolve/")[2].partition("/")[2]
+        if name not in self.hub.files:
+            return self._send(404, b"", {"X-Error-Code": "EntryNotFound" if name else "RepoNotFound"}, body)
+        return self._file(name, self.hub.files[name], body)
+
+    def _file(self, name: str, raw: bytes, body: bool) -> None:
+        asked = self.headers.get("Range")
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        headers = {
+            "ETag": f'"{hashlib.sha256(raw).hexdigest()}"',
+            "X-Repo-Commit": COMMIT,
+            "Accept-Ranges": "bytes",
+        }
+        if asked:
+            headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
+        if not body:
+            return self._send(200, raw, headers, body)
+        if name in self.hub.wrong:
+            return self._send(200, raw[: self.hub.wrong[name]], headers, body)
+        if self.hub.cut.get(name):
+            self.close_connection = True
+            return self._send(206 if asked else 200, raw[start:], headers, body, end=self.hub.cut[name].pop(0))
+        return self._send(206 if asked else 200, raw[start:], headers, body)
+
+    def _send(self, code: int, raw: bytes, headers: dict[str, str], body: bool, end: int | None = None) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        if body:
+            with suppress(ConnectionError):  # whoever was interrupted hangs up
+                self.wfile.write(raw[:end])
+
+    def handle(self) -> None:
+        with suppress(ConnectionError):
+            super().handle()
+
+
 @contextmanager
 def hub_server() -> Iterator[Hub]:
     """A hub until the block ends."""
     hub = Hub()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def _answer(self, *, body: bool) -> None:
-            path = self.path.partition("?")[0]
-            hub.asked.append((self.command, path, self.headers.get("Range")))
-            for beginning, (code, error) in hub.status.items():
-                if path.startswith(beginning):
-                    return self._send(code, b"{}", {"X-Error-Code": error, "X-Error-Message": error}, body)
-            if path.startswith("/api/models/u/r"):
-                siblings = [{"rfilename": name, "size": len(raw)} for name, raw in hub.files.items()]
-                found = json.dumps({"id": "u/r", "sha": COMMIT, "siblings": siblings}).encode()
-                return self._send(200, found, {"Content-Type": "application/json"}, body)
-            name = path.partition("/u/r/resolve/")[2].partition("/")[2]
-            if name not in hub.files:
-                return self._send(404, b"", {"X-Error-Code": "EntryNotFound" if name else "RepoNotFound"}, body)
-            return self._file(name, hub.files[name], body)
-
-        def _file(self, name: str, raw: bytes, body: bool) -> None:
-            asked = self.headers.get("Range")
-            start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
-            headers = {
-                "ETag": f'"{hashlib.sha256(raw).hexdigest()}"',
-                "X-Repo-Commit": COMMIT,
-                "Accept-Ranges": "bytes",
-            }
-            if asked:
-                headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
-            if not body:
-                return self._send(200, raw, headers, body)
-            if name in hub.wrong:
-                return self._send(200, raw[: hub.wrong[name]], headers, body)
-            if hub.cut.get(name):
-                self.close_connection = True
-                return self._send(206 if asked else 200, raw[start:], headers, body, end=hub.cut[name].pop(0))
-            return self._send(206 if asked else 200, raw[start:], headers, body)
-
-        def _send(self, code: int, raw: bytes, headers: dict[str, str], body: bool, end: int | None = None) -> None:
-            self.send_response(code)
-            for name, value in headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(raw)))
-            self.end_headers()
-            if body:
-                with suppress(ConnectionError):  # whoever was interrupted hangs up
-                    self.wfile.write(raw[:end])
-
-        def handle(self) -> None:
-            with suppress(ConnectionError):
-                super().handle()
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    handler = type("Handler", (_Handler,), {"hub": hub})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()

@@ -21,21 +21,29 @@ if TYPE_CHECKING:
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of"]
+__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "with_defaults"]
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
 
 
-def sampling_of(values: Mapping[str, Any], logprobs: int | None, defaults: SamplingParams) -> SamplingParams:
-    """The settings, those of the model where a request has none, with a seed in any case. Raises ``Refusal``."""
+def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingParams:
+    """The settings, with a seed in any case. Raises ``Refusal``."""
     given = {field.name: values[field.name] for field in SAMPLING if field.name in values}
     if given.get("seed") is None:
-        given["seed"] = defaults.seed if defaults.seed is not None else random.SystemRandom().getrandbits(32)
+        given["seed"] = random.SystemRandom().getrandbits(32)
     try:
-        return replace(defaults, **given, logprobs=logprobs)
+        return SamplingParams(**given, logprobs=logprobs)
     except (TypeError, ValueError) as error:
         raise refusal_of(error, asked=True) from None
+
+
+def with_defaults(sampling: SamplingParams, values: Mapping[str, Any], defaults: SamplingParams) -> SamplingParams:
+    """The settings that a request asks for, and those of the model's owner where it says nothing."""
+    asked = {field.name for field in SAMPLING if values.get(field.name) is not None} | {"logprobs"}
+    if defaults.seed is None:
+        asked.add("seed")
+    return replace(defaults, **{name: getattr(sampling, name) for name in asked})
 
 
 def structure_of(values: Mapping[str, Any]) -> Structure | None:

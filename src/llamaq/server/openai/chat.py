@@ -14,7 +14,15 @@ from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, token_entry, usage_of
+from llamaq.server.openai.asking import (
+    finish_reason,
+    head_of,
+    sampling_of,
+    structure_of,
+    token_entry,
+    usage_of,
+    with_defaults,
+)
 from llamaq.server.openai.protocol import CHAT
 from llamaq.server.service import Service
 from llamaq.serving.stream import Stream
@@ -35,14 +43,16 @@ class Chat(Job):
         self.streamed = values.get("stream", False)
         self._tools = _tools_of(values)
         self._logprobs = values.get("top_logprobs", 0) if values.get("logprobs") else None
-        self._sampling = sampling_of(values, self._logprobs, service.llm.model.defaults.sampling)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
+        self._sampling = sampling_of(values, self._logprobs)
         self._chats: list[_Answer] = []
         self._head: dict[str, Any] = {}
 
     def prepare(self) -> Sequence[Stream]:
         values, settings = self._values, self.service.settings
         self._head = head_of(self.served, "chat.completion", "chatcmpl")
+        defaults = self.served.llm.model.defaults.sampling
+        self._sampling = with_defaults(self._sampling, values, defaults)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         options: ChatOptions = {
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
             "sampling": replace(self._sampling, structure=structure_of(values)),
