@@ -41,7 +41,7 @@ def test_a_quantization_is_fetched_once(hub: Hub, places: Places) -> None:
     assert found.path.is_relative_to(places.hub_folder)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert {total for _, total in seen} == {len(BIG)}
-    assert seen[-1] == (len(BIG), len(BIG))
+    assert (seen[0], seen[-1]) == ((0, len(BIG)), (len(BIG), len(BIG)))
     asked = len(hub.asked)
     for name in ("hf:u/r:q2_k", "u/r", "u/r:Q2_K", "m-q2_k", f"{hub.url}/u/r/resolve/main/m-Q2_K.gguf"):
         assert resolve(name, download=True).path == found.path

@@ -14,7 +14,7 @@ from llamaq.errors import AmbiguousModelError
 if TYPE_CHECKING:
     from llamaq.hub import Found
 
-__all__ = ["located", "model_of"]
+__all__ = ["Announced", "located", "model_of"]
 
 
 def model_of(args: argparse.Namespace, *, download: bool = False) -> Found:
@@ -34,7 +34,7 @@ def located(name: str, args: argparse.Namespace, *, download: bool = False) -> F
 
     try:
         with Bar("downloading", "B", binary=True, rate=True) as bar:
-            found = resolve(name, download=download, progress=_Announced(name, bar))
+            found = resolve(name, download=download, progress=Announced(name, bar))
     except AmbiguousModelError as error:
         lines = "".join(f"  {harmless(each)}\n" for each in error.names)
         args.parser.exit(2, f"llamaq: error: {harmless(name)!r} may be {len(error.names)} models; say which:\n{lines}")
@@ -44,7 +44,7 @@ def located(name: str, args: argparse.Namespace, *, download: bool = False) -> F
     return found
 
 
-class _Announced:
+class Announced:
     """A bar of a download, which says beforehand how much it is, for those who see no bar."""
 
     def __init__(self, name: str, bar: Bar) -> None:

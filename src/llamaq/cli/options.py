@@ -122,6 +122,7 @@ def add_model(group: argparse._ActionsContainer) -> None:
     )
     group.add_argument(
         "-hf",
+        "-hfr",
         "--hf-repo",
         metavar="REPO",
         dest="model_option",

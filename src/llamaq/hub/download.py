@@ -38,15 +38,18 @@ def fetch(address: Address, progress: Progress | None = None) -> Found:
     library = _library()
     sizes = files_of(address)
     names = selected(address, list(sizes))
+    exact = Address(address.repo, file=names[0], revision=address.revision)
     counter = _Counter(sum(sizes[name] for name in names), progress)
-    _check_disk(counter.total)
+    if cached(exact) is None:
+        _check_disk(counter.total)
+        counter.add(0)
     for name in names:
         with _told(address), counter.file(sizes[name]):
             library.hf_hub_download(
                 address.repo, name, revision=address.revision or None, cache_dir=cache_folder(), endpoint=endpoint(),
                 tqdm_class=_meter(counter),
             )  # fmt: skip
-    found = cached(Address(address.repo, file=names[0], revision=address.revision))
+    found = cached(exact)
     if found is None:
         raise DownloadError(f"{address}: the hub's cache has not kept {names[0]}; llamaq list shows what it has")
     return found
