@@ -20,7 +20,9 @@ from llamaq.cli.templates import template_kwargs, template_of
 if TYPE_CHECKING:
     from llamaq.chat import ChatEvent, ChatFinishReason
     from llamaq.cli.chat.conversation import Conversation
+    from llamaq.cli.chat.kept import Kept
     from llamaq.gguf import GGUFFile
+    from llamaq.hub import Found
     from llamaq.llm.llm import LLM
     from llamaq.serving.defaults import Defaults
     from llamaq.serving.stream import Stream, Usage
@@ -55,6 +57,9 @@ def run(args: argparse.Namespace) -> int:
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
     beginning = _conversation(args, defaults) if chats else {}
+    kept = _kept(args, found) if chats and (interactive or args.resume) else None
+    if kept is not None and interactive:
+        options = _generation(args, kept.over(defaults))
     with _loaded(file, args, defaults) as llm:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
@@ -64,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
             from llamaq.cli.chat.conversation import Conversation
 
             conversation = Conversation(llm, **beginning, **options)
+            if kept is not None and args.resume:
+                kept.resume(conversation)
+                conversation.system = beginning["system"] or conversation.system
             if interactive:
                 from llamaq.cli.chat.loop import chat
 
@@ -73,8 +81,11 @@ def run(args: argparse.Namespace) -> int:
                     single_turn=args.single_turn,
                     verbose=args.verbose,
                     tell=args.parser.told,
+                    kept=kept,
                 )
             reason, answer = _answer(conversation, prompt), conversation.latest
+            if kept is not None:
+                kept.save(conversation)
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")
         if args.verbose:
@@ -117,11 +128,22 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     return True
 
 
+def _kept(args: argparse.Namespace, found: Found) -> Kept:
+    """The chats with the model; ends the command where there is none to go on with."""
+    from llamaq.cli.chat.kept import Kept
+
+    kept = Kept(found.name)
+    if args.resume and not kept.chats():
+        args.parser.error(f"--continue: there is no earlier chat with {found.name}")
+    return kept
+
+
 def _refuse_chat_options(args: argparse.Namespace) -> None:
     why = "-no-cnv is given" if args.conversation is False else "the model has no chat template: --chat-template"
-    for name in ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn"):
+    options = ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn")
+    for option, name in (("continue", "resume"), *((name.replace("_", "-"), name) for name in options)):
         if getattr(args, name):
-            args.parser.error(f"--{name.replace('_', '-')} is for chats, and {why}")
+            args.parser.error(f"--{option} is for chats, and {why}")
 
 
 def _conversation(args: argparse.Namespace, defaults: Defaults) -> dict[str, Any]:

@@ -87,6 +87,7 @@ def _add_chat(parser: Parser) -> None:
         help="chat: refuse a model without a template, and go on chatting after PROMPT",
     )
     add("-no-cnv", "--no-conversation", dest="conversation", action="store_false", help="continue a text, do not chat")
+    add("--continue", dest="resume", action="store_true", help="go on with the latest chat with this model")
     add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
     system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
