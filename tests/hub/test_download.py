@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from llamaq import LLM
 from llamaq.errors import DownloadError
 from llamaq.hub import resolve
 from model_places import Places
+from terminal import environment
 
 BIG = b"GGUF" + bytes(range(256)) * 12_000
 
@@ -53,6 +56,15 @@ def test_only_what_is_needed_is_asked_for(hub: Hub) -> None:
     assert {(method, path) for method, path, _ in hub.asked} <= {
         ("GET", "/api/models/u/r"), ("HEAD", "/u/r/resolve/main/m-Q2_K.gguf"), ("GET", "/u/r/resolve/main/m-Q2_K.gguf"),
     }  # fmt: skip
+
+
+@pytest.mark.subprocess
+def test_nothing_is_told_about_this_machine(hub: Hub, places: Places) -> None:
+    """Only a process that has not imported the hub's library yet shows what it asks when llamaq does."""
+    script = "from llamaq.hub import resolve; print(resolve('hf:u/r:Q2_K', download=True).name)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (0, "u/r:Q2_K\n"), done.stderr
+    assert {path for _, path, _ in hub.asked} == {"/api/models/u/r", "/u/r/resolve/main/m-Q2_K.gguf"}
 
 
 def test_the_choice_is_llama_cpps(hub: Hub) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from llamaq.errors import AmbiguousModelError, ModelError, ModelNotFoundError
 from llamaq.hub import models, resolve
+from llamaq.hub.own import OwnFolder
 from model_places import COMMIT, Places
 
 OTHER = "b" * 40
@@ -167,7 +168,7 @@ def test_lm_studio_may_have_been_moved(places: Places) -> None:
 
 def test_disks_are_not_believed(places: Places) -> None:
     good = places.own("a/b/good.gguf")
-    (places.own_folder / "a" / "round").symlink_to(places.own_folder)
+    (places.own_folder / "round").symlink_to(places.own_folder)
     (places.own_folder / "self.gguf").symlink_to(places.own_folder / "self.gguf")
     (places.own_folder / "dangling.gguf").symlink_to(places.own_folder / "nothing")
     (places.own_folder / "folder.gguf").mkdir()
@@ -180,9 +181,11 @@ def test_disks_are_not_believed(places: Places) -> None:
     (folder / "snapshots" / "..").mkdir(parents=True, exist_ok=True)
     (places.hub_folder / "models--..--..").mkdir()
     places.manifest("one", b"{}")
+    places.package("llm-gone", "gone.gguf").unlink()
     places.package("llm-good", "good2.gguf")
     (places.home / "site" / "llm_good-1.0.dist-info" / "RECORD").write_bytes(b'"x.gguf\xff\n"')
     assert [found.path for found in models()] == [good]
+    assert [found.path for found in OwnFolder().models()] == [good]  # no folder is entered twice
     locked.chmod(0o700)
 
 

