@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from command import Command
 from llamaq import LLM
 from llamaq.engine import bundled
 from model_places import Places
+from served import served
 
 
 @pytest.fixture
@@ -130,6 +132,19 @@ def test_what_an_owner_wants_holds_where_nobody_says_otherwise(command: Command,
     verbose = command("run", *argv, "-v").err
     assert "of 64 tokens used" in verbose
     assert "of 128 tokens used" in command("run", *argv, "-v", "-c", 128).err
+
+
+@pytest.mark.subprocess
+def test_a_server_calls_its_model_by_its_name(places: Places) -> None:
+    places.ollama()
+    with served("llama3.2", "-t", 1, "-c", 64) as server:
+        with urllib.request.urlopen(f"{server.url}/v1/models") as reply:
+            assert [each["id"] for each in json.load(reply)["data"]] == ["llama3.2:latest", "llama3.2"]
+        for name in ("llama3.2", "llama3.2:latest"):
+            body = json.dumps({"model": name, "prompt": "Once", "max_tokens": 2}).encode()
+            request = urllib.request.Request(f"{server.url}/v1/completions", body, {"Content-Type": "application/json"})
+            with urllib.request.urlopen(request) as reply:
+                assert json.load(reply)["model"] == "llama3.2:latest"
 
 
 def test_the_library_takes_the_same_names(places: Places, stories: Path) -> None:

@@ -73,7 +73,7 @@ def _settings(args: argparse.Namespace, found: Found, *, local: bool) -> Setting
 
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
-        names=_listed(args.alias) or ([] if found.is_path else [found.name]),
+        names=_listed(args.alias) or _names(found, args),
         api_keys=keys,
         hosts=hosts or ("*",),
         cors_origins=_listed(args.cors_origins),
@@ -112,6 +112,11 @@ def _model(args: argparse.Namespace) -> Found:
     path = bundled.path()
     print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
     return Found(path, path.name, "")
+
+
+def _names(found: Found, args: argparse.Namespace) -> list[str]:
+    """What clients may call a model that was given by its name: its own, and the one that was given."""
+    return [] if found.is_path else list(dict.fromkeys([found.name, given_model(args) or found.name]))
 
 
 class _request_lines:

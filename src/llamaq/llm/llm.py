@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import INT32, flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
-from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CacheType
-from llamaq.engine.loading import Parts, load_parts
+from llamaq.engine.loading import Parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
-from llamaq.llm.named import defaults_of, located, pretrained
+from llamaq.llm.named import named_parts, pretrained
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
@@ -88,12 +87,9 @@ class LLM:
         that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
         before anything is allocated.
         """
-        found = None if path is None or isinstance(path, GGUFFile) else located(path)
-        defaults = defaults_of(found)
-        n_ctx = defaults.n_ctx or None if n_ctx is None else n_ctx
-        parts = load_parts(
-            bundled.path() if path is None else found or path, n_ctx=n_ctx, n_cache=n_cache, threads=threads,
-            n_batch=n_batch, cache_type=cache_type, pack=pack, numerics=numerics, pre=pre, progress=progress,
+        parts, defaults = named_parts(
+            path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
+            numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
         return cls(parts, defaults)
 
@@ -104,8 +100,7 @@ class LLM:
         """Loads a model of the Hugging Face hub, ``user/repo`` or ``user/repo:Q4_K_M``, downloaded where it is not
         there; ``filename`` may have * in it, ``options`` are those of ``load``. Raises ``DownloadError`` as well.
         """
-        found = pretrained(repo, filename, revision, options.get("progress"))
-        return cls.load(found, **options)
+        return cls.load(pretrained(repo, filename, revision, options.get("progress")), **options)
 
     def __enter__(self) -> LLM:
         return self

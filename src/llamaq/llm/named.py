@@ -8,13 +8,16 @@ from typing import Any
 
 from llamaq.boundary.arguments import INT32, text, texts, whole
 from llamaq.boundary.progress import Progress
+from llamaq.engine import bundled
+from llamaq.engine.loading import Parts, load_parts
+from llamaq.gguf import GGUFFile
 from llamaq.hub import Found, resolve
 from llamaq.hub.address import Address, address_of
 from llamaq.hub.download import fetch
 from llamaq.sampling import SamplingParams
 from llamaq.serving.defaults import Defaults
 
-__all__ = ["defaults_of", "located", "pretrained"]
+__all__ = ["defaults_of", "named_parts", "pretrained"]
 
 logger = logging.getLogger("llamaq")
 
@@ -25,9 +28,16 @@ _SAMPLING = (
 """Parameters of Ollama that are called so in ``SamplingParams``, too."""
 
 
-def located(path: str | os.PathLike[str]) -> Found:
-    """The model of a path or a name. Raises what `resolve` does."""
-    return path if isinstance(path, Found) else resolve(path)
+def named_parts(
+    path: str | os.PathLike[str] | GGUFFile | None, *, n_ctx: int | None, **options: Any
+) -> tuple[Parts, Defaults]:
+    """The parts of a model that a path or a name means, and what its owner wants; None is the bundled one. Raises what
+    ``LLM.load`` does."""
+    if path is None or isinstance(path, GGUFFile):
+        return load_parts(path or bundled.path(), n_ctx=n_ctx, **options), Defaults()
+    found = path if isinstance(path, Found) else resolve(path)
+    defaults = defaults_of(found)
+    return load_parts(found, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options), defaults
 
 
 def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:
@@ -42,10 +52,8 @@ def pretrained(repo: str, filename: str | None, revision: str | None, progress: 
     return fetch(address, progress)
 
 
-def defaults_of(found: Found | None) -> Defaults:
+def defaults_of(found: Found) -> Defaults:
     """What a manifest's parameters mean here; those that are unknown or wrong are told in the log and left out."""
-    if found is None:
-        return Defaults()
     values: dict[str, Any] = {"system": found.system}
     sampling: dict[str, Any] = {}
     for name, value in found.parameters.items():
