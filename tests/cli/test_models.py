@@ -138,6 +138,13 @@ def test_rm(command: Command, places: Places, monkeypatch: pytest.MonkeyPatch) -
     assert path.exists()
     assert command("rm", "a", "-y").code == 0
     assert not path.exists()
+    path, beside = places.own("sub/deep/stories-Q8_0.gguf"), places.own("sub/b.gguf")
+    done = command("rm", "stories", "-y")
+    assert done.code == 2
+    assert "a word of a name is not enough here: llamaq rm sub/deep/stories-Q8_0" in done.err
+    assert path.exists()
+    assert command("rm", "stories-Q8_0", "-y").code == 0
+    assert [each.name for each in beside.parent.iterdir()] == ["b.gguf"]  # the empty folder went, too
     for name, how in [
         (places.ollama(), "remove it as any other"),
         ("llama3.2", "ollama rm llama3.2:latest"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -352,6 +353,13 @@ def test_no_bar_where_stderr_is_no_terminal(capsysbinary: pytest.CaptureFixture[
         bar(1, 10)
         bar(5, 10)
     assert capsysbinary.readouterr() == (b"", b"")
+
+
+def test_a_bar_may_tell_the_rate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    with Bar("downloading", "B", binary=True, rate=True) as bar:
+        bar(3 << 20, 10 << 20)
+        assert re.search(r"30% .* 3.00M/10.0MB, .*B/s, .* left", capsys.readouterr().err)
 
 
 def test_a_bar_appears_only_where_something_is_left_and_vanishes(

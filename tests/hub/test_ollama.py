@@ -6,9 +6,12 @@ import hashlib
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llamaq.errors import ModelError, ModelNotFoundError
 from llamaq.hub import models, resolve
+from llamaq.llm.named import defaults_of
 from model_places import MODEL, Places
 
 NAME = "registry.ollama.ai/library/m/latest"
@@ -87,3 +90,31 @@ def test_a_system_message_that_is_no_text(places: Places) -> None:
     places.ollama(system=b"\xff\xfe")
     with pytest.raises(ModelError, match="not UTF-8"):
         resolve("llama3.2")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.just(f"sha256:{GOOD}")
+    | st.just(MODEL),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["layers", "mediaType", "digest", "size", "x"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(manifest=JSON, layers=st.lists(JSON, max_size=3), parameters=JSON)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+def test_no_manifest_raises_anything_else(places: Places, manifest: Any, layers: list[Any], parameters: Any) -> None:
+    for content in (manifest, {"layers": layers}):
+        places.manifest(NAME, content)
+        for found in models():
+            assert found.problem or found.path.name == f"sha256-{GOOD}"
+    places.ollama(params=parameters)
+    for found in models():
+        defaults_of(found)

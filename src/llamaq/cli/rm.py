@@ -28,6 +28,8 @@ def rm(args: argparse.Namespace) -> int:
     from llamaq.hub.removal import check_removal, remove
 
     found = located(args.model, args)
+    if found.aliases and args.model.casefold() not in map(str.casefold, (found.name, *found.aliases)):
+        args.parser.error(f"a word of a name is not enough here: llamaq rm {harmless(found.name)}")
     check_removal(found)
     nbytes = sum(path.stat().st_size for path in found.paths)
     files = "".join(f"  {harmless(str(path))}\n" for path in found.paths)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from llamaq.boundary.files import reason
 from llamaq.errors import ModelError
 from llamaq.hub import cache
 from llamaq.hub.found import Found
-from llamaq.hub.own import OwnFolder
+from llamaq.hub.own import OwnFolder, own_folder
 from llamaq.hub.resolve import SOURCES
 
 __all__ = ["check_removal", "remove"]
@@ -35,9 +36,18 @@ def remove(model: Found) -> None:
         if model.source == OwnFolder.title:
             for path in model.paths:
                 path.unlink()
+            _remove_empty(model.path.parent)
         else:
             cache.remove(model)
     except OSError as error:
         raise ModelError(
             f"{error.filename or model.path}: cannot be removed: {reason(error, 'see its rights')}"
         ) from None
+
+
+def _remove_empty(folder: Path) -> None:
+    """Takes away the folders, within llamaq's own, in which nothing is left."""
+    with suppress(OSError):
+        while folder != own_folder():
+            folder.rmdir()
+            folder = folder.parent
