@@ -161,11 +161,14 @@ def test_a_chat_keeps_itself(
     kept = Kept("m")
     kept.resume(talk)
     assert [message.role for message in talk.messages] == ["user", "assistant"]
+    talk.sampling = kept.over(Defaults()).sampling
     typed("/bye")
     chat(talk, kept=kept)
+    typed("/bye")
+    chat(conversation(llm), kept=kept)
     out = capsys.readouterr().out
     assert "Going on after 2 messages: " in out
-    assert "As set in an earlier chat: temperature 0.5. /set forget" in out
+    assert out.count("As set in an earlier chat: temperature 0.5. /set forget") == 1  # the other has --temp 0
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     typed("Hello", "And?", "/bye")

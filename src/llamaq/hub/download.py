@@ -97,7 +97,7 @@ def _offline() -> bool:
 
 def _check_disk(need: int) -> None:
     folder = cache_folder()
-    while not folder.exists():
+    while not os.path.exists(folder):
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if need > free:

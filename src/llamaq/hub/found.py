@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -72,4 +73,4 @@ def parts_of(path: Path) -> tuple[Path, ...]:
     if name is None or int(name["count"]) > _MOST_PARTS:
         return (path,)
     parts = [path.with_name(f"{name['stem']}-{i + 1:05}-of-{name['count']}.gguf") for i in range(int(name["count"]))]
-    return tuple(part for part in parts if part.exists()) or (path,)
+    return tuple(part for part in parts if os.path.exists(part)) or (path,)

@@ -37,7 +37,7 @@ _TRIES = 5  # connections in a row that break and bring nothing
 def fetched(url: str) -> Found | None:
     """The model of a URL, where it was fetched before. Raises ``DownloadError`` for a URL that cannot be one's."""
     targets = [_target(part) for part in _parts(url)]
-    if not all(path.is_file() for path in targets):
+    if not all(map(os.path.isfile, targets)):
         return None
     name = targets[0].relative_to(own_folder()).as_posix()
     return Found(targets[0], name[: -len(".gguf")], OwnFolder.title)
@@ -51,7 +51,7 @@ def fetch(url: str, progress: Progress | None = None) -> Found:
     """
     for part in _parts(url):
         target = _target(part)
-        if not target.is_file():
+        if not os.path.isfile(target):
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with _alone(target):
@@ -102,11 +102,11 @@ class _Begun:
 
     @property
     def nbytes(self) -> int:
-        return self.path.stat().st_size if self.path.exists() else 0
+        return self.path.stat().st_size if os.path.exists(self.path) else 0
 
     def headers(self) -> dict[str, str]:
         """What asks for the rest alone, of the same version."""
-        tag = self.tag_path.read_text() if self.tag_path.exists() else ""
+        tag = self.tag_path.read_text() if os.path.exists(self.tag_path) else ""
         return {"Range": f"bytes={self.nbytes}-", "If-Range": tag} if self.nbytes and tag else {}
 
     def opened(self, reply: Any) -> IO[bytes]:

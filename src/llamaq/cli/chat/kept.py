@@ -101,6 +101,11 @@ class Kept:
                     defaults = dataclasses.replace(defaults, sampling=sampling)
         return defaults
 
+    def holding(self, conversation: Conversation) -> dict[str, Any]:
+        """The settings that are kept and hold, which no option has changed."""
+        now = _settings(conversation)
+        return {name: value for name, value in self.settings.items() if now[name] == value}
+
     def watch(self, conversation: Conversation) -> None:
         """Takes the settings as they are for those that need not be kept."""
         self._seen = _settings(conversation)

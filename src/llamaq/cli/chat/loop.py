@@ -111,8 +111,8 @@ def _greeting(conversation: Conversation, kept: Kept | None) -> str:
         lines.append(
             f"Going on after {len(conversation.messages)} messages: {_begin(conversation.messages[-1].content)}"
         )
-    if kept is not None and kept.settings:
-        settings = ", ".join(f"{key} {value}" for key, value in kept.settings.items())
+    if kept is not None and (holding := kept.holding(conversation)):
+        settings = ", ".join(f"{key} {value}" for key, value in holding.items())
         lines.append(f"As set in an earlier chat: {settings}. /set forget takes that back.")
     return "\n".join(lines)
 
