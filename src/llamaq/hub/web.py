@@ -147,7 +147,7 @@ def _download(url: str, target: Path, progress: Progress | None) -> None:
         before = begun.nbytes
         with _told(url):
             try:
-                total = _receive(url, begun, progress)
+                _receive(url, begun, progress)
             except (http.client.HTTPException, ConnectionError, TimeoutError):
                 tries = tries + 1 if begun.nbytes <= before else 0
                 if tries >= _TRIES:
@@ -160,16 +160,12 @@ def _download(url: str, target: Path, progress: Progress | None) -> None:
                 error.close()
                 begun.path.unlink()
                 continue
-        if begun.nbytes != total:
-            got = begun.nbytes
-            begun.path.unlink()
-            raise DownloadError(f"{url:.200}: expected {total} bytes, got {got}; try again")
         begun.finish(target)
         return
 
 
-def _receive(url: str, begun: _Begun, progress: Progress | None) -> int:
-    """Takes what comes in one connection; the size that the file is to have."""
+def _receive(url: str, begun: _Begun, progress: Progress | None) -> None:
+    """Takes what comes in one connection, to the end of the file."""
     local = urlsplit(url).hostname in _LOCAL
     opener = build_opener(_Redirects, *([ProxyHandler({})] if local else []))
     with opener.open(
@@ -198,7 +194,6 @@ def _receive(url: str, begun: _Begun, progress: Progress | None) -> int:
                 have += len(piece)
         if progress is not None:
             progress(total, total)
-        return total
 
 
 class _Redirects(HTTPRedirectHandler):
