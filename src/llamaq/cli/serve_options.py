@@ -37,8 +37,6 @@ _REFUSED = {
     "--models-dir": "one model is served",
     "--model-draft": "there is no speculative decoding",
     "-md": "there is no speculative decoding",
-    "--hf-repo": "models are not downloaded: give the file",
-    "-hf": "models are not downloaded: give the file",
     "--no-jinja": "templates are always Jinja's",
     "--reasoning-format": "reasoning is always told from the answer",
     "--reasoning-budget": "reasoning cannot be cut short",
