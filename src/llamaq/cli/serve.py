@@ -49,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
             def ready() -> None:
+                if settings.page:
+                    print(f"llamaq: its web page is {place}/", file=sys.stderr)
                 print(f"llamaq: {application.state.service.name} is served at {place}/v1", file=sys.stderr, flush=True)
 
             ended_by = running.serve(
@@ -78,6 +80,7 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
         parallel=args.parallel,
         max_queue=args.max_queue,
         metrics=args.metrics,
+        page=args.page,
         strict=args.strict,
         template=template_of(args),
         template_kwargs=template_kwargs(args),

@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamaq.server import page
 from llamaq.server.endpoint import error_response
 from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
@@ -37,7 +38,7 @@ def app(llm: LLM, settings: Settings | None = None) -> Starlette:
     """
     service = Service(llm, Settings() if settings is None else settings)
     settings = service.settings
-    found = routes(service)
+    found = [*routes(service), *(page.routes() if settings.page else ())]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

@@ -15,7 +15,7 @@ from llamaq.chat.options import ChatOptions
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, token_entry, usage_of
+from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, timings_of, token_entry, usage_of
 from llamaq.server.openai.protocol import CHAT
 from llamaq.server.service import Service, dumps
 from llamaq.serving.stream import Stream
@@ -62,7 +62,7 @@ class Chat(Job):
 
     async def whole(self) -> dict[str, Any]:
         choices = [await self._choice(i, answer) for i, answer in enumerate(self._chats)]
-        return {**self._head, "choices": choices, "usage": self._usage()}
+        return {**self._head, "choices": choices, **self._counts()}
 
     async def frames(self) -> AsyncGenerator[str, None]:
         head = dumps({**self._head, "object": "chat.completion.chunk"})[:-1]
@@ -81,7 +81,7 @@ class Chat(Job):
                 if event.finish_reason is not None:
                     yield frame(number, {}, finish_reason(event.finish_reason))
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield f'{head},"choices":[],"usage":{dumps(self._usage())}}}'
+            yield f'{head},"choices":[],{dumps(self._counts())[1:]}'
         yield "[DONE]"
 
     def tally(self) -> str:
@@ -109,6 +109,9 @@ class Chat(Job):
         if self._logprobs is None or event.token is None or event.token in tokenizer.eog_ids:
             return []
         return [token_entry(tokenizer, event.token, event.logprob, event.top_logprobs)]
+
+    def _counts(self) -> dict[str, Any]:
+        return {"usage": self._usage(), "timings": timings_of([each.chat.text for each in self._chats], self.answers)}
 
     def _usage(self) -> dict[str, Any]:
         reasoning = sum(answer.reasoning_tokens for answer in self._chats)
