@@ -114,13 +114,13 @@ def test_a_word_shows_its_alternatives_and_the_answer_goes_on_with_one(page: Pag
     assert page.text("#words [aria-current] .mono").strip("␣") == entries[word + 1]["token"].strip()
     page.press(Keys.ARROW_LEFT)
     page.click("#words li:nth-child(2) button")
+    page.wait_text("article.assistant footer .hint", "2/2")
     answer = page.answered(1)
     assert text.startswith(before)
     assert answer.startswith(before + other)
     assert answer != text
-    assert page.text("article.assistant footer .hint") == "2/2"
     page.click("article.assistant footer [aria-label='The branch before']")
-    page.wait("document.querySelector('article.assistant .hint').textContent === '1/2'")
+    page.wait_text("article.assistant footer .hint", "1/2")
     assert page.answered(1).split() == text.split()
 
 
@@ -133,13 +133,13 @@ def test_editing_and_answering_again_make_branches(page: Page) -> None:
     field.clear()
     field.send_keys("Three")
     page.click(".editor .main")
+    page.wait_text("article:nth-of-type(3) .plain", "Three")
     page.answered(2)
-    assert page.text("article:nth-of-type(3) .plain") == "Three"
     page.click("article:nth-of-type(4) [aria-label='Answer again']")
-    page.answered(2)
+    page.wait_text("article:nth-of-type(4) footer .hint", "2/2")
     assert [each.text for each in page.all("article footer .hint")] == ["2/2", "2/2"]
     page.click("article:nth-of-type(3) [aria-label='The branch before']")
-    page.wait("document.querySelector('article:nth-of-type(3) .plain').textContent === 'Two'")
+    page.wait_text("article:nth-of-type(3) .plain", "Two")
     assert page.run("return document.activeElement.matches('article')")
     page.click("article:nth-of-type(2) [aria-label^=Branch]")
     page.wait("document.querySelectorAll('#list li').length === 2")
@@ -186,7 +186,7 @@ def test_conversations_go_to_a_file_and_come_back(page: Page, tmp_path: Path) ->
     page.load()
     page.run("document.querySelector('#file').hidden = false")
     page.one("#file").send_keys(str(file))
-    page.wait("document.querySelector('#notice').textContent === 'Conversations imported: 1'")
+    page.wait_text("#notice", "Conversations imported: 1")
     page.click("#list button")
     page.wait("document.querySelectorAll('article').length === 2")
     assert page.text("#messages") == shown
@@ -224,7 +224,7 @@ def test_two_tabs(page: Page) -> None:
     assert page.text("article.user .plain") == "One"
     page.say("Three")
     page.click("#list li:first-child button")
-    page.wait("document.querySelector('article.user .plain').textContent === 'Two'")
+    page.wait_text("article.user .plain", "Two")
     page.click("#list li:last-child button")
     page.wait("document.querySelectorAll('article').length === 4")
 

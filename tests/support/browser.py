@@ -79,6 +79,10 @@ class Page:
     def wait(self, expression: str) -> None:
         wait_until(lambda: self.run(f"return {expression}"))
 
+    def wait_text(self, selector: str, text: str) -> None:
+        """Until this is the text of what the selector finds first."""
+        wait_until(lambda: self.run("return document.querySelector(arguments[0])?.textContent", selector) == text)
+
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements("css selector", selector)
 

@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
             def ready() -> None:
                 if settings.page:
                     print(f"llamaq: its web page is {place}/", file=sys.stderr)
-                print(f"llamaq: {application.state.service.name} is served at {place}/v1", file=sys.stderr, flush=True)
+                name = application.state.service.models.names[0]
+                print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
 
             ended_by = running.serve(
                 application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file
