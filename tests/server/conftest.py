@@ -28,7 +28,8 @@ def client(model: LLM) -> Client:
 @pytest.fixture(scope="session")
 def page_server(stories: Path) -> Iterator[Served]:
     """The command with its page, for tests in a browser."""
-    options = ("-t", 1, "-c", 8192, "--alias", "stories", "--chat-template", TEMPLATE)
+    template = TEMPLATE + "{% if enable_thinking %}<think>{% endif %}"
+    options = ("-t", 1, "-c", 8192, "--alias", "stories", "--chat-template", template)
     with served(stories, *options, "--metrics", "--log-format", "none") as found:
         yield found
 

@@ -91,6 +91,13 @@ def test_stop_ends_the_answer_on_the_server(page: Page, page_server: Served) -> 
     page.wait("document.querySelectorAll('article').length === 4")
 
 
+def click_on(page: Page, offset: int) -> None:
+    """A click on a character of the answer, which opens the alternatives of its word."""
+    x, y = page.run("place.js", offset)
+    ActionChains(page.driver).move_by_offset(x, y).click().move_by_offset(-x, -y).perform()
+    page.wait("document.querySelector('#words:popover-open')")
+
+
 def test_a_word_shows_its_alternatives_and_the_answer_goes_on_with_one(page: Page, page_server: Served) -> None:
     page.load(**SHORT)
     page.say("Tell me of Tom")
@@ -99,9 +106,7 @@ def test_a_word_shows_its_alternatives_and_the_answer_goes_on_with_one(page: Pag
     entries, text = choice["logprobs"]["content"], choice["message"]["content"]
     word = next(i for i, entry in enumerate(entries) if i > 1 and entry["token"].strip().isalpha())
     before = "".join(entry["token"] for entry in entries[:word])
-    place = page.run("place.js", len(before + entries[word]["token"]) - 1)
-    ActionChains(page.driver).move_by_offset(*place).click().move_by_offset(-place[0], -place[1]).perform()
-    page.wait("document.querySelector('#words:popover-open')")
+    click_on(page, len(before + entries[word]["token"]) - 1)
     assert page.run("return CSS.highlights.get('word').size") == 1
     assert page.text("#words [aria-current] .mono").strip("␣") == entries[word]["token"].strip()
     shown = [row.text.split() for row in page.all("#words li:not(.hint)")]
@@ -119,9 +124,28 @@ def test_a_word_shows_its_alternatives_and_the_answer_goes_on_with_one(page: Pag
     assert text.startswith(before)
     assert answer.startswith(before + other)
     assert answer != text
+    click_on(page, len(before))
+    assert page.text("#words [aria-current] .mono").strip("␣") == other.strip()
+    page.press(Keys.ESCAPE)
     page.click("article.assistant footer [aria-label='The branch before']")
     page.wait_text("article.assistant footer .hint", "1/2")
     assert page.answered(1).split() == text.split()
+
+
+def test_reasoning_is_folded_and_its_words_have_alternatives(page: Page) -> None:
+    page.load(**SHORT, extra='{"chat_template_kwargs": {"enable_thinking": true}}')
+    assert page.say("Tell me of Tom") == ""
+    thought = "article.assistant details .prose"
+    assert page.text(thought)
+    assert not page.one(thought).is_displayed()
+    page.click("article.assistant summary")
+    assert page.one(thought).is_displayed()
+    page.click("[aria-label='Alternatives of the words']")
+    assert page.run("return CSS.highlights.get('word').size") == 1
+    assert page.all("#words li")
+    assert page.all("#words li button") == []  # the answer goes on from its text alone
+    page.press(Keys.ESCAPE)
+    page.wait("CSS.highlights.get('word').size === 0")
 
 
 def test_editing_and_answering_again_make_branches(page: Page) -> None:
@@ -183,7 +207,7 @@ def test_conversations_go_to_a_file_and_come_back(page: Page, tmp_path: Path) ->
     kept = json.loads(file.read_text(encoding="utf-8"))
     assert [each["title"] for each in kept["conversations"]] == ["Tell me of Tom"]
 
-    page.load()
+    page.load(**SHORT)
     page.run("document.querySelector('#file').hidden = false")
     page.one("#file").send_keys(str(file))
     page.wait_text("#notice", "Conversations imported: 1")

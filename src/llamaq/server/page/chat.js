@@ -91,7 +91,7 @@ export class Chat {
       if (error.status === 401) throw error;
     } finally {
       running.delete(message.id);
-      await store.keep(null, message);
+      if (this.messages.has(message.id)) await store.keep(null, message);
     }
   }
 }

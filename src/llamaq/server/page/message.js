@@ -35,7 +35,7 @@ export class MessageView {
   openWord(index) {
     const { message, actions } = this;
     const may = !message.structured && !message.calls.length && !actions.isRunning(message);
-    if (index >= 0) words.open(this, index, may ? (text) => actions.goOn(message, text) : null);
+    if (index >= 0) words.open(this, index, may ? (word) => actions.goOn(message, word) : null);
   }
 
   update() {

@@ -23,13 +23,15 @@ const actions = {
     views.get(message.id).element.focus();
   }),
   again: guarded(({ parent }) => respond(parent)),
-  goOn: guarded(({ parent, reasoning, words }, content) => respond(parent, {
-    content, reasoning, words: words.filter(({ part, end }) => part === "reasoning" || end <= content.length),
-  })),
+  goOn: guarded(({ parent, content, reasoning, words }, word) => {
+    const [{ text }] = word.tokens; // in the place of what was there
+    const before = words.filter(({ part, end }) => part !== word.part || end <= word.start);
+    return respond(parent, { reasoning, content: content.slice(0, word.start) + text, words: [...before, word] });
+  }),
   branch: guarded(async (message) => {
     turnTo(await chat.branched(message));
     await list();
-    say("A new conversation begins with these messages");
+    say("A new conversation");
   }),
   edit: guarded(async ({ parent, role, calls }, content) => {
     const { id } = await chat.add(parent, role, { content, calls });
@@ -74,6 +76,7 @@ async function respond(parent, begun) {
   const filled = where.fill(message, fields, () => where === chat && refresh());
   show();
   toEnd();
+  if (document.activeElement === document.body) views.get(message.id).element.focus(); // its button is gone
   await filled;
   if (where !== chat) return;
   show();
@@ -102,17 +105,18 @@ function show() {
   const shown = path.map((message) => views.get(message.id) ?? new MessageView(message, actions));
   views.clear();
   for (const view of shown) views.set(view.message.id, view);
-  const same = shown.findIndex(({ element }, i) => $("#messages").children[i] !== element);
-  if (same >= 0 || $("#messages").childElementCount > shown.length) {
-    $("#messages").replaceChildren(...shown.map(({ element }) => element));
-  }
+  const { children } = $("#messages");
+  let same = 0; // those stay where they are, with the focus and the scroll bar
+  while (same < shown.length && children[same] === shown[same].element) same++;
+  while (children.length > same) children[same].remove();
+  $("#messages").append(...shown.slice(same).map(({ element }) => element));
   for (const view of shown) view.update();
   $("#welcome").hidden = path.length > 0;
   $("#send").ariaLabel = current() ? "Stop" : "Send";
   $("#send").replaceChildren(icon(current() ? "stop" : "send"));
   $("#system").value = chat.record.system;
-  document.title = `${chat.record.title} – llamaq`.replace(/^ – /, "");
-  for (const { firstChild: button } of $("#list").children) button.ariaCurrent = String(button.value === chat.record.id);
+  document.title = chat.record.title || "llamaq";
+  for (const { firstChild: each } of $("#list").children) each.ariaCurrent = String(each.value === chat.record.id);
   showContext();
 }
 
@@ -151,7 +155,9 @@ function begin() {
 
 const remove = guarded(async ({ id, title }) => {
   if (!confirm(`Delete “${title}”?`)) return;
-  for (const message of chats.get(id)?.messages.keys() ?? []) running.get(message)?.abort();
+  const messages = chats.get(id)?.messages ?? new Map();
+  for (const each of messages.keys()) running.get(each)?.abort();
+  messages.clear();
   await store.remove(id);
   await list();
   if (id === chat.record.id) begin();
@@ -207,12 +213,11 @@ const load = guarded(async () => {
   notice(`Conversations imported: ${count}`);
 });
 
-const handlers = {
+for (const [selector, handler] of Object.entries({
   "#new": begin, "#send": () => (current() ? stop() : ask()), "#export": save, "#import": () => $("#file").click(),
   "#side-open": () => toggleSide(true), "#side-close": () => toggleSide(false), "#veil": () => toggleSide(false),
   "#settings-open": () => openSettings(), "#prompt-open": openPrompt,
-};
-for (const [selector, handler] of Object.entries(handlers)) $(selector).onclick = handler;
+})) $(selector).onclick = handler;
 for (const button of document.querySelectorAll("[data-icon]")) {
   button.title = button.ariaLabel ?? "";
   button.prepend(icon(button.dataset.icon));

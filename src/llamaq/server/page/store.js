@@ -74,7 +74,7 @@ export async function exported() {
   return JSON.stringify({ format: FORMAT, conversations: found });
 }
 
-/** Keeps the conversations of such a file beside those that are there; their number. Throws `Error` for another file. */
+/** Keeps the conversations of such a file, too; their number. Throws `Error` for another file. */
 export async function imported(text) {
   let file = null;
   try {

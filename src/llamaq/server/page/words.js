@@ -7,9 +7,7 @@ let opened = null; // {view, index, choose}
 
 /** The index of the word at a point of the screen in what a message shows; -1: none. */
 export function wordAt(view, { clientX: x, clientY: y }) {
-  const place = document.caretPositionFromPoint?.(x, y);
-  const range = place ? null : document.caretRangeFromPoint?.(x, y);
-  const [node, offset] = place ? [place.offsetNode, place.offset] : [range?.startContainer, range?.startOffset];
+  const { offsetNode: node, offset } = document.caretPositionFromPoint?.(x, y) ?? {};
   // The caret stands before or behind the character that is meant.
   const i = [offset, offset - 1].find((k) => k >= 0 && k < node?.at?.length && isOver(rangeOf(node, k, k + 1), x, y));
   if (i === undefined) return -1;
@@ -40,14 +38,14 @@ function rangesOf(view, { part, start, end }) {
   return found;
 }
 
-const highlight = (name, ranges) => window.CSS?.highlights?.set(name, new Highlight(...ranges));
+const highlight = (name, ranges) => CSS.highlights?.set(name, new Highlight(...ranges));
 
 /** Marks the word that a click would open; -1: none. */
 export function hover(view, index) {
   highlight("hover", index < 0 ? [] : rangesOf(view, view.message.words[index]));
 }
 
-/** Shows the alternatives of a word; `choose` is called with the text up to there and the one that is chosen. */
+/** Shows the alternatives of a word; `choose` is called with the one that is chosen, as a word. */
 export function open(view, index, choose) {
   const word = view.message.words[index];
   const ranges = rangesOf(view, word);
@@ -74,7 +72,8 @@ function shade(view) {
 function place(anchor) {
   const top = () => anchor.getBoundingClientRect().top;
   const screen = $("#scroll").getBoundingClientRect();
-  if (top() < screen.top || top() > screen.bottom - 30) $("#scroll").scrollBy(0, top() - screen.top - screen.height / 3);
+  const isSeen = top() >= screen.top && top() < screen.bottom - 30;
+  if (!isSeen) $("#scroll").scrollBy(0, top() - screen.top - screen.height / 3);
   const { left, bottom } = anchor.getBoundingClientRect();
   const fits = bottom + 8 + box.offsetHeight < innerHeight;
   box.style.left = `${Math.max(8, Math.min(left - 12, innerWidth - box.offsetWidth - 8))}px`;
@@ -87,12 +86,14 @@ function content({ part, start, end, tokens }) {
   const last = tokens.at(-1);
   const may = choose && part === "content";
   const take = (other) => {
+    const from = Math.max(start, end - last.text.length);
     close();
-    choose(message.content.slice(0, end - Math.min(end - start, last.text.length)) + other);
+    choose({ part, start: from, end: from + other.text.length, tokens: [{ ...last, ...other }] });
   };
   return [
-    el("header", {}, el("strong", { className: "mono" }, visible(message[part].slice(start, end))), step(-1, "back", "The word before"),
-      step(1, "next", "The next word"), iconButton("close", "Close the alternatives", close)),
+    el("header", {}, el("strong", { className: "mono" }, visible(message[part].slice(start, end))),
+      step(-1, "back", "The word before"), step(1, "next", "The next word"),
+      iconButton("close", "Close the alternatives", close)),
     ...tokens.map((token) => el("ol", {}, ...rows(token, may && token === last ? take : null))),
     el("p", { className: "hint" },
       `The model's own, before sampling.${may ? " Choose one, and the answer goes on from there as a branch." : ""}`),
@@ -107,13 +108,14 @@ function rows({ text, logprob, top }, choose) {
     const bar = el("i");
     bar.style.width = `${100 * p}%`;
     return el(click ? "button" : "div", click ? { type: "button", title: "Go on with this", click } : {},
-      el("span", { className: "mono" }, name), el("span", { className: "bar" }, bar), `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
+      el("span", { className: "mono" }, name), el("span", { className: "bar" }, bar),
+      `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
   };
   const found = all.map((other) => {
     const isChosen = other.text === text;
     const may = choose && !isChosen && !other.text.includes("\ufffd"); // a part of a character is no text
     return el("li", isChosen ? { ariaCurrent: "true" } : {},
-      row(visible(other.text), Math.exp(other.logprob), may ? () => choose(other.text) : null));
+      row(visible(other.text), Math.exp(other.logprob), may ? () => choose(other) : null));
   });
   return rest > 0.0005 ? [...found, el("li", { className: "hint" }, row("all others", rest))] : found;
 }
