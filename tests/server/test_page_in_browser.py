@@ -196,6 +196,15 @@ def test_answers_of_a_schema(page: Page) -> None:
     assert page.one("#system").get_attribute("value") == "Be brief."
 
 
+def test_a_call_of_a_tool_is_shown(page: Page) -> None:
+    parameters = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    page.load(extra=json.dumps({"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}))
+    page.say("Weather?")
+    assert page.text("article.assistant figcaption") == "Calls weather"
+    assert json.loads(page.text("article.assistant pre")).keys() == {"yes"}
+
+
 def sse(*deltas: dict[str, Any], end: str) -> str:
     frames = [json.dumps({"choices": [{"index": 0, "delta": delta}]}, ensure_ascii=False) for delta in deltas]
     return ": ping\n\n" + "".join(f"data: {frame}\n\n" for frame in [*frames, *([end] if end else [])])
