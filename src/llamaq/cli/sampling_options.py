@@ -127,7 +127,11 @@ def sampling_params(args: argparse.Namespace) -> SamplingParams:
 def _letters(text: str) -> list[str]:
     from llamaq.sampling import SAMPLER_LETTERS
 
-    return [SAMPLER_LETTERS.get(letter, letter) for letter in text]
+    wrong = [letter for letter in text if letter not in SAMPLER_LETTERS]
+    if wrong:
+        known = ", ".join(f"{name} ({letter})" for letter, name in SAMPLER_LETTERS.items())
+        raise ValueError(f"--sampler-seq: there is no sampler {wrong[0]!r}; there are {known}")
+    return [SAMPLER_LETTERS[letter] for letter in text]
 
 
 def _structure(args: argparse.Namespace) -> Structure | None:

@@ -19,6 +19,7 @@ from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import Parts, load_parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
+from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
@@ -27,7 +28,7 @@ from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
-from llamaq.serving.model import Model, Prompt
+from llamaq.serving.model import Model, Prompt, token_ids
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 from llamaq.tokenizer import Tokenizer
@@ -46,6 +47,7 @@ _LATEST = (
 )
 
 
+@public
 class LLM:
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
@@ -54,7 +56,9 @@ class LLM:
     be read.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts | None = None, **other: object) -> None:
+        if not isinstance(parts, Parts) or other:
+            raise TypeError('LLM.load makes an LLM: LLM.load("model.gguf"), with the arguments that it shows')
         self.model = Model(parts)
         self._latest: Stream | None = None
 
@@ -99,6 +103,12 @@ class LLM:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def __repr__(self) -> str:
+        if self.model.closed:
+            return "<LLM, closed>"
+        name = self.metadata.get("general.name") or self.model.parts.file.path.name
+        return f"<LLM {shown(name)}: {self.metadata['general.architecture']}, a context of {self.n_ctx} tokens>"
 
     def close(self) -> None:
         """Ends what runs and frees weights and cache at once; what needs them then raises ``ClosedError``."""
@@ -352,7 +362,7 @@ class LLM:
         model, size = self.model, self.hparams.vocab_size
         model.check_writes()
         top = whole("top_logprobs", top_logprobs, 0, INT32)
-        prompt = prompt if isinstance(prompt, str | bytes) else wholes("prompt", prompt, "token ids, or text")
+        prompt = prompt if isinstance(prompt, str | bytes) else token_ids("prompt", prompt)
         if not prompt:
             return Scoring(self._reading_ids(text, "text"), 1, size, top)
         before = model.prompt_ids(prompt)

@@ -80,7 +80,8 @@ def parse_size(text: str) -> int:
     """Bytes of "4.5GiB", "700MiB", "4G" (10 ** 9) or "123456". Raises ValueError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(?:([KMGT])(i?)B?|B)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"expected a size such as 4.5GiB, 700MiB or 4G, got {text!r}")
+        wrong = f"target_size must be a size such as 4.5GiB, 700MiB or 4G, got {text!r}"
+        raise naming(ValueError(wrong), "target_size")
     power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 

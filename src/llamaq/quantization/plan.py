@@ -174,14 +174,15 @@ def draft_plan(file: GGUFFile, type: str, options: Options, importance: Importan
 
 def _type_options(options: Options, importance: Importance | None) -> TypeOptions:
     def known(argument: str, name: str | None) -> Format | None:
-        return None if name is None else format_by_name(text(argument, name))
+        return None if name is None else _format(argument, name)
 
     patterns = []
     for pattern, name in options.tensor_types:
         try:
-            patterns.append((re.compile(pattern), format_by_name(name)))
+            patterns.append((re.compile(pattern), _format("tensor_types", name)))
         except re.error as error:
-            raise ValueError(f"{pattern!r} is no regular expression: {error}") from None
+            wrong = f"tensor_types: {pattern!r} is no regular expression: {error}"
+            raise naming(ValueError(wrong), "tensor_types") from None
     return TypeOptions(
         pure=options.pure,
         leave_output_tensor=options.leave_output_tensor,
@@ -190,6 +191,13 @@ def _type_options(options: Options, importance: Importance | None) -> TypeOption
         token_embedding_type=known("token_embedding_type", options.token_embedding_type),
         tensor_types=patterns,
     )
+
+
+def _format(argument: str, name: str) -> Format:
+    try:
+        return format_by_name(text(argument, name))
+    except ValueError as error:
+        raise naming(ValueError(f"{argument}: {error}"), argument) from None
 
 
 def _facts(metadata: Mapping[str, object]) -> ModelFacts:

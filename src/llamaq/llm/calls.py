@@ -1,0 +1,65 @@
+"""What the public classes answer to arguments that their methods do not have, and what their options stand for."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from types import FunctionType
+from typing import TypeVar
+
+from llamaq.boundary.calls import answering, parameters_of
+from llamaq.engine.loading import load_parts
+from llamaq.sampling import SamplingParams
+from llamaq.serving.model import Model
+from llamaq.serving.stream import Options
+
+__all__ = ["CHAT_OPTIONS", "elsewhere", "public"]
+
+T = TypeVar("T")
+
+CHAT_OPTIONS = ("tools", "template", "template_kwargs", "tool_format", "progress")
+"""What ``ChatOptions`` has beside ``Options``; all are None by default. That module is imported when somebody chats."""
+
+_ANSWER = parameters_of(Model.prepare, Options.__annotations__)
+_OPTIONS = {
+    "Unpack[Options]": _ANSWER,
+    "Unpack[ChatOptions]": [
+        *_ANSWER, *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in CHAT_OPTIONS),
+    ],
+}  # fmt: skip
+"""What the methods' ``**options`` stand for, by their annotation."""
+
+_SAMPLING = {field.name for field in dataclasses.fields(SamplingParams)}
+_LOADING = {name for name in inspect.signature(load_parts).parameters if name not in ("path", "progress")}
+_GPU = ("n_gpu_layers", "main_gpu", "tensor_split", "split_mode", "device", "flash_attn", "use_mlock", "use_mmap")
+_METHODS = {
+    "stream": "LLM.stream gives the events as they come",
+    "messages": "LLM.chat takes messages",
+    "system": 'the first of the messages may be {"role": "system", "content": ...}',
+    "lora_path": "llamaq has no adapters",
+}
+
+
+def elsewhere(name: str, value: str) -> str | None:
+    """How an argument is said that a method does not have."""
+    if name in _SAMPLING:
+        return f"settings of sampling go together: sampling=SamplingParams({name}={value})"
+    if name in _LOADING:
+        return f"it is an argument of LLM.load: {name}={value}"
+    if name in _GPU:
+        return "llamaq runs on CPUs alone and maps files by itself; leave it out"
+    if name in Options.__annotations__:
+        return "it is an option of LLM.generate, stream and chat"
+    return _METHODS.get(name)
+
+
+def public(kind: type[T]) -> type[T]:
+    """Makes each public method of a class tell what it takes where it gets something else."""
+    for name, member in list(vars(kind).items()):
+        function = member.__func__ if isinstance(member, classmethod) else member
+        if name.startswith("_") or not isinstance(function, FunctionType):
+            continue
+        rest = [one for one in inspect.signature(function).parameters.values() if one.kind is one.VAR_KEYWORD]
+        made = answering(options=_OPTIONS[rest[0].annotation] if rest else (), elsewhere=elsewhere)(function)
+        setattr(kind, name, classmethod(made) if isinstance(member, classmethod) else made)
+    return kind
