@@ -59,7 +59,8 @@ class Budget:
         target_bpw = None if target_bpw is None else real("target_bpw", target_bpw)
         max_kl = None if max_kl is None else real("max_kl", max_kl)
         text = None if text is None else text_or_bytes("text", text)
-        given = [limit for limit in (target_size, target_bpw, max_kl) if limit is not None]
+        limits = {"target_size": target_size, "target_bpw": target_bpw, "max_kl": max_kl}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
         if not given:
             if text is not None:
                 raise ValueError("a text is for a budget: give a target size, bits per weight or a divergence with it")
@@ -67,10 +68,9 @@ class Budget:
         nbytes = parse_size(target_size) if isinstance(target_size, str) else target_size
         value = next(limit for limit in (nbytes, target_bpw, max_kl) if limit is not None)
         if len(given) > 1 or not 0 < value <= sys.float_info.max:
-            raise ValueError(
-                "expected one positive limit, of target size, bits per weight or divergence, got "
-                + " and ".join(map(shown, given))
-            )
+            wrong = " and ".join(f"{name} of {shown(limit)}" for name, limit in given.items())
+            message = f"expected one positive limit, of target size, bits per weight or divergence, got {wrong}"
+            raise naming(ValueError(message), *given)
         if max_kl is not None and text is None:
             raise naming(ValueError("text is missing: max_kl is measured over one"), "text", "max_kl")
         return cls(nbytes, target_bpw, max_kl, text)
