@@ -278,7 +278,7 @@ def test_another_answer_has_another_seed(llm: LLM) -> None:
 
 def test_commands_that_change_the_conversation(talk: Conversation, run: Callable[[str], str], tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
-    assert run("/system Be kind.") == ""
+    assert run("/system Be kind.") == "the system message is set; it holds from the next answer on"
     assert (talk.system, run("/system")) == ("Be kind.", "Be kind.")
     talk.ask("Hello")
     shown(talk)
@@ -301,28 +301,34 @@ def test_commands_that_change_the_conversation(talk: Conversation, run: Callable
 
 
 def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
-    for line, name, value in [
-        ("/set temperature 0.5", "temperature", 0.5),
-        ("/set parameter temp 0.7", "temperature", 0.7),
-        ("/set top_k 5", "top_k", 5),
-        ("/set seed 7", "seed", 7),
-        ("/set seed -1", "seed", None),
-        ("/set ignore_eos on", "ignore_eos", True),
-        ("/set samplers top_k;temperature", "samplers", None),
+    for line, name, value, told in [
+        ("/set temperature 0.5", "temperature", 0.5, "temperature is 0.5"),
+        ("/set parameter temp 0.7", "temperature", 0.7, "temperature is 0.7"),
+        ("/set top_k 5", "top_k", 5, "top_k is 5"),
+        ("/set seed 7", "seed", 7, "seed is 7"),
+        ("/set seed -1", "seed", None, "seed is another one for each answer"),
+        ("/set ignore_eos on", "ignore_eos", True, "ignore_eos is on"),
+        ("/set samplers kt", "samplers", ("top_k", "temperature"), "samplers is top_k;temperature"),
     ]:
-        assert run(line) == ""
-        assert value is None or getattr(talk.sampling, name) == value
-    assert (run("/set max_tokens 3"), talk.max_tokens) == ("", 3)
-    assert (run("/set num_predict -1"), talk.max_tokens) == ("", None)
+        assert run(line) == told
+        assert getattr(talk.sampling, name) == value
+    assert (run("/set max_tokens 3"), talk.max_tokens) == ("max_tokens is 3", 3)
+    assert (run("/set num_predict -1"), talk.max_tokens) == ("max_tokens is as many as fit", None)
     assert run("/set max_tokens") == "max_tokens is as many as fit; /set max_tokens VALUE changes it"
-    assert (run("/set nothink"), talk.template_kwargs) == ("", {"enable_thinking": False})
-    assert (run("/set system Be kind."), talk.system) == ("", "Be kind.")
-    assert (run("/set format json"), talk.sampling.structure is not None) == ("", True)
+    assert run("/set nothink") == "the template is asked for none before answers"
+    assert talk.template_kwargs == {"enable_thinking": False}
+    assert run("/set verbose") == "answers have tokens and speeds below them"
+    assert (run("/set system Be kind.")[:22], talk.system) == ("the system message is ", "Be kind.")
+    assert (run("/set format json"), talk.sampling.structure is not None) == ("answers are JSON", True)
+    assert "structure               one that answers must match" in run("/set")
     assert "got 'xml'" in run("/set format xml")
-    assert (run("/set noformat"), talk.sampling.structure) == ("", None)
+    assert (run("/set noformat"), talk.sampling.structure) == ("answers are free text", None)
+    assert all(word not in run("/set") for word in ("None", "()", "{}", "False"))
     assert "top_k                   5" in run("/set")
     assert "top_p must be a number from 0 to 1" in run("/set top_p 5")
-    assert "could not convert" in run("/set top_p much")
+    assert run("/set top_p much") == "top_p must be a number, got 'much'"
+    assert run("/set max_tokens x") == "max_tokens must be a whole number, got 'x'"
+    assert run("/set ignore_eos maybe") == "ignore_eos must be on or off, got 'maybe'"
     assert "there is no setting 'x'" in run("/set x 5") == run("/set x")
     assert "cannot be set here" in run("/set logit_bias 5")
 
@@ -332,7 +338,7 @@ def test_commands_that_tell(run: Callable[[str], str], tmp_path: Path) -> None:
     for name in ("help", "set", "system", "save", "load", "clear", "regen", "undo", "stats", "context", "file", "bye"):
         assert f"/{name} " in text
     assert run("/?") == text
-    assert run("/frobnicate x").startswith("there is no command /frobnicate; /help")
+    assert run("/hlep").startswith("there is no command /hlep; did you mean /help? (")
     assert run("/save") == "the name of a file is missing"
     assert "no such file" in run(f"/load {tmp_path / 'none'}")
     (tmp_path / "bad").write_text("[]")
@@ -349,6 +355,40 @@ def test_a_file_goes_before_the_next_message(talk: Conversation, tmp_path: Path)
     assert commands.message("What is it?") == "a.txt:\n```\none\ntwo\n```\n\nWhat is it?"
     assert commands.message("And?") == "And?"
     assert [commands.run(line) for line in ("/bye", "/exit", "/quit")] == ["leave"] * 3
+
+
+def test_only_known_names_are_commands(talk: Conversation) -> None:
+    takes = Commands(talk, print).takes
+    for line in ("/help", "/?", "/set", "/set top_k 5", "/file a.txt", "/system one\ntwo", "/exit", "/hlep", "/contxt"):
+        assert takes(line), line
+    for line in ("/etc/passwd", "/etc", "/usr/bin/x: not found", "/", "//", "/ help", "/sets a=b", "hello /set", "/tmp",
+                 "/help/me", "/var/log/a.log: error\n/help", "/api/chat does not answer"):  # fmt: skip
+        assert not takes(line), line
+
+
+def test_a_file_that_does_not_fit_is_refused_at_once(talk: Conversation, tmp_path: Path) -> None:
+    said: list[str] = []
+    commands = Commands(talk, said.append)
+    (tmp_path / "long.txt").write_text("Hello " * 400)
+    (tmp_path / "half.txt").write_text("Hello " * 60)
+    size = len(talk.llm.tokenize("Hello " * 60))
+    assert 512 / 3 < size < 512 / 2
+    commands.run(f"/file {tmp_path / 'long.txt'}")
+    assert " tokens, but the context of 512 has room for 512 more: -c sets a longer one" in said.pop()
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    assert said == [f"half.txt, {size} tokens, goes before your next message"] * 2
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    assert f"half.txt has {size} tokens, but the context of 512 has room for {512 - 2 * size} more" in said.pop()
+    assert commands.message("?").count("half.txt") == 2
+    talk.ask("Hello " * 60)
+    shown(talk)
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    assert f"room for {512 - size - talk.used} more" in said.pop()
+    commands.run("/clear")
+    commands.run(f"/file {tmp_path / 'half.txt'}")
+    assert said[-1].endswith("goes before your next message")
 
 
 def test_files_that_would_be_waited_for(talk: Conversation, run: Callable[[str], str], tmp_path: Path) -> None:
