@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 import pytest
@@ -118,3 +119,20 @@ def test_words_that_mean_a_command(command: Command, said: str, meant: str) -> N
 
 def test_a_word_that_is_a_value_is_left_alone(command: Command, stories: Path) -> None:
     assert command("tokenize", stories, "help").out == command("tokenize", stories, "--", "help").out != b""
+
+
+def test_the_page_for_who_comes_from_llama_cpp_tells_of_options_that_are_known() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    section = page.partition("## From llama.cpp")[2].partition("## From llama-cpp-python")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `-")]
+    known = parsers()["run"]._option_string_actions
+    for left, right in rows:
+        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", left):
+            action = known[option]
+            if right.startswith("taken"):
+                assert action.dest == "harmless", option
+            elif right.startswith("refused") or "Session" in right or right.startswith("nothing"):
+                assert action.dest == "refused", option
+            else:
+                assert action.dest not in ("harmless", "refused"), option
+    assert len(rows) > 6
