@@ -131,7 +131,7 @@ def test_the_page_for_who_comes_from_llama_cpp_tells_of_options_that_are_known()
             action = known[option]
             if right.startswith("taken"):
                 assert action.dest == "harmless", option
-            elif right.startswith("refused") or "Session" in right or right.startswith("nothing"):
+            elif right.startswith(("refused", "nothing")) or "Session" in right:
                 assert action.dest == "refused", option
             else:
                 assert action.dest not in ("harmless", "refused"), option

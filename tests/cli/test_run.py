@@ -71,6 +71,10 @@ def test_version_and_help(command: Command) -> None:
     [
         (["frobnicate"], "there is no command 'frobnicate' (see 'llamaq --help')"),
         (["quantise", "m.gguf"], "there is no command 'quantise'; did you mean quantize?"),
+        (["--verison"], "there is no option --verison; did you mean --version?"),
+        (["-help"], "there is no option -help; did you mean --help?"),
+        (["--verbose", "run", "x"], "there is no option --verbose"),
+        (["--debug"], "required: COMMAND"),
         (["info"], "no model is given"),
         (["run", "m.gguf", "-sys", "a", "-sysf", "b"], "not allowed with"),
         (["run", "m.gguf", "a", "-p", "b"], "given twice"),

@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from llamaq.cli.llama_cpp import without_words
@@ -105,6 +106,10 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # A plain parser takes MODEL and an absent PROMPT at once, and then refuses `run MODEL -n 5 PROMPT`.
+        if self._subparsers is not None:
+            for word in takewhile(lambda word: word.startswith("-"), args):
+                if word.partition("=")[0] not in self._option_string_actions:
+                    self.error(no_option(word, self._option_string_actions))
         if self._subparsers is not None or self._intermixed:
             return super().parse_known_args(args, namespace)
         args = without_words(args)
