@@ -182,3 +182,20 @@ def test_what_an_object_is_can_be_seen(stories: Path) -> None:
     assert repr(session) == "<Session of 0 tokens>"
     llm.close()
     assert repr(llm) == "<LLM, closed>"
+
+
+def test_options_that_are_handed_on_to_load_are_known() -> None:
+    @calls.public
+    class Kind:
+        @classmethod
+        def load(cls, path: str, *, n_ctx: int = 7) -> int:
+            return n_ctx
+
+        @classmethod
+        def fetch(cls, repo: str, **options: Any) -> int:
+            return cls.load(repo, **options)
+
+    assert (Kind.fetch("x", n_ctx=3), Kind.fetch("x")) == (3, 7)
+    assert inspect.signature(Kind.fetch).parameters["n_ctx"].default == 7
+    with pytest.raises(TypeError, match=r"Kind.fetch has no argument 'n_threads'; it is an argument of LLM.load"):
+        Kind.fetch("x", n_threads=1)

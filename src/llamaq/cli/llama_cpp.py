@@ -38,13 +38,13 @@ _WORDED = ("-fa", "--flash-attn", "-co", "--color")
 _WORDS = re.compile(r"on|off|auto|enabled|disabled|true|false|0|1|-1", re.IGNORECASE)
 """Harmless options after which one of these words may stand; they were flags once, and text may follow them."""
 
-_DOWNLOADS = "models are not downloaded: give the file"
 _POSITIONS = "the file says how positions are turned"
 _DRAFTS = "there is no speculative decoding"
 _PICTURES = "models read text only"
 _REFUSED: dict[tuple[str, ...], str] = {
-    ("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "-hft", "--hf-token", "-mu", "--model-url", "-dr",
-     "--docker-repo"): _DOWNLOADS,
+    ("-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"): "models are not downloaded: give the file",
+    ("-hff", "--hf-file", "-mu", "--model-url"): "MODEL says all: a file, or where it is",
+    ("-hft", "--hf-token"): "HF_TOKEN in the environment holds it",
     ("--lora", "--lora-scaled"): "there are no adapters",
     ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "there are no control vectors",
     ("-mm", "--mmproj", "-mmu", "--mmproj-url", "--image", "--audio", "--video"): _PICTURES,

@@ -60,6 +60,14 @@ def public(kind: type[T]) -> type[T]:
         if name.startswith("_") or not isinstance(function, FunctionType):
             continue
         rest = [one for one in inspect.signature(function).parameters.values() if one.kind is one.VAR_KEYWORD]
-        made = answering(options=_OPTIONS[rest[0].annotation] if rest else (), elsewhere=elsewhere)(function)
+        made = answering(options=_options(kind, rest[0].annotation) if rest else (), elsewhere=elsewhere)(function)
         setattr(kind, name, classmethod(made) if isinstance(member, classmethod) else made)
     return kind
+
+
+def _options(kind: type, annotation: str) -> list[inspect.Parameter]:
+    """What ``**options`` of a method stand for; with an annotation of no options, they are handed on to ``load``."""
+    if annotation in _OPTIONS:
+        return _OPTIONS[annotation]
+    given = inspect.signature(vars(kind)["load"].__func__).parameters.values()
+    return [one for one in given if one.kind is one.KEYWORD_ONLY]
