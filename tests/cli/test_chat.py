@@ -357,40 +357,6 @@ def test_a_file_goes_before_the_next_message(talk: Conversation, tmp_path: Path)
     assert [commands.run(line) for line in ("/bye", "/exit", "/quit")] == ["leave"] * 3
 
 
-def test_only_known_names_are_commands(talk: Conversation) -> None:
-    takes = Commands(talk, print).takes
-    for line in ("/help", "/?", "/set", "/set top_k 5", "/file a.txt", "/system one\ntwo", "/exit", "/hlep", "/contxt"):
-        assert takes(line), line
-    for line in ("/etc/passwd", "/etc", "/usr/bin/x: not found", "/", "//", "/ help", "/sets a=b", "hello /set", "/tmp",
-                 "/help/me", "/var/log/a.log: error\n/help", "/api/chat does not answer"):  # fmt: skip
-        assert not takes(line), line
-
-
-def test_a_file_that_does_not_fit_is_refused_at_once(talk: Conversation, tmp_path: Path) -> None:
-    said: list[str] = []
-    commands = Commands(talk, said.append)
-    (tmp_path / "long.txt").write_text("Hello " * 400)
-    (tmp_path / "half.txt").write_text("Hello " * 60)
-    size = len(talk.llm.tokenize("Hello " * 60))
-    assert 512 / 3 < size < 512 / 2
-    commands.run(f"/file {tmp_path / 'long.txt'}")
-    assert " tokens, but the context of 512 has room for 512 more: -c sets a longer one" in said.pop()
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    assert said == [f"half.txt, {size} tokens, goes before your next message"] * 2
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    assert f"half.txt has {size} tokens, but the context of 512 has room for {512 - 2 * size} more" in said.pop()
-    assert commands.message("?").count("half.txt") == 2
-    talk.ask("Hello " * 60)
-    shown(talk)
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    assert f"room for {512 - size - talk.used} more" in said.pop()
-    commands.run("/clear")
-    commands.run(f"/file {tmp_path / 'half.txt'}")
-    assert said[-1].endswith("goes before your next message")
-
-
 def test_files_that_would_be_waited_for(talk: Conversation, run: Callable[[str], str], tmp_path: Path) -> None:
     os.mkfifo(pipe := tmp_path / "pipe")
     for line in (f"/load {pipe}", f"/file {pipe}"):
