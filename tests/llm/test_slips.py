@@ -13,7 +13,7 @@ import pytest
 
 import llamaq
 from llamaq import LLM, GGUFFile, SamplingParams, Session
-from llamaq.chat.options import ChatOptions
+from llamaq.chat.options import ChatOptions, PromptOptions
 from llamaq.llm import calls
 from llamaq.serving.model import Model
 from llamaq.serving.stream import Options
@@ -168,9 +168,8 @@ def test_help_shows_options_and_their_defaults() -> None:
             assert {name: shown[name].default for name in Options.__annotations__} == {
                 name: defaults[name] for name in Options.__annotations__
             }
-    own = ChatOptions.__annotations__.keys() - Options.__annotations__.keys()
-    assert set(calls.CHAT_OPTIONS) == own
-    assert own <= inspect.signature(LLM.chat).parameters.keys()
+    for method, names in ((LLM.chat, ChatOptions.__annotations__), (LLM.render_chat, PromptOptions.__annotations__)):
+        assert set(names) - {"messages"} == inspect.signature(method).parameters.keys() - {"self", "messages", "stream"}
     assert inspect.iscoroutinefunction(LLM.agenerate)
     assert not inspect.iscoroutinefunction(LLM.generate)
 
@@ -181,7 +180,7 @@ def test_what_an_object_is_can_be_seen(stories: Path) -> None:
     assert repr(llm) == "<LLM 'stories260K': llama, a context of 64 tokens>"
     assert repr(session) == "<Session of 0 tokens>"
     llm.close()
-    assert repr(llm) == "<LLM, closed>"
+    assert repr(llm) == "<LLM (closed)>"
 
 
 def test_options_that_are_handed_on_to_load_are_known() -> None:

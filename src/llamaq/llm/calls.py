@@ -13,18 +13,24 @@ from llamaq.sampling import SamplingParams
 from llamaq.serving.model import Model
 from llamaq.serving.stream import Options
 
-__all__ = ["CHAT_OPTIONS", "elsewhere", "public"]
+__all__ = ["elsewhere", "public"]
 
 T = TypeVar("T")
 
-CHAT_OPTIONS = ("tools", "template", "template_kwargs", "tool_format", "progress")
-"""What ``ChatOptions`` has beside ``Options``; all are None by default. That module is imported when somebody chats."""
+_PROMPT = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
+"""What ``PromptOptions`` has; all are None by default. That module is imported when somebody chats."""
+
+
+def _by_name(name: str, default: object = None) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+
 
 _ANSWER = parameters_of(Model.prepare, Options.__annotations__)
 _OPTIONS = {
     "Unpack[Options]": _ANSWER,
+    "Unpack[PromptOptions]": [*map(_by_name, _PROMPT)],
     "Unpack[ChatOptions]": [
-        *_ANSWER, *(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in CHAT_OPTIONS),
+        *_ANSWER, *map(_by_name, _PROMPT), _by_name("parallel_tool_calls", True), _by_name("progress"),
     ],
 }  # fmt: skip
 """What the methods' ``**options`` stand for, by their annotation."""

@@ -41,10 +41,12 @@ class Model:
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
         self._parts: Parts | None = parts
 
-    @property
-    def closed(self) -> bool:
-        """Whether it can do nothing any more."""
-        return self._parts is None
+    def __str__(self) -> str:
+        """What it is, for people."""
+        if self._parts is None:
+            return "(closed)"
+        name = self.metadata.get("general.name") or self.parts.file.path.name
+        return f"{shown(name)}: {self.metadata['general.architecture']}, a context of {self.n_ctx} tokens"
 
     @property
     def parts(self) -> Parts:
