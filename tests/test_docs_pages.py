@@ -23,9 +23,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 def test_the_reference_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
     monkeypatch.setenv("LLAMA_ARG_N_PREDICT", "7")
-    from make_cli_reference import PAGE, reference
+    from make_cli_reference import MAN_PAGE, PAGE, man_page, reference
 
     assert PAGE.read_text(encoding="utf-8") == reference(), "run python tools/make_cli_reference.py"
+    assert MAN_PAGE.read_text(encoding="utf-8") == man_page(), "run python tools/make_cli_reference.py"
+    lines = man_page().splitlines()
+    requests = {line.partition(" ")[0] for line in lines if line[:1] == "."}
+    assert requests <= {".TH", ".SH", ".SS", ".B", ".TP", ".PP", ".nf", ".fi"}
+    assert r"\fB\-n, \-\-predict, \-\-n\-predict N\fR" in lines
 
 
 def runs(format: Format) -> str:

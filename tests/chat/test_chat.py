@@ -83,7 +83,7 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
     with pytest.raises(ContextOverflowError):
         llm.chat([{"role": "user", "content": "Hello " * 2000}], template="chatml")
     with pytest.raises(ChatTemplateError, match="renders nothing"):
-        llm.chat([], template="{{ '' }}")
+        llm.chat(HELLO, template="{{ '' }}")
 
 
 @pytest.mark.parametrize("writes_bos", [False, True])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llamaq.boundary.arguments import items
+from llamaq.errors import naming
 
 if TYPE_CHECKING:
     from llamaq.serving.stream import Usage
@@ -22,6 +23,8 @@ __all__ = [
     "message_dicts",
     "with_system",
 ]
+
+_EXAMPLE = 'such as [{"role": "user", "content": "Hello"}]'
 
 ChatFinishReason = Literal["stop", "length", "context", "cancelled", "tool_calls"]
 
@@ -121,8 +124,10 @@ def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[d
     Raises ``ValueError`` for a message without a role, content that is no text, arguments that are no JSON.
     """
     if isinstance(messages, str | bytes | Mapping):
-        raise ValueError('messages must be a list, such as [{"role": "user", "content": "Hello"}]')
+        raise naming(ValueError(f"messages must be a list, {_EXAMPLE}"), "messages")
     found = items("messages", messages, "messages")
+    if not found:
+        raise naming(ValueError(f"messages must hold one at least, {_EXAMPLE}"), "messages")
     return [_message_dict(message, f"message {number}") for number, message in enumerate(found)]
 
 

@@ -36,8 +36,6 @@ def run(args: argparse.Namespace) -> int:
     from llamaq.chat import choose_template
     from llamaq.llm.llm import LLM
 
-    for name in args.harmless or ():
-        print(f"llamaq: {name} changes nothing here", file=sys.stderr)
     with running.listen(family, address) as listening:
         with Bar("loading", "B", binary=True) as progress:
             llm = LLM.load(found, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
+from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env
+from llamaq.cli.sampling_options import SAMPLING
 from llamaq.cli.templates import add_template
 
 __all__ = ["ABOUT", "add_options"]
@@ -19,41 +20,21 @@ Answers are the same alone and in company. Without a MODEL it serves the one tha
 lets what runs end, at most 30 seconds; a second one ends it at once. One line about each request goes to stderr, never
 what it says."""
 
-_HARMLESS = {
-    0: ("--mlock", "--no-mmap", "--mmap", "--jinja", "-cb", "--cont-batching", "--no-warmup",
-        "--no-slots", "--embedding", "--embeddings", "-kvu", "--kv-unified", "--cache-prompt"),
-    1: ("-ngl", "--gpu-layers", "--n-gpu-layers", "-fa", "--flash-attn", "-tb", "--threads-batch", "--threads-http",
-        "-ub", "--ubatch-size", "--cache-reuse", "--numa", "--prio", "-mg", "--main-gpu"),
-}  # fmt: skip
-"""Options of llama-server, by the number of their values, for what llamaq does anyway or has no use for."""
-
-_REFUSED = {
-    "--lora": "adapters are not served",
-    "--mmproj": "models read text only",
-    "--slots": "there are no slots",
-    "--slot-save-path": "there are no slots",
-    "--rerank": "models that rank cannot be run",
-    "--reranking": "models that rank cannot be run",
-    "--models-dir": "one model is served",
-    "--model-draft": "there is no speculative decoding",
-    "-md": "there is no speculative decoding",
-    "--no-jinja": "templates are always Jinja's",
-    "--reasoning-format": "reasoning is always told from the answer",
-    "--reasoning-budget": "reasoning cannot be cut short",
-    "--props": "there is no such route",
-    "--path": "the web page is llamaq's own",
+_REFUSED: dict[tuple[str, ...], str] = {
+    ("--slots", "--slot-save-path"): "there are no slots",
+    ("--rerank", "--reranking"): "models that rank cannot be run",
+    ("--models-dir",): "one model is served",
+    ("--props",): "there is no such route",
+    ("--path",): "the web page is llamaq's own",
+    ("-n", "--predict", "--n-predict"): "each request says its max_tokens",
+    SAMPLING: "each request says how to sample",
 }
-"""Options of llama-server that cannot be honoured."""
+"""Options of llama-server that cannot be honoured, beside those that no command can honour."""
 
-
-class _Harmless(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), option])
-
-
-class _Refused(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        parser.error(f"{option} cannot be honoured: {self.const}")
+_HARMLESS = {
+    0: ("--no-slots", "--embedding", "--embeddings"),
+    1: ("--threads-http", "-sps", "--slot-prompt-similarity"),
+}
 
 
 def add_options(parser: Parser) -> None:
@@ -67,10 +48,8 @@ def add_options(parser: Parser) -> None:
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip
     add_loading(group)
-    for count, names in _HARMLESS.items():
-        parser.add_argument(*names, dest="harmless", action=_Harmless, nargs=count, help=argparse.SUPPRESS)
-    for name, why in _REFUSED.items():
-        parser.add_argument(name, dest="refused", action=_Refused, const=why, nargs="?", help=argparse.SUPPRESS)
+    refuse(parser, _REFUSED)
+    add_llama_cpp_options(parser, _HARMLESS)
 
 
 def _add_server(parser: Parser) -> None:

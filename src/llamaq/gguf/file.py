@@ -36,7 +36,9 @@ class GGUFFile:
     Nobody may shorten the file while it is open: reading a mapped page that is gone kills the process.
     """
 
-    def __init__(self, path: Path, shards: tuple[_Shard, ...]) -> None:
+    def __init__(self, path: Path, shards: tuple[_Shard, ...] = ()) -> None:
+        if not shards:
+            raise TypeError('GGUFFile.open opens a file: GGUFFile.open("model.gguf")')
         first = shards[0].contents
         self.path = path
         self.paths = tuple(shard.path for shard in shards)
