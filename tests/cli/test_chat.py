@@ -14,7 +14,7 @@ import pytest
 from command import Command
 from gguf_files import copy_with
 from llamaq import LLM, ChatEvent, ChatMessage, SamplingParams, Usage
-from llamaq.cli.chat.commands import Commands
+from llamaq.cli.chat.commands import Commands, context_bar
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.engine import bundled
 from llamaq.errors import ChatTemplateError, LlamaqError, ModelError
