@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
@@ -17,9 +18,23 @@ from llama_cpp_calls import observed, story_model
 
 RECORD = Path(__file__).with_name("llama_cpp.json")
 
+
+def plain_weights(low: Any) -> None:
+    """Leaves weights as they are in the file: the AMX kernels of llama.cpp crash in some virtual machines."""
+    defaults = low.llama_model_default_params
+
+    def changed() -> Any:
+        parameters = defaults()
+        parameters.use_extra_bufts = False
+        return parameters
+
+    low.llama_model_default_params = changed
+
+
 if __name__ == "__main__":
     import llama_cpp
 
+    plain_weights(llama_cpp.llama_cpp)
     with tempfile.TemporaryDirectory() as folder:
         found = {"version": llama_cpp.__version__, **observed(llama_cpp, story_model(Path(folder)))}
     entries = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.pop("results").items()]

@@ -24,7 +24,7 @@ PUBLIC = (
 )  # fmt: skip
 """Names of the module besides those of its types."""
 METHODS = (
-    "__call__", "__init__", "create_chat_completion", "create_completion", "create_embedding", "detokenize", "embed",
+    "__call__", "create_chat_completion", "create_completion", "create_embedding", "detokenize", "embed",
     "eval", "generate", "load_state", "longest_token_prefix", "logits_to_logprobs", "sample", "save_state",
     "set_cache", "set_seed", "tokenize",
 )  # fmt: skip
@@ -103,7 +103,8 @@ def observed(module: ModuleType, path: Path) -> dict[str, Any]:
     numbers = ("n_ctx", "n_vocab", "n_embd", "token_bos", "token_eos", "token_nl", "pooling_type")
     found = {
         "results": {name: outcome(call) for name, call in calls(module, llm)},
-        "arguments": {name: arguments(getattr(module.Llama, name)) for name in METHODS},
+        "arguments": {"Llama": arguments(module.Llama)}
+        | {name: arguments(getattr(module.Llama, name)) for name in METHODS},
         "types": sorted(name for name in dir(module.llama_types) if name[0].isupper() and name not in _TYPING),
         "metadata": llm.metadata,
         "tokens": [llm.tokenize(*text) for text in texts],

@@ -20,7 +20,9 @@ from . import (
 from .constants import *
 from .llama import *
 from .llama_cache import *
-from .llama_cpp import llama_model_get_vocab, llama_token_to_piece, missing
+from .llama_cpp import llama_model_get_vocab as llama_model_get_vocab
+from .llama_cpp import llama_token_to_piece as llama_token_to_piece
+from .llama_cpp import missing
 from .llama_tokenizer import *
 from .llama_types import *
 

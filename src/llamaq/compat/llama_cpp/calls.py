@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["CHAT", "COMPLETION", "GENERATE", "SAMPLE", "bound", "signature_of"]
+__all__ = ["CALLS", "CHAT", "COMPLETION", "GENERATE", "SAMPLE", "bound", "signature_of"]
 
 _REQUIRED = inspect.Parameter.empty
 _MIROSTAT = {"tfs_z": 1.0, "mirostat_mode": 0, "mirostat_tau": 5.0, "mirostat_eta": 0.1}
@@ -48,11 +48,17 @@ def signature_of(table: Mapping[str, Any]) -> inspect.Signature:
     return inspect.Signature([inspect.Parameter(name, kind, default=default) for name, default in table.items()])
 
 
-_SIGNATURES = {id(table): signature_of(table) for table in (COMPLETION, CHAT, SAMPLE, GENERATE)}
+CALLS = {
+    "create_completion": COMPLETION, "create_chat_completion": CHAT, "sample": SAMPLE, "generate": GENERATE,
+}  # fmt: skip
+_SIGNATURES = {name: signature_of(table) for name, table in CALLS.items()}
 
 
-def bound(table: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """A value for each argument of a call. Raises ``TypeError`` as Python does."""
-    found = _SIGNATURES[id(table)].bind(*args, **kwargs)
+def bound(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for each argument of a call of this method. Raises ``TypeError`` as Python does."""
+    try:
+        found = _SIGNATURES[name].bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"Llama.{name}() {error}") from None
     found.apply_defaults()
     return found.arguments

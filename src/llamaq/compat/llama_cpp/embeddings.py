@@ -42,7 +42,7 @@ def embed(llama: Llama, texts: Sequence[str], *, normalize: bool, truncate: bool
     tokens that may not be cut.
     """
     if not llama.context_params.embeddings:
-        raise RuntimeError("embeddings need a model that was made with embedding=True")
+        raise RuntimeError("Llama model was made without embedding=True, which embeddings need")
     prompts = [llama.tokenize(text.encode("utf-8", "surrogateescape")) for text in texts]
     if truncate:
         prompts = [ids[: llama.n_batch] for ids in prompts]

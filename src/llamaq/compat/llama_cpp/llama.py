@@ -17,7 +17,7 @@ from llamaq.gguf import Value
 from llamaq.llm.llm import LLM
 
 from . import completions, embeddings
-from .calls import CHAT, COMPLETION, GENERATE, SAMPLE, bound, signature_of
+from .calls import CALLS, bound, signature_of
 from .constants import LLAMA_POOLING_TYPE_UNSPECIFIED
 from .evaluation import Evaluation
 from .llama_cache import BaseLlamaCache
@@ -160,13 +160,13 @@ class Llama:
     def create_completion(self, *args: Any, **kwargs: Any) -> Any:
         """The text that goes on with ``prompt`` (text, or token ids), as a dict in OpenAI's shape; with ``stream``
         dicts as it comes. Raises ``ValueError`` where the prompt leaves no room."""
-        return completions.complete(self, bound(COMPLETION, args, kwargs))
+        return completions.complete(self, bound("create_completion", args, kwargs))
 
     __call__ = create_completion
 
     def create_chat_completion(self, *args: Any, **kwargs: Any) -> Any:
         """The answer to ``messages``, as ``create_completion`` gives its own."""
-        values = bound(CHAT, args, kwargs)
+        values = bound("create_chat_completion", args, kwargs)
         handler = self.chat_handler or handler_of(self)
         return handler(llama=self, **values)
 
@@ -242,11 +242,11 @@ class Llama:
 
     def sample(self, *args: Any, **kwargs: Any) -> int:
         """A token after those that were read."""
-        return self._evaluation.sample(bound(SAMPLE, args, kwargs))
+        return self._evaluation.sample(bound("sample", args, kwargs))
 
     def generate(self, *args: Any, **kwargs: Any) -> Generator[int, Sequence[int] | None, None]:
         """Tokens after ``tokens``, for as long as they are asked for."""
-        return self._evaluation.generate(bound(GENERATE, args, kwargs))
+        return self._evaluation.generate(bound("generate", args, kwargs))
 
     def save_state(self) -> LlamaState:
         """What ``eval`` has read, with its keys and values."""
@@ -300,10 +300,8 @@ class Llama:
         return cls(model_path=downloaded(repo_id, filename, **own), **options)
 
 
-_SELF = inspect.Parameter.empty
-for _name, _table in (("create_completion", COMPLETION), ("create_chat_completion", CHAT), ("sample", SAMPLE),
-                      ("generate", GENERATE)):  # fmt: skip
-    getattr(Llama, _name).__signature__ = signature_of({"self": _SELF, **_table})
+for _name, _table in CALLS.items():  # for help
+    getattr(Llama, _name).__signature__ = signature_of({"self": inspect.Parameter.empty, **_table})
 
 
 def _id(token: int | None) -> int:

@@ -1,0 +1,280 @@
+"""``Llama.create_chat_completion``: formats, tools, reasoning, handlers of the caller's."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gguf_files import copy_with
+from llama_cpp_calls import CHOICE, SAID, TOOL
+from llamaq import SamplingParams
+from llamaq.compat.llama_cpp import Llama, llama_chat_format
+from llamaq.compat.llama_cpp.llama_chat_format import (
+    ChatFormatterResponse,
+    Jinja2ChatFormatter,
+    LlamaChatCompletionHandlerNotFoundException,
+    LlamaChatCompletionHandlerRegistry,
+    hf_tokenizer_config_to_chat_formatter,
+    register_chat_completion_handler,
+    register_chat_format,
+)
+from llamaq.errors import ChatTemplateError
+
+CALLING = (
+    "{% if tools %}Write <tool_call> for: {{ tools|tojson }}\n{% endif %}{% for message in messages %}"
+    "{{ message.role }}: {{ message.content }}\n{% endfor %}assistant:"
+)
+GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
+
+
+@pytest.fixture
+def spelling(story: Path, tmp_path: Path) -> Iterator[Callable[[str], Llama]]:
+    """A model that writes the given text, whatever it is asked, and has a template with tools."""
+    path = tmp_path / "calling.gguf"
+    copy_with({"tokenizer.chat_template": CALLING}, story, path)
+    made: list[Llama] = []
+
+    def spell(text: str) -> Llama:
+        llama = Llama(str(path), n_ctx=512, n_threads=1)
+        ids = [*llama.tokenize(text.encode(), add_bos=False), llama.token_eos()]
+        start = llama.llm.model.start
+
+        def written(prompt: list[int], **options: Any) -> Any:
+            def choose(seen: Any, logits: Any) -> None:
+                logits[:] = float("-inf")
+                logits[ids[len(seen) - len(prompt)]] = 0
+
+            sampling = options.pop("sampling")
+            return start(prompt, sampling=replace(sampling, logit_processors=(choose,)), **options)
+
+        llama.llm.model.start = written  # type: ignore[method-assign, assignment]
+        made.append(llama)
+        return llama
+
+    yield spell
+    for llama in made:
+        llama.close()
+
+
+def message_of(answer: Any) -> dict[str, Any]:
+    message: dict[str, Any] = answer["choices"][0]["message"]
+    return message
+
+
+def prompt_of(llama: Llama, monkeypatch: pytest.MonkeyPatch, **values: Any) -> str:
+    """The prompt that a conversation is asked with."""
+    seen: list[list[int]] = []
+    start = llama.llm.model.start
+
+    def noted(ids: list[int], **options: Any) -> Any:
+        seen.append(ids)
+        return start(ids, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(llama.llm.model, "start", noted)
+        llama.create_chat_completion(**{"messages": SAID, "max_tokens": 1, **values})
+    return llama.detokenize(seen[0], special=True).decode()
+
+
+def test_an_answer_is_that_of_llamaq(llama: Llama) -> None:
+    own = llama.llm.chat(SAID, max_tokens=8, sampling=SamplingParams(temperature=0))
+    answer = llama.create_chat_completion(SAID, **GREEDY)
+    assert message_of(answer) == {"role": "assistant", "content": own.text}
+    assert answer["usage"]["total_tokens"] == own.usage.prompt_tokens + 8
+    pieces = [*llama.create_chat_completion(SAID, stream=True, **GREEDY)]
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == own.text
+    assert {piece["id"] for piece in pieces} == {pieces[0]["id"]}
+
+
+def test_the_classes_of_openai(llama: Llama) -> None:
+    openai = pytest.importorskip("openai.types.chat")
+    whole = llama.create_chat_completion_openai_v1(SAID, logprobs=True, top_logprobs=1, **GREEDY)
+    assert isinstance(whole, openai.ChatCompletion)
+    pieces = [*llama.create_chat_completion_openai_v1(SAID, stream=True, **GREEDY)]
+    assert all(isinstance(piece, openai.ChatCompletionChunk) for piece in pieces)
+    assert "".join(piece.choices[0].delta.content or "" for piece in pieces) == whole.choices[0].message.content
+    forced = llama.create_chat_completion_openai_v1(SAID, tools=[TOOL], tool_choice=CHOICE, max_tokens=60)
+    assert forced.choices[0].message.tool_calls[0].function.name == "choose"
+    assert [*llama.create_chat_completion_openai_v1(SAID, tools=[TOOL], tool_choice=CHOICE, stream=True)]
+
+
+@pytest.mark.parametrize("choice", [CHOICE, "required", None])
+def test_a_tool_that_must_be_called(llama: Llama, choice: Any) -> None:
+    asked: dict[str, Any] = {"tools": [TOOL], "tool_choice": choice}
+    if choice is None:
+        asked = {"functions": [TOOL["function"]], "function_call": {"name": "choose"}}
+    answer = llama.create_chat_completion(SAID, temperature=0, max_tokens=60, **asked)
+    message = message_of(answer)
+    (call,) = message["tool_calls"]
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    assert message["content"] is None
+    assert message["function_call"] == call["function"]
+    assert json.loads(call["function"]["arguments"])["colour"] in ("red", "blue")
+    pieces = [*llama.create_chat_completion(SAID, temperature=0, max_tokens=60, stream=True, **asked)]
+    deltas = [piece["choices"][0]["delta"] for piece in pieces]
+    parts = [delta["tool_calls"][0] for delta in deltas if delta.get("tool_calls")]
+    assert "".join(part["function"]["arguments"] for part in parts) == call["function"]["arguments"]
+    # Who joins the names of the pieces gets the name once.
+    assert [part["function"]["name"] for part in parts] == ["choose"] + [None] * (len(parts) - 1)
+    assert [("id" in part) for part in parts] == [True] + [False] * (len(parts) - 1)
+    assert pieces[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_tool_that_the_model_calls_itself(spelling: Callable[[str], Llama]) -> None:
+    llama = spelling('Well. <tool_call>{"name": "choose", "arguments": {"colour": "red"}}</tool_call>')
+    answer = llama.create_chat_completion(SAID, tools=[TOOL], tool_choice="auto")
+    message = message_of(answer)
+    assert message["content"].strip() == "Well."
+    assert message["function_call"]["name"] == message["tool_calls"][0]["function"]["name"] == "choose"
+    assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"colour": "red"}
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    pieces = [*llama.create_chat_completion(SAID, tools=[TOOL], stream=True)]
+    parts = [part for piece in pieces for part in piece["choices"][0]["delta"].get("tool_calls", ())]
+    assert json.loads("".join(part["function"]["arguments"] for part in parts)) == {"colour": "red"}
+    # A model that must not call anything is not told of tools, and what it writes is text.
+    assert "tool_call" in message_of(llama.create_chat_completion(SAID, tools=[TOOL], tool_choice="none"))["content"]
+
+
+def test_a_template_without_a_place_for_tools_leaves_them_out(llama: Llama, caplog: pytest.LogCaptureFixture) -> None:
+    plain = llama.create_chat_completion(SAID, **GREEDY)
+    with caplog.at_level(logging.WARNING, "llamaq"):
+        told = llama.create_chat_completion(SAID, tools=[TOOL], **GREEDY)
+    assert message_of(told) == message_of(plain)
+    assert "the model is not told of the tools: the chat template has no place for tools" in caplog.text
+
+
+def test_choices_that_are_none(llama: Llama) -> None:
+    other = {"type": "function", "function": {"name": "other"}}
+    with pytest.raises(ValueError, match=r"Tool choice 'x' not found in tools; they are \['choose'\]"):
+        llama.create_chat_completion(SAID, tools=[TOOL], tool_choice={"function": {"name": "x"}})
+    with pytest.raises(ValueError, match=r"required.* is possible with one tool only; name one"):
+        llama.create_chat_completion(SAID, tools=[TOOL, other], tool_choice="required")
+    with pytest.raises(ValueError, match="json_object or json_schema, got 'xml'"):
+        llama.create_chat_completion(SAID, response_format={"type": "xml"})
+    with pytest.raises(ValueError, match="Requested tokens"):
+        llama.create_chat_completion([{"role": "user", "content": "Once. " * 300}])
+
+
+def test_reasoning_has_a_key_of_its_own(spelling: Callable[[str], Llama]) -> None:
+    llama = spelling("<think>Hm.</think>Yes.")
+    message = message_of(llama.create_chat_completion(SAID))
+    assert (message["content"].strip(), message["reasoning_content"].strip()) == ("Yes.", "Hm.")
+    deltas = [piece["choices"][0]["delta"] for piece in llama.create_chat_completion(SAID, stream=True)]
+    assert "".join(delta.get("reasoning_content", "") for delta in deltas).strip() == "Hm."
+
+
+def test_json(llama: Llama) -> None:
+    schema = TOOL["function"]["parameters"]  # type: ignore[index]
+    for format in (
+        {"type": "json_object", "schema": schema},
+        {"type": "json_schema", "json_schema": {"name": "c", "schema": schema}},
+    ):
+        text = message_of(llama.create_chat_completion(SAID, response_format=format, max_tokens=60))["content"]
+        assert set(json.loads(text)) == {"colour"}
+    assert message_of(llama.create_chat_completion(SAID, response_format={"type": "text"}, **GREEDY))["content"]
+    begun = message_of(llama.create_chat_completion(SAID, response_format={"type": "json_object"}, max_tokens=4))
+    assert begun["content"].strip().startswith("{")
+
+
+def test_results_of_functions_are_those_of_tools(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "choose", "arguments": '{"colour": "red"}'}}
+    turns = [
+        *SAID,
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "function", "name": "choose", "content": "ok"},
+    ]
+    assert "tool: ok" in prompt_of(llama, monkeypatch, messages=turns)
+
+
+def test_formats(story: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    begins = {
+        None: "<s>system: You tell",
+        "chat_template.default": "<s>system: You tell",
+        "chatml-function-calling": "<s>system: You tell",
+        "chatml": "<s><|im_start|>system",
+        "llama-2": "<s>[INST] <<SYS>>",
+        "gemma": "<s><start_of_turn>user",
+    }
+    for format, begin in begins.items():
+        with Llama(str(story), n_ctx=256, n_threads=1, chat_format=format) as llama:
+            assert prompt_of(llama, monkeypatch).replace("<s> ", "<s>").startswith(begin)
+    unknown = pytest.raises(LlamaChatCompletionHandlerNotFoundException, match="Invalid chat handler: other; there are")
+    with Llama(str(story), n_ctx=256, n_threads=1, chat_format="other") as llama, unknown:
+        llama.create_chat_completion(SAID)
+
+
+def test_a_file_without_a_template_has_the_format_llama_2(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Llama(str(stories), n_ctx=256, n_threads=1) as llama:
+        assert "[INST]" in prompt_of(llama, monkeypatch)
+
+
+@pytest.fixture
+def unregistered() -> Iterator[str]:
+    yield "mine"
+    LlamaChatCompletionHandlerRegistry().unregister_chat_handler("mine")
+
+
+def test_a_format_of_the_callers(story: Path, unregistered: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    @register_chat_format(unregistered)
+    def formatted(messages: Any, **values: Any) -> ChatFormatterResponse:
+        seen.update(values)
+        return ChatFormatterResponse("Q: " + messages[-1]["content"], stop="\n")
+
+    with Llama(str(story), n_ctx=256, n_threads=1, chat_format=unregistered) as llama:
+        assert prompt_of(llama, monkeypatch) == "<s> Q: Once upon a time"
+        answer = llama.create_chat_completion(SAID, tools=[TOOL], tool_choice=CHOICE, max_tokens=60)
+        assert message_of(answer)["tool_calls"][0]["function"]["name"] == "choose"
+        assert (seen["tools"], seen["tool_choice"]) == ([TOOL], CHOICE)
+        with pytest.raises(ValueError, match="already registered"):
+            register_chat_format(unregistered)(formatted)
+    with pytest.raises(ValueError, match="No formatter registered under the name 'nothing'"):
+        LlamaChatCompletionHandlerRegistry().unregister_chat_handler("nothing")
+
+
+def test_a_handler_of_the_callers(story: Path, unregistered: str) -> None:
+    def handler(*, llama: Llama, messages: Any, **values: Any) -> Any:
+        return {"said": messages, "temperature": values["temperature"], "by": llama.model_path}
+
+    register_chat_completion_handler(unregistered)(handler)
+    for given in ({"chat_format": unregistered}, {"chat_handler": handler}):
+        with Llama(str(story), n_ctx=64, n_threads=1, **given) as llama:
+            expected = {"said": SAID, "temperature": 0.2, "by": str(story)}
+            assert llama.create_chat_completion(SAID) == expected
+
+
+def test_templates_as_formatters(story: Path) -> None:
+    template = (
+        "{{ bos_token }}{% for m in messages %}{{ m.content }}{% endfor %}{% if add_generation_prompt %}>{% endif %}"
+    )
+    formatter = Jinja2ChatFormatter(template, eos_token="</s>", bos_token="<s>", stop_token_ids=[13])
+    made = formatter(messages=SAID, tools=None)
+    assert (made.prompt, made.stop, made.added_special) == ("<s>You tell stories.Once upon a time>", ["</s>"], True)
+    assert made.stopping_criteria is not None
+    with Llama(str(story), n_ctx=256, n_threads=1, chat_handler=formatter.to_chat_handler()) as llama:
+        answer = llama.create_chat_completion(SAID, temperature=0, max_tokens=200, logit_bias={13: 100})
+        # A line's end is the first token; the one after it is not drawn.
+        assert (message_of(answer)["content"], answer["choices"][0]["finish_reason"]) == ("\n", "stop")
+        pieces = [*llama.create_chat_completion(SAID, max_tokens=9, logit_bias={13: 100}, stream=True)]
+        assert pieces[-1]["choices"][0]["finish_reason"] == "stop"
+    with pytest.raises(ChatTemplateError):
+        Jinja2ChatFormatter("{% if %}", eos_token="", bos_token="")
+    config = {"chat_template": template, "bos_token": "<s>", "eos_token": "</s>"}
+    assert hf_tokenizer_config_to_chat_formatter(config)(messages=SAID).prompt == "<s>You tell stories.Once upon a time"
+
+
+def test_handlers_of_images_are_refused() -> None:
+    for name in llama_chat_format._IMAGES:
+        with pytest.raises(ValueError, match=f"{name} is not possible here: llamaq reads text and no images yet"):
+            getattr(llama_chat_format, name)(clip_model_path="mmproj.gguf")
+    with pytest.raises(ValueError, match="no images yet"):
+        getattr(llama_chat_format, "Llava15ChatHandler").from_pretrained("a/b", "*")  # noqa: B009
+    with pytest.raises(AttributeError, match=r"llamaq\.compat has no OtherHandler in llama_chat_format"):
+        getattr(llama_chat_format, "OtherHandler")  # noqa: B009
