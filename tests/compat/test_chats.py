@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from llamaq.compat.llama_cpp.llama_chat_format import (
     register_chat_format,
 )
 from llamaq.errors import ChatTemplateError
+from written import Written
 
 CALLING = (
     "{% if tools %}Write <tool_call> for: {{ tools|tojson }}\n{% endif %}{% for message in messages %}"
@@ -33,33 +33,19 @@ CALLING = (
 GREEDY: dict[str, Any] = {"temperature": 0, "max_tokens": 8}
 
 
-@pytest.fixture
-def spelling(story: Path, tmp_path: Path) -> Iterator[Callable[[str], Llama]]:
-    """A model that writes the given text, whatever it is asked, and has a template with tools."""
-    path = tmp_path / "calling.gguf"
+@pytest.fixture(scope="module")
+def calling(story: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+    """A model whose template has tools."""
+    path = tmp_path_factory.mktemp("calling") / "calling.gguf"
     copy_with({"tokenizer.chat_template": CALLING}, story, path)
-    made: list[Llama] = []
+    with Llama(str(path), n_ctx=512, n_threads=1) as llama:
+        yield llama
 
-    def spell(text: str) -> Llama:
-        llama = Llama(str(path), n_ctx=512, n_threads=1)
-        ids = [*llama.tokenize(text.encode(), add_bos=False), llama.token_eos()]
-        start = llama.llm.model.start
 
-        def written(prompt: list[int], **options: Any) -> Any:
-            def choose(seen: Any, logits: Any) -> None:
-                logits[:] = float("-inf")
-                logits[ids[len(seen) - len(prompt)]] = 0
-
-            sampling = options.pop("sampling")
-            return start(prompt, sampling=replace(sampling, logit_processors=(choose,)), **options)
-
-        llama.llm.model.start = written  # type: ignore[method-assign, assignment]
-        made.append(llama)
-        return llama
-
-    yield spell
-    for llama in made:
-        llama.close()
+def written(llama: Llama, text: str, **values: Any) -> Any:
+    """The answer of a model that writes this text."""
+    processor = Written(llama.parts.tokenizer, text)
+    return llama.create_chat_completion(SAID, logits_processor=processor, **values)
 
 
 def message_of(answer: Any) -> dict[str, Any]:
@@ -126,19 +112,19 @@ def test_a_tool_that_must_be_called(llama: Llama, choice: Any) -> None:
     assert pieces[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
-def test_a_tool_that_the_model_calls_itself(spelling: Callable[[str], Llama]) -> None:
-    llama = spelling('Well. <tool_call>{"name": "choose", "arguments": {"colour": "red"}}</tool_call>')
-    answer = llama.create_chat_completion(SAID, tools=[TOOL], tool_choice="auto")
+def test_a_tool_that_the_model_calls_itself(calling: Llama) -> None:
+    text = 'Well. <tool_call>{"name": "choose", "arguments": {"colour": "red"}}</tool_call>'
+    answer = written(calling, text, tools=[TOOL], tool_choice="auto")
     message = message_of(answer)
     assert message["content"].strip() == "Well."
     assert message["function_call"]["name"] == message["tool_calls"][0]["function"]["name"] == "choose"
     assert json.loads(message["tool_calls"][0]["function"]["arguments"]) == {"colour": "red"}
     assert answer["choices"][0]["finish_reason"] == "tool_calls"
-    pieces = [*llama.create_chat_completion(SAID, tools=[TOOL], stream=True)]
+    pieces = [*written(calling, text, tools=[TOOL], stream=True)]
     parts = [part for piece in pieces for part in piece["choices"][0]["delta"].get("tool_calls", ())]
     assert json.loads("".join(part["function"]["arguments"] for part in parts)) == {"colour": "red"}
     # A model that must not call anything is not told of tools, and what it writes is text.
-    assert "tool_call" in message_of(llama.create_chat_completion(SAID, tools=[TOOL], tool_choice="none"))["content"]
+    assert message_of(written(calling, text, tools=[TOOL], tool_choice="none"))["content"].strip() == text
 
 
 def test_a_template_without_a_place_for_tools_leaves_them_out(llama: Llama, caplog: pytest.LogCaptureFixture) -> None:
@@ -161,11 +147,11 @@ def test_choices_that_are_none(llama: Llama) -> None:
         llama.create_chat_completion([{"role": "user", "content": "Once. " * 300}])
 
 
-def test_reasoning_has_a_key_of_its_own(spelling: Callable[[str], Llama]) -> None:
-    llama = spelling("<think>Hm.</think>Yes.")
-    message = message_of(llama.create_chat_completion(SAID))
+def test_reasoning_has_a_key_of_its_own(llama: Llama) -> None:
+    text = "<think>Hm.</think>Yes."
+    message = message_of(written(llama, text))
     assert (message["content"].strip(), message["reasoning_content"].strip()) == ("Yes.", "Hm.")
-    deltas = [piece["choices"][0]["delta"] for piece in llama.create_chat_completion(SAID, stream=True)]
+    deltas = [piece["choices"][0]["delta"] for piece in written(llama, text, stream=True)]
     assert "".join(delta.get("reasoning_content", "") for delta in deltas).strip() == "Hm."
 
 
