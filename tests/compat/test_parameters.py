@@ -107,8 +107,10 @@ def test_values_that_cannot_be(story: Path) -> None:
             Llama(str(story), **given)
     with pytest.raises(ValueError, match=r"Model path does not exist: nowhere\.gguf"):
         Llama("nowhere.gguf")
-    with pytest.raises(GGUFError):
+    with pytest.raises(LlamaqError, match=r"Failed to load model: .*expected") as caught:
         Llama(__file__)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value.__cause__, GGUFError)
     with pytest.raises(TypeError):
         Llama()  # type: ignore[call-arg]
 

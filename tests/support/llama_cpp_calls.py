@@ -25,8 +25,8 @@ PUBLIC = (
 """Names of the module besides those of its types."""
 METHODS = (
     "__call__", "create_chat_completion", "create_completion", "create_embedding", "detokenize", "embed",
-    "eval", "generate", "load_state", "longest_token_prefix", "logits_to_logprobs", "sample", "save_state",
-    "set_cache", "set_seed", "tokenize",
+    "eval", "from_pretrained", "generate", "load_state", "longest_token_prefix", "logits_to_logprobs", "sample",
+    "save_state", "set_cache", "set_seed", "tokenize",
 )  # fmt: skip
 SAID = [{"role": "system", "content": "You tell stories."}, {"role": "user", "content": "Once upon a time"}]
 TOOL = {
@@ -114,6 +114,7 @@ def observed(module: ModuleType, path: Path) -> dict[str, Any]:
     found["text"] = plain.create_completion("Once upon a time", temperature=0.0, max_tokens=24)["choices"][0]["text"]
     found["generated"] = [token for token, _ in zip(plain.generate(ids, temp=0.0), range(8), strict=False)]
     found["results"]["embedding of a model not made for it"] = outcome(lambda: plain.embed("Once"))
+    found["results"]["a file that is no model"] = outcome(lambda: module.Llama(__file__, verbose=False))
     found["results"]["a path that is none"] = outcome(lambda: module.Llama(str(path) + ".missing"))
     return found
 
@@ -142,7 +143,8 @@ def outcome(call: Callable[[], Any]) -> Any:
         pieces = [shape(piece) for piece in result]
         return {"pieces": [piece for i, piece in enumerate(pieces) if not i or piece != pieces[i - 1]]}
     except Exception as error:
-        return {"error": [type(error).__name__, *str(error).split()[:2]]}
+        kind = next(each.__name__ for each in type(error).__mro__ if each.__module__ == "builtins")
+        return {"error": [kind, *str(error).split()[:2]]}
 
 
 def shape(value: Any) -> Any:

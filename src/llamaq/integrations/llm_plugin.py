@@ -16,12 +16,10 @@ from pydantic import Field
 
 from llamaq.boundary.atomic import atomic_file
 from llamaq.errors import LlamaqError
-from llamaq.llm.llm import LLM
-from llamaq.sampling import SamplingParams
-from llamaq.structure import json_schema
 
 if TYPE_CHECKING:
     from llamaq.chat import ChatEvent, ChatStream
+    from llamaq.llm.llm import LLM
 
 __all__ = ["AsyncChat", "Chat", "Embeddings", "register_commands", "register_embedding_models", "register_models"]
 
@@ -58,6 +56,9 @@ class _Shared:
 
     def begin(self, prompt: Any) -> ChatStream:
         """The answer to a prompt, which begins now."""
+        from llamaq.sampling import SamplingParams
+        from llamaq.structure import json_schema
+
         given = {name: value for name, value in prompt.options.model_dump().items() if value is not None}
         most = given.pop("max_tokens", None)
         structure = json_schema(prompt.schema) if prompt.schema else None
@@ -174,6 +175,8 @@ def _write(entries: dict[str, str]) -> None:
 
 def _model(path: str) -> LLM:
     """The model of a file, which stays loaded. Raises ``llm.ModelError``, which the command prints."""
+    from llamaq.llm.llm import LLM  # here, for llm imports its plugins at every start
+
     with _lock:
         if path not in _loaded:
             try:

@@ -11,8 +11,7 @@ __all__ = ["downloaded"]
 
 
 def downloaded(
-    repo_id: str, filename: str, *, additional_files: Sequence[str] | None = None, local_dir: Any = None,
-    cache_dir: Any = None,
+    repo_id: str, filename: str, additional_files: Sequence[str] = (), *, local_dir: Any = None, cache_dir: Any = None
 ) -> str:  # fmt: skip
     """The path of the one file that a pattern fits, once it and the additional ones are here. Raises ``ValueError``
     where none or several fit."""
@@ -23,7 +22,7 @@ def downloaded(
             "Llama.from_pretrained needs the package huggingface_hub: pip install huggingface_hub"
         ) from None
     names = HfApi().list_repo_files(repo_id)
-    wanted = [_one(repo_id, names, pattern) for pattern in (filename, *(additional_files or ()))]
+    wanted = [_one(repo_id, names, pattern) for pattern in (filename, *additional_files)]
     paths = [hf_hub_download(repo_id, name, local_dir=local_dir, cache_dir=cache_dir) for name in wanted]
     return str(Path(paths[0]))
 

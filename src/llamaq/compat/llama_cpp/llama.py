@@ -53,7 +53,7 @@ class Llama:
 
     Completions, chats and embeddings may be asked for by any thread at once; ``eval``, ``sample``, ``generate`` and
     the states belong to one. ``llm`` is llamaq's own ``LLM`` behind it. Raises ``ValueError`` for a path that is none
-    and for parameters that llamaq cannot honour, ``LlamaqError`` for files that it cannot run.
+    and for parameters that llamaq cannot honour, ``LoadError`` for files that it cannot run.
     """
 
     __signature__ = signature()
@@ -286,7 +286,10 @@ class Llama:
         return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
     @classmethod
-    def from_pretrained(cls, repo_id: str, filename: str, **options: Any) -> Llama:
+    def from_pretrained(
+        cls, repo_id: str, filename: str, additional_files: Sequence[str] | None = None, local_dir: Any = None,
+        local_dir_use_symlinks: Any = "auto", cache_dir: Any = None, **kwargs: Any,
+    ) -> Llama:  # fmt: skip
         """A model of the Hugging Face hub: the one file of ``repo_id`` that the pattern ``filename`` fits.
 
         ``additional_files`` are patterns of further ones, ``local_dir`` and ``cache_dir`` say where they lie; the rest
@@ -295,9 +298,8 @@ class Llama:
         """
         from .hub import downloaded
 
-        own = {name: options.pop(name, None) for name in ("additional_files", "local_dir", "cache_dir")}
-        options.pop("local_dir_use_symlinks", None)
-        return cls(model_path=downloaded(repo_id, filename, **own), **options)
+        path = downloaded(repo_id, filename, additional_files or (), local_dir=local_dir, cache_dir=cache_dir)
+        return cls(model_path=path, **kwargs)
 
 
 for _name, _table in CALLS.items():  # for help

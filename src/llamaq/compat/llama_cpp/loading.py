@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llamaq.engine.kv_cache import CacheType
+from llamaq.errors import LlamaqError
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.llm import LLM
 from llamaq.tokenizer import Tokenizer, load_tokenizer
@@ -24,7 +25,7 @@ from .constants import (
 )
 from .llama_speculative import LlamaPromptLookupDecoding
 
-__all__ = ["Opened", "loaded", "pooling_of", "text_of"]
+__all__ = ["LoadError", "Opened", "loaded", "pooling_of", "text_of"]
 
 _CACHE_TYPES: dict[Any, CacheType] = {
     GGML_TYPE_F32: "f32", GGML_TYPE_F16: "f16", GGML_TYPE_Q4_0: "q4_0", GGML_TYPE_Q8_0: "q8_0",
@@ -34,6 +35,10 @@ _POOLINGS = (
     LLAMA_POOLING_TYPE_LAST,
 )  # fmt: skip
 _FROM_LANGCHAIN = {"rope_freq_base": 10000.0, "rope_freq_scale": 1.0}  # its defaults, which it gives with every model
+
+
+class LoadError(ValueError, LlamaqError):
+    """A file that llamaq cannot run; a ``ValueError``, too, as it is in llama-cpp-python. The cause says more."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +64,20 @@ class Opened:
 
 def loaded(path: str, values: Mapping[str, Any]) -> tuple[Opened, LLM | None]:
     """The file, and the model unless the vocabulary alone is wanted. Raises ``ValueError`` for values that llamaq
-    cannot honour, and what ``LLM.load`` raises."""
+    cannot honour, ``LoadError``."""
     cache_type = _cache_type(values["type_k"], values["type_v"])
     _check(values)
-    file = GGUFFile.open(path)
-    file.override(_overrides(file.metadata, values))
-    if values["vocab_only"]:
-        return Opened(file, load_tokenizer(file.metadata)), None
-    llm = LLM.load(
-        file, n_ctx=values["n_ctx"] or None, threads=values["n_threads"] or None, n_batch=values["n_batch"],
-        cache_type=cache_type,
-    )  # fmt: skip
+    try:
+        file = GGUFFile.open(path)
+        file.override(_overrides(file.metadata, values))
+        if values["vocab_only"]:
+            return Opened(file, load_tokenizer(file.metadata)), None
+        llm = LLM.load(
+            file, n_ctx=values["n_ctx"] or None, threads=values["n_threads"] or None, n_batch=values["n_batch"],
+            cache_type=cache_type,
+        )  # fmt: skip
+    except LlamaqError as error:
+        raise LoadError(f"Failed to load model: {error}") from error
     return Opened(file, llm.tokenizer), llm
 
 
