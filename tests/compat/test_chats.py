@@ -155,6 +155,20 @@ def test_reasoning_has_a_key_of_its_own(llama: Llama) -> None:
     assert "".join(delta.get("reasoning_content", "") for delta in deltas).strip() == "Hm."
 
 
+def test_stops(llama: Llama) -> None:
+    answer = written(llama, "One. Two.", stop=["Two"])
+    assert (message_of(answer)["content"].strip(), answer["choices"][0]["finish_reason"]) == ("One.", "stop")
+
+
+def test_json_comes_after_the_reasoning(story: Path, tmp_path: Path) -> None:
+    path = tmp_path / "thinking.gguf"
+    copy_with({"tokenizer.chat_template": CALLING + "<think>"}, story, path)
+    format = {"type": "json_object", "schema": {"enum": ["red"]}}
+    with Llama(str(path), n_ctx=256, n_threads=1) as llama:
+        message = message_of(written(llama, 'Hm.</think>"red"', response_format=format))
+    assert (message["content"], message["reasoning_content"].strip()) == ('"red"', "Hm.")
+
+
 def test_json(llama: Llama) -> None:
     schema = TOOL["function"]["parameters"]  # type: ignore[index]
     for format in (
@@ -219,6 +233,7 @@ def test_a_format_of_the_callers(story: Path, unregistered: str, monkeypatch: py
         answer = llama.create_chat_completion(SAID, tools=[TOOL], tool_choice=CHOICE, max_tokens=60)
         assert message_of(answer)["tool_calls"][0]["function"]["name"] == "choose"
         assert (seen["tools"], seen["tool_choice"]) == ([TOOL], CHOICE)
+        assert message_of(written(llama, "One.\nTwo."))["content"].strip() == "One."
         with pytest.raises(ValueError, match="already registered"):
             register_chat_format(unregistered)(formatted)
     with pytest.raises(ValueError, match="No formatter registered under the name 'nothing'"):

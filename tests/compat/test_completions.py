@@ -109,7 +109,9 @@ def test_log_probabilities(llama: Llama) -> None:
     pieces = [*llama(PROMPT, temperature=0, max_tokens=5, logprobs=2, stream=True)]
     lists = [piece["choices"][0]["logprobs"] for piece in pieces[:-1]]
     assert [each["token_logprobs"][0] for each in lists] == found["token_logprobs"][-5:]
-    assert lists[0]["text_offset"] == [len(PROMPT)]
+    alone = llama(PROMPT, temperature=0, max_tokens=5, logprobs=2)["choices"][0]["logprobs"]
+    assert [each["text_offset"][0] for each in lists] == alone["text_offset"]
+    assert alone["text_offset"][0] == len(PROMPT)
     assert text_of(llama("a", max_tokens=1, logprobs=0, echo=True))
 
 

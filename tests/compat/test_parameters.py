@@ -84,6 +84,7 @@ def test_keys_of_the_file_can_be_others(story: Path) -> None:
     changed = likely(rope_freq_base=500.0)
     assert (changed != plain).any()
     assert (likely(kv_overrides={"llama.rope.freq_base": 500.0}) == changed).all()
+    assert (likely(kv_overrides={"llama.rope.freq_base": 500.0}, **same) == changed).all()
     slow = likely(rope_freq_scale=0.5)
     overrides = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
     assert (likely(kv_overrides=overrides) == slow).all()

@@ -82,9 +82,9 @@ def test_generate(llama: Llama) -> None:
     own = llama.llm.generate(ids, max_tokens=9, sampling=SamplingParams(temperature=0)).tokens
     assert tuple(islice(llama.generate(ids, temp=0), 9)) == own
     assert llama.n_tokens == len(ids) + 8  # the ninth has not been read
-    sampled = llama.llm.generate(ids, max_tokens=9, sampling=SamplingParams(seed=11, repeat_penalty=1.3)).tokens
+    sampled = llama.llm.generate(ids, max_tokens=40, sampling=SamplingParams(seed=11, presence_penalty=9.0)).tokens
     llama.set_seed(11)
-    assert tuple(islice(llama.generate(ids, repeat_penalty=1.3), 9)) == sampled
+    assert tuple(islice(llama.generate(ids, presence_penalty=9.0), 40)) == sampled
     # What is sent in comes after the latest token.
     tokens = llama.generate(ids, temp=0)
     first = next(tokens)

@@ -84,5 +84,9 @@ def test_a_task(smol: LLM, tmp_path: Path) -> None:
     (tmp_path / "toy.jsonl").write_text("\n".join(rows))
     (tmp_path / "toy.yaml").write_text(TASK % (tmp_path / "toy.jsonl"))
     tasks = TaskManager(include_path=str(tmp_path), include_defaults=False)
-    found = lm_eval.simple_evaluate(model=LlamaqLM(smol), tasks=["toy"], task_manager=tasks, bootstrap_iters=0)
+    model, asked = LlamaqLM(smol), {"tasks": ["toy"], "task_manager": tasks, "bootstrap_iters": 0}
+    found = lm_eval.simple_evaluate(model=model, **asked)
     assert found["results"]["toy"]["acc,none"] >= 0.75
+    chats = lm_eval.simple_evaluate(model=model, **asked, apply_chat_template=True)
+    assert "<|im_start|>" in chats["samples"]["toy"][0]["arguments"][0][0]
+    assert chats["chat_template"] == smol.metadata["tokenizer.chat_template"]

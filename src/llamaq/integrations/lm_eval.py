@@ -15,6 +15,7 @@ from lm_eval.api.registry import register_model
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from llamaq.chat.request import chat_request
+from llamaq.chat.templates import file_templates
 from llamaq.llm.llm import LLM
 from llamaq.sampling import SamplingParams
 
@@ -63,7 +64,8 @@ class LlamaqLM(TemplateLM):  # type: ignore[misc, unused-ignore]
         return [self.prefix_token_id, *ids]
 
     def chat_template(self, chat_template: bool | str = False) -> str:
-        return str(chat_template)
+        """The file's own, for the record of what was run."""
+        return file_templates(self.llm.metadata).get("default", "") if chat_template else ""
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as the file's template writes it; a last message of the assistant is gone on with."""
