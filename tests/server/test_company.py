@@ -14,7 +14,8 @@ import pytest
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
-from llamaq.server.connection import EventWriter
+from llamaq.server.connection import PieceWriter
+from llamaq.server.dialect import Dialect, sse
 from llamaq.server.openai.completions import Completion
 from llamaq.server.service import Service
 from llamaq.serving.scheduler import Scheduler
@@ -47,7 +48,7 @@ async def until(condition: Any) -> None:
 
 
 def is_free(service: Service) -> bool:
-    scheduler: Scheduler = service.llm.model.scheduler
+    scheduler: Scheduler = service.models.find(None).llm.model.scheduler
     return scheduler.idle and service.admission.running == service.admission.tickets == 0
 
 
@@ -197,7 +198,7 @@ def test_a_slow_reader_holds_the_model_back_to_a_few_tokens(endless: LLM) -> Non
         )
         await until(lambda: service._running and next(iter(service._running)).usage.completion_tokens > 5)
         (stream,) = service._running
-        await until(lambda: service.llm.model.scheduler.idle)  # it waits for the reader alone
+        await until(lambda: service.models.find(None).llm.model.scheduler.idle)  # it waits for the reader alone
         assert stream.usage.completion_tokens < 40
         other = await client.apost("/v1/completions", long(max_tokens=5))
         assert other.json["usage"]["completion_tokens"] == 5
@@ -213,7 +214,7 @@ def test_a_silent_stream_gives_signs_of_life(endless: LLM) -> None:
 
     async def silent(self: Completion) -> Any:
         async for frame in frames(self):
-            if frame == "[DONE]":
+            if frame == sse("[DONE]"):
                 await asyncio.sleep(0.2)
             yield frame
 
@@ -316,7 +317,7 @@ def test_a_stream_lets_others_have_their_turn() -> None:
             return
 
         task = asyncio.ensure_future(others())
-        writer = EventWriter(send, Settings())
+        writer = PieceWriter(send, Settings(), Dialect())
         for _ in range(10):
             await writer.write("x")
         task.cancel()
@@ -338,7 +339,7 @@ def test_a_fault_in_the_middle_is_an_error_not_an_end(endless: LLM) -> None:
 
 def test_a_fault_where_no_error_can_be_told_breaks_off(endless: LLM) -> None:
     client, service = client_of(endless)
-    with mock.patch.object(EventWriter, "write", side_effect=RuntimeError("broken")):
+    with mock.patch.object(PieceWriter, "write", side_effect=RuntimeError("broken")):
         reply = client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True})
     assert (reply.status, reply.ended, reply.body) == (200, False, b"")
     assert service.admission.running == 0

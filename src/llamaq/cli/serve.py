@@ -49,7 +49,8 @@ def run(args: argparse.Namespace) -> int:
             place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
             def ready() -> None:
-                print(f"llamaq: {application.state.service.name} is served at {place}/v1", file=sys.stderr, flush=True)
+                name = application.state.service.models.names[0]
+                print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
 
             ended_by = running.serve(
                 application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file

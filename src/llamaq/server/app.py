@@ -13,10 +13,11 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llamaq.server.endpoint import error_response
+from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
-from llamaq.server.openai.routes import routes
+from llamaq.server.openai import routes as openai
+from llamaq.server.served import Models
 from llamaq.server.service import Service
 from llamaq.server.settings import Settings
 
@@ -35,9 +36,9 @@ def app(llm: LLM, settings: Settings | None = None) -> Starlette:
 
     Raises ``LlamaqError`` where metrics are asked for and prometheus_client is missing.
     """
-    service = Service(llm, Settings() if settings is None else settings)
-    settings = service.settings
-    found = routes(service)
+    settings = Settings() if settings is None else settings
+    service = Service(Models(llm, settings.names), settings)
+    found = [route for protocol in (openai,) for route in protocol.routes(service)]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]
@@ -66,4 +67,5 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = {404: f"there is no {request.url.path!r:.200} here", 405: f"{request.method:.20} is not for this path"}
     said = message.get(error.status_code, str(error.detail))
-    return error_response(Refusal(error.status_code, said, headers=dict(error.headers or {})))
+    refusal = Refusal(error.status_code, said, headers=dict(error.headers or {}))
+    return dialect_of(request.url.path).refused(refusal)

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
+from llamaq.server.dialect import Dialect
 from llamaq.server.errors import Gone
 from llamaq.server.settings import Settings
 
-__all__ = ["EventWriter", "unless_gone"]
+__all__ = ["PieceWriter", "unless_gone"]
 
 T = TypeVar("T")
 
@@ -42,14 +43,15 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-class EventWriter:
-    """Writes server-sent events; as an async context manager it keeps a silent stream alive and ends one that nobody
+class PieceWriter:
+    """Writes an answer in pieces; as an async context manager it keeps a silent stream alive and ends one that nobody
     reads, with ``Gone``."""
 
-    def __init__(self, send: Send, settings: Settings) -> None:
+    def __init__(self, send: Send, settings: Settings, dialect: Dialect) -> None:
         self.begun = False
         """Whether the status has been sent: no other answer can be given."""
         self._send = send
+        self._dialect = dialect
         self._ping, self._patience = settings.ping_seconds, settings.send_seconds
         self._lock = asyncio.Lock()
         self._since: float | None = None  # when what is being sent was given
@@ -59,7 +61,7 @@ class EventWriter:
         self._clock: asyncio.Task[None] | None = None
         self._sign: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> EventWriter:
+    async def __aenter__(self) -> PieceWriter:
         task = asyncio.current_task()
         assert task is not None
         self._clock = asyncio.ensure_future(self._watch(task))
@@ -77,14 +79,13 @@ class EventWriter:
 
     async def begin(self, headers: Mapping[str, str]) -> None:
         """Sends the status 200 and the headers."""
-        own = {"content-type": "text/event-stream", "cache-control": "no-store", "x-accel-buffering": "no", **headers}
-        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in own.items()]
+        own = {"content-type": self._dialect.media_type, "cache-control": "no-store", "x-accel-buffering": "no"}
+        pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in {**own, **headers}.items()]
         self.begun = True
         await self._put({"type": "http.response.start", "status": 200, "headers": pairs})
 
-    async def write(self, data: str) -> None:
-        """One event of one line."""
-        await self._put({"type": "http.response.body", "body": f"data: {data}\n\n".encode(), "more_body": True})
+    async def write(self, piece: str) -> None:
+        await self._put({"type": "http.response.body", "body": piece.encode(), "more_body": True})
         await asyncio.sleep(0)  # others have their turn, and that the client is gone is seen
 
     async def end(self) -> None:
@@ -112,8 +113,8 @@ class EventWriter:
                     self._stalled = True
                     task.cancel()
                     return
-            elif self.begun and now - self._latest > self._ping:
+            elif self._dialect.ping and self.begun and now - self._latest > self._ping:
                 # Not waited for: a client that does not read must not stop the clock.
-                sign = {"type": "http.response.body", "body": b": ping\n\n", "more_body": True}
+                sign = {"type": "http.response.body", "body": self._dialect.ping.encode(), "more_body": True}
                 self._sign = asyncio.ensure_future(self._put(sign))
                 self._latest = now

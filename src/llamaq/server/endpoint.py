@@ -12,26 +12,36 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llamaq.server.connection import EventWriter, unless_gone
+from llamaq.server.connection import PieceWriter, unless_gone
+from llamaq.server.dialect import Dialect, json_response
 from llamaq.server.errors import Gone, Refusal, refusal_of
-from llamaq.server.service import Service, dumps
+from llamaq.server.served import Served
+from llamaq.server.service import Service
 from llamaq.serving.stream import Stream
 
-__all__ = ["Endpoint", "Job", "error_response", "json_response", "merged"]
+__all__ = ["Endpoint", "Job", "merged"]
 
 T = TypeVar("T")
+
+_OPENAI = Dialect()
 
 
 class Job(ABC):
     """A request that has been read, and how its protocol answers it. Reading it raises ``Refusal``."""
 
+    model: str | None = None
+    """The name of the model that is asked for."""
     answers = 1
     """How many answers the model makes for it."""
     streamed = False
     asked_in = "messages"
     """The field at fault where the library does not name one."""
 
-    def __init__(self) -> None:
+    served: Served
+    """The model that answers; it is there from ``prepare`` on."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self.ignored: list[str] = []
         self.headers: dict[str, str] = {}
 
@@ -45,8 +55,12 @@ class Job(ABC):
         """The answer at once."""
 
     def frames(self) -> AsyncGenerator[str, None]:
-        """The answer as events of one line."""
+        """The answer in pieces, as they are sent."""
         raise NotImplementedError
+
+    def failed(self, dialect: Dialect, refusal: Refusal) -> str:
+        """The last piece of an answer that fails after its status has been sent."""
+        return dialect.failed(refusal)
 
     def tally(self) -> str:
         """What the log says of it."""
@@ -56,12 +70,15 @@ class Job(ABC):
 class Endpoint:
     """An ASGI application for one route; ``read`` makes a job of a body."""
 
-    def __init__(self, service: Service, read: Callable[[Service, dict[str, Any]], Job]) -> None:
+    def __init__(
+        self, service: Service, read: Callable[[Service, dict[str, Any]], Job], dialect: Dialect = _OPENAI
+    ) -> None:
         self._service = service
         self._read = read
+        self._dialect = dialect
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writer = EventWriter(send, self._service.settings)
+        writer = PieceWriter(send, self._service.settings, self._dialect)
         try:
             body = await self._service.bodies.read(Headers(scope=scope), receive)
             with self._service.admission.ticket():
@@ -70,37 +87,40 @@ class Endpoint:
             scope["llamaq.gone"] = True
             return
         except Exception as error:
-            response = error_response(refusal_of(error))
+            response = self._dialect.refused(refusal_of(error))
             if writer.begun:  # an answer cut short is left so: the ASGI server breaks the connection
                 return
         if response is not None:
             await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, body: dict[str, Any], writer: EventWriter) -> Response | None:
+    async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
         """The answer, or None where the writer has sent it."""
         job = self._read(self._service, body)
-        async with self._service.admission.places(job.answers):
+        async with self._service.models.use(job.model) as job.served, self._service.admission.places(job.answers):
             try:
                 streams = await asyncio.to_thread(job.prepare)
             except Exception as error:
                 raise refusal_of(error, param=job.asked_in, asked=True) from error
             with self._service.running(streams):
-                if job.ignored:
-                    job.headers["x-llamaq-ignored"] = _header(job.ignored)
-                if not job.streamed:
-                    for stream in streams:
-                        stream.gather()
-                Stream.begin(*streams)
                 try:
-                    if not job.streamed:
-                        return json_response(await job.whole(), headers=job.headers)
-                    async with writer:
-                        await self._send(job, writer)
-                    return None
+                    return await self._run(job, streams, writer)
                 finally:
                     scope["llamaq.tally"] = job.tally()
 
-    async def _send(self, job: Job, writer: EventWriter) -> None:
+    async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter) -> Response | None:
+        if job.ignored:
+            job.headers["x-llamaq-ignored"] = _header(job.ignored)
+        if not job.streamed:
+            for stream in streams:
+                stream.gather()
+        Stream.begin(*streams)
+        if not job.streamed:
+            return json_response(await job.whole(), headers=job.headers)
+        async with writer:
+            await self._send(job, writer)
+        return None
+
+    async def _send(self, job: Job, writer: PieceWriter) -> None:
         await writer.begin(job.headers)
         try:
             async with aclosing(job.frames()) as frames:
@@ -109,7 +129,7 @@ class Endpoint:
         except Gone:
             raise
         except Exception as error:  # the status is sent: the error must come as an event
-            await writer.write(dumps(refusal_of(error).body))
+            await writer.write(job.failed(self._dialect, refusal_of(error)))
         await writer.end()
 
 
@@ -145,14 +165,6 @@ async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
-
-
-def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(dumps(value), status, headers, "application/json")
-
-
-def error_response(refusal: Refusal) -> Response:
-    return json_response(refusal.body, refusal.status, refusal.headers)
 
 
 def _header(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llamaq.server.endpoint import error_response
+from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
 from llamaq.server.settings import Settings
@@ -39,7 +39,7 @@ class Guard:
             try:
                 self._check(scope, Headers(scope=scope))
             except Refusal as refusal:
-                app = error_response(refusal)
+                app = dialect_of(scope["path"]).refused(refusal)
         await app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
-    from llamaq.server.service import Service
+    from llamaq.engine.kv_cache import KVCache
+    from llamaq.server.admission import Admission
+    from llamaq.server.served import Models
     from llamaq.serving.stream import Stream
 
 __all__ = ["Metrics", "no_metrics"]
@@ -35,7 +37,7 @@ no_metrics = NoMetrics()
 class Metrics(NoMetrics):
     """Raises ``LlamaqError`` where prometheus_client is missing."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, models: Models, admission: Admission) -> None:
         try:
             import prometheus_client as prometheus
         except ImportError:
@@ -55,12 +57,15 @@ class Metrics(NoMetrics):
         self._between = prometheus.Histogram(
             "time_per_token_seconds", "Seconds between tokens, the mean of an answer", buckets=_SECONDS, **own
         )
-        pool = service.llm.model.scheduler.room.cache
+
+        def in_caches(count: Callable[[KVCache], int]) -> int:
+            return sum(count(served.llm.model.scheduler.room.cache) for served in models.loaded)
+
         for name, about, value in (
-            ("answers_running", "Places taken by answers", lambda: service.admission.running),
-            ("requests_waiting", "Requests that wait for a place", lambda: service.admission.waiting),
-            ("cache_tokens", "Tokens that the cache has room for", lambda: pool.n_ctx),
-            ("cache_empty_tokens", "Those of them that hold no text", lambda: pool.free_tokens),
+            ("answers_running", "Places taken by answers", lambda: admission.running),
+            ("requests_waiting", "Requests that wait for a place", lambda: admission.waiting),
+            ("cache_tokens", "Tokens that the cache has room for", lambda: in_caches(lambda cache: cache.n_ctx)),
+            ("cache_empty_tokens", "Those that hold no text", lambda: in_caches(lambda cache: cache.free_tokens)),
         ):
             prometheus.Gauge(name, about, **own).set_function(value)
 

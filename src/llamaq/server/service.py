@@ -1,54 +1,35 @@
-"""What all routes share: the model, its names, the settings, who is admitted, and what runs."""
+"""What all routes share: the models, the settings, who is admitted, and what runs."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llamaq import __version__
 from llamaq.server.admission import Admission
 from llamaq.server.body import Bodies
-from llamaq.server.errors import Refusal
 from llamaq.server.metrics import Metrics, no_metrics
+from llamaq.server.served import Models
 from llamaq.server.settings import Settings
 
 if TYPE_CHECKING:
-    from llamaq.llm.llm import LLM
     from llamaq.serving.stream import Stream
 
-__all__ = ["Service", "dumps"]
+__all__ = ["Service"]
 
 
 class Service:
-    """One model behind the routes. One event loop uses it."""
+    """The state of one server. One event loop uses it."""
 
-    def __init__(self, llm: LLM, settings: Settings) -> None:
-        self.llm = llm
+    def __init__(self, models: Models, settings: Settings) -> None:
+        self.models = models
         self.settings = settings
-        path = llm.model.parts.file.path
-        self._any_name = "*" in settings.names
-        self.names = tuple(name for name in settings.names if name != "*") or (path.name.removesuffix(".gguf"),)
-        self._also = {*self.names, path.name, str(path)}
-        self.created = int(time.time())
-        self.fingerprint = f"llamaq-{__version__}-{llm.engine.numerics}"
         self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds)
         self.bodies = Bodies(settings)
-        self.metrics = Metrics(self) if settings.metrics else no_metrics
+        self.metrics = Metrics(models, self.admission) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
-
-    @property
-    def name(self) -> str:
-        return self.names[0]
-
-    def check_model(self, name: str | None) -> None:
-        """Raises ``Refusal`` for the name of another model."""
-        if name and not self._any_name and name not in self._also:
-            message = f"there is no model {name!r:.100} here; there is {', '.join(self.names)}"
-            raise Refusal(404, message, param="model", code="model_not_found")
 
     @contextmanager
     def running(self, streams: Sequence[Stream]) -> Iterator[None]:
@@ -75,8 +56,3 @@ class Service:
         self.admission.close()
         for stream in list(self._running):
             stream.cancel()
-
-
-def dumps(value: Any) -> str:
-    """JSON as it is sent: short, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

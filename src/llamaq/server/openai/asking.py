@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import random
+import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +15,12 @@ from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.openai.protocol import SAMPLING
 
 if TYPE_CHECKING:
+    from llamaq.server.served import Served
     from llamaq.serving.stream import Stream
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["finish_reason", "sampling_of", "structure_of", "token_entry", "usage_of"]
+__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of"]
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
@@ -62,6 +65,14 @@ def finish_reason(reason: str) -> str:
     if reason not in _ENDS:
         raise shutting_down()
     return _ENDS[reason]
+
+
+def head_of(served: Served, kind: str, prefix: str) -> dict[str, Any]:
+    """What an answer begins with."""
+    return {
+        "id": f"{prefix}-{secrets.token_hex(12)}", "object": kind, "created": int(time.time()), "model": served.name,
+        "system_fingerprint": served.fingerprint,
+    }  # fmt: skip
 
 
 def usage_of(streams: Sequence[Stream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,12 +10,13 @@ from typing import Any
 from llamaq.boundary.arguments import shown
 from llamaq.chat import ChatEvent, ChatStream
 from llamaq.chat.options import ChatOptions
+from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, token_entry, usage_of
+from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, token_entry, usage_of
 from llamaq.server.openai.protocol import CHAT
-from llamaq.server.service import Service, dumps
+from llamaq.server.service import Service
 from llamaq.serving.stream import Stream
 
 __all__ = ["Chat"]
@@ -27,11 +26,10 @@ class Chat(Job):
     """An answer to a conversation, or ``n`` of them."""
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
-        super().__init__()
-        self._service = service
+        super().__init__(service)
         self._values, self.ignored = read_fields(CHAT, body, strict=service.settings.strict)
         values = self._values
-        service.check_model(values.get("model"))
+        self.model = values.get("model")
         _check(values)
         self.answers = values.get("n", 1)
         self.streamed = values.get("stream", False)
@@ -40,13 +38,11 @@ class Chat(Job):
         self._sampling = sampling_of(values, self._logprobs)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._chats: list[_Answer] = []
-        self._head = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}", "object": "chat.completion", "created": int(time.time()),
-            "model": service.name, "system_fingerprint": service.fingerprint,
-        }  # fmt: skip
+        self._head: dict[str, Any] = {}
 
     def prepare(self) -> Sequence[Stream]:
-        values, settings = self._values, self._service.settings
+        values, settings = self._values, self.service.settings
+        self._head = head_of(self.served, "chat.completion", "chatcmpl")
         options: ChatOptions = {
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
             "sampling": replace(self._sampling, structure=structure_of(values)),
@@ -55,7 +51,7 @@ class Chat(Job):
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **_variables(values)},
         }
-        chats = ChatStream.prepare(self._service.llm.model, values["messages"], options, self.answers)
+        chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)
         one_call = not values.get("parallel_tool_calls", True)
         self._chats = [_Answer(chat, one_call) for chat in chats]
         return [chat.text for chat in chats]
@@ -69,7 +65,7 @@ class Chat(Job):
 
         def frame(number: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> str:
             end = f'"logprobs":{dumps(logprobs)},"finish_reason":{dumps(reason)}'
-            return f'{head},"choices":[{{"index":{number},"delta":{dumps(delta)},{end}}}]}}'
+            return sse(f'{head},"choices":[{{"index":{number},"delta":{dumps(delta)},{end}}}]}}')
 
         for number in range(len(self._chats)):
             yield frame(number, {"role": "assistant", "content": ""})
@@ -81,8 +77,8 @@ class Chat(Job):
                 if event.finish_reason is not None:
                     yield frame(number, {}, finish_reason(event.finish_reason))
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield f'{head},"choices":[],"usage":{dumps(self._usage())}}}'
-        yield "[DONE]"
+            yield sse(f'{head},"choices":[],"usage":{dumps(self._usage())}}}')
+        yield sse("[DONE]")
 
     def tally(self) -> str:
         usage = self._usage()
@@ -105,7 +101,7 @@ class Chat(Job):
 
     def _entries(self, event: ChatEvent) -> list[dict[str, Any]]:
         """The token of an event, as ``logprobs`` has it; none where nobody asked, or it ends the answer."""
-        tokenizer = self._service.llm.tokenizer
+        tokenizer = self.served.llm.tokenizer
         if self._logprobs is None or event.token is None or event.token in tokenizer.eog_ids:
             return []
         return [token_entry(tokenizer, event.token, event.logprob, event.top_logprobs)]

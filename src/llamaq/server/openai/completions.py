@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -12,13 +10,14 @@ from typing import Any
 
 from llamaq.errors import TokenizerError
 from llamaq.llm.infill import infill_ids, with_stops
+from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, usage_of
+from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, usage_of
 from llamaq.server.openai.classic import Lists
 from llamaq.server.openai.protocol import COMPLETION, MOST_TOGETHER
-from llamaq.server.service import Service, dumps
+from llamaq.server.service import Service
 from llamaq.serving.stream import Options, Stream
 
 __all__ = ["Completion"]
@@ -30,11 +29,10 @@ class Completion(Job):
     asked_in = "prompt"
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
-        super().__init__()
-        self._service = service
+        super().__init__(service)
         self._values, self.ignored = read_fields(COMPLETION, body, strict=service.settings.strict)
         values = self._values
-        service.check_model(values.get("model"))
+        self.model = values.get("model")
         self._prompts: list[str | list[int]] = values.get("prompt", [""])
         self._n = values.get("n", 1)
         self.answers = len(self._prompts) * self._n
@@ -45,10 +43,7 @@ class Completion(Job):
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._ids: list[list[int]] = []
         self._streams: list[Stream] = []
-        self._head = {
-            "id": f"cmpl-{secrets.token_hex(12)}", "object": "text_completion", "created": int(time.time()),
-            "model": service.name, "system_fingerprint": service.fingerprint,
-        }  # fmt: skip
+        self._head: dict[str, Any] = {}
 
     def _check(self) -> None:
         values = self._values
@@ -61,7 +56,8 @@ class Completion(Job):
             raise Refusal(400, "suffix needs prompts that are texts", param="suffix")
 
     def prepare(self) -> Sequence[Stream]:
-        values, model = self._values, self._service.llm.model
+        values, model = self._values, self.served.llm.model
+        self._head = head_of(self.served, "text_completion", "cmpl")
         sampling = replace(self._sampling, structure=structure_of(values))
         asked: Options = {"max_tokens": values.get("max_tokens"), "stop": values.get("stop", ())}
         options: dict[str, Any] = {**(with_stops(model.tokenizer, asked) if "suffix" in values else asked)}
@@ -72,7 +68,7 @@ class Completion(Job):
         return self._streams
 
     def _ids_of(self, prompt: str | list[int]) -> list[int]:
-        model = self._service.llm.model
+        model = self.served.llm.model
         if "suffix" in self._values and isinstance(prompt, str):
             try:
                 return infill_ids(model.tokenizer, prompt, self._values["suffix"])
@@ -102,7 +98,7 @@ class Completion(Job):
 
         def frame(number: int, text: str, reason: str | None = None, logprobs: Any = None) -> str:
             choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": reason}
-            return f'{head},"choices":[{dumps(choice)}]}}'
+            return sse(f'{head},"choices":[{dumps(choice)}]}}')
 
         lengths = []
         before = await self._before()
@@ -120,8 +116,8 @@ class Completion(Job):
                 if event.text or reason or (logprobs and logprobs.found["tokens"]):
                     yield frame(number, event.text, reason, logprobs and logprobs.found)
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield f'{head},"choices":[],"usage":{dumps(usage_of(self._streams, self._n))}}}'
-        yield "[DONE]"
+            yield sse(f'{head},"choices":[],"usage":{dumps(usage_of(self._streams, self._n))}}}')
+        yield sse("[DONE]")
 
     def tally(self) -> str:
         usage = usage_of(self._streams, self._n)
@@ -132,7 +128,7 @@ class Completion(Job):
         """What ``echo`` puts before the answers to each prompt: its text and the lists of its tokens."""
         if not self._values.get("echo"):
             return [("", None)] * len(self._prompts)
-        llm = self._service.llm
+        llm = self.served.llm
         texts = [each if isinstance(each, str) else llm.tokenizer.decode(each) for each in self._prompts]
         if self._logprobs is None:
             return [(text, None) for text in texts]
@@ -148,7 +144,7 @@ class Completion(Job):
         """For log-probabilities, where they are asked for, after those of what came before."""
         if self._logprobs is None:
             return None
-        lists = Lists(self._service.llm.tokenizer, offset)
+        lists = Lists(self.served.llm.tokenizer, offset)
         for name, values in (before or {}).items():
             lists.found[name] += values
         return lists

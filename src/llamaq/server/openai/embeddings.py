@@ -25,25 +25,23 @@ class Embeddings(Job):
     asked_in = "input"
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
-        super().__init__()
-        self._service = service
+        super().__init__(service)
         self._values, self.ignored = read_fields(EMBEDDING, body, strict=service.settings.strict)
-        service.check_model(self._values.get("model"))
+        self.model = self._values.get("model")
         if "input" not in self._values:
             raise Refusal(400, "input is missing", param="input")
-        width = service.llm.hparams.width
-        if self._values.get("dimensions", 1) > width:
-            raise Refusal(400, f"dimensions must be at most {width}, the width of this model", param="dimensions")
         self._ids: list[list[int]] = []
 
     def prepare(self) -> Sequence[Stream]:
-        model = self._service.llm.model
+        model, width = self.served.llm.model, self.served.llm.hparams.width
+        if self._values.get("dimensions", 1) > width:
+            raise Refusal(400, f"dimensions must be at most {width}, the width of this model", param="dimensions")
         self._ids = [model.fitting(model.prompt_ids(text, "input")) for text in self._values["input"]]
         return []
 
     async def whole(self) -> dict[str, Any]:
         try:
-            vectors = await self._service.llm.aembed(self._ids)
+            vectors = await self.served.llm.aembed(self._ids)
         except ValueError as error:
             raise refusal_of(error, param="input", asked=True) from None
         count = sum(map(len, self._ids))
@@ -51,7 +49,7 @@ class Embeddings(Job):
             {"object": "embedding", "index": i, "embedding": self._shown(vector)} for i, vector in enumerate(vectors)
         ]
         usage = {"prompt_tokens": count, "total_tokens": count}
-        return {"object": "list", "data": data, "model": self._service.name, "usage": usage}
+        return {"object": "list", "data": data, "model": self.served.name, "usage": usage}
 
     def tally(self) -> str:
         return f"{sum(map(len, self._ids))} tokens in"

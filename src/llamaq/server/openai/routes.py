@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llamaq.server.endpoint import Endpoint, error_response, json_response
+from llamaq.server.dialect import Dialect, json_response
+from llamaq.server.endpoint import Endpoint
 from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.openai.chat import Chat
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
+from llamaq.server.served import Served
 from llamaq.server.service import Service
 
 __all__ = ["routes"]
@@ -48,34 +50,34 @@ class _Get:
             found: Response = self._tell(request)
             return found
         except Exception as error:
-            return error_response(refusal_of(error))
+            return Dialect().refused(refusal_of(error))
 
 
 def _models(service: Service, request: Request) -> Response:
-    entries = [_entry(service, name) for name in service.names]
+    entries = [_entry(service.models.find(name), name) for name in service.models.names]
     ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"], "has_more": False}
     return json_response({"object": "list", "data": entries, **ids})
 
 
 def _model(service: Service, request: Request) -> Response:
     name = request.path_params["id"]
-    service.check_model(name)
-    return json_response(_entry(service, name if name in service.names else service.name))
+    served = service.models.find(name)
+    return json_response(_entry(served, name if name in service.models.names else served.name))
 
 
-def _entry(service: Service, name: str) -> dict[str, Any]:
-    llm = service.llm
+def _entry(served: Served, name: str) -> dict[str, Any]:
+    llm = served.llm
     file = llm.model.parts.file
     meta = {
         "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
         "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
         "size": sum(tensor.nbytes for tensor in file.tensors.values()),
     }  # fmt: skip
-    return {"id": name, "object": "model", "created": service.created, "owned_by": "llamaq", "meta": meta}
+    return {"id": name, "object": "model", "created": served.created, "owned_by": "llamaq", "meta": meta}
 
 
 def _health(service: Service, request: Request) -> Response:
-    if service.admission.closed or service.llm.model.scheduler.closed:
+    if service.admission.closed or any(served.llm.model.scheduler.closed for served in service.models.loaded):
         raise shutting_down()
     return json_response({"status": "ok"})
 
