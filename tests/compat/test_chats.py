@@ -13,7 +13,8 @@ import pytest
 from gguf_files import copy_with
 from llama_cpp_calls import CHOICE, SAID, TOOL
 from llamaq import SamplingParams
-from llamaq.compat.llama_cpp import Llama, llama_chat_format
+from llamaq.chat.request import chat_request
+from llamaq.compat.llama_cpp import Llama, chats, llama_chat_format
 from llamaq.compat.llama_cpp.llama_chat_format import (
     ChatFormatterResponse,
     Jinja2ChatFormatter,
@@ -183,13 +184,23 @@ def test_json(llama: Llama) -> None:
 
 
 def test_results_of_functions_are_those_of_tools(llama: Llama, monkeypatch: pytest.MonkeyPatch) -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "choose", "arguments": '{"colour": "red"}'}}
-    turns = [
-        *SAID,
-        {"role": "assistant", "tool_calls": [call]},
-        {"role": "function", "name": "choose", "content": "ok"},
-    ]
-    assert "tool: ok" in prompt_of(llama, monkeypatch, messages=turns)
+    call = {"name": "choose", "arguments": '{"colour": "red"}'}
+    result = {"role": "function", "name": "choose", "content": "ok"}
+    seen: list[Any] = []
+
+    def noted(metadata: Any, tokenizer: Any, messages: Any, **options: Any) -> Any:
+        seen.append(messages)
+        return chat_request(metadata, tokenizer, messages, **options)
+
+    monkeypatch.setattr(chats, "chat_request", noted)
+    today = {"tool_calls": [{"id": "c1", "type": "function", "function": call}]}
+    for said in (today, {"function_call": call, "content": None}):
+        assert "tool: ok" in prompt_of(llama, monkeypatch, messages=[*SAID, {"role": "assistant", **said}, result])
+        assert seen[-1][2]["tool_calls"][0]["function"] == call
+    with pytest.raises(ValueError, match='message 0: expected a dict with a "role"'):
+        llama.create_chat_completion(["Hello"])
+    with pytest.raises(ValueError, match="the content must be text"):
+        llama.create_chat_completion([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
 
 
 def test_formats(story: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from llamaq.boundary.arguments import items
 from llamaq.chat import ChatEvent, ChatStream
 from llamaq.chat.messages import ToolCallDelta
 from llamaq.chat.request import ChatRequest, chat_request
@@ -69,12 +70,25 @@ def chat(llama: Llama, values: Mapping[str, Any], template: str | None) -> dict[
     """The answer to a call with these arguments, rendered with a template of the file or of llamaq (None: the file's
     own)."""
     tools = asked_tools(values)
-    messages = [{**each, "role": "tool"} if each.get("role") == "function" else each for each in values["messages"]]
+    messages = [_turn(message) for message in items("messages", values["messages"], "messages")]
     return answer(llama, _request(llama, messages, tools.shown, template), values, tools)
 
 
+def _turn(message: Any) -> Any:
+    """A message in today's shape, of one in that of functions, which were before tools."""
+    if not isinstance(message, Mapping):
+        return message
+    found = dict(message)
+    call = found.pop("function_call", None)
+    if call and not found.get("tool_calls"):
+        found["tool_calls"] = [{"id": "call_0", "type": "function", "function": call}]
+    if found.get("role") == "function":
+        found |= {"role": "tool", "tool_call_id": "call_0"}
+    return found
+
+
 def _request(
-    llama: Llama, messages: list[dict[str, Any]], tools: tuple[Mapping[str, Any], ...], template: str | None
+    llama: Llama, messages: list[Any], tools: tuple[Mapping[str, Any], ...], template: str | None
 ) -> ChatRequest:
     """The rendered conversation. A template without a place for tools leaves them out, as it does in
     llama-cpp-python."""

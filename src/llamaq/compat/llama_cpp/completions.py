@@ -93,6 +93,7 @@ class _Answer:
         }
 
     def whole(self) -> dict[str, Any]:
+        self._stream.gather()
         events = list(self._events())
         text = "".join(event.text for event in events)
         lists = self._lists()
