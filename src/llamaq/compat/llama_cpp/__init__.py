@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import (
+    _logger,
     constants,
     llama,
     llama_cache,
@@ -30,8 +31,8 @@ __version__ = "0.3.36"
 """The version of llama-cpp-python whose interface this is."""
 
 SUBMODULES = (
-    "llama", "llama_cache", "llama_chat_format", "llama_cpp", "llama_grammar", "llama_speculative", "llama_tokenizer",
-    "llama_types",
+    "_logger", "llama", "llama_cache", "llama_chat_format", "llama_cpp", "llama_grammar", "llama_speculative",
+    "llama_tokenizer", "llama_types",
 )  # fmt: skip
 """Those that code imports by name."""
 

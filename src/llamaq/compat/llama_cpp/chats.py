@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamaq.boundary.arguments import items
 from llamaq.chat import ChatEvent, ChatStream
@@ -18,10 +18,8 @@ from llamaq.errors import ChatTemplateError
 from llamaq.structure import Structure, json_object, json_schema
 
 from .completions import Stopped, Stopping, finish_reason, usage_of
+from .model import Model
 from .settings import check_room, max_tokens_of, sampling_of, stops_of
-
-if TYPE_CHECKING:
-    from .llama import Llama
 
 __all__ = ["answer", "asked_tools", "chat"]
 
@@ -66,7 +64,7 @@ def asked_tools(values: Mapping[str, Any]) -> Tools:
     return Tools(tools, name)
 
 
-def chat(llama: Llama, values: Mapping[str, Any], template: str | None) -> dict[str, Any] | Iterator[dict[str, Any]]:
+def chat(llama: Model, values: Mapping[str, Any], template: str | None) -> dict[str, Any] | Iterator[dict[str, Any]]:
     """The answer to a call with these arguments, rendered with a template of the file or of llamaq (None: the file's
     own)."""
     tools = asked_tools(values)
@@ -88,7 +86,7 @@ def _turn(message: Any) -> Any:
 
 
 def _request(
-    llama: Llama, messages: list[Any], tools: tuple[Mapping[str, Any], ...], template: str | None
+    llama: Model, messages: list[Any], tools: tuple[Mapping[str, Any], ...], template: str | None
 ) -> ChatRequest:
     """The rendered conversation. A template without a place for tools leaves them out, as it does in
     llama-cpp-python."""
@@ -103,7 +101,7 @@ def _request(
 
 
 def answer(
-    llama: Llama, request: ChatRequest, values: Mapping[str, Any], tools: Tools, *, criteria: Any = None
+    llama: Model, request: ChatRequest, values: Mapping[str, Any], tools: Tools, *, criteria: Any = None
 ) -> dict[str, Any] | Iterator[dict[str, Any]]:
     """The answer to a request that is rendered already."""
     check_room(len(request.ids), llama.n_ctx())
@@ -139,7 +137,7 @@ def _structure(format: Mapping[str, Any] | None) -> Structure | None:
 
 
 class _Answer:
-    def __init__(self, llama: Llama, values: Mapping[str, Any], stream: ChatStream, forced: str | None) -> None:
+    def __init__(self, llama: Model, values: Mapping[str, Any], stream: ChatStream, forced: str | None) -> None:
         self._stream = stream
         self._forced = forced
         self._tokenizer = llama.parts.tokenizer

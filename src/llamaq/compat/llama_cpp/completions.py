@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from llamaq.llm.infill import infill_ids
 from llamaq.serving.answer import Event
 
+from .model import Model
 from .processors import StoppingCriteriaList
 from .settings import check_room, max_tokens_of, sampling_of, stops_of
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from llamaq.serving.reading import Score
     from llamaq.serving.stream import Stream
     from llamaq.tokenizer import Tokenizer
-
-    from .llama import Llama
 
 __all__ = ["Stopped", "Stopping", "complete", "finish_reason", "usage_of"]
 
@@ -41,7 +40,7 @@ class Stopping:
             raise Stopped
 
 
-def complete(llama: Llama, values: Mapping[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
+def complete(llama: Model, values: Mapping[str, Any]) -> dict[str, Any] | Iterator[dict[str, Any]]:
     """The answer to a call with these arguments. Raises ``ValueError`` where the prompt leaves no room for it."""
     ids = _prompt_ids(llama, values["prompt"], values["suffix"])
     check_room(len(ids), llama.n_ctx())
@@ -68,7 +67,7 @@ def usage_of(stream: Stream) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": made, "total_tokens": prompt + made}
 
 
-def _prompt_ids(llama: Llama, prompt: str | Sequence[int], suffix: str | None) -> list[int]:
+def _prompt_ids(llama: Model, prompt: str | Sequence[int], suffix: str | None) -> list[int]:
     if suffix is not None:
         text = prompt if isinstance(prompt, str) else llama.detokenize(prompt).decode("utf-8", "replace")
         return infill_ids(llama.parts.tokenizer, text, suffix, "spm" if llama.spm_infill else None)
@@ -78,7 +77,7 @@ def _prompt_ids(llama: Llama, prompt: str | Sequence[int], suffix: str | None) -
 
 
 class _Answer:
-    def __init__(self, llama: Llama, values: Mapping[str, Any], ids: list[int], stream: Stream) -> None:
+    def __init__(self, llama: Model, values: Mapping[str, Any], ids: list[int], stream: Stream) -> None:
         self._llama = llama
         self._values = values
         self._ids = ids

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamaq.llm.embedding import Embedder, Pooling
 from llamaq.serving.reading import wait
@@ -14,9 +14,7 @@ from .constants import (
     LLAMA_POOLING_TYPE_MEAN,
     LLAMA_POOLING_TYPE_NONE,
 )
-
-if TYPE_CHECKING:
-    from .llama import Llama
+from .model import Model
 
 __all__ = ["create_embedding", "embed"]
 
@@ -27,7 +25,7 @@ _POOLINGS: dict[int, Pooling] = {
 }
 
 
-def create_embedding(llama: Llama, input: str | Sequence[str], model: str | None) -> dict[str, Any]:
+def create_embedding(llama: Model, input: str | Sequence[str], model: str | None) -> dict[str, Any]:
     """OpenAI's shape around ``embed``."""
     vectors, count = embed(llama, [input] if isinstance(input, str) else input, normalize=False, truncate=True)
     data = [{"object": "embedding", "embedding": vector, "index": i} for i, vector in enumerate(vectors)]
@@ -35,7 +33,7 @@ def create_embedding(llama: Llama, input: str | Sequence[str], model: str | None
     return {"object": "list", "data": data, "model": model or llama.model_path, "usage": usage}
 
 
-def embed(llama: Llama, texts: Sequence[str], *, normalize: bool, truncate: bool) -> tuple[list[Any], int]:
+def embed(llama: Model, texts: Sequence[str], *, normalize: bool, truncate: bool) -> tuple[list[Any], int]:
     """A vector for each text, or a list of those of its tokens where nothing pools them; and the count of tokens.
 
     Raises ``RuntimeError`` for a model without ``embedding=True``, ``ValueError`` for a text of more than ``n_batch``

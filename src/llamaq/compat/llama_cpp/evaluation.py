@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,9 @@ from llamaq.llm.session import Session
 from llamaq.sampling import Sampler
 from llamaq.serving.reading import Reading, wait
 
+from .model import Model
 from .processors import LlamaState
 from .settings import check_room, plain_seed, sampling_of
-
-if TYPE_CHECKING:
-    from .llama import Llama
 
 __all__ = ["Evaluation"]
 
@@ -30,7 +28,7 @@ class Evaluation:
     """Belongs to one thread, unlike the rest of ``Llama``. ``input_ids`` (n_ctx,) are the tokens so far, ``n_tokens``
     their number; ``scores`` (n_ctx or n_batch, vocabulary) is filled where the model was made with ``logits_all``."""
 
-    def __init__(self, llama: Llama) -> None:
+    def __init__(self, llama: Model) -> None:
         self._llama = llama
         self.n_tokens = 0
         self.input_ids: NDArray[np.intc] = np.zeros(llama.n_ctx(), np.intc)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from llamaq.chat.reasoning import Beginning
 from llamaq.chat.request import ChatRequest
@@ -13,11 +13,9 @@ from llamaq.chat.templates import ChatTemplate, file_templates
 
 from . import chats
 from .calls import CHAT
+from .model import Model
 from .processors import StoppingCriteriaList
 from .settings import stops_of
-
-if TYPE_CHECKING:
-    from .llama import Llama
 
 __all__ = [
     "ChatFormatter",
@@ -117,7 +115,7 @@ def register_chat_format(name: str) -> Callable[[_T], _T]:
     return register
 
 
-def handler_of(llama: Llama) -> Any:
+def handler_of(llama: Model) -> Any:
     """The function that answers the chats of a model: of its ``chat_format``, or of its file's template. A file without
     one has the format "llama-2", as it has in llama-cpp-python."""
     own, name = file_templates(llama.metadata_values), llama.chat_format
@@ -134,7 +132,7 @@ def handler_of(llama: Llama) -> Any:
 def chat_formatter_to_chat_completion_handler(chat_formatter: Any) -> Any:
     """A function that answers with the prompts that ``chat_formatter`` makes."""
 
-    def handler(*, llama: Llama, **given: Any) -> Any:
+    def handler(*, llama: Model, **given: Any) -> Any:
         values = {**CHAT, **given}
         tools = chats.asked_tools(values)
         names = ("messages", "functions", "function_call", "tools", "tool_choice")
@@ -217,7 +215,7 @@ def hf_autotokenizer_to_chat_completion_handler(pretrained_model_name_or_path: s
 def _by_template(template: str | None) -> Any:
     """A function that answers with a template of the file or of llamaq (None: the file's own)."""
 
-    def handler(*, llama: Llama, **given: Any) -> Any:
+    def handler(*, llama: Model, **given: Any) -> Any:
         return chats.chat(llama, {**CHAT, **given}, template)
 
     return handler

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .constants import *  # noqa: F403, they are all meant
-
-if TYPE_CHECKING:
-    from .llama import Llama
+from .model import Model
 
 __all__ = ["llama_model_get_vocab", "llama_token_to_piece", "missing"]
 
 
-def llama_model_get_vocab(model: Llama) -> Llama:
+def llama_model_get_vocab(model: Model) -> Model:
     """The handle that ``llama_token_to_piece`` takes: the model itself."""
     return model
 
 
-def llama_token_to_piece(vocab: Llama, token: int, buf: Any, length: int, lstrip: int, special: bool) -> int:
+def llama_token_to_piece(vocab: Model, token: int, buf: Any, length: int, lstrip: int, special: bool) -> int:
     """Writes a token's text into a buffer of ``length`` bytes; the bytes it has, negative where they do not fit."""
     piece = vocab.parts.tokenizer.token_bytes(token, special=special)
     for _ in range(lstrip):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamaq.gguf import GGUFFile
 from llamaq.tokenizer import Tokenizer, load_tokenizer
-
-if TYPE_CHECKING:
-    from .llama import Llama
 
 __all__ = ["BaseLlamaTokenizer", "LlamaHFTokenizer", "LlamaTokenizer"]
 
@@ -32,8 +29,9 @@ class BaseLlamaTokenizer(ABC):
 class LlamaTokenizer(BaseLlamaTokenizer):
     """The tokenizer of a model's file."""
 
-    def __init__(self, llama: Llama | Tokenizer) -> None:
-        self._tokenizer = llama if isinstance(llama, Tokenizer) else llama.parts.tokenizer
+    def __init__(self, llama: Any) -> None:
+        """Of a ``Llama``, or of a tokenizer of llamaq."""
+        self._tokenizer: Tokenizer = llama if isinstance(llama, Tokenizer) else llama.parts.tokenizer
 
     def tokenize(self, text: bytes, add_bos: bool = True, special: bool = True) -> list[int]:
         return self._tokenizer.encode(text, add_special=add_bos, parse_special=special)
