@@ -6,15 +6,16 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from llamaq.server.dialect import Dialect, json_response
 from llamaq.server.endpoint import Endpoint
 from llamaq.server.errors import Refusal, refusal_of, shutting_down
-from llamaq.server.openai.chat import Chat
+from llamaq.server.openai.chat import Chat, ChatTokens
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
+from llamaq.server.openai.responses import Response, ResponseTokens
 from llamaq.server.served import Served
 from llamaq.server.service import Service
 
@@ -25,8 +26,12 @@ def routes(service: Service) -> list[Route]:
     """All of them."""
     found = [
         Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/v1/chat/completions/input_tokens", Endpoint(service, ChatTokens), methods=["POST"]),
         Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
         Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
+        Route("/v1/responses", Endpoint(service, Response), methods=["POST"]),
+        Route("/v1/responses/input_tokens", Endpoint(service, ResponseTokens), methods=["POST"]),
+        Route("/v1/responses/{id:path}", _Get(_no_response).answer, methods=["GET", "DELETE", "POST"]),
     ]
     for path, answer in (
         ("/v1/models", _models),
@@ -45,21 +50,26 @@ class _Get:
     def __init__(self, tell: Any) -> None:
         self._tell = tell
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> HttpResponse:
         try:
-            found: Response = self._tell(request)
+            found: HttpResponse = self._tell(request)
             return found
         except Exception as error:
             return Dialect().refused(refusal_of(error))
 
 
-def _models(service: Service, request: Request) -> Response:
+def _no_response(request: Request) -> HttpResponse:
+    id = request.path_params["id"]
+    raise Refusal(404, f"there is no response {id!r:.100}: this server keeps none; send the whole input again")
+
+
+def _models(service: Service, request: Request) -> HttpResponse:
     entries = [_entry(service.models.find(name), name) for name in service.models.names]
     ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"], "has_more": False}
     return json_response({"object": "list", "data": entries, **ids})
 
 
-def _model(service: Service, request: Request) -> Response:
+def _model(service: Service, request: Request) -> HttpResponse:
     name = request.path_params["id"]
     served = service.models.find(name)
     return json_response(_entry(served, name if name in service.models.names else served.name))
@@ -76,14 +86,14 @@ def _entry(served: Served, name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": served.created, "owned_by": "llamaq", "meta": meta}
 
 
-def _health(service: Service, request: Request) -> Response:
+def _health(service: Service, request: Request) -> HttpResponse:
     if service.admission.closed or any(served.llm.model.scheduler.closed for served in service.models.loaded):
         raise shutting_down()
     return json_response({"status": "ok"})
 
 
-def _metrics(service: Service, request: Request) -> Response:
+def _metrics(service: Service, request: Request) -> HttpResponse:
     page = service.metrics.page()
     if page is None:
         raise Refusal(501, "this server counts nothing; start it with --metrics")
-    return Response(page[0], media_type=page[1])
+    return HttpResponse(page[0], media_type=page[1])
