@@ -112,7 +112,7 @@ def test_a_trained_model_calls_the_tool_that_it_must(tmp_path: Path) -> None:
         "sampling": SamplingParams(temperature=0),
     }  # fmt: skip
     asked = [ChatMessage("user", "What is the weather in Rome, in Celsius?")]
-    with LLM.load(contained(tmp_path), n_ctx=1024) as llm:
+    with LLM.load(smollm2(), n_ctx=1024) as llm:
         for choice in ("required", "get_weather"):
             done = llm.chat(asked, tool_choice=choice, **options)
             (call,) = done.message.tool_calls

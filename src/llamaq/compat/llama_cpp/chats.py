@@ -114,8 +114,8 @@ def answer(
         logprobs=(values["top_logprobs"] or 0) if values["logprobs"] else None, structure=structure,
         before=() if criteria is None else [Stopping(criteria)],
     )  # fmt: skip
-    if sampling.structure is not None and request.structure_after is not None:
-        sampling = replace(sampling, structure=sampling.structure.following(request.structure_after))
+    if sampling.structure is not None and request.structure_after:
+        sampling = replace(sampling, structure=sampling.structure.following(*request.structure_after))
     text = llama.llm.model.start(
         request.ids, max_tokens=max_tokens_of(values["max_tokens"]), sampling=sampling,
         stop=(*request.stop, *stops_of(values["stop"])), special=request.shown,

@@ -139,8 +139,9 @@ def chat_formatter_to_chat_completion_handler(chat_formatter: Any) -> Any:
         made = chat_formatter(**{name: values[name] for name in names})
         ids = llama.tokenize(made.prompt.encode(), add_bos=not made.added_special, special=True)
         request = ChatRequest(
-            made.prompt, ids, Beginning(may_open=False), None, stops_of(made.stop), frozenset(), tools.shown, None
-        )
+            made.prompt, ids, Beginning(may_open=False), (), stops_of(made.stop), frozenset(), tools.shown, (), None,
+            None,
+        )  # fmt: skip
         return chats.answer(llama, request, values, tools, criteria=made.stopping_criteria)
 
     return handler
