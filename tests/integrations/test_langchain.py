@@ -93,8 +93,11 @@ def test_tools(smol: LLM) -> None:
     turns = [HumanMessage("Weather?"), answer, weather.invoke(answer.tool_calls[0])]
     assert isinstance(turns[-1], ToolMessage)
     assert chat.invoke(turns).usage_metadata["input_tokens"] > answer.usage_metadata["input_tokens"]
-    with pytest.raises(ValueError, match="tool_choice must be 'auto' or 'none'"):
-        ChatLlamaq(llm=smol).bind_tools([weather], tool_choice="any")
+    free = ChatLlamaq(llm=smol, sampling=GREEDY, max_tokens=100, options={"template": template})
+    for choice in ("any", True, "weather"):
+        (call,) = free.bind_tools([weather], tool_choice=choice).invoke("Weather in Rome?").tool_calls[:1]
+        assert (call["name"], set(call["args"])) == ("weather", {"city"})
+    assert free.bind_tools([weather], tool_choice="none").invoke("Weather?").tool_calls == []
 
 
 def test_reasoning(smol: LLM) -> None:

@@ -16,7 +16,6 @@ from langchain_core.runnables import Runnable, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from pydantic import BaseModel, ConfigDict, Field
 
-from llamaq.boundary.arguments import one_of
 from llamaq.llm.llm import LLM
 from llamaq.sampling import SamplingParams
 from llamaq.structure import json_schema
@@ -66,11 +65,10 @@ class ChatLlamaq(BaseChatModel):
         self, tools: Sequence[dict[str, Any] | type | Callable[..., Any] | Any], *, tool_choice: Any = None,
         **kwargs: Any,
     ) -> Runnable[Any, AIMessage]:  # fmt: skip
-        """Shows the model tools, which it may call. Raises ``ValueError`` where it is told that it must."""
-        if tool_choice not in (None, False):
-            one_of("tool_choice", tool_choice, ("auto", "none"))
-        shown = [] if tool_choice == "none" else [convert_to_openai_tool(tool) for tool in tools]
-        return self.bind(tools=shown, **kwargs)
+        """Shows the model tools, which it may call; ``tool_choice`` is as in ``LLM.chat``, and "any" or True means that
+        it must call one."""
+        choice = "required" if tool_choice in ("any", True) else tool_choice or None
+        return self.bind(tools=[convert_to_openai_tool(tool) for tool in tools], tool_choice=choice, **kwargs)
 
     def with_structured_output(
         self, schema: dict[str, Any] | type, *, include_raw: bool = False, **kwargs: Any

@@ -96,7 +96,8 @@ class _Call:
             "max_tokens": most,
             "sampling": replace(sampling, structure=structure),
             "stop": asked.get("stop") or (),
-            "tools": None if asked.get("tool_choice") == "none" else asked.get("tools"),
+            "tools": asked.get("tools"),
+            "tool_choice": asked.get("tool_choice") if asked.get("tools") else None,
         }
 
     def response(self, answer: ChatCompletion) -> ModelResponse:
