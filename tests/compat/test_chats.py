@@ -24,7 +24,7 @@ from llamaq.compat.llama_cpp.llama_chat_format import (
     register_chat_completion_handler,
     register_chat_format,
 )
-from llamaq.errors import ChatTemplateError
+from llamaq.errors import ChatTemplateError, SamplingError
 from written import Written
 
 CALLING = (
@@ -124,6 +124,14 @@ def test_a_tool_that_the_model_calls_itself(calling: Llama) -> None:
     pieces = [*written(calling, text, tools=[TOOL], stream=True)]
     parts = [part for piece in pieces for part in piece["choices"][0]["delta"].get("tool_calls", ())]
     assert json.loads("".join(part["function"]["arguments"] for part in parts)) == {"colour": "red"}
+    # What it must call it calls in the template's own way, and not only as arguments.
+    other = {"type": "function", "function": {"name": "other", "parameters": {"type": "object", "properties": {}}}}
+    framed = '<tool_call>\n{"name": "choose", "arguments": {"colour": "red"}}\n</tool_call>'
+    for choice, tools in (("required", [TOOL, other]), (CHOICE, [TOOL, other])):
+        (call,) = message_of(written(calling, framed, tools=tools, tool_choice=choice))["tool_calls"]
+        assert call["function"]["name"] == "choose"
+        with pytest.raises(SamplingError):
+            written(calling, "Well.", tools=tools, tool_choice=choice)
     # A model that must not call anything is not told of tools, and what it writes is text.
     assert message_of(written(calling, text, tools=[TOOL], tool_choice="none"))["content"].strip() == text
 
@@ -140,7 +148,7 @@ def test_choices_that_are_none(llama: Llama) -> None:
     other = {"type": "function", "function": {"name": "other"}}
     with pytest.raises(ValueError, match=r"Tool choice 'x' not found in tools; they are \['choose'\]"):
         llama.create_chat_completion(SAID, tools=[TOOL], tool_choice={"function": {"name": "x"}})
-    with pytest.raises(ValueError, match=r"required.* is possible with one tool only; name one"):
+    with pytest.raises(ValueError, match=r"one tool only, for .* no place for tools; name one"):
         llama.create_chat_completion(SAID, tools=[TOOL, other], tool_choice="required")
     with pytest.raises(ValueError, match="json_object or json_schema, got 'xml'"):
         llama.create_chat_completion(SAID, response_format={"type": "xml"})

@@ -15,7 +15,7 @@ class Written:
 
     def __init__(self, tokenizer: Tokenizer, text: str) -> None:
         assert tokenizer.eos_id is not None
-        self._ids = [*tokenizer.encode(text, add_special=False), tokenizer.eos_id]
+        self._ids = [*tokenizer.encode(text, add_special=False, continuation=True), tokenizer.eos_id]
         self._prompt: int | None = None
 
     def __call__(self, ids: Any, logits: Any) -> Any:

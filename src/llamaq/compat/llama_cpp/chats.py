@@ -12,6 +12,7 @@ from typing import Any
 
 from llamaq.boundary.arguments import items
 from llamaq.chat import ChatEvent, ChatStream
+from llamaq.chat.holding import held_to
 from llamaq.chat.messages import ToolCallDelta
 from llamaq.chat.request import ChatRequest, chat_request
 from llamaq.errors import ChatTemplateError
@@ -28,9 +29,11 @@ logger = logging.getLogger("llamaq")
 
 @dataclass(frozen=True)
 class Tools:
-    """Definitions that the model is shown; ``forced`` is the name of the one that it must call."""
+    """Definitions that the model is shown; ``choice`` is whether it must call one, or the name of that; ``forced`` the
+    name of the one that it must call in any case."""
 
     shown: tuple[Mapping[str, Any], ...] = ()
+    choice: str | None = None
     forced: str | None = None
 
     @property
@@ -51,17 +54,14 @@ def asked_tools(values: Mapping[str, Any]) -> Tools:
     if choice == "none":
         return Tools()
     names = [tool["function"]["name"] for tool in tools]
-    if choice == "required":
-        if len(names) != 1:
-            expected = 'tool_choice="required" is possible with one tool only'
-            raise ValueError(f'{expected}; name one: {{"type": "function", "function": {{"name": ...}}}}')
-        return Tools(tools, names[0])
+    if choice == "required" and tools:
+        return Tools(tools, "required", names[0] if len(names) == 1 else None)
     if not isinstance(choice, Mapping):
         return Tools(tools)
     name = choice["function"]["name"]
     if name not in names:
         raise ValueError(f"Tool choice '{name}' not found in tools; they are {names}")
-    return Tools(tools, name)
+    return Tools(tools, name, name)
 
 
 def chat(llama: Model, values: Mapping[str, Any], template: str | None) -> dict[str, Any] | Iterator[dict[str, Any]]:
@@ -69,7 +69,7 @@ def chat(llama: Model, values: Mapping[str, Any], template: str | None) -> dict[
     own)."""
     tools = asked_tools(values)
     messages = [_turn(message) for message in items("messages", values["messages"], "messages")]
-    return answer(llama, _request(llama, messages, tools.shown, template), values, tools)
+    return answer(llama, _request(llama, messages, tools, template), values, tools)
 
 
 def _turn(message: Any) -> Any:
@@ -85,16 +85,16 @@ def _turn(message: Any) -> Any:
     return found
 
 
-def _request(
-    llama: Model, messages: list[Any], tools: tuple[Mapping[str, Any], ...], template: str | None
-) -> ChatRequest:
+def _request(llama: Model, messages: list[Any], tools: Tools, template: str | None) -> ChatRequest:
     """The rendered conversation. A template without a place for tools leaves them out, as it does in
     llama-cpp-python."""
     metadata, tokenizer = llama.metadata_values, llama.parts.tokenizer
     try:
-        return chat_request(metadata, tokenizer, messages, tools=tools, template=template)
+        return chat_request(
+            metadata, tokenizer, messages, tools=tools.shown, template=template, tool_choice=tools.choice
+        )
     except ChatTemplateError as error:
-        if not tools:
+        if not tools.shown:
             raise
         logger.warning("llama_cpp.Llama: the model is not told of the tools: %s", error)
         return chat_request(metadata, tokenizer, messages, template=template)
@@ -105,22 +105,26 @@ def answer(
 ) -> dict[str, Any] | Iterator[dict[str, Any]]:
     """The answer to a request that is rendered already."""
     check_room(len(request.ids), llama.n_ctx())
-    structure = _structure(values["response_format"])
-    if tools.forced is not None:
+    structure, forced = _structure(values["response_format"]), None if request.required else tools.forced
+    if forced is not None:
         structure = json_schema(tools.schema)
         request = replace(request, tool_reader=None)  # all of the answer is arguments
+    elif tools.choice is not None and not request.required:
+        raise ValueError(
+            'tool_choice="required" is possible with one tool only, for the chat template has no place for tools; name '
+            'one: {"type": "function", "function": {"name": ...}}'
+        )
     sampling = sampling_of(
         values, seed=llama.seeds.next(values["seed"]), last_n=llama.last_n_tokens_size,
         logprobs=(values["top_logprobs"] or 0) if values["logprobs"] else None, structure=structure,
         before=() if criteria is None else [Stopping(criteria)],
     )  # fmt: skip
-    if sampling.structure is not None and request.structure_after:
-        sampling = replace(sampling, structure=sampling.structure.following(*request.structure_after))
+    sampling = replace(sampling, structure=held_to(request, llama.parts.tokenizer, sampling.structure))
     text = llama.llm.model.start(
         request.ids, max_tokens=max_tokens_of(values["max_tokens"]), sampling=sampling,
         stop=(*request.stop, *stops_of(values["stop"])), special=request.shown,
     )  # fmt: skip
-    told = _Answer(llama, values, ChatStream(request, text), tools.forced)
+    told = _Answer(llama, values, ChatStream(request, text), forced)
     return told.chunks() if values["stream"] else told.whole()
 
 
