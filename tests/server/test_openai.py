@@ -19,6 +19,7 @@ from llamaq.server import Settings, app
 from llamaq.server.openai import chat
 from llamaq.serving.stream import Stream
 from llamaq.structure import gbnf
+from model_places import Places
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of Tom"}]
@@ -61,6 +62,7 @@ def test_a_stream_is_the_same_text_in_pieces(client: Client) -> None:
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 8)
+    assert usage["timings"]["predicted_n"] == 8
     assert len({(frame["id"], frame["created"]) for frame in reply.frames}) == 1
     assert {frame["object"] for frame in reply.frames} == {"chat.completion.chunk"}
     assert not any("usage" in frame for frame in client.post(CHAT, {**SMALL, "stream": True}).frames)
@@ -85,13 +87,15 @@ def test_a_drawn_seed_is_told_and_gives_the_answer_again(client: Client) -> None
 
 @pytest.mark.parametrize("captured", ["chat", "compl"])
 def test_the_keys_are_those_of_a_captured_answer(client: Client, shared: Callable[[str], Path], captured: str) -> None:
-    """But for llama-server's ``timings``."""
     text = shared(f"prototypes/server/raw/{captured}.txt").read_text()
     theirs = json.loads(text.replace("\r", "").partition("\n\n")[2])
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 2} if captured == "chat" else {"logprobs": 2}
     asked = SMALL if captured == "chat" else {"prompt": "Once", "max_tokens": 4}
     ours = client.post(CHAT if captured == "chat" else "/v1/completions", {**asked, **logprobs}).json
-    assert shape(theirs) - shape(ours) <= {key for key in shape(theirs) if key[0] == "timings"}
+    assert shape(theirs) - shape(ours) == set()
+    timings = ours["timings"]
+    assert timings["cache_n"] + timings["prompt_n"] == ours["usage"]["prompt_tokens"]
+    assert (timings["predicted_n"], bool(timings["why"])) == (ours["usage"]["completion_tokens"], True)
 
 
 def shape(value: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:
@@ -373,3 +377,25 @@ def test_metrics(client: Client) -> None:
     assert float(found["llamaq_generated_tokens_total"]) >= 5
     assert float(found["llamaq_time_to_first_token_seconds_count"]) >= 1
     assert found["llamaq_answers_running"] == "0.0"
+
+
+def test_what_a_models_owner_wants_holds_where_a_request_says_nothing(
+    stories: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = Places(tmp_path, monkeypatch, stories.read_bytes())
+    places.ollama(params={"temperature": 0, "seed": 5, "stop": ["."]}, system="Be brief.")
+    with LLM.load("llama3.2", threads=2, n_ctx=128) as owned, LLM.load(stories, threads=2, n_ctx=128) as plain:
+        settings = Settings(names=("m",), template=TEMPLATE)
+        wants, plain_client = Client(app(owned, settings)), Client(app(plain, settings))
+        own = {"temperature": 0, "seed": 5, "stop": ["."]}
+        bodies: dict[str, dict[str, Any]] = {CHAT: {"messages": HELLO}, "/v1/completions": {"prompt": "Once"}}
+        for route, body in bodies.items():
+            small = {**body, "max_tokens": 40}
+            reply, expected = wants.post(route, small), plain_client.post(route, {**small, **own})
+            assert reply.json["choices"] == expected.json["choices"]
+            assert reply.headers["x-llamaq-seed"] == "5"
+            asked = {**small, "temperature": 1.5, "seed": 9}
+            expected = plain_client.post(route, {**asked, "stop": ["."]})
+            assert wants.post(route, asked).json["choices"] == expected.json["choices"]
+        alone = wants.post(CHAT, {"messages": HELLO[1:], "max_tokens": 4})
+        assert alone.json["usage"] == wants.post(CHAT, {"messages": HELLO, "max_tokens": 4}).json["usage"]

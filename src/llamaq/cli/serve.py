@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
-from llamaq.cli.options import INTERRUPTED, loading_options
+from llamaq.cli.model_names import located
+from llamaq.cli.options import INTERRUPTED, given_model, loading_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, add_options
 from llamaq.cli.templates import template_kwargs, template_of
 from llamaq.engine import bundled
 
 if TYPE_CHECKING:
+    from llamaq.hub import Found
     from llamaq.server import Settings
 
 __all__ = ["COMMAND"]
@@ -30,16 +31,16 @@ def run(args: argparse.Namespace) -> int:
     if (args.ssl_cert_file is None) != (args.ssl_key_file is None):
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
     family, address = running.address_of(args.host, args.port)
-    settings = _settings(args, local=running.is_local(address))
+    found = _model(args)
+    settings = _settings(args, found, local=running.is_local(address))
     from llamaq.chat import choose_template
     from llamaq.llm.llm import LLM
 
-    path = _model(args)
     for name in args.harmless or ():
         print(f"llamaq: {name} changes nothing here", file=sys.stderr)
     with running.listen(family, address) as listening:
         with Bar("loading", "B", binary=True) as progress:
-            llm = LLM.load(path, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
+            llm = LLM.load(found, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
         with llm, _request_lines(args.log_format):
             if settings.template is not None:
                 choose_template(llm.metadata, settings.template)
@@ -49,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
             place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
             def ready() -> None:
+                if settings.page:
+                    print(f"llamaq: its web page is {place}/", file=sys.stderr)
                 name = application.state.service.models.names[0]
                 print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
 
@@ -58,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     return INTERRUPTED if ended_by == signal.SIGINT else 0
 
 
-def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
+def _settings(args: argparse.Namespace, found: Found, *, local: bool) -> Settings:
     from llamaq.server import Settings
 
     keys = _keys(args)
@@ -72,13 +75,14 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
 
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
-        names=_listed(args.alias),
+        names=_listed(args.alias) or _names(found, args),
         api_keys=keys,
         hosts=hosts or ("*",),
         cors_origins=_listed(args.cors_origins),
         parallel=args.parallel,
         max_queue=args.max_queue,
         metrics=args.metrics,
+        page=args.page,
         strict=args.strict,
         template=template_of(args),
         template_kwargs=template_kwargs(args),
@@ -101,14 +105,21 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _model(args: argparse.Namespace) -> str:
-    if args.model_option is not None and args.model is not None:
-        args.parser.error("MODEL is given twice, as an argument and with -m")
-    path = args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL")
-    if not path:
-        path = str(bundled.path())
-        print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
-    return str(path)
+def _model(args: argparse.Namespace) -> Found:
+    """The model that the arguments name, or the bundled one."""
+    from llamaq.hub import Found
+
+    name = given_model(args)
+    if name is not None:
+        return located(name, args, download=True)
+    path = bundled.path()
+    print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
+    return Found(path, path.name, "")
+
+
+def _names(found: Found, args: argparse.Namespace) -> list[str]:
+    """What clients may call a model that was given by its name: its own, and the one that was given."""
+    return [] if found.is_path else list(dict.fromkeys([found.name, given_model(args) or found.name]))
 
 
 class _request_lines:

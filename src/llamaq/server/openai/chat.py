@@ -18,9 +18,11 @@ from llamaq.server.openai.asking import (
     head_of,
     sampling_of,
     structure_of,
+    timings_of,
     token_entry,
     usage_of,
     variables_of,
+    with_defaults,
 )
 from llamaq.server.openai.protocol import CHAT
 from llamaq.server.service import Service
@@ -43,13 +45,15 @@ class Chat(Job):
         self.gathered = values.get("parallel_tool_calls", True)  # else it ends where a second call begins
         self._logprobs = values.get("top_logprobs", 0) if values.get("logprobs") else None
         self._sampling = sampling_of(values, self._logprobs)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._chats: list[ChatStream] = []
         self._head: dict[str, Any] = {}
 
     def prepare(self) -> Sequence[Stream]:
         values = self._values
         self._head = head_of(self.served, "chat.completion", "chatcmpl")
+        defaults = self.served.llm.model.defaults.sampling
+        self._sampling = with_defaults(self._sampling, values, defaults)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         options: Any = {
             **self._prompt(),
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
@@ -71,7 +75,7 @@ class Chat(Job):
 
     async def whole(self) -> dict[str, Any]:
         choices = [await self._choice(i, chat) for i, chat in enumerate(self._chats)]
-        return {**self._head, "choices": choices, "usage": self._usage()}
+        return {**self._head, "choices": choices, **self._counts()}
 
     async def frames(self) -> AsyncGenerator[str, None]:
         head = dumps({**self._head, "object": "chat.completion.chunk"})[:-1]
@@ -90,7 +94,7 @@ class Chat(Job):
                 if event.finish_reason is not None:
                     yield frame(number, {}, finish_reason(event.finish_reason))
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield sse(f'{head},"choices":[],"usage":{dumps(self._usage())}}}')
+            yield sse(f'{head},"choices":[],{dumps(self._counts())[1:]}')
         yield sse("[DONE]")
 
     def tally(self) -> str:
@@ -118,6 +122,10 @@ class Chat(Job):
         if self._logprobs is None or event.token is None or event.token in tokenizer.eog_ids:
             return []
         return [token_entry(tokenizer, event.token, event.logprob, event.top_logprobs)]
+
+    def _counts(self) -> dict[str, Any]:
+        timings = timings_of(self._chats, self.answers, self._chats[0].text.why)
+        return {"usage": self._usage(), "timings": timings}
 
     def _usage(self) -> dict[str, Any]:
         return usage_of(self._chats, self.answers, sum(chat.reasoning_tokens for chat in self._chats))
