@@ -31,7 +31,7 @@ TIERS = [
     {"serving"},
     {"chat", "hub"},
     {"llm"},
-    {"measure", "convert", "quantization", "server"},
+    {"measure", "convert", "quantization", "server", "compat", "integrations"},
     {"cli"},
     {"__init__", "__main__"},
 ]

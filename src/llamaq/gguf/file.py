@@ -60,6 +60,10 @@ class GGUFFile:
         shard = _open_shard(given)
         return cls(given, _shards(shard) if _split_count(shard) > 1 else (shard,))
 
+    def override(self, entries: Mapping[str, Value]) -> None:
+        """Puts other values in the place of the file's metadata, for whatever is made of it from now on."""
+        self.metadata = MappingProxyType({**self.metadata, **entries})
+
     @property
     def mapped(self) -> bool:
         """Whether `data` gives views of the mapping, not copies."""

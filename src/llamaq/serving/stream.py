@@ -174,6 +174,11 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         return max(self._request.kept, self._request.read)
 
     @property
+    def held(self) -> str:
+        """Text that is held back: what may begin a stop string, and U+FFFD for a character that is not complete."""
+        return self._request.answer.held
+
+    @property
     def usage(self) -> Usage:
         """What has been used so far."""
         request = self._request
