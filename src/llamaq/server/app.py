@@ -16,6 +16,7 @@ from starlette.responses import Response
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
+from llamaq.server.native import routes as native
 from llamaq.server.openai import routes as openai
 from llamaq.server.served import Models
 from llamaq.server.service import Service
@@ -38,7 +39,7 @@ def app(llm: LLM, settings: Settings | None = None) -> Starlette:
     """
     settings = Settings() if settings is None else settings
     service = Service(Models(llm, settings.names), settings)
-    found = [route for protocol in (openai,) for route in protocol.routes(service)]
+    found = [route for protocol in (openai, native) for route in protocol.routes(service)]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

@@ -32,7 +32,7 @@ class Job(ABC):
     model: str | None = None
     """The name of the model that is asked for."""
     answers = 1
-    """How many answers the model makes for it."""
+    """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
     asked_in = "messages"
     """The field at fault where the library does not name one."""
@@ -51,8 +51,8 @@ class Job(ABC):
         answers that have not begun."""
 
     @abstractmethod
-    async def whole(self) -> dict[str, Any]:
-        """The answer at once."""
+    async def whole(self) -> Any:
+        """The answer at once, as JSON."""
 
     def frames(self) -> AsyncGenerator[str, None]:
         """The answer in pieces, as they are sent."""

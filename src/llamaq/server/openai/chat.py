@@ -41,9 +41,17 @@ class Chat(Job):
         self._head: dict[str, Any] = {}
 
     def prepare(self) -> Sequence[Stream]:
-        values, settings = self._values, self.service.settings
         self._head = head_of(self.served, "chat.completion", "chatcmpl")
-        options: ChatOptions = {
+        options = self.options()
+        chats = ChatStream.prepare(self.served.llm.model, self._values["messages"], options, self.answers)
+        one_call = not self._values.get("parallel_tool_calls", True)
+        self._chats = [_Answer(chat, one_call) for chat in chats]
+        return [chat.text for chat in chats]
+
+    def options(self) -> ChatOptions:
+        """What the library is asked for."""
+        values, settings = self._values, self.service.settings
+        return {
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
             "sampling": replace(self._sampling, structure=structure_of(values)),
             "stop": values.get("stop", ()),
@@ -51,10 +59,6 @@ class Chat(Job):
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **_variables(values)},
         }
-        chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)
-        one_call = not values.get("parallel_tool_calls", True)
-        self._chats = [_Answer(chat, one_call) for chat in chats]
-        return [chat.text for chat in chats]
 
     async def whole(self) -> dict[str, Any]:
         choices = [await self._choice(i, answer) for i, answer in enumerate(self._chats)]
