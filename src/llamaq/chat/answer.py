@@ -45,7 +45,7 @@ class AnswerReader:
             logprob=event.logprob,
             top_logprobs=event.top_logprobs,
         )
-        pieces[-1] = replace(pieces[-1], finish_reason=reason)
+        pieces[-1] = replace(pieces[-1], finish_reason=reason, stop=event.stop)
         return pieces
 
     @property

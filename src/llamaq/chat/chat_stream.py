@@ -33,6 +33,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reader = request.reader()
         self._ready: deque[ChatEvent] = deque()
         self._reason: ChatFinishReason | None = None
+        self._stop: str | None = None
 
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
@@ -101,9 +102,9 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
 
     def _next(self) -> ChatEvent:
         event = self._ready.popleft()
-        self._reason = event.finish_reason
+        self._reason, self._stop = event.finish_reason, event.stop
         return event
 
     def _completion(self) -> ChatCompletion:
         assert self._reason is not None
-        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed)
+        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed, self._stop)

@@ -66,7 +66,8 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came."""
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came,
+    ``stop`` the stop string that ended it (None: something else did)."""
 
     text: str
     tokens: tuple[int, ...]
@@ -74,6 +75,7 @@ class Completion:
     usage: Usage
     seed: int
     events: tuple[Event, ...] = field(default=(), repr=False)
+    stop: str | None = None
 
 
 class Stream(Iterator[Event], AsyncIterator[Event]):
@@ -202,7 +204,8 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         reason = events[-1].finish_reason if events else None
         if reason is None:
             raise ValueError("the stream has been read to its end already; there is nothing to wait for")
-        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed, tuple(events))
+        text, stop = "".join(e.text for e in events), events[-1].stop
+        return Completion(text, tokens, reason, self.usage, self.seed, tuple(events), stop)
 
     def _event(self, item: Item) -> Event | None:
         if isinstance(item, tuple):
