@@ -13,6 +13,7 @@ from llamaq.errors import LlamaqError
 from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
 from llamaq.server.fields import table_of
+from llamaq.server.native import protocol as native
 from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
 
 ROOT = Path(__file__).parents[1]
@@ -50,9 +51,14 @@ def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
+_NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "rerank")
+
+
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
+    own = {name: getattr(native, name.upper()) for name in _NATIVE}
+    assert table_of(own) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -184,7 +184,7 @@ def test_a_signal_lets_what_runs_end(stories: Path, number: int, code: int) -> N
         (["--host", "0.0.0.0"], "--api-key"),
         (["--host", "no such host"], "no address"),
         (["--port", "70000"], "0 to 65535"),
-        (["--slots"], "--slots cannot be honoured"),
+        (["--slot-save-path", "x"], "--slot-save-path cannot be honoured"),
         (["--lora", "x.gguf"], "--lora cannot be honoured"),
         (["--temp", "1"], "--temp"),
         (["--ssl-cert-file", "x"], "--ssl-key-file"),

@@ -79,6 +79,7 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
         parallel=args.parallel,
         max_queue=args.max_queue,
         metrics=args.metrics,
+        slots=args.slots,
         strict=args.strict,
         template=template_of(args),
         template_kwargs=template_kwargs(args),

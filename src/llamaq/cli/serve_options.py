@@ -21,7 +21,8 @@ what it says."""
 
 _HARMLESS = {
     0: ("--mlock", "--no-mmap", "--mmap", "--jinja", "-cb", "--cont-batching", "--no-webui", "--no-ui", "--no-warmup",
-        "--no-slots", "--embedding", "--embeddings", "-kvu", "--kv-unified", "--cache-prompt"),
+        "--no-slots", "--embedding", "--embeddings", "-kvu", "--kv-unified", "--cache-prompt",
+        "--rerank", "--reranking"),
     1: ("-ngl", "--gpu-layers", "--n-gpu-layers", "-fa", "--flash-attn", "-tb", "--threads-batch", "--threads-http",
         "-ub", "--ubatch-size", "--cache-reuse", "--numa", "--prio", "-mg", "--main-gpu"),
 }  # fmt: skip
@@ -30,10 +31,7 @@ _HARMLESS = {
 _REFUSED = {
     "--lora": "adapters are not served",
     "--mmproj": "models read text only",
-    "--slots": "there are no slots",
-    "--slot-save-path": "there are no slots",
-    "--rerank": "models that rank cannot be run",
-    "--reranking": "models that rank cannot be run",
+    "--slot-save-path": "there are no slots to save",
     "--models-dir": "one model is served",
     "--model-draft": "there is no speculative decoding",
     "-md": "there is no speculative decoding",
@@ -42,7 +40,7 @@ _REFUSED = {
     "--no-jinja": "templates are always Jinja's",
     "--reasoning-format": "reasoning is always told from the answer",
     "--reasoning-budget": "reasoning cannot be cut short",
-    "--props": "there is no such route",
+    "--props": "settings do not change while it runs",
     "--path": "there is no web page",
 }
 """Options of llama-server that cannot be honoured."""
@@ -91,6 +89,8 @@ def _add_server(parser: Parser) -> None:
         help="requests that may wait; others are told to come again (default 64)")  # fmt: skip
     add("--metrics", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_METRICS")),
         help="serve numbers for Prometheus at /metrics (env LLAMA_ARG_ENDPOINT_METRICS)")  # fmt: skip
+    add("--slots", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_SLOTS")),
+        help="tell what runs at /slots (env LLAMA_ARG_ENDPOINT_SLOTS)")  # fmt: skip
     add("--strict", action="store_true", help="refuse fields that are unknown, rather than name them in a header")
     add("--log-format", choices=("text", "json", "none"), default="text", help="of the line about each request")
 

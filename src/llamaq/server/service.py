@@ -31,6 +31,11 @@ class Service:
         self.metrics = Metrics(self) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
 
+    @property
+    def streams(self) -> list[Stream]:
+        """Answers that are being made."""
+        return list(self._running)
+
     @contextmanager
     def running(self, streams: Sequence[Stream]) -> Iterator[None]:
         """While these answers are made; whatever ends that early ends them."""

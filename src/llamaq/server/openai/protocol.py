@@ -17,7 +17,10 @@ from llamaq.server.fields import (
     word,
 )
 
-__all__ = ["CHAT", "COMPLETION", "EMBEDDING", "MOST_TOGETHER", "SAMPLING"]
+__all__ = [
+    "CHAT", "COMPLETION", "EMBEDDING", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
+    "token_bias",
+]  # fmt: skip
 
 MOST_ANSWERS = 16
 MOST_PROMPTS = 64
@@ -84,7 +87,7 @@ def _response_format(name: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def _logit_bias(name: str, value: Any) -> dict[int, float]:
+def token_bias(name: str, value: Any) -> dict[int, float]:
     found = mapping(name, value)
     if len(found) > _MOST_BIASES or not all(id.isascii() and id.isdecimal() and len(id) < 11 for id in found):
         raise ValueError(f"{name} must map at most {_MOST_BIASES} token ids to numbers, got {shown(value)}")
@@ -105,7 +108,7 @@ def _prompts(name: str, value: Any) -> list[str | list[int]]:
     return value
 
 
-def _count(name: str, value: Any) -> int | None:
+def count(name: str, value: Any) -> int | None:
     """A number of tokens; -1 is llama-server's word for no limit."""
     found = whole(name, value, -1, INT32)
     return None if found < 0 else found
@@ -140,7 +143,7 @@ SAMPLING = (
     Field("samplers", "their order: names, or one text", _samplers),
     Field("dry_sequence_breakers", "at most 64", list_of_texts(64, 256)),
     Field("ignore_eos", "", boolean),
-    Field("logit_bias", "token ids to numbers that are added to their logits", _logit_bias),
+    Field("logit_bias", "token ids to numbers that are added to their logits", token_bias),
     Field("seed", "the same seed gives the same answer; the header `x-llamaq-seed` has the one in use", _seed),
 )
 
@@ -173,8 +176,8 @@ _IGNORED = (
 CHAT = (
     Field("messages", "texts; the last may be the beginning of the answer", _messages),
     *_COMMON,
-    Field("max_completion_tokens", "comes before `max_tokens`", _count),
-    Field("max_tokens", "until the end of answer or context where not given", _count),
+    Field("max_completion_tokens", "comes before `max_tokens`", count),
+    Field("max_tokens", "until the end of answer or context where not given", count),
     Field("logprobs", "of every token of the answer, marks and reasoning among them", boolean),
     Field("top_logprobs", "0 to 20, with `logprobs`", integer(0, 20)),
     Field("response_format", "`text`, `json_object`, `json_schema`; holds after the reasoning", _response_format),
@@ -204,7 +207,7 @@ CHAT = (
 COMPLETION = (
     Field("prompt", "a text, token ids, or up to 64 of them; none: BOS", _prompts),
     *_COMMON,
-    Field("max_tokens", "until the end of text or context where not given", _count),
+    Field("max_tokens", "until the end of text or context where not given", count),
     Field("logprobs", "0 to 20: the classic lists, and chat's `content` beside them", integer(0, 20)),
     Field("echo", "the prompt's text before the answer, and with `logprobs` its tokens' too", boolean),
     Field("suffix", "fills in before it, with a model of code that can", string),

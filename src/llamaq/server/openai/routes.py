@@ -1,4 +1,4 @@
-"""The routes of OpenAI's protocol, and the health of the server."""
+"""The routes of OpenAI's protocol, with /v1 and as llama-server has them without, and the health of the server."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llamaq.server.dialect import Dialect, json_response
+from llamaq.server.dialect import json_response
 from llamaq.server.endpoint import Endpoint
-from llamaq.server.errors import Refusal, refusal_of, shutting_down
+from llamaq.server.errors import Refusal, shutting_down
 from llamaq.server.openai.chat import Chat
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
 from llamaq.server.served import Served
 from llamaq.server.service import Service
+from llamaq.server.telling import tells
 
 __all__ = ["routes"]
 
@@ -25,32 +26,21 @@ def routes(service: Service) -> list[Route]:
     """All of them."""
     found = [
         Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/chat/completions", Endpoint(service, Chat), methods=["POST"]),
         Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
         Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
     ]
     for path, answer in (
         ("/v1/models", _models),
+        ("/models", _models),
         ("/v1/models/{id:path}", _model),
+        ("/models/{id:path}", _model),
         ("/health", _health),
         ("/v1/health", _health),
         ("/metrics", _metrics),
     ):
-        found.append(Route(path, _Get(partial(answer, service)).answer, methods=["GET"]))
+        found.append(tells(path, partial(answer, service)))
     return found
-
-
-class _Get:
-    """A route that tells something at once."""
-
-    def __init__(self, tell: Any) -> None:
-        self._tell = tell
-
-    async def answer(self, request: Request) -> Response:
-        try:
-            found: Response = self._tell(request)
-            return found
-        except Exception as error:
-            return Dialect().refused(refusal_of(error))
 
 
 def _models(service: Service, request: Request) -> Response:
