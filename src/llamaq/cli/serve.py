@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
             def ready() -> None:
-                name = application.state.service.models.names[0]
+                name = application.state.service.models.find(None).name
                 print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
 
             ended_by = running.serve(

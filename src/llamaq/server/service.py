@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llamaq.server.admission import Admission
 from llamaq.server.body import Bodies
 from llamaq.server.metrics import Metrics, no_metrics
-from llamaq.server.served import Models
+from llamaq.server.models import Models
 from llamaq.server.settings import Settings
 
 if TYPE_CHECKING:
