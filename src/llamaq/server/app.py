@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamaq.server import status
 from llamaq.server.catalogue import Source
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
@@ -36,7 +37,7 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
     """
     settings = Settings() if settings is None else settings
     service = Service(Models(models, settings), settings)
-    found = [route for protocol in (openai,) for route in protocol.routes(service)]
+    found = [route for protocol in (openai, status) for route in protocol.routes(service)]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]
@@ -46,7 +47,7 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
                 allow_methods=["GET", "POST"], allow_headers=["*"], expose_headers=_SHOWN,
             )
         )  # fmt: skip
-    middleware.append(Middleware(Guard, settings))
+    middleware.append(Middleware(Guard, service))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:

@@ -48,6 +48,8 @@ class Models:
         self._closing: set[asyncio.Future[None]] = set()
         self._budget = available_memory()
         self._closed = False
+        self.first: asyncio.Future[Refusal | None] | None = None
+        """The load of the only model, which begins with the server; its result tells why it failed."""
         self.starting = False
         """Whether the only model is still being loaded, for the first time."""
 
@@ -112,16 +114,13 @@ class Models:
         with file:
             yield file
 
-    def start(self) -> asyncio.Future[Refusal | None] | None:
-        """Begins to load the only model; None where there are several, which wait until they are asked for. The result
-        tells why it could not be loaded."""
+    def start(self) -> None:
+        """Begins to load the only model. Where there are several, they wait until they are asked for."""
         entry = self._catalogue.only
-        if entry is None or entry.served is not None:
-            return None
-        self.starting = True
-        loading = self._begin(entry)
-        loading.add_done_callback(lambda _: setattr(self, "starting", False))
-        return loading
+        if entry is not None and entry.served is None:
+            self.starting = True
+            self.first = self._begin(entry)
+            self.first.add_done_callback(lambda _: setattr(self, "starting", False))
 
     def end(self) -> None:
         """Loads nothing any more; whoever waits for that is told."""
@@ -174,7 +173,9 @@ class Models:
                 await self._make_room(entry)
                 llm = await self._read(entry)
         except Exception as error:
-            return _cannot(entry, error)
+            refusal = _cannot(entry, error)
+            refusal.__cause__ = error
+            return refusal
         finally:
             entry.loading = None
         entry.served, entry.since, entry.memory = Served(llm, entry.name), time.time(), llm.memory.total

@@ -1,4 +1,4 @@
-"""The routes of OpenAI's protocol, and the health of the server."""
+"""The routes of OpenAI's protocol."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from llamaq.server.dialect import Dialect, json_response
+from llamaq.server.dialect import json_response
 from llamaq.server.endpoint import Endpoint
-from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.openai.chat import Chat
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
 from llamaq.server.served import Entry
 from llamaq.server.service import Service
+from llamaq.server.status import told
 
 __all__ = ["routes"]
 
@@ -31,26 +31,9 @@ def routes(service: Service) -> list[Route]:
     for path, answer in (
         ("/v1/models", _models),
         ("/v1/models/{id:path}", _model),
-        ("/health", _health),
-        ("/v1/health", _health),
-        ("/metrics", _metrics),
     ):
-        found.append(Route(path, _Get(partial(answer, service)).answer, methods=["GET"]))
+        found.append(Route(path, told(partial(answer, service)), methods=["GET"]))
     return found
-
-
-class _Get:
-    """A route that tells something at once."""
-
-    def __init__(self, tell: Any) -> None:
-        self._tell = tell
-
-    async def answer(self, request: Request) -> Response:
-        try:
-            found: Response = self._tell(request)
-            return found
-        except Exception as error:
-            return Dialect().refused(refusal_of(error))
 
 
 def _models(service: Service, request: Request) -> Response:
@@ -76,16 +59,3 @@ def _entry(entry: Entry, name: str) -> dict[str, Any]:
     created = int(entry.modified)
     head = {"id": name, "object": "model", "created": created, "owned_by": "llamaq"}
     return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta}
-
-
-def _health(service: Service, request: Request) -> Response:
-    if service.admission.closed or any(served.llm.model.scheduler.closed for served in service.models.loaded):
-        raise shutting_down()
-    return json_response({"status": "ok"})
-
-
-def _metrics(service: Service, request: Request) -> Response:
-    page = service.metrics.page()
-    if page is None:
-        raise Refusal(501, "this server counts nothing; start it with --metrics")
-    return Response(page[0], media_type=page[1])
