@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
 from llamaq.server.dialect import Dialect
-from llamaq.server.errors import Gone
+from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
-__all__ = ["PieceWriter", "unless_gone"]
+__all__ = ["PieceWriter", "in_time", "unless_gone"]
 
 T = TypeVar("T")
 
@@ -36,6 +37,33 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+@asynccontextmanager
+async def in_time(seconds: float, is_in_time: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
+    """A block that ends with ``Refusal`` where it takes longer, unless ``is_in_time`` says then that it does not."""
+    if seconds == math.inf:
+        yield
+        return
+    task, late = asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal late
+        late = not is_in_time()
+        if late:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        message = "the answer took longer than this server allows"
+        raise Refusal(408, message, code="timeout", headers={"x-should-retry": "false"}) from None
+    finally:
+        timer.cancel()
 
 
 async def _gone(receive: Receive) -> None:

@@ -11,7 +11,7 @@ from llamaq.serving.stream import Usage
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import KVCache
     from llamaq.server.admission import Admission
-    from llamaq.server.served import Models
+    from llamaq.server.models import Models
     from llamaq.serving.stream import Stream
 
 __all__ = ["Metrics", "no_metrics"]
@@ -59,7 +59,7 @@ class Metrics(NoMetrics):
             "time_per_token_seconds", "Seconds between tokens, the mean of an answer", buckets=_SECONDS, **own
         )
 
-        self._llama_server = _LlamaServer(prometheus, self._registry, service)
+        self._llama_server = _LlamaServer(prometheus, self._registry, admission)
 
         def in_caches(count: Callable[[KVCache], int]) -> int:
             return sum(count(served.llm.model.scheduler.room.cache) for served in models.loaded)
@@ -97,7 +97,7 @@ class Metrics(NoMetrics):
 class _LlamaServer:
     """The numbers that llama-server's dashboards read, by its names; those of steps and of speculation are not here."""
 
-    def __init__(self, prometheus: Any, registry: Any, service: Service) -> None:
+    def __init__(self, prometheus: Any, registry: Any, admission: Admission) -> None:
         def counter(name: str, about: str) -> Any:
             return prometheus.Counter(f"llamacpp:{name}", about, registry=registry)
 
@@ -112,8 +112,8 @@ class _LlamaServer:
             ("n_tokens_max", "Tokens of the longest text, prompt and answer", lambda: self._longest),
             ("prompt_tokens_seconds", "Tokens of prompts read in a second", self._prompt_rate),
             ("predicted_tokens_seconds", "Tokens of an answer in a second", self._predicted_rate),
-            ("requests_processing", "Places taken by answers", lambda: service.admission.running),
-            ("requests_deferred", "Requests that wait for a place", lambda: service.admission.waiting),
+            ("requests_processing", "Places taken by answers", lambda: admission.running),
+            ("requests_deferred", "Requests that wait for a place", lambda: admission.waiting),
         ):
             prometheus.Gauge(f"llamacpp:{name}", about, registry=registry).set_function(value)
 

@@ -14,7 +14,7 @@ from llamaq.server.native.template import AppliedTemplate
 from llamaq.server.native.texts import Detokenized, Tokenized
 from llamaq.server.native.vectors import Embeddings, Ranking
 from llamaq.server.service import Service
-from llamaq.server.telling import tells
+from llamaq.server.status import told
 
 __all__ = ["routes"]
 
@@ -39,5 +39,5 @@ def routes(service: Service) -> list[Route]:
         ("/slots/{id}", state.no_slot, "POST"),
         ("/lora-adapters", state.adapters, "GET"),
     ):
-        found.append(tells(path, partial(answer, service), None, method))
+        found.append(Route(path, told(partial(answer, service)), methods=[method]))
     return found

@@ -26,8 +26,10 @@ _ANY_SEED = 2**32 - 1  # llama.cpp's number for a seed that is drawn
 
 def props(service: Service, request: Request) -> Response:
     settings = service.settings
-    served = service.models.find(request.query_params.get("model"))
-    llm = served.llm
+    entry = service.models.find(request.query_params.get("model"))
+    if entry.served is None:
+        raise Refusal(400, f"{entry.name} is not in memory: ask it for something first", param="model")
+    llm = entry.served.llm
     file = llm.model.parts.file
     template = template_of(llm.metadata, settings.template)
     special = special_texts(llm.tokenizer)
@@ -38,7 +40,7 @@ def props(service: Service, request: Request) -> Response:
                 "params": {name: value for name, value in params.items() if name not in _NO_DEFAULT},
                 "n_ctx": llm.n_ctx,
             },
-            "total_slots": settings.parallel, "model_alias": served.name, "model_ftype": quantization(file),
+            "total_slots": settings.parallel, "model_alias": entry.name, "model_ftype": quantization(file),
             "model_path": file.path.name, "modalities": {"vision": False, "video": False, "audio": False},
             "endpoint_slots": settings.slots, "endpoint_props": False, "endpoint_metrics": settings.metrics,
             "chat_template": "" if template is None else template.source,
