@@ -14,6 +14,7 @@ from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
 from llamaq.server.fields import table_of
 from llamaq.server.native import protocol as native
+from llamaq.server.ollama import protocol as ollama
 from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
 
 ROOT = Path(__file__).parents[1]
@@ -51,6 +52,7 @@ def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
+_OLLAMA = ("generate", "chat", "embed", "embeddings", "show")
 _NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "rerank")
 
 
@@ -59,6 +61,9 @@ def test_the_table_of_the_servers_fields() -> None:
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
     own = {name: getattr(native, name.upper()) for name in _NATIVE}
     assert table_of(own) in page
+    theirs = {name: getattr(ollama, name.upper()) for name in _OLLAMA}
+    assert table_of(theirs) in page
+    assert table_of({"options": ollama.OPTIONS}) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

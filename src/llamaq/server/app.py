@@ -19,6 +19,7 @@ from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
 from llamaq.server.models import Models
 from llamaq.server.native import routes as native
+from llamaq.server.ollama import routes as ollama
 from llamaq.server.openai import routes as openai
 from llamaq.server.service import Service
 from llamaq.server.settings import Settings
@@ -38,7 +39,7 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
     """
     settings = Settings() if settings is None else settings
     service = Service(Models(models, settings), settings)
-    found = [route for protocol in (openai, native, status) for route in protocol.routes(service)]
+    found = [route for protocol in (openai, ollama, native, status) for route in protocol.routes(service)]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from llamaq.server.dialect import Dialect
+from llamaq.server.ollama.dialect import OLLAMA
 
 __all__ = ["dialect_of"]
 
-_BY_BEGINNING: dict[str, Dialect] = {}
+_BY_BEGINNING: dict[str, Dialect] = {"/api/": OLLAMA}
 """What paths of a protocol begin with; the others are OpenAI's and llama-server's, which look alike."""
 _OPENAI = Dialect()
 

@@ -31,6 +31,8 @@ class Job(ABC):
 
     model: str | None = None
     """The name of the model that is asked for."""
+    keep_alive: float | None = None
+    """Seconds that the model stays afterwards; infinity: for ever; None: as the settings say."""
     answers = 1
     """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
@@ -44,6 +46,10 @@ class Job(ABC):
         self.service = service
         self.ignored: list[str] = []
         self.headers: dict[str, str] = {}
+
+    async def without_model(self) -> Any:
+        """The answer where no model need be in memory for it; None: one must be."""
+        return None
 
     @abstractmethod
     def prepare(self) -> Sequence[Stream]:
@@ -65,6 +71,10 @@ class Job(ABC):
     def tally(self) -> str:
         """What the log says of it."""
         return ""
+
+    def named(self) -> dict[str, str]:
+        """The headers, with the names of the fields that were ignored."""
+        return {**self.headers, "x-llamaq-ignored": _header(self.ignored)} if self.ignored else self.headers
 
 
 class Endpoint:
@@ -101,7 +111,10 @@ class Endpoint:
     async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter, until: float) -> Response | None:
         """The answer, or None where the writer has sent it."""
         job = self._read(self._service, body)
-        async with self._service.models.use(job.model) as job.served, self._service.admission.places(job.answers):
+        if (found := await job.without_model()) is not None:
+            return json_response(found, headers=job.named())
+        using = self._service.models.use(job.model, job.keep_alive)
+        async with using as job.served, self._service.admission.places(job.answers):
             try:
                 streams = await asyncio.to_thread(job.prepare)
             except Exception as error:
@@ -113,20 +126,18 @@ class Endpoint:
                     scope["llamaq.tally"] = job.tally()
 
     async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
-        if job.ignored:
-            job.headers["x-llamaq-ignored"] = _header(job.ignored)
         if not job.streamed:
             for stream in streams:
                 stream.gather()
         Stream.begin(*streams)
         if not job.streamed:
-            return json_response(await job.whole(), headers=job.headers)
+            return json_response(await job.whole(), headers=job.named())
         async with writer:
             await self._send(job, writer, until - asyncio.get_running_loop().time())
         return None
 
     async def _send(self, job: Job, writer: PieceWriter, seconds: float) -> None:
-        await writer.begin(job.headers)
+        await writer.begin(job.named())
         try:
             async with in_time(seconds), aclosing(job.frames()) as frames:
                 async for frame in frames:

@@ -12,7 +12,7 @@ from llamaq.serving.stream import Stream
 
 __all__ = ["AppliedTemplate"]
 
-_READ = ("tools", "template", "template_kwargs")
+_READ = ("tools", "tool_choice", "template", "template_kwargs")
 
 
 class AppliedTemplate(Chat):

@@ -19,7 +19,7 @@ from llamaq.server.fields import (
 
 __all__ = [
     "CHAT", "COMPLETION", "EMBEDDING", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
-    "token_bias",
+    "token_bias", "tools",
 ]  # fmt: skip
 
 MOST_ANSWERS = 16
@@ -55,7 +55,7 @@ def _part(name: str, part: Any) -> dict[str, Any]:
     raise ValueError(f'{name} must be {{"type": "text", "text": ...}}: this model reads text only; got {shown(part)}')
 
 
-def _tools(name: str, value: Any) -> list[dict[str, Any]]:
+def tools(name: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > _MOST_TOOLS:
         raise ValueError(f"{name} must be a list of at most {_MOST_TOOLS} tools, got {shown(value)}")
     for i, tool in enumerate(value):
@@ -181,7 +181,7 @@ CHAT = (
     Field("logprobs", "of every token of the answer, marks and reasoning among them", boolean),
     Field("top_logprobs", "0 to 20, with `logprobs`", integer(0, 20)),
     Field("response_format", "`text`, `json_object`, `json_schema`; holds after the reasoning", _response_format),
-    Field("tools", "functions", _tools),
+    Field("tools", "functions", tools),
     Field("tool_choice", "`auto` and `none`; that a call must come cannot be promised yet", any_value),
     Field("parallel_tool_calls", "false: the answer ends after one call", boolean),
     Field("reasoning_effort", "the template's variable; `none` is also `enable_thinking` false",
