@@ -23,7 +23,7 @@ def messages(number: int) -> list[dict[str, str]]:
 
 
 def sampling(number: int) -> SamplingParams:
-    return SamplingParams(seed=number, **SETTINGS)  # type: ignore[arg-type]
+    return SamplingParams(seed=number, **SETTINGS)
 
 
 def openai_chat(model: LLM, number: int, stream: bool) -> tuple[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatStream"]
 
-_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
+_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "reasoning")
 
 
 class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):

@@ -23,7 +23,8 @@ class ChatOptions(Options, total=False):
     variables of it, such as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the
     template does not tell. ``tool_choice`` is OpenAI's: "auto" (the default), "none" (as without tools), "required", a
     tool's name, or one of the dicts for one tool or for some; the model is held to a call where one must come. With
-    ``parallel_tool_calls`` False an answer has one call at most. ``progress`` gets the prompt tokens read and in total.
+    ``parallel_tool_calls`` False an answer has one call at most. With ``reasoning`` False what the model writes for
+    itself stays in the text, with its marks. ``progress`` gets the prompt tokens read and in total.
     """
 
     tools: Sequence[Mapping[str, Any]] | None
@@ -32,4 +33,5 @@ class ChatOptions(Options, total=False):
     tool_format: str | None
     tool_choice: ToolChoiceOption | None
     parallel_tool_calls: bool
+    reasoning: bool
     progress: Progress | None

@@ -93,6 +93,7 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
         slots=args.slots,
         strict=args.strict,
         template=template_of(args),
+        reasoning_format=args.reasoning_format,
         template_kwargs=template_kwargs(args),
     )
 

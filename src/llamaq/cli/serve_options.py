@@ -43,7 +43,6 @@ _REFUSED = {
     "--hf-repo": "models are not downloaded: give the file",
     "-hf": "models are not downloaded: give the file",
     "--no-jinja": "templates are always Jinja's",
-    "--reasoning-format": "reasoning is always told from the answer",
     "--reasoning-budget": "reasoning cannot be cut short",
     "--props": "settings do not change while it runs",
     "--path": "there is no web page",
@@ -72,6 +71,10 @@ def add_options(parser: Parser) -> None:
     _add_access(parser)
     group = parser.add_argument_group("chat")
     add_template(group)
+    group.add_argument("--reasoning-format", choices=("auto", "deepseek", "none"),
+                       default=from_env("LLAMA_ARG_THINK", "auto"),
+                       help="none: reasoning stays in the text that OpenAI's clients get; else it comes apart "
+                       "(default auto, env LLAMA_ARG_THINK)")  # fmt: skip
     group = parser.add_argument_group("model and machine")
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llamaq.boundary.arguments import flag, instance, real, text, texts, whole
+from llamaq.boundary.arguments import flag, instance, one_of, real, text, texts, whole
 
 __all__ = ["LOCAL_HOSTS", "Settings"]
 
@@ -46,7 +46,8 @@ class Settings:
     a step within ``watchdog_seconds``, /livez says so.
 
     ``metrics`` serves Prometheus' numbers and ``slots`` what runs; ``strict`` refuses fields that are unknown.
-    ``template`` and ``template_kwargs`` are those of ``LLM.chat``.
+    ``template`` and ``template_kwargs`` are those of ``LLM.chat``; with ``reasoning_format`` "none" (else
+    "auto" or "deepseek") OpenAI's clients get reasoning within the text.
 
     Raises ``TypeError`` and ``ValueError``.
     """
@@ -73,6 +74,7 @@ class Settings:
     slots: bool = False
     strict: bool = False
     template: str | None = None
+    reasoning_format: str = "auto"
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,6 +88,7 @@ class Settings:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:
             checked["hosts"] = LOCAL_HOSTS
+        one_of("reasoning_format", self.reasoning_format, ("auto", "deepseek", "none"))
         if self.template is not None:
             text("template", self.template)
         instance("load", self.load, Mapping)  # type: ignore[type-abstract]

@@ -58,6 +58,7 @@ class Chat(Job):
             "tools": self._tools,
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **_variables(values)},
+            "reasoning": values.get("reasoning_format", settings.reasoning_format) != "none",
         }
 
     async def whole(self) -> dict[str, Any]:

@@ -186,6 +186,8 @@ CHAT = (
     Field("parallel_tool_calls", "false: the answer ends after one call", boolean),
     Field("reasoning_effort", "the template's variable; `none` is also `enable_thinking` false",
           word("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    Field("reasoning_format", "`none`: reasoning stays in the text, with its marks; `auto`, `deepseek`: it comes apart",
+          word("auto", "deepseek", "none")),
     Field("chat_template_kwargs", "variables of the template", mapping),
     Field("add_generation_prompt", "variable of the template", boolean),
     Field("functions", "the old form is not taken: use tools", neutral=([],)),
