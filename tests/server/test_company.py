@@ -318,7 +318,7 @@ def test_a_stream_lets_others_have_their_turn() -> None:
 
         task = asyncio.ensure_future(others())
         writer = PieceWriter(send, Settings(), Dialect())
-        for _ in range(10):
+        for _ in range(80):
             await writer.write("x")
         task.cancel()
         return turns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import struct
@@ -224,26 +225,27 @@ def test_the_port_answers_while_the_model_is_being_loaded(stories: Path, tmp_pat
     """A model that cannot be loaded ends the server with its error."""
     path = tmp_path / "broken.gguf"
     path.write_bytes(b"GGUF nonsense")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW, "serve", stories if good else path, "--port", str(port), "-t", "1"],
+        [sys.executable, "-c", SLOW, "serve", stories if good else path, "--port", "0", "-t", "1"],
         stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
     )  # fmt: skip
+
+    assert process.stdin is not None
+    assert process.stderr is not None
+    found = re.search(r"until then http://127.0.0.1:(\d+) answers 503", process.stderr.readline())
+    assert found is not None
+    port = int(found[1])
 
     def health() -> int:
         connection = HTTPConnection("127.0.0.1", port)
         try:
             connection.request("GET", "/health")
             return connection.getresponse().status
-        except ConnectionError:
-            return 0
         finally:
             connection.close()
 
-    assert process.stdin is not None
     try:
-        wait_until(lambda: health() == 503)
+        assert health() == 503
         process.stdin.write("go\n")
         process.stdin.flush()
         if good:

@@ -46,8 +46,11 @@ def run(args: argparse.Namespace) -> int:
         host, port = listening.getsockname()[:2]
         place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
+        names = [entry.name for entry in application.state.service.models.listed()]
+        if len(names) == 1:
+            print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
+
         def ready() -> None:
-            names = [entry.name for entry in application.state.service.models.listed()]
             told = f"{names[0]} is" if len(names) == 1 else f"{len(names)} models are"
             print(f"llamaq: {told} served at {place}/v1", file=sys.stderr, flush=True)
 

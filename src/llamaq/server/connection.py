@@ -19,6 +19,7 @@ __all__ = ["PieceWriter", "in_time", "unless_gone"]
 
 T = TypeVar("T")
 
+_TURN = 4  # pieces after which others have their turn in any case, and that the client is gone is seen
 _LOOK = 0.25  # of the shorter time limit: how often the writer's clock is looked at
 
 
@@ -86,6 +87,7 @@ class PieceWriter:
         self._latest = time.monotonic()
         self._stalled = False
         self._ended = False
+        self._pieces = 0
         self._clock: asyncio.Task[None] | None = None
         self._sign: asyncio.Task[None] | None = None
 
@@ -114,7 +116,9 @@ class PieceWriter:
 
     async def write(self, piece: str) -> None:
         await self._put({"type": "http.response.body", "body": piece.encode(), "more_body": True})
-        await asyncio.sleep(0)  # others have their turn, and that the client is gone is seen
+        self._pieces += 1
+        if self._pieces % _TURN == 0:
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Ends the answer as a whole one."""

@@ -12,6 +12,9 @@ from llamaq.server.errors import Refusal
 __all__ = ["Dialect", "dumps", "json_response", "sse"]
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 class Dialect:
     """OpenAI's way, which others change where theirs differs."""
 
@@ -46,4 +49,4 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def dumps(value: Any) -> str:
     """JSON as it is sent: short, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
