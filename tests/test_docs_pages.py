@@ -16,6 +16,7 @@ from llamaq.server.fields import table_of
 from llamaq.server.native import protocol as native
 from llamaq.server.ollama import protocol as ollama
 from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
+from llamaq.server.openai.responses_fields import RESPONSE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -59,6 +60,7 @@ _NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "reran
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
+    assert table_of({"responses": RESPONSE}) in page
     own = {name: getattr(native, name.upper()) for name in _NATIVE}
     assert table_of(own) in page
     theirs = {name: getattr(ollama, name.upper()) for name in _OLLAMA}

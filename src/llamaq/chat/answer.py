@@ -32,6 +32,8 @@ class AnswerReader:
         self._one_call = one_call
         self.tokens = 0
         """Tokens that have been read."""
+        self.reasoning_tokens = 0
+        """Those of them that the reasoning took, with its marks."""
         self.cut = False
         """Whether it ended before a second call."""
         self._text: list[str] = []
@@ -48,6 +50,8 @@ class AnswerReader:
         pieces = pieces or [ChatEvent()]
         for piece in pieces:
             self._keep(piece)
+        if any(piece.reasoning for piece in pieces):
+            self.reasoning_tokens = self.tokens
         if reason == "stop" and self._calls and self.message.tool_calls:
             reason = "tool_calls"
         first = pieces[0]

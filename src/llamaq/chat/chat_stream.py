@@ -13,13 +13,14 @@ from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, Ch
 from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
-    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.model import Model
     from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["ChatStream"]
 
 _OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "reasoning")
+"""Options of the prompt."""
 
 
 class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
@@ -36,6 +37,11 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reason: ChatFinishReason | None = None
         self._stop: str | None = None
 
+    @staticmethod
+    def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
+        """The prompt alone; see ``LLM.render_chat``."""
+        return chat_request(model.metadata, model.tokenizer, messages, **checked({**options}))
+
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
         """Renders the conversation and asks for an answer; see ``LLM.chat``."""
@@ -48,9 +54,8 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         """Renders the conversation once for so many answers, with the seeds of ``SamplingParams.nth``, which begin with
         ``Stream.begin``."""
         model.check_writes()
-        own = checked({key: value for key, value in options.items() if key in _OWN})
-        request = chat_request(model.metadata, model.tokenizer, messages, **own)
-        return cls.answers(model, request, options, count)
+        own: Any = {key: value for key, value in options.items() if key in _OWN}
+        return cls.answers(model, cls.render(model, messages, own), options, count)
 
     @classmethod
     def answers(cls, model: Model, request: ChatRequest, options: ChatOptions, count: int = 1) -> list[ChatStream]:
@@ -103,6 +108,11 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         """What has been used so far."""
         usage = self.text.usage
         return replace(usage, completion_tokens=self._reader.tokens) if self._reader.cut else usage
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the answer's tokens so far the reasoning took."""
+        return self._reader.reasoning_tokens
 
     def cancel(self) -> None:
         """Ends the answer, from any thread. What was there already still comes, then the last event."""

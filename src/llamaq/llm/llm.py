@@ -28,6 +28,7 @@ from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
 from llamaq.serving.model import Model, Prompt
+from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 from llamaq.tokenizer import Tokenizer
@@ -35,8 +36,8 @@ from llamaq.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from llamaq.chat import ChatCompletion, ChatStream
-    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.chat import ChatCompletion, ChatRequest, ChatStream
+    from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.stream import Options
 
 __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
@@ -123,6 +124,11 @@ class LLM:
     @property
     def n_ctx(self) -> int:
         return self.model.n_ctx
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How many requests run and wait now, and how full the cache is. Raises ``ClosedError``."""
+        return self.model.scheduler.occupancy
 
     @property
     def metadata(self) -> Mapping[str, Value]:
@@ -225,6 +231,15 @@ class LLM:
         answer = ChatStream.start(self.model, messages, options)
         self._latest = answer.text
         return answer if stream else answer.result()
+
+    def render_chat(self, messages: Messages, **options: Unpack[PromptOptions]) -> ChatRequest:
+        """The prompt of a conversation, without asking for an answer: its text as ``prompt``, its tokens as ``ids``.
+
+        Arguments and errors are those of ``chat``.
+        """
+        from llamaq.chat import ChatStream
+
+        return ChatStream.render(self.model, messages, options)
 
     async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatCompletion:
         """``chat`` for coroutines."""

@@ -36,6 +36,8 @@ class Job(ABC):
     answers = 1
     """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
+    gathered = True
+    """Whether the model makes a whole answer without waiting for who reads it, which may end it early."""
     asked_in = "messages"
     """The field at fault where the library does not name one."""
 
@@ -126,7 +128,7 @@ class Endpoint:
                     scope["llamaq.tally"] = job.tally()
 
     async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
-        if not job.streamed:
+        if job.gathered and not job.streamed:
             for stream in streams:
                 stream.gather()
         Stream.begin(*streams)

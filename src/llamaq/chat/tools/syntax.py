@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from llamaq.chat.tools.tagged import TEXT, tagged_arguments
-from llamaq.errors import ChatTemplateError, StructureError
+from llamaq.errors import ChatTemplateError, StructureError, naming
 from llamaq.structure import Structure, json_schema, json_term, lark, literal, mark_id
 from llamaq.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ def calls_structure(
             try:
                 json_schema(_parameters(function))
             except StructureError as error:
-                raise StructureError(f"tool {function['name']}: {error}") from None
+                raise naming(StructureError(f"tools: {function['name']}: {error}"), "tools") from None
         raise
 
 
@@ -106,9 +106,8 @@ def _checked(grammar: str) -> Structure:
 def _named(function: Mapping[str, Any]) -> str:
     name: str = function["name"]
     if not _NAME.fullmatch(name):
-        raise ChatTemplateError(
-            f"the model cannot be held to calls of a tool named {name!r:.80}; a name has letters, digits and _ - . : /"
-        )
+        wrong = f"tools: the model cannot be held to calls of {name!r:.80}: names have letters, digits and _ - . : /"
+        raise naming(ChatTemplateError(wrong), "tools")
     return name
 
 
@@ -117,7 +116,5 @@ def _parameters(function: Mapping[str, Any]) -> dict[str, Any]:
     schema = function.get("parameters") or {"properties": {}}
     kind = schema.get("type", "object")
     if kind != "object" and not (isinstance(kind, list) and "object" in kind):
-        raise StructureError(
-            f"tool {function['name']}: its parameters must be the schema of an object, got type {json.dumps(kind)[:80]}"
-        )
+        raise StructureError(f"its parameters must be the schema of an object, got type {json.dumps(kind)[:80]}")
     return {**schema, "type": "object"}
