@@ -47,8 +47,8 @@ def open_client(model: LLM) -> Client:
         ("infill", "/infill", {"input_prefix": "a", "input_suffix": "b"}, set()),
         ("rerank", "/v1/rerank", {"query": "x", "documents": ["a"]}, set()),
         ("notfound", "/nope", {}, set()),
-        # There are no images to mark, and the page has no settings.
-        ("props", "/props", None, {"media_marker", "ui", "ui_settings"}),
+        # There are no images to mark, and the page's settings are its own.
+        ("props", "/props", None, {"media_marker", "ui_settings"}),
         ("slots", "/slots", None, set()),
     ],
 )

@@ -67,8 +67,11 @@ def test_what_is_told_of_models(client: Client, model: LLM) -> None:
     assert (running["name"], running["context_length"], running["size"]) == ("stories", 256, model.memory.total)
     assert (running["digest"], running["size_vram"]) == (listed[0]["digest"], 0)
     assert set(client.get("/api/version").json) == {"version", "llamaq"}
-    for path in ("/api/tags", "/api/version"):
-        assert asyncio.run(client.asend("HEAD", path, b"", {})).status == 200
+    without_page = Client(app(model, Settings(page=False)))
+    for path in ("/", "/api/tags", "/api/version"):
+        for each in (client, without_page):
+            assert asyncio.run(each.asend("HEAD", path, b"", {})).status == 200
+    assert without_page.get("/", accept="text/html").status == 404
 
 
 def test_models_are_shown_without_being_loaded_and_come_and_go(stories: Path, tmp_path: Path) -> None:

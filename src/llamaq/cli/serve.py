@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
 
         def ready() -> None:
+            if settings.page:
+                print(f"llamaq: its web page is {place}/", file=sys.stderr)
             told = f"{names[0]} is" if len(names) == 1 else f"{len(names)} models are"
             print(f"llamaq: {told} served at {place}/v1", file=sys.stderr, flush=True)
 
@@ -94,6 +96,7 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
         watchdog_seconds=args.watchdog,
         metrics=args.metrics,
         slots=args.slots,
+        page=args.page,
         strict=args.strict,
         template=template_of(args),
         reasoning_format=args.reasoning_format,

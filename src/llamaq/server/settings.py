@@ -45,7 +45,8 @@ class Settings:
     gets a sign of life every ``ping_seconds``. At the end, what runs gets ``drain_seconds``. Where a model does not end
     a step within ``watchdog_seconds``, /livez says so.
 
-    ``metrics`` serves Prometheus' numbers and ``slots`` what runs; ``strict`` refuses fields that are unknown.
+    ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses fields that
+    are unknown.
     ``template`` and ``template_kwargs`` are those of ``LLM.chat``; with ``reasoning_format`` "none" (else
     "auto" or "deepseek") OpenAI's clients get reasoning within the text.
 
@@ -72,6 +73,7 @@ class Settings:
     watchdog_seconds: float = 300.0
     metrics: bool = False
     slots: bool = False
+    page: bool = True
     strict: bool = False
     template: str | None = None
     reasoning_format: str = "auto"
@@ -83,7 +85,7 @@ class Settings:
             if not (name in _MAY_BE_FOR_EVER and getattr(self, name) == math.inf):
                 checked[name] = real(name, getattr(self, name), 0.0)
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
-        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "slots", "strict")}
+        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "slots", "page", "strict")}
         if self.hosts is not None:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:

@@ -15,8 +15,8 @@ from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import Field, read_fields
 from llamaq.server.native.protocol import COMPLETION, Parts
-from llamaq.server.native.told import cut_out, settings_of, stop_of, timings_of
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, token_entry, usage_of
+from llamaq.server.native.told import cut_out, settings_of, stop_of
+from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, timings_of, token_entry, usage_of
 from llamaq.server.openai.protocol import MOST_TOGETHER
 from llamaq.server.service import Service
 from llamaq.serving.answer import Event
@@ -155,7 +155,7 @@ class _Answer:
         if is_token and event.logprob is not None:
             found["completion_probabilities"] = self._entries[-1:]
         if self._job.values.get("timings_per_token"):
-            found["timings"] = timings_of(self.stream)
+            found["timings"] = timings_of([self.stream], 1)
         return found
 
     def progress(self, step: Step) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class _Answer:
             **self._head(text, tokens), "stop": True, "model": job.served.name,
             "generation_settings": settings_of(self.sampling, job.values), "prompt": self._prompt,
             "has_new_line": "\n" in text, **stop_of(last.finish_reason, last.stop), "tokens_cached": self.stream.kept,
-            "timings": timings_of(self.stream),
+            "timings": timings_of([self.stream], 1),
         }  # fmt: skip
 
     def _head(self, text: str, tokens: Sequence[int]) -> dict[str, Any]:

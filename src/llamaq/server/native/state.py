@@ -43,6 +43,7 @@ def props(service: Service, request: Request) -> Response:
             "total_slots": settings.parallel, "model_alias": entry.name, "model_ftype": quantization(file),
             "model_path": file.path.name, "modalities": {"vision": False, "video": False, "audio": False},
             "endpoint_slots": settings.slots, "endpoint_props": False, "endpoint_metrics": settings.metrics,
+            "ui": settings.page,
             "chat_template": "" if template is None else template.source,
             "chat_template_caps": _caps(service, llm.metadata),
             "bos_token": special["bos_token"], "eos_token": special["eos_token"], "build_info": f"llamaq-{__version__}",

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llamaq.sampling import SamplingParams
 
-if TYPE_CHECKING:
-    from llamaq.serving.stream import Stream
-
-__all__ = ["cut_out", "settings_of", "stop_of", "timings_of"]
+__all__ = ["cut_out", "settings_of", "stop_of"]
 
 _NOT_TOLD = {"logit_processors", "logprobs", "min_tokens", "structure", "logit_bias"}
 _NOT_HERE: dict[str, Any] = {
@@ -44,23 +41,6 @@ def stop_of(reason: str, stop: str | None) -> dict[str, Any]:
     """What ended an answer."""
     kind = "limit" if reason != "stop" else "eos" if stop is None else "word"
     return {"truncated": reason == "context", "stop_type": kind, "stopping_word": stop or ""}
-
-
-def timings_of(stream: Stream) -> dict[str, Any]:
-    """Counts of tokens and times."""
-    usage = stream.usage
-    cached = usage.cached_tokens
-    return {
-        "cache_n": cached, **_rate("prompt", usage.prompt_tokens - cached, usage.prompt_seconds),
-        **_rate("predicted", usage.completion_tokens, usage.completion_seconds),
-    }  # fmt: skip
-
-
-def _rate(name: str, tokens: int, seconds: float) -> dict[str, Any]:
-    return {
-        f"{name}_n": tokens, f"{name}_ms": 1e3 * seconds, f"{name}_per_token_ms": 1e3 * seconds / max(tokens, 1),
-        f"{name}_per_second": tokens / seconds if seconds else 0.0,
-    }  # fmt: skip
 
 
 def cut_out(found: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from llamaq import __version__
@@ -53,6 +53,8 @@ def routes(service: Service) -> list[Route]:
 
     for path, tell in (("tags", tags), ("ps", running), ("version", version), ("status", status)):
         found.append(Route(f"/api/{path}", _told(service, tell), methods=["GET"]))
+    if not service.settings.page:  # clients ask for HEAD / to see whether somebody is there
+        found.append(Route("/", _root, methods=["GET"]))
     for path, (number, why) in _NOT_HERE.items():
         method = "DELETE" if path == "/api/delete" else "POST"
         methods = [method, "HEAD"] if "{" in path else [method]
@@ -70,6 +72,12 @@ def _told(
             return OLLAMA.refused(refusal_of(error))
 
     return answer
+
+
+async def _root(request: Request) -> Response:
+    if "text/html" in request.headers.get("accept", ""):
+        return OLLAMA.refused(Refusal(404, "this server has no web page"))
+    return PlainTextResponse("llamaq is running\n", headers={"vary": "accept"})
 
 
 def _refuses(status: int, why: str) -> Callable[[Service], Awaitable[dict[str, Any]]]:
