@@ -49,8 +49,11 @@ class Admission:
 
     @asynccontextmanager
     async def places(self, answers: int) -> AsyncIterator[None]:
-        """Waits for room for so many answers; more than there are places take all. Raises ``Refusal`` where it takes
-        too long, or the server shuts down."""
+        """Waits for room for so many answers; more than there are places take all, none needs no room. Raises
+        ``Refusal`` where it takes too long, or the server shuts down."""
+        if not answers:
+            yield
+            return
         wanted = min(answers, self._places)
         await self._wait(wanted)
         began = time.monotonic()

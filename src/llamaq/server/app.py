@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamaq.server.anthropic import routes as anthropic
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-_SHOWN = ["x-request-id", "x-llamaq-ignored", "x-llamaq-seed", "retry-after"]
+_SHOWN = ["x-request-id", "request-id", "x-llamaq-ignored", "x-llamaq-seed", "retry-after"]
 """Headers that scripts of other origins may read."""
 
 
@@ -38,7 +39,7 @@ def app(llm: LLM, settings: Settings | None = None) -> Starlette:
     """
     settings = Settings() if settings is None else settings
     service = Service(Models(llm, settings.names), settings)
-    found = [route for protocol in (openai,) for route in protocol.routes(service)]
+    found = [route for protocol in (openai, anthropic) for route in protocol.routes(service)]
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

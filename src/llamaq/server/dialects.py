@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from llamaq.server.anthropic.dialect import ANTHROPIC
 from llamaq.server.dialect import Dialect
 
 __all__ = ["dialect_of"]
 
-_BY_BEGINNING: dict[str, Dialect] = {}
+_BY_BEGINNING: dict[str, Dialect] = {"/v1/messages": ANTHROPIC}
 """What paths of a protocol begin with; the others are OpenAI's and llama-server's, which look alike."""
 _OPENAI = Dialect()
 

@@ -32,7 +32,7 @@ class Job(ABC):
     model: str | None = None
     """The name of the model that is asked for."""
     answers = 1
-    """How many answers the model makes for it."""
+    """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
     asked_in = "messages"
     """The field at fault where the library does not name one."""

@@ -1,0 +1,79 @@
+"""What messages and their counting make of the same fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llamaq.errors import LlamaqError
+from llamaq.server.anthropic.protocol import PARTS
+from llamaq.server.errors import Refusal
+
+if TYPE_CHECKING:
+    from llamaq.chat.options import ChatOptions
+    from llamaq.server.served import Models
+    from llamaq.server.settings import Settings
+    from llamaq.structure import Structure
+
+__all__ = ["conversation_of", "model_of", "needed", "prompt_options", "structure_of", "unused_parts"]
+
+_THEIRS = "claude-"
+
+
+def needed(values: Mapping[str, Any], *names: str) -> None:
+    """Raises ``Refusal`` where one of these fields is missing."""
+    for name in names:
+        if name not in values:
+            raise Refusal(400, f"{name} is missing", param=name)
+
+
+def model_of(values: Mapping[str, Any], models: Models) -> str | None:
+    """The model that is asked for. Clients ask for Anthropic's own whatever the server has: they mean the first."""
+    name: str | None = values.get("model")
+    return None if name is not None and name.startswith(_THEIRS) and name not in models.names else name
+
+
+def unused_parts(values: Mapping[str, Any]) -> list[str]:
+    """What is ignored within fields that are honoured."""
+    return [f"{name}.{key}" for name, used in PARTS.items() for key in values.get(name, ()) if key not in used]
+
+
+def conversation_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The messages, the system's first."""
+    system = values.get("system")
+    return [*([{"role": "system", "content": system}] if system else []), *values["messages"]]
+
+
+def prompt_options(values: Mapping[str, Any], settings: Settings) -> ChatOptions:
+    """Tools, template and its variables. Raises ``Refusal``."""
+    variables: dict[str, Any] = dict(settings.template_kwargs)
+    if (thinking := values.get("thinking", {}).get("type")) in ("enabled", "disabled"):
+        variables["enable_thinking"] = thinking == "enabled"
+    if (effort := values.get("output_config", {}).get("effort")) is not None:
+        variables["reasoning_effort"] = effort
+    return {"tools": _tools(values), "template": settings.template, "template_kwargs": variables}
+
+
+def structure_of(values: Mapping[str, Any], options: ChatOptions) -> Structure | None:
+    """What the answer must match, of a prompt with these options. Raises ``Refusal``."""
+    name = "output_config" if "format" in values.get("output_config", {}) else "output_format"
+    format = values.get("output_config", {}).get("format") or values.get("output_format")
+    if format is None:
+        return None
+    if options["tools"]:
+        raise Refusal(400, f"tools and {name} cannot hold together yet; leave one out", param=name)
+    from llamaq.structure import json_schema
+
+    try:
+        return json_schema(format["schema"])
+    except (LlamaqError, TypeError, ValueError) as error:
+        raise Refusal(400, f"{name}: {error}", param=name) from None
+
+
+def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools that the model is shown."""
+    choice = values.get("tool_choice", {"type": "auto"})
+    if choice["type"] in ("any", "tool") or choice.get("disable_parallel_tool_use"):
+        message = f"tool_choice must be auto or none: that a call comes cannot be promised yet; got {choice['type']}"
+        raise Refusal(400, message, param="tool_choice")
+    return [] if choice["type"] == "none" else values.get("tools", [])
