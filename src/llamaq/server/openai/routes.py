@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -73,7 +74,10 @@ def _entry(served: Served, name: str) -> dict[str, Any]:
         "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
         "size": sum(tensor.nbytes for tensor in file.tensors.values()),
     }  # fmt: skip
-    return {"id": name, "object": "model", "created": served.created, "owned_by": "llamaq", "meta": meta}
+    created = datetime.fromtimestamp(served.created, timezone.utc).isoformat()
+    own = {"id": name, "object": "model", "created": served.created, "owned_by": "llamaq", "meta": meta}
+    theirs = {"type": "model", "display_name": name, "created_at": created, "lifecycle": "active"}
+    return {**own, **theirs}  # for OpenAI's clients and for Anthropic's
 
 
 def _health(service: Service, request: Request) -> Response:
