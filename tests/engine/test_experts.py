@@ -17,7 +17,7 @@ from llamaq.engine.memory import memory_need
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import encode, format_by_name
 from llamaq.plan.graph import Graph, Norm, Plan
-from llamaq.plan.op import Weight
+from llamaq.plan.operands import Weight
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 

@@ -22,7 +22,8 @@ from llamaq.engine.memory import memory_need
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES, build_plan
-from llamaq.plan.op import Norm, Op
+from llamaq.plan.op import Op
+from llamaq.plan.operands import Norm
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.embed import Embed

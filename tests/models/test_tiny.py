@@ -20,7 +20,8 @@ from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES
 from llamaq.models.registry import UNSUPPORTED
-from llamaq.plan.op import Norm, Op, Temperature, Weight
+from llamaq.plan.op import Op
+from llamaq.plan.operands import Norm, Temperature, Weight
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.embed import Embed

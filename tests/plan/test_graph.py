@@ -6,7 +6,7 @@ import pytest
 
 from llamaq.errors import ModelError
 from llamaq.plan.graph import Graph, Norm
-from llamaq.plan.op import CacheLayer, Weight
+from llamaq.plan.operands import CacheLayer, Weight
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.linear import Linear

@@ -16,7 +16,8 @@ from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Temperature, Value
-from llamaq.plan.op import Op, Weight
+from llamaq.plan.op import Op
+from llamaq.plan.operands import Weight
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention

@@ -15,6 +15,7 @@ import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
+from llamaq.server import Settings, app
 from llamaq.server.openai import chat
 from llamaq.structure import gbnf
 
@@ -225,6 +226,85 @@ def test_tool_calls(client: Client, parallel: bool, count: int) -> None:
         text = "".join(d["function"]["arguments"] for d in deltas if d["index"] == index)
         assert json.loads(text) == {"at": "a"}
     assert replies[1].frames[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+PICK = {
+    "type": "function",
+    "function": {
+        "name": "pick",
+        "parameters": {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "function": {"name": "pick"}},
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [{"type": "function", "name": "pick"}]},
+        },
+    ],
+)
+def test_a_call_that_must_come(model: LLM, choice: Any) -> None:
+    client = Client(app(model, Settings(template="{{ '<tool_call> ' if tools }}{{ messages[-1].content }}:")))
+    tools = [PICK] if choice == "required" else [{"type": "function", "function": {"name": "o"}}, PICK]
+    asked = {"messages": HELLO[1:], "tools": tools, "tool_choice": choice, "parallel_tool_calls": False}
+    for seed in range(3):
+        (choice,) = client.post(CHAT, {**asked, "seed": seed}).json["choices"]
+        (call,) = choice["message"]["tool_calls"]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+        assert (call["function"]["name"], json.loads(call["function"]["arguments"])["n"]) in (("pick", 1), ("pick", 2))
+    frames = client.post(CHAT, {**asked, "seed": 2, "stream": True}).frames
+    deltas = [d for f in frames for c in f["choices"] for d in c["delta"].get("tool_calls", [])]
+    text = "".join(d["function"]["arguments"] for d in deltas)
+    assert json.loads(text) == json.loads(call["function"]["arguments"])
+
+
+def test_tools_that_are_not_to_be_called_are_not_shown(client: Client) -> None:
+    plain = client.post(CHAT, SMALL).json
+    none = client.post(CHAT, {**SMALL, "tools": [TOOL], "tool_choice": "none"}).json
+    assert (none["choices"], none["usage"]["prompt_tokens"]) == (plain["choices"], plain["usage"]["prompt_tokens"])
+
+
+def test_a_call_or_a_structured_answer(client: Client) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": YES}}
+    asked = {**SMALL, "max_tokens": 90, "tools": [PICK], "response_format": format}
+    for seed in range(4):
+        (choice,) = client.post(CHAT, {**asked, "seed": seed}).json["choices"]
+        if choice["finish_reason"] == "stop":
+            assert json.loads(choice["message"]["content"])["yes"] in (True, 1)
+        else:
+            assert choice["message"]["tool_calls"][0]["function"]["name"] == "pick"
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "other"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+        ({"tools": [TOOL], "grammar": "root ::= [a]"}, "grammar"),
+        ({"tools": [{**TOOL, "function": {"name": "a b"}}], "tool_choice": "required"}, "tools"),
+    ],
+)
+def test_calls_that_cannot_be_asked_for(client: Client, asked: dict[str, Any], param: str) -> None:
+    reply = client.post(CHAT, {**SMALL, **asked})
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
+def test_a_prompts_tokens_are_counted(client: Client) -> None:
+    count = client.post(f"{CHAT}/input_tokens", {"messages": HELLO}).json
+    assert count == {
+        "object": "response.input_tokens",
+        "input_tokens": client.post(CHAT, SMALL).json["usage"]["prompt_tokens"],
+    }
+    assert (
+        client.post(f"{CHAT}/input_tokens", {"messages": HELLO, "tools": [TOOL]}).json["input_tokens"]
+        > count["input_tokens"]
+    )
 
 
 def scripted(client: Client, asked: dict[str, Any], grammar: str) -> list[Reply]:

@@ -239,7 +239,7 @@ def test_a_limit_that_is_reached_is_an_error_and_stays_one(
     tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     few = llguidance.LLParserLimits(max_lexer_states=20)
-    monkeypatch.setattr(vocabulary, "limits", lambda kind: few)
+    monkeypatch.setattr(vocabulary, "limits", lambda schema: few)
     matcher = Matcher(regex("(.*a.{20}b){1,30}"), tokenizer)
     ids = tokenizer.encode("ab" * 50, add_special=False, continuation=True)
 

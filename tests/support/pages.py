@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from llamaq.engine.page_pool import GONE
-from llamaq.plan.op import CacheLayer, StateLayer
+from llamaq.plan.operands import CacheLayer, StateLayer
 from llamaq.plan.plan import CacheGroup
 from llamaq.serving.prefix import Node
 from llamaq.serving.scheduler import Scheduler

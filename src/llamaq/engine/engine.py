@@ -15,7 +15,7 @@ from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
-from llamaq.plan.op import Weight
+from llamaq.plan.operands import Weight
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
@@ -183,28 +183,25 @@ class Engine:
         executor = self._running()
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
-        sequences, rows = np.unique(step.sequences, return_inverse=True)
-        ends = {}
-        for sequence in sequences.tolist():
-            positions = step.positions[step.sequences == sequence]
-            if positions[0] > cache.length(sequence):
-                raise ValueError(
-                    f"sequence {sequence} has {cache.length(sequence)} tokens; the step begins at {positions[0]}"
-                )
-            ends[sequence] = int(positions[-1]) + 1
-        for sequence, end in ends.items():
-            cache.truncate(sequence, end - int((step.sequences == sequence).sum()))
+        for sequence, (start, _) in step.spans.items():
+            if start > cache.length(sequence):
+                raise ValueError(f"sequence {sequence} has {cache.length(sequence)} tokens; the step begins at {start}")
+        for sequence, (start, end) in step.spans.items():
+            cache.truncate(sequence, start)
             cache.reserve(sequence, end)
+        sequences = [*step.spans]
+        places = {sequence: i for i, sequence in enumerate(sequences)}
+        rows = np.array([places[sequence] for sequence in step.sequences.tolist()], np.int32)
         selected = np.nonzero(step.wanted)[0].astype(np.int32)
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
         executor.forward(
-            step.tokens, step.positions, rows.astype(np.int32), len(sequences),
-            [(pool.data, table) for pool, table in cache.tables(sequences.tolist())],
-            format_of(cache.cache_type).id, cache.state_slots(sequences.tolist()),
+            step.tokens, step.positions, rows, len(sequences),
+            [(pool.data, table) for pool, table in cache.tables(sequences)],
+            format_of(cache.cache_type).id, cache.state_slots(sequences),
             selected, logits, stop,
             [(*place, array) for place, array in (captures or {}).items()],
         )  # fmt: skip
-        for sequence, end in ends.items():
+        for sequence, (_, end) in step.spans.items():
             cache.commit(sequence, end)
         return logits
 

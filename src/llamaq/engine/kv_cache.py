@@ -19,7 +19,7 @@ from llamaq import _core
 from llamaq.engine.page_pool import GONE, PAGE_TOKENS, PagePool, StatePool
 from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelError, naming
 from llamaq.formats import Format, format_by_name
-from llamaq.plan.op import CacheLayer
+from llamaq.plan.operands import CacheLayer
 from llamaq.plan.plan import CacheGroup, Plan
 
 __all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes", "state_bytes"]

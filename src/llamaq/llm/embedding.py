@@ -14,7 +14,7 @@ from llamaq.boundary.arguments import one_of
 from llamaq.errors import ModelError, not_numbers
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
-from llamaq.plan.op import Norm
+from llamaq.plan.operands import Norm
 from llamaq.plan.ops.norm import normed
 from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured, Reading

@@ -35,8 +35,8 @@ from llamaq.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from llamaq.chat import ChatCompletion, ChatStream
-    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.chat import ChatCompletion, ChatRequest, ChatStream
+    from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.stream import Options
 
 __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
@@ -225,6 +225,15 @@ class LLM:
         answer = ChatStream.start(self.model, messages, options)
         self._latest = answer.text
         return answer if stream else answer.result()
+
+    def render_chat(self, messages: Messages, **options: Unpack[PromptOptions]) -> ChatRequest:
+        """The prompt of a conversation, without asking for an answer: its text as ``prompt``, its tokens as ``ids``.
+
+        Arguments and errors are those of ``chat``.
+        """
+        from llamaq.chat import ChatStream
+
+        return ChatStream.render(self.model, messages, options)
 
     async def achat(self, messages: Messages, **options: Unpack[ChatOptions]) -> ChatCompletion:
         """``chat`` for coroutines."""

@@ -21,7 +21,7 @@ from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
 from llamaq.engine.memory import available_memory
 from llamaq.errors import InsufficientMemoryError, ModelError, naming
 from llamaq.plan.graph import Plan
-from llamaq.plan.op import Weight
+from llamaq.plan.operands import Weight
 from llamaq.plan.step import Step
 
 __all__ = ["Work", "Workload", "seconds", "work_of"]

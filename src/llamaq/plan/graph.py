@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llamaq.plan.op import HeadNorm, Norm, Temperature, Value
+from llamaq.plan.operands import HeadNorm, Norm, Temperature, Value
 from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from llamaq.plan.op import CacheLayer, Op, StateLayer, Value, Weight
+from llamaq.plan.op import Op
+from llamaq.plan.operands import CacheLayer, StateLayer, Value, Weight
 from llamaq.plan.tracer import Traced
 
 __all__ = ["CacheGroup", "Node", "Plan", "make_plan"]

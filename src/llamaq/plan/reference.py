@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from llamaq.errors import ModelError
 from llamaq.formats import Format, Unpacked, can_unpack, decode, unpack
 from llamaq.plan.arithmetic import round_to_cache
-from llamaq.plan.op import F32, Weight
+from llamaq.plan.op import F32
+from llamaq.plan.operands import Weight
 from llamaq.plan.ops.product import linear
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.step import Step

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import overload
 
 from llamaq.errors import ModelError
-from llamaq.plan.op import Norm, Role, Value, Weight
+from llamaq.plan.operands import Norm, Role, Value, Weight
 
 __all__ = ["Part", "Shapes", "WeightName"]
 

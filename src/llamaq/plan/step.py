@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Step"]
+
+_ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_}
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,24 +28,31 @@ class Step:
     positions: NDArray[np.int32]
     wanted: NDArray[np.bool_]
 
+    spans: dict[int, tuple[int, int]] = field(init=False)
+    """By sequence the positions of its rows, from the first to behind the last, in the order of their first rows."""
+
     def __post_init__(self) -> None:
         n = len(self.tokens)
-        for name, dtype in (
-            ("tokens", np.int32),
-            ("sequences", np.int32),
-            ("positions", np.int32),
-            ("wanted", bool),
-        ):
-            array = np.ascontiguousarray(getattr(self, name), dtype)
+        for name, dtype in _ARRAYS.items():
+            array: NDArray[np.generic] = np.ascontiguousarray(getattr(self, name), dtype)
             if array.shape != (n,) or n == 0:
                 raise ValueError(f"step: expected {n} (at least 1) {name}, got shape {array.shape}")
-            if name != "wanted" and array.min() < 0:
-                raise ValueError(f"step: {name} must not be negative, got {array.min()}")
             object.__setattr__(self, name, array)
-        order = np.argsort(self.sequences, kind="stable")
-        same = np.diff(self.sequences[order]) == 0
-        if (np.diff(self.positions[order])[same] != 1).any():
-            raise ValueError("step: positions of one sequence must ascend by one")
+        spans: dict[int, tuple[int, int]] = {}
+        # A loop is quicker than NumPy for the few rows of most steps.
+        for sequence, position in zip(self.sequences.tolist(), self.positions.tolist(), strict=True):
+            first, expected = spans.get(sequence, (position, position))
+            if position != expected:
+                raise ValueError("step: positions of one sequence must ascend by one")
+            spans[sequence] = first, position + 1
+        for name, least in (
+            ("tokens", min(self.tokens.tolist())),
+            ("sequences", min(spans)),
+            ("positions", min(first for first, _ in spans.values())),
+        ):
+            if least < 0:
+                raise ValueError(f"step: {name} must not be negative, got {least}")
+        object.__setattr__(self, "spans", spans)
 
     @classmethod
     def of(

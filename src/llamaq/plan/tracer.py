@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llamaq.errors import ModelError
-from llamaq.plan.op import Op, Value
+from llamaq.plan.op import Op
+from llamaq.plan.operands import Value
 from llamaq.plan.shapes import Part, Shapes
 
 __all__ = ["Traced", "Tracer"]

@@ -9,7 +9,8 @@ from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import KVCache
-    from llamaq.server.service import Service
+    from llamaq.server.admission import Admission
+    from llamaq.server.served import Models
     from llamaq.serving.stream import Stream
 
 __all__ = ["Metrics", "no_metrics"]
@@ -36,7 +37,7 @@ no_metrics = NoMetrics()
 class Metrics(NoMetrics):
     """Raises ``LlamaqError`` where prometheus_client is missing."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, models: Models, admission: Admission) -> None:
         try:
             import prometheus_client as prometheus
         except ImportError:
@@ -58,11 +59,11 @@ class Metrics(NoMetrics):
         )
 
         def in_caches(count: Callable[[KVCache], int]) -> int:
-            return sum(count(served.llm.model.scheduler.room.cache) for served in service.models.loaded)
+            return sum(count(served.llm.model.scheduler.room.cache) for served in models.loaded)
 
         for name, about, value in (
-            ("answers_running", "Places taken by answers", lambda: service.admission.running),
-            ("requests_waiting", "Requests that wait for a place", lambda: service.admission.waiting),
+            ("answers_running", "Places taken by answers", lambda: admission.running),
+            ("requests_waiting", "Requests that wait for a place", lambda: admission.waiting),
             ("cache_tokens", "Tokens that the cache has room for", lambda: in_caches(lambda cache: cache.n_ctx)),
             ("cache_empty_tokens", "Those that hold no text", lambda: in_caches(lambda cache: cache.free_tokens)),
         ):

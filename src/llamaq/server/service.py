@@ -28,7 +28,7 @@ class Service:
         self.settings = settings
         self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds)
         self.bodies = Bodies(settings)
-        self.metrics = Metrics(self) if settings.metrics else no_metrics
+        self.metrics = Metrics(models, self.admission) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
 
     @contextmanager

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from llamaq.plan.activations import ACTIVATIONS, Activation
-from llamaq.plan.op import F32, Norm, Op, Run, Value, Weight
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Norm, Value, Weight
 from llamaq.plan.ops.product import product_shapes, products
 from llamaq.plan.shapes import Shapes, WeightName
 from llamaq.plan.tracer import Tracer

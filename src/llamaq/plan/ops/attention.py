@@ -22,7 +22,8 @@ from llamaq.plan.arithmetic import (
     rotation_table,
     tanh32,
 )
-from llamaq.plan.op import F32, CacheLayer, HeadNorm, Lowering, Op, Run, Temperature, Value, Weight
+from llamaq.plan.op import F32, Lowering, Op, Run
+from llamaq.plan.operands import CacheLayer, HeadNorm, Temperature, Value, Weight
 from llamaq.plan.rope import Rope
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer

@@ -9,7 +9,8 @@ import numpy as np
 
 from llamaq.errors import ModelError
 from llamaq.plan.arithmetic import rotate, rotation_table
-from llamaq.plan.op import F32, Op, Run, Value
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value
 from llamaq.plan.ops.attention import attend
 from llamaq.plan.rope import Rope
 from llamaq.plan.shapes import Shapes

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from llamaq.plan.op import F32, Op, Run, Value
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
-from llamaq.plan.op import F32, Op, Run, Value, Weight
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.step import Step
 from llamaq.plan.tracer import Tracer

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
-from llamaq.plan.op import F32, Run, Value, Weight
+from llamaq.plan.op import F32, Run
+from llamaq.plan.operands import Value, Weight
 from llamaq.plan.shapes import Shapes
 
 __all__ = ["expert_products", "expert_shapes", "split_routing"]

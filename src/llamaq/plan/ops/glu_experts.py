@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from llamaq.plan.activations import GATED, Activation
-from llamaq.plan.op import F32, Op, Run, Value, Weight
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value, Weight
 from llamaq.plan.ops.expert_product import expert_products, expert_shapes, split_routing
 from llamaq.plan.shapes import Shapes, WeightName
 from llamaq.plan.tracer import Tracer

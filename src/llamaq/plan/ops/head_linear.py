@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from llamaq.errors import ModelError
-from llamaq.plan.op import F32, Op, Run, Value, Weight
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from llamaq.errors import ModelError
 from llamaq.plan.arithmetic import layer_norm, rms_norm
-from llamaq.plan.op import F32, Norm, Op, Run, Value
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Norm, Value
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from llamaq.errors import ModelError
 from llamaq.formats import Unpacked
 from llamaq.plan.arithmetic import fma32, fma_dot, quantize_rows
-from llamaq.plan.op import F32, Norm, Run, Value, Weight
+from llamaq.plan.op import F32, Run
+from llamaq.plan.operands import Norm, Value, Weight
 from llamaq.plan.ops.norm import normed
 from llamaq.plan.shapes import Shapes
 

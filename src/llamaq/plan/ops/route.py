@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.plan.arithmetic import exp32, lane_sum, sigmoid
-from llamaq.plan.op import F32, Op, Run, Value, Weight
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from llamaq.plan.op import F32, Op, Run, Value
+from llamaq.plan.op import F32, Op, Run
+from llamaq.plan.operands import Value
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

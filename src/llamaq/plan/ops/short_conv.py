@@ -12,7 +12,8 @@ import numpy as np
 
 from llamaq.errors import ModelError
 from llamaq.plan.arithmetic import fma32
-from llamaq.plan.op import F32, Lowering, Op, Run, StateLayer, Value, Weight
+from llamaq.plan.op import F32, Lowering, Op, Run
+from llamaq.plan.operands import StateLayer, Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 

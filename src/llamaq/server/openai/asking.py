@@ -15,12 +15,13 @@ from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.openai.protocol import SAMPLING
 
 if TYPE_CHECKING:
+    from llamaq.chat import ChatStream
     from llamaq.server.served import Served
     from llamaq.serving.stream import Stream
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of"]
+__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "variables_of"]
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
@@ -75,7 +76,7 @@ def head_of(served: Served, kind: str, prefix: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def usage_of(streams: Sequence[Stream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:
+def usage_of(streams: Sequence[Stream | ChatStream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:
     """Tokens of all answers; each prompt has ``n`` of them and counts once."""
     usages = [stream.usage for stream in streams]
     prompt = sum(usage.prompt_tokens for usage in usages[::n])
@@ -98,3 +99,13 @@ def _entry(tokenizer: Tokenizer, token: int, logprob: float | None) -> dict[str,
     raw = tokenizer.token_bytes(token, special=True)
     number = _NO_PROBABILITY if logprob is None or not math.isfinite(logprob) else logprob
     return {"id": token, "token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": number}
+
+
+def variables_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of the template that the request sets."""
+    found: dict[str, Any] = {}
+    if (effort := values.get("reasoning_effort")) is not None:
+        found = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    if "add_generation_prompt" in values:
+        found["add_generation_prompt"] = values["add_generation_prompt"]
+    return {**found, **values.get("chat_template_kwargs", {})}

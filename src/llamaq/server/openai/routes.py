@@ -13,7 +13,7 @@ from starlette.routing import Route
 from llamaq.server.dialect import Dialect, json_response
 from llamaq.server.endpoint import Endpoint
 from llamaq.server.errors import Refusal, refusal_of, shutting_down
-from llamaq.server.openai.chat import Chat
+from llamaq.server.openai.chat import Chat, ChatTokens
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
 from llamaq.server.served import Served
@@ -26,6 +26,7 @@ def routes(service: Service) -> list[Route]:
     """All of them."""
     found = [
         Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/v1/chat/completions/input_tokens", Endpoint(service, ChatTokens), methods=["POST"]),
         Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
         Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
     ]
