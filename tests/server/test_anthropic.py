@@ -57,7 +57,10 @@ def test_a_message_is_what_the_library_says(client: Client, model: LLM) -> None:
     assert both(client, SMALL) == {
         "type": "message", "role": "assistant", "model": "stories",
         "content": [{"type": "text", "text": done.text}], "stop_reason": "max_tokens", "stop_sequence": None,
-        "usage": {"cache_creation_input_tokens": 0, "output_tokens": 8, "prompt": done.usage.prompt_tokens},
+        "usage": {
+            "cache_creation_input_tokens": 0, "output_tokens": 8, "prompt": done.usage.prompt_tokens,
+            "output_tokens_details": {"thinking_tokens": 0},
+        },
     }  # fmt: skip
 
 
@@ -127,6 +130,25 @@ def test_tool_calls(client: Client) -> None:
     assert message["stop_reason"] == "tool_use"
 
 
+NARROW = [{"name": name, "input_schema": {"additionalProperties": False}} for name in ("look", "hear")]
+
+
+@pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "hear"}])
+def test_a_call_must_come(client: Client, choice: dict[str, Any]) -> None:
+    one = {**choice, "disable_parallel_tool_use": True}
+    message = both(client, {**SMALL, "max_tokens": 100, "tools": NARROW, "tool_choice": one})
+    (block,) = message["content"]
+    assert (block["type"], block["input"], message["stop_reason"]) == ("tool_use", {}, "tool_use")
+    assert block["name"] in ({"hear"} if "name" in choice else {"look", "hear"})
+
+
+def test_one_call_alone(client: Client) -> None:
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    body = {**SMALL, "max_tokens": 200, "tools": [TOOL], "tool_choice": choice}
+    message = scripted(client, body, f"root ::= {json.dumps(CALLS)}")
+    assert [block["input"] for block in message["content"]] == [{"at": "a"}]
+
+
 def test_a_call_that_is_cut_off_is_text(client: Client) -> None:
     body = {**SMALL, "max_tokens": 40, "tools": [TOOL]}
     endless = json.dumps(CALLS[: CALLS.index('a"}')])
@@ -144,6 +166,7 @@ def test_thoughts_come_apart(client: Client) -> None:
     assert message["content"] == [
         {"type": "thinking", "thinking": "Hm.", "signature": "llamaq"}, {"type": "text", "text": "Yes."},
     ]  # fmt: skip
+    assert 0 < message["usage"]["output_tokens_details"]["thinking_tokens"] < message["usage"]["output_tokens"]
 
 
 def test_the_beginning_of_the_answer_is_gone_on_with(client: Client, model: LLM) -> None:

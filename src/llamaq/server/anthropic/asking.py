@@ -10,7 +10,8 @@ from llamaq.server.anthropic.protocol import PARTS
 from llamaq.server.errors import Refusal
 
 if TYPE_CHECKING:
-    from llamaq.chat.options import ChatOptions
+    from llamaq.chat.options import PromptOptions
+    from llamaq.chat.tools import ToolChoiceOption
     from llamaq.server.served import Models
     from llamaq.server.settings import Settings
     from llamaq.structure import Structure
@@ -44,24 +45,25 @@ def conversation_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [*([{"role": "system", "content": system}] if system else []), *values["messages"]]
 
 
-def prompt_options(values: Mapping[str, Any], settings: Settings) -> ChatOptions:
-    """Tools, template and its variables. Raises ``Refusal``."""
+def prompt_options(values: Mapping[str, Any], settings: Settings) -> PromptOptions:
+    """Tools, template and its variables."""
     variables: dict[str, Any] = dict(settings.template_kwargs)
     if (thinking := values.get("thinking", {}).get("type")) in ("enabled", "disabled"):
         variables["enable_thinking"] = thinking == "enabled"
     if (effort := values.get("output_config", {}).get("effort")) is not None:
         variables["reasoning_effort"] = effort
-    return {"tools": _tools(values), "template": settings.template, "template_kwargs": variables}
+    return {
+        "tools": values.get("tools"), "tool_choice": _tool_choice(values.get("tool_choice", {"type": "auto"})),
+        "template": settings.template, "template_kwargs": variables,
+    }  # fmt: skip
 
 
-def structure_of(values: Mapping[str, Any], options: ChatOptions) -> Structure | None:
-    """What the answer must match, of a prompt with these options. Raises ``Refusal``."""
+def structure_of(values: Mapping[str, Any]) -> Structure | None:
+    """What the answer must match. Raises ``Refusal``."""
     name = "output_config" if "format" in values.get("output_config", {}) else "output_format"
     format = values.get("output_config", {}).get("format") or values.get("output_format")
     if format is None:
         return None
-    if options["tools"]:
-        raise Refusal(400, f"tools and {name} cannot hold together yet; leave one out", param=name)
     from llamaq.structure import json_schema
 
     try:
@@ -70,10 +72,8 @@ def structure_of(values: Mapping[str, Any], options: ChatOptions) -> Structure |
         raise Refusal(400, f"{name}: {error}", param=name) from None
 
 
-def _tools(values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tools that the model is shown."""
-    choice = values.get("tool_choice", {"type": "auto"})
-    if choice["type"] in ("any", "tool") or choice.get("disable_parallel_tool_use"):
-        message = f"tool_choice must be auto or none: that a call comes cannot be promised yet; got {choice['type']}"
-        raise Refusal(400, message, param="tool_choice")
-    return [] if choice["type"] == "none" else values.get("tools", [])
+def _tool_choice(choice: Mapping[str, Any]) -> ToolChoiceOption:
+    """In OpenAI's shape."""
+    if choice["type"] == "tool":
+        return {"type": "function", "function": {"name": choice["name"]}}
+    return "required" if choice["type"] == "any" else str(choice["type"])

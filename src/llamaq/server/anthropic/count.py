@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from llamaq.chat import chat_request
 from llamaq.server.anthropic.asking import conversation_of, model_of, needed, prompt_options, unused_parts
 from llamaq.server.anthropic.protocol import COUNT
 from llamaq.server.endpoint import Job
@@ -31,12 +30,9 @@ class TokenCount(Job):
         self._count = 0
 
     def prepare(self) -> Sequence[Stream]:
-        model, options = self.served.llm.model, self._options
-        model.check_writes()
-        request = chat_request(
-            model.metadata, model.tokenizer, conversation_of(self._values), tools=options["tools"],
-            template=options["template"], template_kwargs=options["template_kwargs"],
-        )  # fmt: skip
+        llm = self.served.llm
+        llm.model.check_writes()
+        request = llm.render_chat(conversation_of(self._values), **self._options)
         self._count = len(request.ids)
         return []
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from llamaq.chat import ChatEvent, ChatStream
-from llamaq.chat.options import ChatOptions
 from llamaq.server.anthropic.asking import (
     conversation_of,
     model_of,
@@ -54,12 +53,13 @@ class Messages(Job):
         self._chat: ChatStream | None = None
 
     def prepare(self) -> Sequence[Stream]:
-        structure = structure_of(self._values, self._options)
-        options: ChatOptions = {
-            **self._options, "max_tokens": self._values["max_tokens"], "stop": self._stops,
-            "sampling": replace(self._sampling, structure=structure),
+        values = self._values
+        options: Any = {
+            **self._options, "max_tokens": values["max_tokens"], "stop": self._stops,
+            "sampling": replace(self._sampling, structure=structure_of(values)),
+            "parallel_tool_calls": not values.get("tool_choice", {}).get("disable_parallel_tool_use"),
         }  # fmt: skip
-        (self._chat,) = ChatStream.prepare(self.served.llm.model, conversation_of(self._values), options)
+        (self._chat,) = ChatStream.prepare(self.served.llm.model, conversation_of(values), options)
         return [self._chat.text]
 
     async def whole(self) -> dict[str, Any]:
@@ -74,7 +74,7 @@ class Messages(Job):
         async for each in self._asked:
             if event is None:
                 message = self._message([], stop_reason=None, stop_sequence=None)
-                message["usage"]["output_tokens"] = 0
+                message["usage"] |= {"output_tokens": 0, "output_tokens_details": {"thinking_tokens": 0}}
                 yield frame("message_start", message=message)
                 yield frame("ping")
             event = each
@@ -110,9 +110,10 @@ class Messages(Job):
             return {"stop_reason": "stop_sequence", "stop_sequence": event.stop}
         return {"stop_reason": _ENDS[event.finish_reason], "stop_sequence": None}
 
-    def _usage(self) -> dict[str, int]:
+    def _usage(self) -> dict[str, Any]:
         usage = self._asked.usage
         return {
             "input_tokens": usage.prompt_tokens - usage.cached_tokens, "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": usage.cached_tokens, "output_tokens": usage.completion_tokens,
+            "output_tokens_details": {"thinking_tokens": self._asked.reasoning_tokens},
         }  # fmt: skip

@@ -77,7 +77,8 @@ _PROMPT = (
           "beginning of the answer", read_messages),
     Field("system", "a text or blocks of text", read_system),
     Field("tools", "those with an `input_schema`", _tools),
-    Field("tool_choice", "`auto` and `none`; that a call must come cannot be promised yet", _tool_choice),
+    Field("tool_choice", "`auto`, `any`, `tool`, `none`; with `disable_parallel_tool_use` the answer ends after one "
+          "call", _tool_choice),
     Field("thinking", "`enabled` and `disabled` are the template's variable `enable_thinking`, the others leave it as "
           "it is; `budget_tokens` and `display` are ignored", _thinking),
     Field("output_config", "`format` holds after the reasoning; `effort` is the template's variable "
