@@ -124,7 +124,7 @@ def test_too_long_a_prompt_is_told_in_words_that_agents_know(client: Client) -> 
     assert " tokens > 256 maximum" in refused(client, MESSAGES, {**SMALL, "messages": long})
 
 
-def test_names_of_anthropics_models_mean_the_first_one_here(client: Client, model: LLM) -> None:
+def test_names_of_anthropics_models_mean_the_one_here(client: Client, model: LLM) -> None:
     for path, body in BODIES.items():
         assert client.post(path, {**body, "model": "claude-opus-5-5"}).status == 200
         reply = client.post(path, {**body, "model": "gpt-4"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import LlamaqError
@@ -29,9 +30,13 @@ def needed(values: Mapping[str, Any], *names: str) -> None:
 
 
 def model_of(values: Mapping[str, Any], models: Models) -> str | None:
-    """The model that is asked for. Clients ask for Anthropic's own whatever the server has: they mean the first."""
+    """The model that is asked for. Agents ask for Anthropic's own whatever the server has: they mean its only one."""
     name: str | None = values.get("model")
-    return None if name is not None and name.startswith(_THEIRS) and name not in models.names else name
+    for meant in (name, None) if name is not None and name.startswith(_THEIRS) else ():
+        with suppress(Refusal):
+            models.find(meant)
+            return meant
+    return name
 
 
 def unused_parts(values: Mapping[str, Any]) -> list[str]:

@@ -71,7 +71,7 @@ def _format(name: str, value: Any) -> dict[str, Any]:
 
 
 _PROMPT = (
-    Field("model", "one of the server's names; Anthropic's own (`claude-...`) mean its first; need not be given",
+    Field("model", "one of the server's names; Anthropic's own (`claude-...`) mean its only one; need not be given",
           string),
     Field("messages", "blocks of text, documents that are texts, tool_use, tool_result, thinking; the last may be the "
           "beginning of the answer", read_messages),
