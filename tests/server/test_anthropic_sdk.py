@@ -177,8 +177,8 @@ def test_an_error_in_the_middle_of_a_stream(client: anthropic.Anthropic) -> None
 
 
 def is_free(service: Service) -> bool:
-    scheduler = service.models.find(None).llm.model.scheduler
-    return bool(scheduler.idle) and service.admission.running == service.admission.tickets == 0
+    (served,) = service.models.loaded
+    return served.llm.model.scheduler.idle and service.admission.running == service.admission.tickets == 0
 
 
 def test_who_leaves_ends_the_answer(client: anthropic.Anthropic, application: Any) -> None:

@@ -7,13 +7,14 @@ import logging
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
 from llamaq.cli.options import INTERRUPTED, loading_options
 from llamaq.cli.progress import Bar
-from llamaq.cli.serve_options import ABOUT, add_options
+from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
 from llamaq.cli.templates import template_kwargs, template_of
 from llamaq.engine import bundled
 
@@ -31,30 +32,31 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
     family, address = running.address_of(args.host, args.port)
     settings = _settings(args, local=running.is_local(address))
-    from llamaq.chat import choose_template
-    from llamaq.llm.llm import LLM
-
-    path = _model(args)
+    models = _models(args)
     for name in args.harmless or ():
         print(f"llamaq: {name} changes nothing here", file=sys.stderr)
-    with running.listen(family, address) as listening:
-        with Bar("loading", "B", binary=True) as progress:
-            llm = LLM.load(path, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
-        with llm, _request_lines(args.log_format):
-            if settings.template is not None:
-                choose_template(llm.metadata, settings.template)
-            application = app(llm, settings)
-            scheme = "http" if args.ssl_cert_file is None else "https"
-            host, port = listening.getsockname()[:2]
-            place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    with (
+        running.listen(family, address) as listening,
+        Bar("loading", "B", binary=True) as progress,
+        _request_lines(args.log_format),
+    ):
+        load = {**settings.load, "progress": progress}
+        application = app(models, replace(settings, load=load))
+        scheme = "http" if args.ssl_cert_file is None else "https"
+        host, port = listening.getsockname()[:2]
+        place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-            def ready() -> None:
-                name = application.state.service.models.names[0]
-                print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
+        names = [entry.name for entry in application.state.service.models.listed()]
+        if len(names) == 1:
+            print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
 
-            ended_by = running.serve(
-                application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file
-            )
+        def ready() -> None:
+            told = f"{names[0]} is" if len(names) == 1 else f"{len(names)} models are"
+            print(f"llamaq: {told} served at {place}/v1", file=sys.stderr, flush=True)
+
+        ended_by = running.serve(
+            application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file
+        )
     return INTERRUPTED if ended_by == signal.SIGINT else 0
 
 
@@ -73,11 +75,23 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
         names=_listed(args.alias),
+        load={"n_ctx": args.ctx_size or None, **loading_options(args)},
+        models_max=args.models_max or MOST_MODELS,
+        idle_seconds=args.sleep_idle_seconds,
         api_keys=keys,
         hosts=hosts or ("*",),
         cors_origins=_listed(args.cors_origins),
         parallel=args.parallel,
         max_queue=args.max_queue,
+        key_requests=args.max_per_key or MOST_REQUESTS,
+        queue_seconds=args.queue_timeout,
+        answer_seconds=args.timeout,
+        max_body=args.max_body * 2**20,
+        body_seconds=args.body_timeout,
+        send_seconds=args.send_timeout,
+        ping_seconds=args.sse_ping_interval,
+        drain_seconds=args.drain_timeout,
+        watchdog_seconds=args.watchdog,
         metrics=args.metrics,
         strict=args.strict,
         template=template_of(args),
@@ -101,14 +115,22 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _model(args: argparse.Namespace) -> str:
-    if args.model_option is not None and args.model is not None:
-        args.parser.error("MODEL is given twice, as an argument and with -m")
-    path = args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL")
-    if not path:
-        path = str(bundled.path())
-        print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
-    return str(path)
+def _models(args: argparse.Namespace) -> list[str]:
+    """Files and folders."""
+    found = [*args.models, *([args.model_option] if args.model_option else [])]
+    if args.models_dir is not None:
+        if not os.path.isdir(args.models_dir):
+            args.parser.error(f"--models-dir {args.models_dir} is no folder")
+        found.append(args.models_dir)
+    if not found and (variable := os.environ.get("LLAMA_ARG_MODEL")):
+        found = [variable]
+    if not found:
+        found = [str(bundled.path())]
+        print(f"llamaq: no model is given, so this is the bundled one, {found[0]}", file=sys.stderr)
+    several = len(found) > 1 or os.path.isdir(found[0])
+    if several and set(_listed(args.alias)) - {"*"}:
+        args.parser.error("--alias names the only model; where there are several, each has its file's name")
+    return found
 
 
 class _request_lines:
@@ -132,7 +154,7 @@ class _request_lines:
 
 COMMAND = Command(
     help="answer clients of OpenAI's protocol over HTTP",
-    usage="[MODEL] [options]",
+    usage="[MODEL ...] [options]",
     about=ABOUT,
     add_options=add_options,
     run=run,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -20,12 +20,13 @@ class Admission:
     """A ticket lets a request in, where it is read and waits; places let its answers run, in the order of requests.
     One event loop uses it."""
 
-    def __init__(self, places: int, max_queue: int, seconds: float) -> None:
+    def __init__(self, places: int, max_queue: int, seconds: float, per_key: int) -> None:
         self.running = 0
         """Places that are taken."""
         self.tickets = 0
         self.closed = False
-        self._places, self._max_queue, self._seconds = places, max_queue, seconds
+        self._places, self._max_queue, self._seconds, self._per_key = places, max_queue, seconds, per_key
+        self._of_key: Counter[int] = Counter()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._usual = 1.0  # seconds that a request lately held its places
 
@@ -35,17 +36,22 @@ class Admission:
         return len(self._waiting)
 
     @contextmanager
-    def ticket(self) -> Iterator[None]:
-        """Raises ``Refusal`` where too many requests are here already, or the server shuts down."""
+    def ticket(self, key: int | None = None) -> Iterator[None]:
+        """Raises ``Refusal`` where too many requests are here already, of all or of one key, or the server shuts
+        down."""
         if self.closed:
             raise shutting_down()
         if self.tickets >= self._places + self._max_queue:
             raise self._full("too many requests wait already")
+        if key is not None and self._of_key[key] >= self._per_key:
+            raise self._full(f"this key has {self._per_key} requests here already")
         self.tickets += 1
+        self._of_key[key or 0] += 1
         try:
             yield
         finally:
             self.tickets -= 1
+            self._of_key[key or 0] -= 1
 
     @asynccontextmanager
     async def places(self, answers: int) -> AsyncIterator[None]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
 from llamaq.server.dialect import Dialect
-from llamaq.server.errors import Gone
+from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
-__all__ = ["PieceWriter", "unless_gone"]
+__all__ = ["PieceWriter", "in_time", "unless_gone"]
 
 T = TypeVar("T")
 
+_TURN = 4  # pieces after which others have their turn in any case, and that the client is gone is seen
 _LOOK = 0.25  # of the shorter time limit: how often the writer's clock is looked at
 
 
@@ -36,6 +38,33 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
+
+
+@asynccontextmanager
+async def in_time(seconds: float, is_in_time: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
+    """A block that ends with ``Refusal`` where it takes longer, unless ``is_in_time`` says then that it does not."""
+    if seconds == math.inf:
+        yield
+        return
+    task, late = asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal late
+        late = not is_in_time()
+        if late:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not late:
+            raise
+        message = "the answer took longer than this server allows"
+        raise Refusal(408, message, code="timeout", headers={"x-should-retry": "false"}) from None
+    finally:
+        timer.cancel()
 
 
 async def _gone(receive: Receive) -> None:
@@ -58,6 +87,7 @@ class PieceWriter:
         self._latest = time.monotonic()
         self._stalled = False
         self._ended = False
+        self._pieces = 0
         self._clock: asyncio.Task[None] | None = None
         self._sign: asyncio.Task[None] | None = None
 
@@ -86,7 +116,9 @@ class PieceWriter:
 
     async def write(self, piece: str) -> None:
         await self._put({"type": "http.response.body", "body": piece.encode(), "more_body": True})
-        await asyncio.sleep(0)  # others have their turn, and that the client is gone is seen
+        self._pieces += 1
+        if self._pieces % _TURN == 0:
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Ends the answer as a whole one."""

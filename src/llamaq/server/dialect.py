@@ -16,6 +16,9 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The number of the request that is answered, as the log has it."""
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 class Dialect:
     """OpenAI's way, which others change where theirs differs."""
 
@@ -50,4 +53,4 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def dumps(value: Any) -> str:
     """JSON as it is sent: short, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)

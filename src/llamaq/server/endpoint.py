@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llamaq.server.connection import PieceWriter, unless_gone
+from llamaq.server.connection import PieceWriter, in_time, unless_gone
 from llamaq.server.dialect import Dialect, json_response
 from llamaq.server.errors import Gone, Refusal, refusal_of
 from llamaq.server.served import Served
@@ -81,8 +81,8 @@ class Endpoint:
         writer = PieceWriter(send, self._service.settings, self._dialect)
         try:
             body = await self._service.bodies.read(Headers(scope=scope), receive)
-            with self._service.admission.ticket():
-                response = await unless_gone(receive, self._answer(scope, body, writer))
+            with self._service.admission.ticket(scope.get("llamaq.key")):
+                response = await unless_gone(receive, self._in_time(scope, body, writer))
         except Gone:
             scope["llamaq.gone"] = True
             return
@@ -93,7 +93,12 @@ class Endpoint:
         if response is not None:
             await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
+    async def _in_time(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
+        until = asyncio.get_running_loop().time() + self._service.settings.answer_seconds
+        async with in_time(self._service.settings.answer_seconds, lambda: writer.begun):
+            return await self._answer(scope, body, writer, until)
+
+    async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter, until: float) -> Response | None:
         """The answer, or None where the writer has sent it."""
         job = self._read(self._service, body)
         async with self._service.models.use(job.model) as job.served, self._service.admission.places(job.answers):
@@ -103,11 +108,11 @@ class Endpoint:
                 raise refusal_of(error, param=job.asked_in, asked=True) from error
             with self._service.running(streams):
                 try:
-                    return await self._run(job, streams, writer)
+                    return await self._run(job, streams, writer, until)
                 finally:
                     scope["llamaq.tally"] = job.tally()
 
-    async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter) -> Response | None:
+    async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
         if job.ignored:
             job.headers["x-llamaq-ignored"] = _header(job.ignored)
         if not job.streamed:
@@ -117,13 +122,13 @@ class Endpoint:
         if not job.streamed:
             return json_response(await job.whole(), headers=job.headers)
         async with writer:
-            await self._send(job, writer)
+            await self._send(job, writer, until - asyncio.get_running_loop().time())
         return None
 
-    async def _send(self, job: Job, writer: PieceWriter) -> None:
+    async def _send(self, job: Job, writer: PieceWriter, seconds: float) -> None:
         await writer.begin(job.headers)
         try:
-            async with aclosing(job.frames()) as frames:
+            async with in_time(seconds), aclosing(job.frames()) as frames:
                 async for frame in frames:
                     await writer.write(frame)
         except Gone:

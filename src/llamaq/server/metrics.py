@@ -10,7 +10,7 @@ from llamaq.errors import LlamaqError
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import KVCache
     from llamaq.server.admission import Admission
-    from llamaq.server.served import Models
+    from llamaq.server.models import Models
     from llamaq.serving.stream import Stream
 
 __all__ = ["Metrics", "no_metrics"]

@@ -20,6 +20,7 @@ except ImportError:
 
 from starlette.applications import Starlette
 
+from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
 
 __all__ = ["address_of", "is_local", "listen", "serve"]
@@ -55,7 +56,10 @@ def serve(
     app: Starlette, listening: socket.socket, *, ready: Callable[[], None], certificate: str | None = None,
     key: str | None = None,
 ) -> int:  # fmt: skip
-    """Serves until SIGINT or SIGTERM, then lets what runs end; a second one ends it at once. The signal's number."""
+    """Serves until SIGINT or SIGTERM, then lets what runs end; a second one ends it at once. The signal's number.
+
+    ``ready`` is called when it can answer. Raises what keeps the only model from being loaded.
+    """
     service: Service = app.state.service
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="on", proxy_headers=False,
@@ -65,6 +69,8 @@ def serve(
     )  # fmt: skip
     server = _Server(config, service, ready)
     server.run(sockets=[listening])
+    if server.failed is not None:
+        raise server.failed
     return server.ended_by
 
 
@@ -72,6 +78,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self.ended_by = 0
+        self.failed: BaseException | None = None
         self._service = service
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +86,19 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        if not self.started:
+            return
+        if (first := self._service.models.first) is None:
+            self._ready()
+        else:
+            first.add_done_callback(self._loaded)
+
+    def _loaded(self, first: asyncio.Future[Refusal | None]) -> None:
+        refusal = None if first.cancelled() else first.result()
+        if refusal is not None:
+            self.failed = refusal.__cause__ or refusal
+            self.should_exit = True
+        elif not self.should_exit:
             self._ready()
 
     @contextlib.contextmanager

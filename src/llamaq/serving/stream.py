@@ -245,6 +245,15 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
                 return self._take(self._request.queue.get(timeout=at_once(left)))
 
     async def _await(self) -> Item:
+        self._left()
+        if self._ready:
+            return self._ready.popleft()
+        with suppress(Empty):
+            return self._take(self._request.queue.get_nowait())
+        return await self._await_next()
+
+    async def _await_next(self) -> Item:
+        """The next item, which is not there yet."""
         import asyncio
 
         loop, ready = asyncio.get_running_loop(), asyncio.Event()

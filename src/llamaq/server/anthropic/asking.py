@@ -13,7 +13,7 @@ from llamaq.server.errors import Refusal
 if TYPE_CHECKING:
     from llamaq.chat.options import PromptOptions
     from llamaq.chat.tools import ToolChoiceOption
-    from llamaq.server.served import Models
+    from llamaq.server.models import Models
     from llamaq.server.settings import Settings
     from llamaq.structure import Structure
 
