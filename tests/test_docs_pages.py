@@ -15,6 +15,7 @@ from llamaq.quantization.types import FILE_TYPES
 from llamaq.server.anthropic.protocol import COUNT, MESSAGES
 from llamaq.server.fields import table_of
 from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING, SAMPLING
+from llamaq.server.openai.responses_fields import RESPONSE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -54,6 +55,7 @@ def test_the_table_of_formats() -> None:
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
+    assert table_of({"responses": RESPONSE}) in page
     own = [field for field in MESSAGES if field not in SAMPLING]
     assert table_of({"messages": own, "count_tokens": COUNT}) in page
 

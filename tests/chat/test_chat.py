@@ -131,3 +131,14 @@ def test_an_answer_for_coroutines_and_one_that_is_cancelled(llm: LLM) -> None:
     done = stream.result()
     assert done.finish_reason == "cancelled"
     assert done.usage.completion_tokens < 100
+
+
+def test_a_prompt_without_an_answer(llm: LLM) -> None:
+    rendered = llm.render_chat(HELLO, template="chatml")
+    done = llm.chat(HELLO, template="chatml", max_tokens=3)
+    assert rendered.prompt.endswith("<|im_start|>assistant\n")
+    assert (len(rendered.ids), llm.detokenize(rendered.ids)) == (done.usage.prompt_tokens, rendered.prompt)
+    with pytest.raises(ChatTemplateError, match="no chat template"):
+        llm.render_chat(HELLO)
+    with pytest.raises(TypeError, match="template must be text"):
+        llm.render_chat(HELLO, template=5)

@@ -210,6 +210,10 @@ def test_what_models_were_trained_to_write_is_allowed(tokenizer: Tokenizer, form
     spelled = tokenizer.token_to_id("<|channel|>") is None
     assert texts(tokenizer, structure, WRITTEN[format]) == (format != "gpt-oss" or not spelled)
     assert not texts(tokenizer, structure, "Hello.")
+    if format == "hermes":  # white space has its bounds, as in all JSON
+        for inside, allowed in (("", True), (" ", True), ("\n    ", True), ("  ", False), ("\n\n\n", False)):
+            call = f'<tool_call>\n{{"name": "now", "arguments": {{{inside}}}}}\n</tool_call>'
+            assert texts(tokenizer, structure, call) == allowed
 
 
 def test_the_tool_that_is_asked_for_may_be_one_of_some(tokenizer: Tokenizer) -> None:
@@ -369,3 +373,28 @@ def test_an_answer_ends_before_a_second_call(llm: LLM, asynchronous: bool) -> No
     done = llm.chat([ASKED], parallel_tool_calls=False, **options)
     assert (done.finish_reason, done.text, len(done.message.tool_calls)) == ("tool_calls", "Hm.Hm.", 1)
     assert done.usage.completion_tokens == stream.usage.completion_tokens < both.usage.completion_tokens
+
+
+def test_gpt_oss_thinks_and_then_calls(tmp_path: Path) -> None:
+    """The model would rather say hello at once."""
+    words = ["assistant", "analysis", "commentary", "final", "Hm", "Hello"]
+    follow = {"assistant": {"<|channel|>": 1.0}, "<|channel|>": {"analysis": 0.6, "final": 0.4}, "Hm": {"<|end|>": 1.0}}
+    follow |= {
+        "analysis": {"<|message|>": 1.0},
+        "<|message|>": {"Hm": 0.6, "Hello": 0.4},
+        "<|end|>": {"<|start|>": 1.0},
+    }
+    follow |= {
+        "<|start|>": {"assistant": 1.0},
+        "Hello": {"<|return|>": 0.7, "<|end|>": 0.3},
+        "final": {"<|message|>": 1.0},
+    }
+    marks = [mark for mark in MARKS if mark.startswith("<|")]
+    path = bigram_file(tmp_path / "m.gguf", [*marks, *words], follow, tokenizer__chat_template=SOURCES["gpt-oss"])
+    with LLM.load(path, threads=1, n_ctx=4096) as llm:
+        for seed in range(4):
+            params = SamplingParams(seed=seed)
+            done = llm.chat([ASKED], tools=TOOLS, tool_choice="now", sampling=params, max_tokens=300)
+            assert (done.finish_reason, done.text) == ("tool_calls", "")
+            assert [(call.name, call.arguments) for call in done.message.tool_calls] == [("now", {})]
+            assert done.message.reasoning in ("", "Hm", "Hello")

@@ -17,6 +17,7 @@ from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
 from llamaq.server.openai import chat
+from llamaq.serving.stream import Stream
 from llamaq.structure import gbnf
 
 CHAT = "/v1/chat/completions"
@@ -261,6 +262,25 @@ def test_a_call_that_must_come(model: LLM, choice: Any) -> None:
     deltas = [d for f in frames for c in f["choices"] for d in c["delta"].get("tool_calls", [])]
     text = "".join(d["function"]["arguments"] for d in deltas)
     assert json.loads(text) == json.loads(call["function"]["arguments"])
+
+
+def test_what_comes_after_the_only_call_is_not_made(model: LLM) -> None:
+    """But for what the model runs ahead of who reads."""
+    client = Client(app(model, Settings(template="{{ '<tool_call>' if tools }}:")))
+    asked = {"messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False, "seed": 1}
+    made: list[int] = []
+
+    def keep(stream: Stream) -> None:
+        cancel(stream)
+        made.append(stream._request.made)
+
+    cancel = Stream.cancel
+    grammar = gbnf(f"root ::= {json.dumps(CALLS)} [ab]{{100}}")
+    with mock.patch.object(chat, "structure_of", return_value=grammar), mock.patch.object(Stream, "cancel", keep):
+        body = client.post(CHAT, asked).json
+    read = body["usage"]["completion_tokens"]
+    assert len(body["choices"][0]["message"]["tool_calls"]) == 1
+    assert read <= max(made) < 150  # of 200
 
 
 def test_tools_that_are_not_to_be_called_are_not_shown(client: Client) -> None:

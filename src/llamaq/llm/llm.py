@@ -28,6 +28,7 @@ from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
 from llamaq.serving.model import Model, Prompt
+from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 from llamaq.tokenizer import Tokenizer
@@ -123,6 +124,11 @@ class LLM:
     @property
     def n_ctx(self) -> int:
         return self.model.n_ctx
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """How many requests run and wait now, and how full the cache is. Raises ``ClosedError``."""
+        return self.model.scheduler.occupancy
 
     @property
     def metadata(self) -> Mapping[str, Value]:

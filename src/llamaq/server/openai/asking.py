@@ -38,8 +38,9 @@ def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingPara
         raise refusal_of(error, asked=True) from None
 
 
-def structure_of(values: Mapping[str, Any]) -> Structure | None:
-    """What the answer must match. Raises ``Refusal`` with the field that cannot be used."""
+def structure_of(values: Mapping[str, Any], field: str = "response_format") -> Structure | None:
+    """What the answer must match; ``field`` is what clients call "response_format". Raises ``Refusal`` with the field
+    that cannot be used."""
     format = values.get("response_format", {"type": "text"})
     asked = [name for name in ("grammar", "json_schema") if values.get(name)]
     if format["type"] != "text":
@@ -58,7 +59,8 @@ def structure_of(values: Mapping[str, Any]) -> Structure | None:
         schema = format.get("schema") if format["type"] == "json_object" else format["json_schema"]["schema"]
         return json_object() if schema is None else json_schema(schema)
     except (LlamaqError, TypeError, ValueError) as error:
-        raise Refusal(400, f"{asked[0]}: {error}", param=asked[0]) from None
+        at = field if asked == ["response_format"] else asked[0]
+        raise Refusal(400, f"{at}: {error}", param=at) from None
 
 
 def finish_reason(reason: str) -> str:

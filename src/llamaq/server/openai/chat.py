@@ -40,6 +40,7 @@ class Chat(Job):
         _check(values)
         self.answers = values.get("n", 1)
         self.streamed = values.get("stream", False)
+        self.gathered = values.get("parallel_tool_calls", True)  # else it ends where a second call begins
         self._logprobs = values.get("top_logprobs", 0) if values.get("logprobs") else None
         self._sampling = sampling_of(values, self._logprobs)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
