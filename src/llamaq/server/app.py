@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llamaq.server import page, status
+from llamaq.server.anthropic import routes as anthropic
 from llamaq.server.catalogue import Source
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
@@ -26,7 +27,7 @@ from llamaq.server.settings import Settings
 
 __all__ = ["app"]
 
-_SHOWN = ["x-request-id", "x-llamaq-ignored", "x-llamaq-seed", "retry-after"]
+_SHOWN = ["x-request-id", "request-id", "x-llamaq-ignored", "x-llamaq-seed", "retry-after"]
 """Headers that scripts of other origins may read."""
 
 
@@ -39,7 +40,7 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
     """
     settings = Settings() if settings is None else settings
     service = Service(Models(models, settings), settings)
-    found = [route for protocol in (openai, ollama, native, status) for route in protocol.routes(service)]
+    found = [route for protocol in (openai, anthropic, ollama, native, status) for route in protocol.routes(service)]
     found += page.routes() if settings.page else []
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.responses import Response
 
 from llamaq.server.errors import Refusal
 
-__all__ = ["Dialect", "dumps", "json_response", "sse"]
+__all__ = ["Dialect", "dumps", "json_response", "request_id", "sse"]
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The number of the request that is answered, as the log has it."""
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

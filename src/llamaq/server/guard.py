@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamaq.server import page
+from llamaq.server.dialect import request_id
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
@@ -72,7 +73,8 @@ class Guard:
 
 
 class RequestLog:
-    """Numbers each request (header ``x-request-id``), counts it, and writes one line about it, never what it says."""
+    """Numbers each request (headers ``x-request-id`` and, for Anthropic's clients, ``request-id``), counts it, and
+    writes one line about it, never what it says."""
 
     def __init__(self, app: ASGIApp, service: Service, routes: frozenset[str]) -> None:
         self._app = app
@@ -84,12 +86,14 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         began, id, status = time.monotonic(), secrets.token_hex(8), _HUNG_UP
+        request_id.set(id)
 
         async def tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(raw=message["headers"])["x-request-id"] = id
+                headers = MutableHeaders(raw=message["headers"])
+                headers["x-request-id"] = headers["request-id"] = id
             await send(message)
 
         try:

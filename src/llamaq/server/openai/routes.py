@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -71,5 +72,7 @@ def _entry(entry: Entry, name: str) -> dict[str, Any]:
             "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
         }  # fmt: skip
     created = int(entry.modified)
+    when = datetime.fromtimestamp(created, timezone.utc).isoformat()
     head = {"id": name, "object": "model", "created": created, "owned_by": "llamaq"}
-    return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta}
+    theirs = {"type": "model", "display_name": name, "created_at": when, "lifecycle": "active"}  # Anthropic's clients
+    return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta, **theirs}
