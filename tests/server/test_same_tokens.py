@@ -49,10 +49,23 @@ def native(model: LLM, number: int, stream: bool) -> tuple[str, dict[str, Any]]:
 
 def openai_completion(model: LLM, number: int, stream: bool) -> tuple[str, dict[str, Any]]:
     _, body = native(model, number, stream)
-    return "/v1/completions", {**body, "max_tokens": body.pop("n_predict")}
+    count = body.pop("n_predict")
+    return "/v1/completions", {**body, "max_tokens": count}
 
 
-ROUTES = (openai_chat, ollama_chat, ollama_generate, native, openai_completion)
+def openai_response(model: LLM, number: int, stream: bool) -> tuple[str, dict[str, Any]]:
+    _, body = openai_chat(model, number, stream)
+    changed = {"input": body.pop("messages"), "max_output_tokens": body.pop("max_tokens")}
+    return "/v1/responses", {**body, **changed}
+
+
+def anthropic(model: LLM, number: int, stream: bool) -> tuple[str, dict[str, Any]]:
+    _, body = openai_chat(model, number, stream)
+    system, user = body.pop("messages")
+    return "/v1/messages", {**body, "system": system["content"], "messages": [user]}
+
+
+ROUTES = (openai_chat, openai_completion, openai_response, anthropic, ollama_chat, ollama_generate, native)
 
 
 def text_of(reply: Reply) -> str:
@@ -61,13 +74,23 @@ def text_of(reply: Reply) -> str:
     kind = reply.headers["content-type"]
     if kind == "application/x-ndjson":
         parts = [json.loads(line) for line in reply.body.decode().splitlines()]
+    elif kind == "text/event-stream":
+        data = [line.removeprefix("data: ") for line in reply.body.decode().splitlines() if line.startswith("data: ")]
+        parts = [json.loads(line) for line in data if line != "[DONE]"]
     else:
-        parts = reply.frames if kind == "text/event-stream" else [reply.json]
+        parts = [reply.json]
     return "".join(map(_text, parts))
 
 
 def _text(part: dict[str, Any]) -> str:
-    if part.get("stop") is True and part["content"] == "":  # the end of a stream
+    kind = part.get("type", part.get("object"))
+    if kind == "content_block_delta":
+        return part["delta"]["text"]
+    if kind == "response.output_text.delta":
+        return part["delta"]
+    if kind in ("message", "response"):
+        return "".join(item["text"] for item in part.get("content") or part["output"][0]["content"])
+    if kind is not None and "choices" not in part:
         return ""
     for choice in part.get("choices", ()):
         message = choice.get("delta") or choice.get("message") or choice
