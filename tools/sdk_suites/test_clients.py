@@ -62,13 +62,29 @@ def test_langchain_anthropic(server: Served, expected: str) -> None:
     assert sum(each["input_tokens"] for each in usage) == message.usage_metadata["input_tokens"]
 
 
-@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_langchain_ollama(server: Served, expected: str) -> None:
+    from langchain_ollama import ChatOllama, OllamaEmbeddings, OllamaLLM
+
+    where: Any = {"base_url": server.url, "model": "demo"}
+    chat = ChatOllama(**where, temperature=0, num_predict=MOST, validate_model_on_init=True)
+    message = chat.invoke(QUESTION)
+    assert (message.content, message.response_metadata["done_reason"]) == (expected, "length")
+    assert message.usage_metadata["output_tokens"] == MOST
+    assert "".join(chunk.content for chunk in chat.stream(QUESTION)) == expected
+    assert OllamaLLM(**where, temperature=0, num_predict=MOST).invoke(QUESTION) == expected
+    vectors = OllamaEmbeddings(**where).embed_documents(["a fox", "a hen"])
+    with LLM.load() as llm:
+        assert vectors == llm.embed(["a fox", "a hen"]).tolist()
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic", "ollama_chat"])
 def test_litellm(server: Served, expected: str, provider: str) -> None:
     import litellm
 
     asked: dict[str, Any] = {
         "model": f"{provider}/demo", "api_base": server.url + ("/v1" if provider == "openai" else ""),
-        "api_key": "none", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": MOST,
+        "api_key": None if provider == "ollama_chat" else "none",
+        "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": MOST,
     }  # fmt: skip
     done = litellm.completion(**asked)
     assert (done.choices[0].message.content, done.choices[0].finish_reason) == (expected, "length")
@@ -88,3 +104,13 @@ def test_llm(server: Served, expected: str, tmp_path: Path, monkeypatch: pytest.
     model.key = "none"
     assert model.prompt(QUESTION, temperature=0, max_tokens=MOST).text() == expected
     assert model.prompt(QUESTION, temperature=0, max_tokens=MOST, stream=False).text() == expected
+
+
+def test_llm_ollama(server: Served, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
+    monkeypatch.setenv("OLLAMA_HOST", server.url)
+    import llm
+
+    model = llm.get_model("ollama/demo")
+    assert model.prompt(QUESTION, temperature=0, num_predict=MOST).text() == expected
+    assert model.prompt(QUESTION, temperature=0, num_predict=MOST, stream=False).text() == expected

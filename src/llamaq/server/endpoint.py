@@ -92,7 +92,7 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writer = PieceWriter(send, self._service.settings, self._dialect)
         try:
-            body = await self._service.bodies.read(Headers(scope=scope), receive)
+            body = await self._service.bodies.read(Headers(scope=scope), receive, untyped=self._dialect.untyped_bodies)
             with self._service.admission.ticket(scope.get("llamaq.key")):
                 response = await unless_gone(receive, self._in_time(scope, body, writer))
         except Gone:

@@ -18,6 +18,7 @@ def line(value: Any) -> str:
 class _Ollama(Dialect):
     media_type = "application/x-ndjson"
     ping = ""
+    untyped_bodies = True  # litellm's, for one
 
     def status(self, refusal: Refusal) -> int:
         return 503 if refusal.status == 429 else refusal.status
