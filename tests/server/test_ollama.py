@@ -13,10 +13,7 @@ from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
 from llamaq.chat import chat_request
 from llamaq.server import Settings, app
-from llamaq.server.fields import Field
-from llamaq.server.ollama import protocol
 from llamaq.server.ollama.answering import Answering
-from llamaq.server.ollama.protocol import OPTIONS
 from llamaq.structure import gbnf
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of Tom"}]
@@ -25,16 +22,6 @@ TEXT = {"model": "stories", "prompt": "Tell me of Tom", "options": {"num_predict
 SAMPLING = SamplingParams(seed=1, top_p=0.9, min_p=0.0)
 """Ollama's defaults."""
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {"at": {}}}}}
-BODIES: dict[str, dict[str, Any]] = {
-    "/api/generate": TEXT,
-    "/api/chat": CHAT,
-    "/api/embed": {"model": "stories", "input": "Tom"},
-    "/api/embeddings": {"model": "stories", "prompt": "Tom"},
-    "/api/show": {"model": "stories"},
-}
-TABLES = {path: getattr(protocol, path[5:].upper()) for path in BODIES}
-FIELDS = [(path, field) for path, table in TABLES.items() for field in table]
-HONOURED = [(path, field) for path, field in FIELDS if field.treatment == "honoured"]
 
 
 def lines(reply: Reply) -> list[Any]:
@@ -319,38 +306,3 @@ def test_the_end_of_the_server_is_an_error_not_an_end(model: LLM) -> None:
 
     *_, last = lines(asyncio.run(scenario()))
     assert set(last) == {"error"}
-
-
-@pytest.mark.parametrize(("path", "field"), HONOURED, ids=[f"{path[5:]}-{field.name}" for path, field in HONOURED])
-def test_a_value_of_the_wrong_kind_names_its_field(client: Client, path: str, field: Field) -> None:
-    wrong = [{"x": {"y": []}}, "\U0001f600", [[{}]], 1e300, -7, True]
-    refused = [
-        reply for value in wrong if (reply := client.post(path, {**BODIES[path], field.name: value})).status > 200
-    ]
-    assert refused
-    assert {reply.status for reply in refused} <= {400, 404}
-    assert all(field.name in error_of(reply) or reply.status == 404 for reply in refused)
-
-
-@pytest.mark.parametrize("path", TABLES)
-def test_what_is_not_honoured_is_refused_or_named(client: Client, path: str) -> None:
-    assert client.post(
-        path, {**BODIES[path], **{f.name: None for f in TABLES[path] if f.name not in BODIES[path]}}
-    ).ended
-    for field in TABLES[path]:
-        reply = client.post(path, {**BODIES[path], field.name: {"a": 1}})
-        if field.treatment == "refused":
-            assert (reply.status, field.name in error_of(reply)) == (400, True)
-            for neutral in field.neutral or ():
-                assert client.post(path, {**BODIES[path], field.name: neutral}).status == 200
-        elif field.treatment == "ignored":
-            assert (reply.status, field.name in reply.headers["x-llamaq-ignored"]) == (200, True)
-
-
-def test_options_are_honoured_refused_or_named(client: Client) -> None:
-    for field in OPTIONS:
-        reply = client.post("/api/chat", {**CHAT, "options": {"seed": 1, field.name: {"a": 1}}})
-        if field.treatment == "ignored":
-            assert (reply.status, f"options.{field.name}" in reply.headers["x-llamaq-ignored"]) == (200, True)
-        elif field.name != "logit_bias":
-            assert (reply.status, field.name in error_of(reply)) == (400, True)
