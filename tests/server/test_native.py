@@ -279,6 +279,28 @@ def test_slots_tell_what_runs(model: LLM) -> None:
     assert full.status == 503
 
 
+def test_what_needs_no_model_waits_for_no_place(model: LLM) -> None:
+    application = app(model, Settings(parallel=1))
+    client, service = Client(application), application.state.service
+
+    async def scenario() -> Reply:
+        gone = asyncio.Event()
+        body = json.dumps({**SMALL, "n_predict": -1, "ignore_eos": True, "n_cmpl": 16}).encode()
+        headers = {"content-type": "application/json"}
+        calls = [
+            asyncio.ensure_future(client.asend("POST", "/completion", body, headers, hang_up=gone)) for _ in range(2)
+        ]
+        while not service.admission.waiting:
+            await asyncio.sleep(0)
+        reply = await client.apost("/tokenize", {"content": "Tom"})
+        assert service.admission.waiting
+        gone.set()
+        await asyncio.gather(*calls)
+        return reply
+
+    assert asyncio.run(scenario()).status == 200
+
+
 def test_openais_routes_are_there_without_v1(client: Client) -> None:
     asked = {"messages": HELLO, "max_tokens": 4, "seed": 1}
     assert client.post("/chat/completions", asked).json["choices"] == client.post(

@@ -59,6 +59,16 @@ def test_a_chat_is_what_the_library_says(client: Client, model: LLM) -> None:
     assert (last["done"], last["message"]["content"]) == (True, "")
 
 
+def test_the_defaults_of_sampling_are_ollamas(client: Client, model: LLM) -> None:
+    texts = [
+        model.chat(HELLO, template=TEMPLATE, max_tokens=24, sampling=SamplingParams(seed=1, **settings)).text
+        for settings in ({"top_p": 0.9, "min_p": 0.0}, {"min_p": 0.0}, {"top_p": 0.9})
+    ]
+    assert len(set(texts)) == 3
+    body = client.post("/api/chat", {**CHAT, "options": {"seed": 1, "num_predict": 24}, "stream": False}).json
+    assert body["message"]["content"] == texts[0]
+
+
 def test_a_text_goes_through_the_template_or_is_raw(client: Client, model: LLM) -> None:
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": TEXT["prompt"]}]
     done = model.chat(messages, template=TEMPLATE, max_tokens=8, sampling=SAMPLING)
@@ -125,6 +135,9 @@ def test_a_smaller_context_is_kept_to_and_a_larger_one_refused(client: Client, m
     options = {"seed": 1, "ignore_eos": True}
     body = client.post("/api/chat", {**CHAT, "options": {**options, "num_ctx": 64}, "stream": False}).json
     assert (body["prompt_eval_count"] + body["eval_count"], body["done_reason"]) == (65, "length")
+    for limit, made in ((100, 65 - body["prompt_eval_count"]), (3, 3)):
+        both = {**options, "num_ctx": 64, "num_predict": limit}
+        assert client.post("/api/chat", {**CHAT, "options": both, "stream": False}).json["eval_count"] == made
     same = client.post("/api/chat", {**CHAT, "options": {**options, "num_ctx": model.n_ctx}, "stream": False}).json
     assert same["prompt_eval_count"] + same["eval_count"] == model.n_ctx + 1
     larger = client.post("/api/chat", {**CHAT, "options": {"num_ctx": model.n_ctx + 1}})

@@ -148,8 +148,6 @@ class Answering(Job):
         if event.tool_call is None and event.finish_reason is None:
             return []
         calls = self._chat.message.tool_calls
-        if event.finish_reason is None:
-            calls = calls[:-1]  # the last one may go on
         found = [_call_of(i, call) for i, call in enumerate(calls) if call.id not in self._sent]
         self._sent |= {call.id for call in calls}
         return found
