@@ -158,7 +158,7 @@ class _request_lines:
 
 
 COMMAND = Command(
-    help="answer clients of OpenAI's protocol over HTTP",
+    help="answer clients of OpenAI, Anthropic, Ollama and llama-server over HTTP, with a web page",
     usage="[MODEL ...] [options]",
     about=ABOUT,
     add_options=add_options,

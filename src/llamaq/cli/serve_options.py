@@ -16,7 +16,7 @@ MOST_MODELS = 1024
 MOST_REQUESTS = 100_000
 
 ABOUT = """\
-Answers clients of OpenAI's protocol: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health
+Answers clients of OpenAI, Anthropic, Ollama (--port 11434) and llama-server on one port, and browsers with a page
 (docs/server.md). It needs pip install 'llamaq[server]'.
 
 Answers are the same alone and in company. Without a MODEL it serves the one that comes with llamaq; several, or those
