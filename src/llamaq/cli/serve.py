@@ -30,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.ssl_cert_file is None) != (args.ssl_key_file is None):
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
+    if args.ssl_cert_file is not None:
+        running.check_certificate(args.ssl_cert_file, args.ssl_key_file)
     family, address = running.address_of(args.host, args.port)
     settings = _settings(args, local=running.is_local(address))
     models = _models(args)
