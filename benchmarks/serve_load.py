@@ -139,6 +139,7 @@ class Load:
     def _check(self, number: int, texts: list[str] | None) -> None:
         if texts is None:
             self._count("full")
+            time.sleep(0.2)
         elif texts == self.expected[number]:
             self._count("right")
         else:
