@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -35,9 +36,10 @@ def test_it_serves_and_ends(stories: Path, tmp_path: Path, name: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     address = f"127.0.0.1:{port}" if name == "hypercorn" else str(port)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
     process = subprocess.Popen(
-        [sys.executable, *COMMANDS[name], address], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        [sys.executable, *COMMANDS[name], address], cwd=tmp_path, env=environment(PYTHONPATH=path),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
     def ask(method: str, path: str, body: object = None) -> tuple[int, bytes]:
