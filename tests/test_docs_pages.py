@@ -14,6 +14,7 @@ from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
 from llamaq.server.fields import table_of
 from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
+from llamaq.server.openai.responses_fields import RESPONSE
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -53,6 +54,7 @@ def test_the_table_of_formats() -> None:
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
+    assert table_of({"responses": RESPONSE}) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

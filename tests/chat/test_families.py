@@ -18,31 +18,11 @@ from llamaq.gguf import GGUFFile
 from llamaq.serving.answer import Event
 from llamaq.structure import regex
 from llamaq.tokenizer import Tokenizer, load_tokenizer
+from templates import HARMONY
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}}
 ASKED = ChatMessage("user", "Weather?")
 CALL = ToolCall("abcdefghi", "weather", {"city": "Rome"})
-
-HARMONY = """\
-<|start|>system<|message|>{{ tools | length if tools else 0 }} tools<|end|>
-{%- for message in messages %}
-    {%- if message.role == 'assistant' and message.tool_calls %}
-        {%- if message.content and message.thinking %}{{ raise_exception('both') }}{% endif %}
-        {%- if message.thinking %}
-            {{- '<|start|>assistant<|channel|>analysis<|message|>' + message.thinking + '<|end|>' }}
-        {%- endif %}
-        {%- set call = message.tool_calls[0].function %}
-        {{- '<|start|>assistant to=functions.' + call.name + '<|channel|>commentary json<|message|>' }}
-        {{- call.arguments | tojson + '<|call|>' }}
-    {%- elif message.role == 'assistant' %}
-        {{- '<|start|>assistant<|channel|>final<|message|>' + message.content }}
-        {{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}
-    {%- elif message.role == 'tool' %}
-        {{- '<|start|>functions.weather to=assistant<|channel|>commentary<|message|>' + message.content + '<|end|>' }}
-    {%- else %}{{ '<|start|>' + message.role + '<|message|>' + message.content + '<|end|>' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}<|start|>assistant{% endif %}"""
 
 
 @pytest.fixture(scope="module")
@@ -86,17 +66,17 @@ def test_gpt_oss_has_channels_without_tools(tokenizer: Tokenizer) -> None:
     assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.", "Hm.")
     unclosed = "<|channel|>analysis<|message|>Hm.<|channel|>final<|message|>Yes."
     assert answer(asked.reader(), unclosed) == ChatMessage("assistant", "Yes.", "Hm.")
-    assert asked.structure_after == "<|channel|>final<|message|>"
+    assert asked.structure_after == ("<|channel|>final", "<|message|>")
 
 
 def test_an_answer_of_gpt_oss_goes_on(tokenizer: Tokenizer) -> None:
     begun = request(tokenizer, HARMONY, ASKED, ChatMessage("assistant", "It is"))
     assert begun.prompt.endswith("<|start|>assistant<|channel|>final<|message|>It is")
-    assert begun.structure_after is None
+    assert begun.structure_after == ()
     assert answer(begun.reader(), " to rain.") == ChatMessage("assistant", " to rain.")
     thinking = request(tokenizer, HARMONY, ASKED, ChatMessage("assistant", "", "Well"))
     assert thinking.prompt.endswith("<|start|>assistant<|channel|>analysis<|message|>\nWell")
-    assert thinking.structure_after == "<|channel|>final<|message|>"
+    assert thinking.structure_after == ("<|channel|>final", "<|message|>")
     text = ", no.<|end|><|start|>assistant<|channel|>final<|message|>No."
     assert answer(thinking.reader(), text) == ChatMessage("assistant", "No.", ", no.")
 
@@ -120,7 +100,7 @@ def test_command_r7b_answers_in_a_frame(shared: Callable[[str], Path], tokenizer
     source = shared("templates/CohereForAI-c4ai-command-r7b-12-2024-tool_use.jinja").read_text(encoding="utf-8")
     for template_kwargs in ({}, {"enable_thinking": True}):
         asked = request(tokenizer, source, ASKED, template_kwargs=template_kwargs)
-        assert asked.structure_after == "<|START_RESPONSE|>"
+        assert asked.structure_after == ("<|START_RESPONSE|>",)
         text = "<|START_RESPONSE|>Yes.<|END_RESPONSE|>"
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.")
         text = f"<|START_THINKING|>Hm.<|END_THINKING|>{text}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llamaq import LLM
+from llamaq import LLM, ChatMessage, SamplingParams
 from llamaq.convert import convert
 
 OFF = 0.4  # distance of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
@@ -104,3 +104,25 @@ def test_vectors_of_minilm_are_those_of_transformers(outtype: str, cosine: float
     print(f"{outtype}: 1 - cosine {distance:.1e}, difference {difference:.1e} at most")  # pytest -s shows it
     assert distance < cosine
     assert difference < off
+
+
+def test_a_trained_model_calls_the_tool_that_it_must(tmp_path: Path) -> None:
+    """With a template that knows tools; left alone, so small a model writes text."""
+    from shared_files import shared_path
+
+    properties = {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}}
+    schema = {"type": "object", "properties": properties, "required": ["city", "unit"]}
+    function = {"name": "get_weather", "description": "The weather of a city", "parameters": schema}
+    options: dict[str, Any] = {
+        "tools": [{"type": "function", "function": function}], "max_tokens": 100, "parallel_tool_calls": False,
+        "template": shared_path("templates/Qwen-Qwen2.5-7B-Instruct.jinja").read_text(encoding="utf-8"),
+        "sampling": SamplingParams(temperature=0),
+    }  # fmt: skip
+    asked = [ChatMessage("user", "What is the weather in Rome, in Celsius?")]
+    with LLM.load(contained(tmp_path), n_ctx=1024) as llm:
+        for choice in ("required", "get_weather"):
+            done = llm.chat(asked, tool_choice=choice, **options)
+            (call,) = done.message.tool_calls
+            assert (done.finish_reason, done.text) == ("tool_calls", "")
+            assert (call.name, call.arguments) == ("get_weather", {"city": "Rome", "unit": "C"})
+        assert llm.chat(asked, tool_choice="none", **options).message.tool_calls == ()

@@ -15,8 +15,11 @@ import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
+from llamaq.server import Settings, app
 from llamaq.server.openai import chat
+from llamaq.serving.stream import Stream
 from llamaq.structure import gbnf
+from model_places import Places
 
 CHAT = "/v1/chat/completions"
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of Tom"}]
@@ -227,6 +230,104 @@ def test_tool_calls(client: Client, parallel: bool, count: int) -> None:
     assert replies[1].frames[-1]["choices"][0]["finish_reason"] == "tool_calls"
 
 
+PICK = {
+    "type": "function",
+    "function": {
+        "name": "pick",
+        "parameters": {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"]},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "function": {"name": "pick"}},
+        {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "required", "tools": [{"type": "function", "name": "pick"}]},
+        },
+    ],
+)
+def test_a_call_that_must_come(model: LLM, choice: Any) -> None:
+    client = Client(app(model, Settings(template="{{ '<tool_call> ' if tools }}{{ messages[-1].content }}:")))
+    tools = [PICK] if choice == "required" else [{"type": "function", "function": {"name": "o"}}, PICK]
+    asked = {"messages": HELLO[1:], "tools": tools, "tool_choice": choice, "parallel_tool_calls": False}
+    for seed in range(3):
+        (choice,) = client.post(CHAT, {**asked, "seed": seed}).json["choices"]
+        (call,) = choice["message"]["tool_calls"]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+        assert (call["function"]["name"], json.loads(call["function"]["arguments"])["n"]) in (("pick", 1), ("pick", 2))
+    frames = client.post(CHAT, {**asked, "seed": 2, "stream": True}).frames
+    deltas = [d for f in frames for c in f["choices"] for d in c["delta"].get("tool_calls", [])]
+    text = "".join(d["function"]["arguments"] for d in deltas)
+    assert json.loads(text) == json.loads(call["function"]["arguments"])
+
+
+def test_what_comes_after_the_only_call_is_not_made(model: LLM) -> None:
+    """But for what the model runs ahead of who reads."""
+    client = Client(app(model, Settings(template="{{ '<tool_call>' if tools }}:")))
+    asked = {"messages": HELLO, "tools": [TOOL], "parallel_tool_calls": False, "seed": 1}
+    made: list[int] = []
+
+    def keep(stream: Stream) -> None:
+        cancel(stream)
+        made.append(stream._request.made)
+
+    cancel = Stream.cancel
+    grammar = gbnf(f"root ::= {json.dumps(CALLS)} [ab]{{100}}")
+    with mock.patch.object(chat, "structure_of", return_value=grammar), mock.patch.object(Stream, "cancel", keep):
+        body = client.post(CHAT, asked).json
+    read = body["usage"]["completion_tokens"]
+    assert len(body["choices"][0]["message"]["tool_calls"]) == 1
+    assert read <= max(made) < 150  # of 200
+
+
+def test_tools_that_are_not_to_be_called_are_not_shown(client: Client) -> None:
+    plain = client.post(CHAT, SMALL).json
+    none = client.post(CHAT, {**SMALL, "tools": [TOOL], "tool_choice": "none"}).json
+    assert (none["choices"], none["usage"]["prompt_tokens"]) == (plain["choices"], plain["usage"]["prompt_tokens"])
+
+
+def test_a_call_or_a_structured_answer(client: Client) -> None:
+    format = {"type": "json_schema", "json_schema": {"name": "x", "schema": YES}}
+    asked = {**SMALL, "max_tokens": 90, "tools": [PICK], "response_format": format}
+    for seed in range(4):
+        (choice,) = client.post(CHAT, {**asked, "seed": seed}).json["choices"]
+        if choice["finish_reason"] == "stop":
+            assert json.loads(choice["message"]["content"])["yes"] in (True, 1)
+        else:
+            assert choice["message"]["tool_calls"][0]["function"]["name"] == "pick"
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "other"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+        ({"tools": [TOOL], "grammar": "root ::= [a]"}, "grammar"),
+        ({"tools": [{**TOOL, "function": {"name": "a b"}}], "tool_choice": "required"}, "tools"),
+    ],
+)
+def test_calls_that_cannot_be_asked_for(client: Client, asked: dict[str, Any], param: str) -> None:
+    reply = client.post(CHAT, {**SMALL, **asked})
+    assert (reply.status, reply.error["param"]) == (400, param)
+
+
+def test_a_prompts_tokens_are_counted(client: Client) -> None:
+    count = client.post(f"{CHAT}/input_tokens", {"messages": HELLO}).json
+    assert count == {
+        "object": "response.input_tokens",
+        "input_tokens": client.post(CHAT, SMALL).json["usage"]["prompt_tokens"],
+    }
+    assert (
+        client.post(f"{CHAT}/input_tokens", {"messages": HELLO, "tools": [TOOL]}).json["input_tokens"]
+        > count["input_tokens"]
+    )
+
+
 def scripted(client: Client, asked: dict[str, Any], grammar: str) -> list[Reply]:
     """Answers, plain and streamed, of a model that can only write what the grammar has."""
     with mock.patch.object(chat, "structure_of", return_value=gbnf(grammar)):
@@ -273,3 +374,25 @@ def test_metrics(client: Client) -> None:
     assert float(found["llamaq_generated_tokens_total"]) >= 5
     assert float(found["llamaq_time_to_first_token_seconds_count"]) >= 1
     assert found["llamaq_answers_running"] == "0.0"
+
+
+def test_what_a_models_owner_wants_holds_where_a_request_says_nothing(
+    stories: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    places = Places(tmp_path, monkeypatch, stories.read_bytes())
+    places.ollama(params={"temperature": 0, "seed": 5, "stop": ["."]}, system="Be brief.")
+    with LLM.load("llama3.2", threads=2, n_ctx=128) as owned, LLM.load(stories, threads=2, n_ctx=128) as plain:
+        settings = Settings(names=("m",), template=TEMPLATE)
+        wants, plain_client = Client(app(owned, settings)), Client(app(plain, settings))
+        own = {"temperature": 0, "seed": 5, "stop": ["."]}
+        bodies: dict[str, dict[str, Any]] = {CHAT: {"messages": HELLO}, "/v1/completions": {"prompt": "Once"}}
+        for route, body in bodies.items():
+            small = {**body, "max_tokens": 40}
+            reply, expected = wants.post(route, small), plain_client.post(route, {**small, **own})
+            assert reply.json["choices"] == expected.json["choices"]
+            assert reply.headers["x-llamaq-seed"] == "5"
+            asked = {**small, "temperature": 1.5, "seed": 9}
+            expected = plain_client.post(route, {**asked, "stop": ["."]})
+            assert wants.post(route, asked).json["choices"] == expected.json["choices"]
+        alone = wants.post(CHAT, {"messages": HELLO[1:], "max_tokens": 4})
+        assert alone.json["usage"] == wants.post(CHAT, {"messages": HELLO, "max_tokens": 4}).json["usage"]

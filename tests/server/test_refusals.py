@@ -15,16 +15,19 @@ from llamaq.server import Settings, app
 from llamaq.server.fields import Field
 from llamaq.server.openai.protocol import CHAT as CHAT_FIELDS
 from llamaq.server.openai.protocol import COMPLETION, EMBEDDING
+from llamaq.server.openai.responses_fields import RESPONSE
 from tiny_encoders import tiny_encoder
 
 CHAT = "/v1/chat/completions"
+RESPONSES = "/v1/responses"
 HELLO = [{"role": "user", "content": "Hi"}]
 BODIES: dict[str, dict[str, Any]] = {
     CHAT: {"messages": HELLO, "max_tokens": 2},
     "/v1/completions": {"prompt": "Tom", "max_tokens": 2},
     "/v1/embeddings": {"input": "Tom"},
+    RESPONSES: {"input": "Tom", "max_output_tokens": 2},
 }
-TABLES = {CHAT: CHAT_FIELDS, "/v1/completions": COMPLETION, "/v1/embeddings": EMBEDDING}
+TABLES = {CHAT: CHAT_FIELDS, "/v1/completions": COMPLETION, "/v1/embeddings": EMBEDDING, RESPONSES: RESPONSE}
 FIELDS = [(path, field) for path, table in TABLES.items() for field in table]
 HONOURED = [(path, field) for path, field in FIELDS if field.treatment == "honoured"]
 IDS = [f"{path[4:]}-{field.name}" for path, field in HONOURED]
@@ -111,6 +114,7 @@ def test_too_long_a_text_is_told_with_numbers(client: Client, path: str) -> None
     long = "word " * 400
     chat = {"messages": [{"role": "user", "content": long}], "stream": True}
     more = {CHAT: chat, "/v1/completions": {"prompt": long}, "/v1/embeddings": {"input": long}}
+    more[RESPONSES] = {"input": long, "stream": True}
     reply = client.post(path, more[path])
     assert (reply.status, reply.error["code"]) == (400, "context_length_exceeded")
     assert reply.error["type"] == "exceed_context_size_error"
@@ -186,12 +190,17 @@ JSON = st.recursive(
 @settings(max_examples=150)
 @given(data=st.data())
 def test_whatever_json_comes_is_answered(client: Client, path: str, data: st.DataObject) -> None:
-    names = [field.name for field in TABLES[path] if field.name not in ("n", "max_tokens", "max_completion_tokens")]
+    names = [
+        field.name
+        for field in TABLES[path]
+        if field.name not in ("n", "max_tokens", "max_completion_tokens", "max_output_tokens")
+    ]
     more = data.draw(st.dictionaries(st.sampled_from(names) | st.text(max_size=3), JSON, max_size=4))
     reply = client.post(path, {**BODIES[path], **more})
     assert reply.status in (200, 400, 404), (reply.status, reply.body)
     assert reply.ended
     if reply.headers["content-type"] == "application/json":
-        assert ("error" in json.loads(reply.body)) == (reply.status != 200)
+        assert (json.loads(reply.body).get("error") is not None) == (reply.status != 200)
     else:
-        assert reply.events[-1] == "[DONE]" or "error" in reply.frames[-1]
+        last = reply.body.decode().removesuffix("\n\n").rpartition("\n\n")[2]
+        assert last.startswith(("data: [DONE]", 'data: {"error":', "event: response."))

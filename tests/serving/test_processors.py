@@ -18,6 +18,7 @@ from llamaq import LLM, SamplingParams
 from llamaq.errors import ClosedError, LlamaqError
 from llamaq.sampling import Sampler
 from pages import check_pages
+from waiting import wait_until
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -303,3 +304,23 @@ def test_a_sampler_may_be_used_inside_its_own_processor() -> None:
 
     logits = np.array([0, 1, 2], np.float32)
     assert Sampler(with_processor(again)).sample(logits) == 2
+
+
+def test_a_model_tells_how_busy_it_is(stories: Path, held: Held) -> None:
+    with LLM.load(stories, threads=1, n_ctx=256, n_cache=256) as small:
+        empty = small.occupancy
+        assert (empty.running, empty.waiting) == (0, 0)
+        assert empty.free_tokens == empty.cache_tokens >= 256
+        first = small.stream("Tom", sampling=with_processor(held))
+        held.began.wait()
+        assert (small.occupancy.running, small.occupancy.waiting) == (1, 0)
+        assert small.occupancy.free_tokens < empty.free_tokens
+        second = small.stream(small.prompt_ids("Lily saw") * 60)  # there is no room for both
+        wait_until(lambda: small.occupancy.waiting == 1)
+        assert small.occupancy.running == 1
+        for stream in (first, second):
+            stream.cancel()
+        wait_until(lambda: small.occupancy.running == 0)
+        assert small.occupancy.waiting == 0
+    with pytest.raises(ClosedError):
+        _ = small.occupancy

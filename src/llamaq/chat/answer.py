@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,24 +20,38 @@ __all__ = ["AnswerReader"]
 class AnswerReader:
     """Reads the events of an answer; ``message`` is what they amount to so far.
 
-    ``beginning`` is how the answer begins, ``tools`` the reader of calls where the model was given tools.
+    ``beginning`` is how the answer begins, ``tools`` the reader of calls where the model was given tools. With
+    ``one_call`` the answer ends where a second one would begin.
     """
 
-    def __init__(self, beginning: Beginning, tools: ToolReader | None = None) -> None:
+    def __init__(self, beginning: Beginning, tools: ToolReader | None = None, one_call: bool = False) -> None:
         if tools is not None and tools.reasons:
             beginning = replace(beginning, may_open=False)
         self._splitter = ReasoningSplitter(beginning)
         self._tools = tools
+        self._one_call = one_call
+        self.tokens = 0
+        """Tokens that have been read."""
+        self.reasoning_tokens = 0
+        """Those of them that the reasoning took, with its marks."""
+        self.cut = False
+        """Whether it ended before a second call."""
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._calls: list[tuple[str, str, list[str]]] = []
 
     def read(self, event: Event) -> list[ChatEvent]:
         """One chat event at least; the last of an answer has the finish reason."""
-        pieces = self._pieces(event.text, event.finish_reason) or [ChatEvent()]
+        self.tokens += event.token is not None
+        pieces = self._pieces(event.text, event.finish_reason)
+        reason: ChatFinishReason | None = event.finish_reason
+        if self._one_call and (second := _second_call(pieces)) is not None:
+            pieces, reason, self.cut = pieces[:second], "stop", True
+        pieces = pieces or [ChatEvent()]
         for piece in pieces:
             self._keep(piece)
-        reason: ChatFinishReason | None = event.finish_reason
+        if any(piece.reasoning for piece in pieces):
+            self.reasoning_tokens = self.tokens
         if reason == "stop" and self._calls and self.message.tool_calls:
             reason = "tool_calls"
         first = pieces[0]
@@ -78,6 +93,12 @@ class AnswerReader:
             if delta.id is not None:
                 self._calls.append((delta.id, delta.name or "", []))
             self._calls[-1][2].append(delta.arguments)
+
+
+def _second_call(pieces: Sequence[ChatEvent]) -> int | None:
+    """Where it begins."""
+    found = (i for i, piece in enumerate(pieces) if piece.tool_call is not None and piece.tool_call.index > 0)
+    return next(found, None)
 
 
 def _arguments(text: str) -> dict[str, Any] | None:

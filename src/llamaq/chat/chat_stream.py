@@ -7,18 +7,20 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from llamaq.boundary.arguments import texts
-from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+from llamaq.boundary.arguments import flag, instance, texts
+from llamaq.chat.holding import held_to
+from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage, with_system
 from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
-    from llamaq.chat.options import ChatOptions, Messages
+    from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.model import Model
     from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["ChatStream"]
 
-_OWN = ("tools", "template", "template_kwargs", "tool_format")
+_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
+"""Options of the prompt."""
 
 
 class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
@@ -27,12 +29,18 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     ``message`` is the answer so far, and ``text`` the stream of the text behind it.
     """
 
-    def __init__(self, request: ChatRequest, text: Stream) -> None:
+    def __init__(self, request: ChatRequest, text: Stream, *, one_call: bool = False) -> None:
         self.request = request
         self.text = text
-        self._reader = request.reader()
+        self._reader = request.reader(one_call=one_call)
         self._ready: deque[ChatEvent] = deque()
         self._reason: ChatFinishReason | None = None
+
+    @staticmethod
+    def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
+        """The prompt alone; see ``LLM.render_chat``."""
+        messages = with_system(messages, model.defaults.system)
+        return chat_request(model.metadata, model.tokenizer, messages, **checked({**options}))
 
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
@@ -45,18 +53,26 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     def prepare(cls, model: Model, messages: Messages, options: ChatOptions, count: int = 1) -> list[ChatStream]:
         """Renders the conversation once for so many answers, with the seeds of ``SamplingParams.nth``, which begin with
         ``Stream.begin``."""
+        from llamaq.sampling import SamplingParams  # this needs the compiled core
+
         model.check_writes()
         rest: dict[str, Any] = {**options}
-        own = checked({key: rest.pop(key) for key in _OWN if key in rest})
-        request = chat_request(model.metadata, model.tokenizer, messages, **own)
-        sampling, mark = rest.pop("sampling", None), request.structure_after
-        if sampling is not None and sampling.structure is not None and mark is not None:
-            sampling = replace(sampling, structure=sampling.structure.following(mark))
+        own: Any = {key: rest.pop(key) for key in _OWN if key in rest}
+        request = cls.render(model, messages, own)
+        parallel = flag("parallel_tool_calls", rest.pop("parallel_tool_calls", True))
+        sampling = rest.pop("sampling", None)
+        given = None if sampling is None else instance("sampling", sampling, SamplingParams).structure
+        structure = held_to(request, model.tokenizer, given, parallel=parallel)
+        if structure is not given:
+            sampling = replace(sampling or model.defaults.sampling, structure=structure)
         stop = rest.get("stop")
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
         rest = {"special": request.shown, **rest}
         own_sampling = [sampling if sampling is None else sampling.nth(i) for i in range(count)]
-        return [cls(request, model.prepare(request.ids, **rest, sampling=each)) for each in own_sampling]
+        return [
+            cls(request, model.prepare(request.ids, **rest, sampling=each), one_call=not parallel)
+            for each in own_sampling
+        ]
 
     def __iter__(self) -> ChatStream:
         return self
@@ -66,11 +82,15 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
 
     def __next__(self) -> ChatEvent:
         while not self._ready:
+            if self._reason is not None:
+                raise StopIteration
             self._ready += self._reader.read(next(self.text))
         return self._next()
 
     async def __anext__(self) -> ChatEvent:
         while not self._ready:
+            if self._reason is not None:
+                raise StopAsyncIteration
             self._ready += self._reader.read(await anext(self.text))
         return self._next()
 
@@ -81,7 +101,13 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     @property
     def usage(self) -> Usage:
         """What has been used so far."""
-        return self.text.usage
+        usage = self.text.usage
+        return replace(usage, completion_tokens=self._reader.tokens) if self._reader.cut else usage
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """How many of the answer's tokens so far the reasoning took."""
+        return self._reader.reasoning_tokens
 
     def cancel(self) -> None:
         """Ends the answer, from any thread. What was there already still comes, then the last event."""
@@ -102,6 +128,8 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     def _next(self) -> ChatEvent:
         event = self._ready.popleft()
         self._reason = event.finish_reason
+        if self._reader.cut:
+            self.text.cancel()
         return event
 
     def _completion(self) -> ChatCompletion:

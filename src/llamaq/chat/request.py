@@ -12,7 +12,7 @@ from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
-from llamaq.chat.tools import ToolReader, format_of, frame_of
+from llamaq.chat.tools import Syntax, ToolChoiceOption, ToolReader, format_of, frame_of, read_choice
 from llamaq.errors import ChatTemplateError, naming
 from llamaq.tokenizer import Tokenizer
 
@@ -25,21 +25,24 @@ _TAKEN = ("self", "messages", "tools", "now")
 @dataclass(frozen=True)
 class ChatRequest:
     """``prompt`` is the rendered conversation, ``ids`` its tokens with exactly the BOS that the file asks for,
-    ``beginning`` how the answer begins, ``structure_after`` the mark behind which a structure holds (None: at once),
-    ``stop`` the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls."""
+    ``beginning`` how the answer begins, ``structure_after`` the marks behind which a structure holds (none: at once),
+    ``stop`` the template's own stop texts, ``shown`` the control tokens that mark reasoning and tool calls. The model
+    is shown ``tools``, must call one of ``required`` where there are any, and writes calls in this ``syntax``."""
 
     prompt: str
     ids: list[int]
     beginning: Beginning
-    structure_after: str | None
+    structure_after: tuple[str, ...]
     stop: tuple[str, ...]
     shown: frozenset[int]
     tools: tuple[Mapping[str, Any], ...]
+    required: tuple[Mapping[str, Any], ...]
+    syntax: Syntax | None
     tool_reader: type[ToolReader] | None
 
-    def reader(self) -> AnswerReader:
-        """Reads an answer to this request."""
-        return AnswerReader(self.beginning, self.tool_reader(self.tools) if self.tool_reader else None)
+    def reader(self, *, one_call: bool = False) -> AnswerReader:
+        """Reads an answer to this request; with ``one_call`` it ends before a second one."""
+        return AnswerReader(self.beginning, self.tool_reader(self.tools) if self.tool_reader else None, one_call)
 
 
 def chat_request(
@@ -51,28 +54,34 @@ def chat_request(
     template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
     tool_format: str | None = None,
+    tool_choice: ToolChoiceOption | None = None,
 ) -> ChatRequest:
     """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``."""
-    tools = tuple(tools or ())
-    strange = [tool for tool in tools if not _is_tool(tool)]
+    strange = [tool for tool in tools or () if not _is_tool(tool)]
     if strange:
         expected = 'each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}'
         raise ValueError(f"{expected}, got {shown(strange[0])}")
+    choice = read_choice(tool_choice, tools or ())
+    tools = choice.tools
     chosen = choose_template(metadata, template, tools=bool(tools))
     reader = format_of(chosen.source, tool_format) if tools else frame_of(chosen.source)
     said = message_dicts(messages)
     prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
-    after = _before_answer(chosen.source, beginning, reader)
-    return ChatRequest(prompt, prompt_ids(tokenizer, prompt), beginning, after, chosen.stop, visible, tools, reader)
+    return ChatRequest(
+        prompt, prompt_ids(tokenizer, prompt), beginning, _before_answer(chosen.source, beginning, reader), chosen.stop,
+        visible, tools, choice.required, reader.syntax(chosen.source) if reader else None, reader,
+    )  # fmt: skip
 
 
-def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> str | None:
-    """The mark that ends what comes before the text of an answer."""
-    if reader is not None and (beginning.closer is not None or beginning.may_open):
-        return next((mark for mark in reader.answer_marks if mark in source), beginning.closer)
-    return beginning.closer
+def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> tuple[str, ...]:
+    """The marks that end what comes before the text of an answer."""
+    if reader is not None and reader.framed and (beginning.closer is not None or beginning.may_open):
+        opens = reader.syntax(source).opens
+        if opens and all(mark in source for mark in opens):
+            return opens
+    return () if beginning.closer is None else (beginning.closer,)
 
 
 def checked(own: dict[str, Any]) -> dict[str, Any]:
@@ -82,6 +91,10 @@ def checked(own: dict[str, Any]) -> dict[str, Any]:
         given["tools"] = items("tools", given["tools"], "definitions of tools")
     for name in {"template", "tool_format"} & given.keys():
         text(name, given[name])
+    if not isinstance(given.get("tool_choice", ""), str | Mapping):
+        raise naming(
+            TypeError(f"tool_choice must be a text or a mapping, got {shown(given['tool_choice'])}"), "tool_choice"
+        )
     for key in instance("template_kwargs", given.get("template_kwargs", {}), Mapping):  # type: ignore[type-abstract]
         if text("each key of template_kwargs", key) in _TAKEN:
             wrong = f"template_kwargs must be variables of the template besides its own, got {shown(key)}"

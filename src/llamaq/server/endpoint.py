@@ -34,6 +34,8 @@ class Job(ABC):
     answers = 1
     """How many answers the model makes for it."""
     streamed = False
+    gathered = True
+    """Whether the model makes a whole answer without waiting for who reads it, which may end it early."""
     asked_in = "messages"
     """The field at fault where the library does not name one."""
 
@@ -115,7 +117,7 @@ class Endpoint:
     async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
         if job.ignored:
             job.headers["x-llamaq-ignored"] = _header(job.ignored)
-        if not job.streamed:
+        if job.gathered and not job.streamed:
             for stream in streams:
                 stream.gather()
         Stream.begin(*streams)

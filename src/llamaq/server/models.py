@@ -200,7 +200,7 @@ class Models:
             from llamaq.llm.llm import LLM
 
             entry.signature = signature(entry.path)
-            llm = LLM.load(entry.path, **{**self._settings.load, "progress": progress})
+            llm = LLM.load(entry.source, **{**self._settings.load, "progress": progress})
             try:
                 if self._settings.template is not None:
                     from llamaq.chat import choose_template

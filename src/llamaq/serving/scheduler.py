@@ -34,6 +34,7 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
 from llamaq.serving.choice import choose, choose_whole, ready
+from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.room import Room
 from llamaq.serving.workers import Workers
@@ -101,6 +102,17 @@ class Scheduler:
         """Seconds since the loop began what it is doing: reading a step, or working on its logits."""
         turned = self._turned
         return 0.0 if turned is None else time.monotonic() - turned
+
+    @property
+    def occupancy(self) -> Occupancy:
+        """What is asked for now. Raises ``ClosedError``."""
+        with self.lock:
+            self.check_open()
+            asked = [request for request in self._requests if not request.done]
+            running = sum(request.sequence is not None or request in self._running for request in asked)
+            cache = self.room.cache
+            room = cache.n_ctx if cache.pools else 0
+            return Occupancy(running, len(asked) - running, room, min(cache.free_tokens, room))
 
     def submit(self, *requests: Request) -> None:
         """Begins requests, in their order. Raises ``ClosedError``, and ``LlamaqError`` where the loop itself asks."""

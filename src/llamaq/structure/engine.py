@@ -37,13 +37,13 @@ def llguidance() -> ModuleType:
     return library
 
 
-def limits(kind: str = "") -> Any:
+def limits(*, schema: bool = False) -> Any:
     """A second or two to read a grammar, mostly 50 milliseconds and 100 MB for what follows; more is an error."""
     return llguidance().LLParserLimits(
         initial_lexer_fuel=300_000,
         step_lexer_fuel=200_000,
         step_max_items=50_000,
-        max_items_in_row=12_000 if kind == "json_schema" else 2000,  # an optional property of an object takes four
+        max_items_in_row=12_000 if schema else 2000,  # an optional property of an object takes four
         max_lexer_states=50_000,
         max_grammar_size=20_000,
         verbose_errors=False,

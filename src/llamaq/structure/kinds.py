@@ -29,12 +29,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 @dataclass(frozen=True)
 class Structure:
     """What the output must match; made by ``json_schema``, ``json_object``, ``regex``, ``lark`` or ``gbnf``, which
-    check ``text``. It belongs to no model. Where there is ``after``, such as "</think>", the output is free until it
-    has written that, and what follows must match."""
+    check ``text``. It belongs to no model. Where there is ``after``, such as ("</think>",), the output is free until it
+    has written these marks, one after another, and what follows must match."""
 
     kind: Literal["json_schema", "regex", "lark", "gbnf"]
     text: str
-    after: str = ""
+    after: tuple[str, ...] = ()
     notes: tuple[str, ...] = field(init=False, compare=False, repr=False, default=())
     """What of a JSON schema the output is not held to, each with its place; the log warns of it too."""
 
@@ -55,13 +55,20 @@ class Structure:
         for note in notes:
             logger.warning("JSON schema: %s", note)
 
-    def following(self, mark: str) -> Structure:
-        """The same, after free text that ends with ``mark``. Nothing is compiled anew."""
-        if not text("mark", mark) or _SURROGATE.search(mark):
-            raise ValueError(f"mark must be characters that end a text, got {shown(mark)}")
+    def following(self, *marks: str) -> Structure:
+        """The same, after free text that ends with a mark; of several, each comes after free text of its own. Nothing
+        is compiled anew."""
+        for mark in marks:
+            if not text("mark", mark) or _SURROGATE.search(mark):
+                raise ValueError(f"mark must be characters that end a text, got {shown(mark)}")
         found = copy(self)
-        object.__setattr__(found, "after", mark)
+        object.__setattr__(found, "after", marks)
         return found
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether a JSON schema is part of it."""
+        return self.kind == "json_schema" or (self.kind == "lark" and "%json" in self.text)
 
     def compiled(self, token_id: TokenId | None = None) -> str:
         """The grammar in llguidance's form; ``token_id`` finds the tokens that a GBNF grammar names by their text."""

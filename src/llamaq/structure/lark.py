@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from llamaq.errors import StructureError
 
 from .engine import LEVELS
-from .schema import translate_schema
+from .schema import WHITESPACE, schema_text, translate_schema
 
-__all__ = ["bounded_lark"]
+__all__ = ["bounded_lark", "json_term", "literal"]
 
 _NO_FORCING = '\n%llguidance {"no_forcing": true}\n'
 """It keeps llguidance from writing at once what must follow, however long that is; the other kinds bound it."""
 
+_OPTIONS = "x-guidance"
+"""llguidance's key for how JSON is written, such as with which white space."""
+
 _SCHEMA = re.compile(r"%json\s*(?=\{)")
 _LEVEL = re.compile(r"[:(\[]")
+
+
+def json_term(schema: Mapping[str, Any]) -> str:
+    """A term for JSON that a schema accepts, written as ``json_schema`` has it. Raises ``StructureError``."""
+    return f"%json {schema_text({**schema, _OPTIONS: {'whitespace_pattern': WHITESPACE}})}"
+
+
+def literal(text: str) -> str:
+    """A term for this text; ``%`` is escaped, so that it begins no schema."""
+    return json.dumps(text).replace("%", "\\u0025")
 
 
 def bounded_lark(text: str) -> tuple[str, tuple[str, ...]]:
@@ -33,7 +48,10 @@ def bounded_lark(text: str) -> tuple[str, tuple[str, ...]]:
             continue
         translation = translate_schema(text[found.end() : end])
         notes.update(translation.notes)
-        out += [text[at : found.end()], json.dumps(translation.schema), "\n" * text.count("\n", found.end(), end)]
+        schema = translation.schema
+        if (own := json.loads(text[found.end() : end]).get(_OPTIONS)) is not None:
+            schema = {**schema, _OPTIONS: own}
+        out += [text[at : found.end()], json.dumps(schema), "\n" * text.count("\n", found.end(), end)]
         levels += len(_LEVEL.findall(text, at, found.end()))
         at = end
     levels += len(_LEVEL.findall(text, at))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -83,27 +84,30 @@ class Matcher:
 
 
 class _Before:
-    """Free text up to a mark, which a token may end with or with white space after it: what else followed in the same
-    token would be no part of the structure. No end token may come before the mark."""
+    """Free text up to a mark, or several one after another. A token may end with the last one, or with white space
+    after it: what else followed in the same token would be no part of the structure. No end token may come before."""
 
-    def __init__(self, mark: str, tokenizer: Tokenizer) -> None:
-        self._mark = mark.encode()
+    def __init__(self, marks: Sequence[str], tokenizer: Tokenizer) -> None:
+        self._marks = [mark.encode() for mark in marks]
         self._tokenizer = tokenizer
-        self._id = tokenizer.token_to_id(mark)
+        self._whole = {tokenizer.token_to_id(mark): mark.encode() for mark in marks}
         self._tail = b""
         self._overshooting: list[int] | None = None
-        self.over = False
-        """Whether the mark has come."""
+
+    @property
+    def over(self) -> bool:
+        """Whether all marks have come."""
+        return not self._marks
 
     def allows(self, token: int) -> bool:
-        _, found, rest = (self._tail + self._bytes(token)).partition(self._mark)
-        return token not in self._tokenizer.eog_ids and not (found and rest.strip())
+        marks, rest = self._after(token)
+        return token not in self._tokenizer.eog_ids and bool(marks or not rest.strip())
 
     def mask(self) -> bytes:
         bits = np.ones(self._tokenizer.n_vocab, bool)
         bits[list(self._tokenizer.eog_ids)] = False
-        if self._overshooting is None:  # tokens that can have something after the mark
-            end = self._mark[-1:]
+        if self._overshooting is None:  # tokens that can have something after the last mark
+            end = self._marks[-1][-1:]
             pieces = map(self._bytes, range(len(bits)))
             self._overshooting = [id for id, piece in enumerate(pieces) if piece.partition(end)[2].strip()]
         for id in self._overshooting:
@@ -111,10 +115,17 @@ class _Before:
         return np.packbits(bits, bitorder="little").tobytes()
 
     def accept(self, token: int) -> None:
-        text = self._tail + self._bytes(token)
-        self.over = self._mark in text
-        self._tail = text[max(0, len(text) - len(self._mark) + 1) :]
+        self._marks, rest = self._after(token)
+        self._tail = rest[max(0, len(rest) - len(self._marks[0]) + 1) :] if self._marks else b""
+
+    def _after(self, token: int) -> tuple[list[bytes], bytes]:
+        """The marks that are to come after a token, and the text after those that have come."""
+        marks, text = self._marks, self._tail + self._bytes(token)
+        while marks and marks[0] in text:
+            text = text.partition(marks[0])[2]
+            marks = marks[1:]
+        return marks, text
 
     def _bytes(self, token: int) -> bytes:
-        """What a token adds to the text that is searched: of control tokens the mark alone."""
-        return self._mark if token == self._id else self._tokenizer.token_bytes(token)
+        """What a token adds to the text that is searched: of control tokens the marks alone."""
+        return self._whole.get(token) or self._tokenizer.token_bytes(token)

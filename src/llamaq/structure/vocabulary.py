@@ -14,7 +14,7 @@ from llamaq.tokenizer import Tokenizer, TokenType
 from .engine import cleaned, limits, llguidance, on_a_deep_stack
 from .kinds import Structure
 
-__all__ = ["Vocabulary", "vocabulary_of"]
+__all__ = ["Vocabulary", "mark_id", "vocabulary_of"]
 
 _KEPT = 16  # structures that stay compiled
 
@@ -49,7 +49,9 @@ class Vocabulary:
         assert tokenizer is not None
         grammar = structure.compiled(tokenizer.token_to_id)
         make = llguidance().LLMatcher
-        matcher: Any = on_a_deep_stack(lambda: make(self._engine, grammar, log_level=0, limits=limits(structure.kind)))
+        matcher: Any = on_a_deep_stack(
+            lambda: make(self._engine, grammar, log_level=0, limits=limits(schema=structure.has_schema))
+        )
         if matcher.is_error() or matcher.get_grammar_warnings():
             wrong = matcher.get_error() or "; ".join(matcher.get_grammar_warnings())
             raise StructureError(f"{structure.kind}: {cleaned(wrong)}")
@@ -63,19 +65,25 @@ class _Tokens:
         self.eos_token_id = end
         self.bos_token_id = tokenizer.bos_id
         self.tokens: Sequence[bytes] = [tokenizer.token_bytes(id, special=True) for id in range(tokenizer.n_vocab)]
-        # These make no text.
-        control = {TokenType.CONTROL, TokenType.UNKNOWN}
-        named = {id for id, text in enumerate(self.tokens) if text[:1] == b"<" and text[-1:] == b">"}
-        self.special_token_ids = [
-            id
-            for id, kind in enumerate(tokenizer.vocab.types.tolist())
-            if kind in control or (kind == TokenType.USER_DEFINED and id in named)
-        ]
+        self.special_token_ids = [id for id, text in enumerate(self.tokens) if _is_mark(tokenizer, id, text)]
         self._tokenizer = ref(tokenizer)
 
     def __call__(self, text: bytes) -> list[int]:
         tokenizer = self._tokenizer()
         return [] if tokenizer is None else tokenizer.encode(text, add_special=False, continuation=True)
+
+
+def mark_id(tokenizer: Tokenizer, text: str) -> int | None:
+    """The token that a grammar must name by its id, for it makes no text there; None where the text is spelled out."""
+    id = tokenizer.token_to_id(text)
+    return id if id is not None and _is_mark(tokenizer, id, text.encode()) else None
+
+
+def _is_mark(tokenizer: Tokenizer, id: int, text: bytes) -> bool:
+    kind = tokenizer.vocab.types[id]
+    if kind == TokenType.USER_DEFINED:
+        return text[:1] == b"<" and text[-1:] == b">"
+    return bool(kind in (TokenType.CONTROL, TokenType.UNKNOWN))
 
 
 _vocabularies: WeakKeyDictionary[Tokenizer, Vocabulary] = WeakKeyDictionary()

@@ -12,6 +12,7 @@ from typing import Any
 from llamaq.chat.tools.harmony import HarmonyMessages
 from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls
 from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.chat.tools.syntax import Syntax
 from llamaq.errors import ChatTemplateError
 
 __all__ = ["TOOL_FORMATS", "format_of", "frame_of"]
@@ -43,6 +44,16 @@ class TaggedCalls(ToolReader):
                 _python(self, code)
             if not (yield from self.skip()):
                 return
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        if "<tool_call>" not in template and "<function" in template:
+            return Syntax("<function=$name>", "</function>", between="")
+        if "<parameter=" in template:
+            end = "</function>\n</tool_call>"
+            return Syntax("<tool_call>\n<function=$name>\n", end, between="\n", tagged=True)
+        head = '<tool_call>\n{"name": "$name", "arguments": '
+        return Syntax(head, "}\n</tool_call>", between="\n")
 
     def _tagged(self) -> Waiting:
         yield from self.skip()
@@ -110,6 +121,10 @@ class Llama3Calls(ToolReader):
                 self.text = mark + self.text
                 yield from self.parse()
 
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        return Syntax('{"name": "$name", "parameters": ', "}")
+
     def _is_call(self) -> Waiting:
         """Looks ahead for the name of a function that there is."""
         self.begin_again()
@@ -152,6 +167,12 @@ class MistralCalls(ToolReader):
             else:
                 yield from self._named()
 
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        if "[ARGS]" in template:
+            return Syntax("[TOOL_CALLS]$name[ARGS]", between="")
+        return Syntax('{"name": "$name", "arguments": ', "}", before="[TOOL_CALLS][", between=", ", after="]")
+
     def _named(self) -> Waiting:
         while not any(mark in self.text for mark in ("[ARGS]", "{")) and (yield from self.more()):
             pass
@@ -191,6 +212,10 @@ class RecipientCalls(ToolReader):
                 _, mark = yield from self.until(">>>", show=self.show)
             if mark is None:
                 return
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        return Syntax("$name\n", between=">>>", opens=("all\n",))
 
     def _call(self, name: str) -> Waiting:
         self.begin_call(name)

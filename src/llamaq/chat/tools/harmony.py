@@ -7,6 +7,7 @@ import re
 from typing import ClassVar
 
 from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.chat.tools.syntax import Syntax
 
 __all__ = ["HarmonyMessages"]
 
@@ -26,7 +27,6 @@ class HarmonyMessages(ToolReader):
     marks = (*_OPENERS, "<|message|>", "<|constrain|>", *_ENDS)
     framed: ClassVar[bool] = True
     reasons: ClassVar[bool] = True
-    answer_marks: ClassVar[tuple[str, ...]] = ("<|channel|>final<|message|>",)
 
     def parse(self) -> Waiting:
         header = yield from self._header_at_once()
@@ -41,6 +41,14 @@ class HarmonyMessages(ToolReader):
             else:
                 mark = yield from self._body(header + rest)
             header = yield from self._next_header(mark)
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        return Syntax(
+            "<|channel|>commentary to=functions.$name <|constrain|>json<|message|>",
+            opens=("<|channel|>final", "<|message|>"),
+            thought=("<|channel|>analysis<|message|>", "<|end|>", "<|start|>assistant"),
+        )
 
     def _header_at_once(self) -> Waiting:
         """The beginning of a header with which the answer begins, after the prompt's ``<|start|>assistant``."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.chat.tools.syntax import Syntax
 
 __all__ = ["ActionCalls", "CommandCalls", "ListedCalls"]
 
@@ -52,6 +53,11 @@ class ListedCalls(ToolReader):
         return False
 
     @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        end = "<|/tool_call|>" if "<|/tool_call|>" in template else ""
+        return Syntax('{"name": "$name", "arguments": ', "}", before="<|tool_call|>[", between=", ", after=f"]{end}")
+
+    @classmethod
     def written(cls, calls: Sequence[Mapping[str, Any]]) -> str | None:
         listed = [{key: call["function"].get(key) for key in ("name", "arguments")} for call in calls]
         return f"<|tool_call|>{json.dumps(listed, ensure_ascii=False)}"
@@ -64,7 +70,6 @@ class ActionCalls(ToolReader):
     _FRAME = ("<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_TEXT|>", "<|END_TEXT|>", "<|END_ACTION|>")
     marks = ("<|START_ACTION|>", *_FRAME)
     framed: ClassVar[bool] = True
-    answer_marks: ClassVar[tuple[str, ...]] = ("<|START_RESPONSE|>", "<|START_TEXT|>")
 
     def parse(self) -> Waiting:
         begins = ("<|START_ACTION|>",) if self.parameters else ()
@@ -79,6 +84,16 @@ class ActionCalls(ToolReader):
                 yield from self.json_calls(mark)
             else:
                 self.show(mark)
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        kind = "TEXT" if "<|START_TEXT|>" in template and "<|START_RESPONSE|>" not in template else "RESPONSE"
+        return Syntax(
+            '{"tool_call_id": "0", "tool_name": "$name", "parameters": ', "}",
+            before="<|START_ACTION|>[\n    ", between=",\n    ", after="\n]<|END_ACTION|>",
+            opens=(f"<|START_{kind}|>",), closes=f"<|END_{kind}|>",
+            thought=("<|START_THINKING|>", "<|END_THINKING|>", ""),
+        )  # fmt: skip
 
 
 class CommandCalls(ToolReader):
@@ -99,3 +114,8 @@ class CommandCalls(ToolReader):
             else:
                 self.show(before[len(before.rstrip()) :] + mark)
                 self.give_back()
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        head = '{\n        "tool_name": "$name",\n        "parameters": '
+        return Syntax(head, "\n    }", before="Action: ```json\n[\n    ", between=",\n    ", after="\n]```")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 
 from llamaq.chat.messages import ChatEvent, ToolCallDelta
 from llamaq.chat.reasoning import overlap
+from llamaq.chat.tools.syntax import Syntax
 
 __all__ = ["ToolReader", "Waiting"]
 
@@ -32,8 +33,6 @@ class ToolReader(ABC):
     """Whether answers without calls have marks around them, too."""
     reasons: ClassVar[bool] = False
     """Whether the format has reasoning of its own, which this tells from the answer."""
-    answer_marks: ClassVar[tuple[str, ...]] = ()
-    """What can come before the text that the user sees; a template has one of them."""
 
     def __init__(self, tools: Sequence[Mapping[str, Any]]) -> None:
         functions = [tool.get("function", tool) for tool in tools]
@@ -84,6 +83,11 @@ class ToolReader(ABC):
         """JSON text of the arguments of the latest call."""
         if text:
             self._pieces.append(ChatEvent(tool_call=ToolCallDelta(self._calls - 1, text)))
+
+    @classmethod
+    @abstractmethod
+    def syntax(cls, template: str) -> Syntax:
+        """How a model with this template writes calls, to hold it to them."""
 
     @classmethod
     def written(cls, calls: Sequence[Mapping[str, Any]]) -> str | None:

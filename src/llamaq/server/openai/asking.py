@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import LlamaqError
@@ -15,12 +16,16 @@ from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.openai.protocol import SAMPLING
 
 if TYPE_CHECKING:
+    from llamaq.chat import ChatStream
     from llamaq.server.served import Served
     from llamaq.serving.stream import Stream
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of"]
+__all__ = [
+    "finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "variables_of",
+    "with_defaults",
+]  # fmt: skip
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
@@ -37,8 +42,17 @@ def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingPara
         raise refusal_of(error, asked=True) from None
 
 
-def structure_of(values: Mapping[str, Any]) -> Structure | None:
-    """What the answer must match. Raises ``Refusal`` with the field that cannot be used."""
+def with_defaults(sampling: SamplingParams, values: Mapping[str, Any], defaults: SamplingParams) -> SamplingParams:
+    """The settings that a request asks for, and those of the model's owner where it says nothing."""
+    asked = {field.name for field in SAMPLING if values.get(field.name) is not None} | {"logprobs"}
+    if defaults.seed is None:
+        asked.add("seed")
+    return replace(defaults, **{name: getattr(sampling, name) for name in asked})
+
+
+def structure_of(values: Mapping[str, Any], field: str = "response_format") -> Structure | None:
+    """What the answer must match; ``field`` is what clients call "response_format". Raises ``Refusal`` with the field
+    that cannot be used."""
     format = values.get("response_format", {"type": "text"})
     asked = [name for name in ("grammar", "json_schema") if values.get(name)]
     if format["type"] != "text":
@@ -57,7 +71,8 @@ def structure_of(values: Mapping[str, Any]) -> Structure | None:
         schema = format.get("schema") if format["type"] == "json_object" else format["json_schema"]["schema"]
         return json_object() if schema is None else json_schema(schema)
     except (LlamaqError, TypeError, ValueError) as error:
-        raise Refusal(400, f"{asked[0]}: {error}", param=asked[0]) from None
+        at = field if asked == ["response_format"] else asked[0]
+        raise Refusal(400, f"{at}: {error}", param=at) from None
 
 
 def finish_reason(reason: str) -> str:
@@ -75,7 +90,7 @@ def head_of(served: Served, kind: str, prefix: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def usage_of(streams: Sequence[Stream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:
+def usage_of(streams: Sequence[Stream | ChatStream], n: int, reasoning_tokens: int | None = None) -> dict[str, Any]:
     """Tokens of all answers; each prompt has ``n`` of them and counts once."""
     usages = [stream.usage for stream in streams]
     prompt = sum(usage.prompt_tokens for usage in usages[::n])
@@ -98,3 +113,13 @@ def _entry(tokenizer: Tokenizer, token: int, logprob: float | None) -> dict[str,
     raw = tokenizer.token_bytes(token, special=True)
     number = _NO_PROBABILITY if logprob is None or not math.isfinite(logprob) else logprob
     return {"id": token, "token": raw.decode("utf-8", "replace"), "bytes": list(raw), "logprob": number}
+
+
+def variables_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of the template that the request sets."""
+    found: dict[str, Any] = {}
+    if (effort := values.get("reasoning_effort")) is not None:
+        found = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    if "add_generation_prompt" in values:
+        found["add_generation_prompt"] = values["add_generation_prompt"]
+    return {**found, **values.get("chat_template_kwargs", {})}

@@ -6,14 +6,16 @@ from functools import partial
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
 from llamaq.server.dialect import json_response
 from llamaq.server.endpoint import Endpoint
-from llamaq.server.openai.chat import Chat
+from llamaq.server.errors import Refusal
+from llamaq.server.openai.chat import Chat, ChatTokens
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
+from llamaq.server.openai.responses import Response, ResponseTokens
 from llamaq.server.served import Entry
 from llamaq.server.service import Service
 from llamaq.server.status import told
@@ -25,8 +27,12 @@ def routes(service: Service) -> list[Route]:
     """All of them."""
     found = [
         Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/v1/chat/completions/input_tokens", Endpoint(service, ChatTokens), methods=["POST"]),
         Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
         Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
+        Route("/v1/responses", Endpoint(service, Response), methods=["POST"]),
+        Route("/v1/responses/input_tokens", Endpoint(service, ResponseTokens), methods=["POST"]),
+        Route("/v1/responses/{id:path}", told(_no_response), methods=["GET", "DELETE", "POST"]),
     ]
     for path, answer in (
         ("/v1/models", _models),
@@ -36,13 +42,18 @@ def routes(service: Service) -> list[Route]:
     return found
 
 
-def _models(service: Service, request: Request) -> Response:
+def _no_response(request: Request) -> HttpResponse:
+    id = request.path_params["id"]
+    raise Refusal(404, f"there is no response {id!r:.100}: this server keeps none; send the whole input again")
+
+
+def _models(service: Service, request: Request) -> HttpResponse:
     entries = [_entry(entry, name) for entry in service.models.listed() for name in entry.names]
     ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
     return json_response({"object": "list", "data": entries, **ids, "has_more": False})
 
 
-def _model(service: Service, request: Request) -> Response:
+def _model(service: Service, request: Request) -> HttpResponse:
     name = request.path_params["id"]
     entry = service.models.find(name)
     return json_response(_entry(entry, name if name in entry.names else entry.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .compiling import Compiled, compile_schema, translate_schema
+from .constraints import WHITESPACE
 from .reading import schema_text
 
-__all__ = ["Compiled", "compile_schema", "schema_text", "translate_schema"]
+__all__ = ["WHITESPACE", "Compiled", "compile_schema", "schema_text", "translate_schema"]

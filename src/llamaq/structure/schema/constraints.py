@@ -15,9 +15,9 @@ from .lookaround import without_lookaround
 from .names import names_matching
 from .reading import fail
 
-__all__ = ["Constraints", "grammar_of"]
+__all__ = ["WHITESPACE", "Constraints", "grammar_of"]
 
-_WHITESPACE = r"[ ]|\n{1,2}[ \t]{0,20}"  # llama.cpp's; without a limit a model may write spaces for ever
+WHITESPACE = r"[ ]|\n{1,2}[ \t]{0,20}"  # llama.cpp's; without a limit a model may write spaces for ever
 _EXACT = 2**53  # integers beyond it are not all doubles, which llguidance reads numbers as
 _LARGEST_INTEGER = 2**63 - 1024  # the largest double of a signed 64-bit integer
 _LARGEST_NUMBER = 1e15  # the largest bound of numbers that are not integers
@@ -27,7 +27,7 @@ _COUNTS = ("minLength", "maxLength", "minItems", "maxItems", "minProperties", "m
 def grammar_of(schema: dict[str, Any]) -> str:
     """A schema in llguidance's own form."""
     grammar: str = llguidance().LLMatcher.grammar_from_json_schema(
-        json.dumps(schema), overrides={"whitespace_pattern": _WHITESPACE, "lenient": False}
+        json.dumps(schema), overrides={"whitespace_pattern": WHITESPACE, "lenient": False}
     )
     return grammar
 
