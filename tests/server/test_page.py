@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -11,6 +14,7 @@ from asgi import Client
 from llamaq import LLM
 from llamaq.server import Settings, app, page
 from llamaq.server.page import FILES
+from served import served
 
 HTML = {"accept": "text/html,application/xhtml+xml"}
 
@@ -19,6 +23,7 @@ def test_browsers_get_the_page_and_others_a_line(client: Client) -> None:
     found = client.get("/", **HTML)
     assert (found.status, found.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert found.body.startswith(b"<!doctype html>")
+    assert asyncio.run(client.asend("HEAD", "/", b"", HTML)).status == 200
     plain = client.get("/", accept="*/*")
     assert (plain.status, plain.body, plain.headers["vary"]) == (200, b"llamaq is running\n", "accept")
 
@@ -50,6 +55,16 @@ def test_another_host_gets_no_page(client: Client) -> None:
 def test_without_the_page_there_is_nothing(model: LLM) -> None:
     client = Client(app(model, Settings(page=False)))
     assert {client.get(path, **HTML).status for path in page.PUBLIC} == {404}
+
+
+@pytest.mark.subprocess
+def test_the_command_tells_where_the_page_is_or_has_none(stories: Path) -> None:
+    with served(stories, "-t", 1, "--log-format", "none") as server:
+        assert server.lines[-1] == f"llamaq: its web page is {server.url}/"
+    with served(stories, "-t", 1, "--log-format", "none", "--no-webui") as server:
+        assert not [line for line in server.lines if "web page" in line]
+        with pytest.raises(HTTPError, match="404"):
+            urlopen(Request(f"{server.url}/", headers=HTML))
 
 
 def test_the_page_is_small_and_complete() -> None:

@@ -196,6 +196,44 @@ def test_answers_of_a_schema(page: Page) -> None:
     assert page.one("#system").get_attribute("value") == "Be brief."
 
 
+def test_a_call_of_a_tool_is_shown(page: Page) -> None:
+    parameters = {"type": "object", "properties": {"yes": {"type": "boolean"}}, "required": ["yes"]}
+    tool = {"type": "function", "function": {"name": "weather", "parameters": parameters}}
+    page.load(extra=json.dumps({"tools": [tool], "tool_choice": "required", "parallel_tool_calls": False}))
+    page.say("Weather?")
+    assert page.text("article.assistant figcaption") == "Calls weather"
+    assert json.loads(page.text("article.assistant pre")).keys() == {"yes"}
+
+
+def sse(*deltas: dict[str, Any], end: str) -> str:
+    frames = [json.dumps({"choices": [{"index": 0, "delta": delta}]}, ensure_ascii=False) for delta in deltas]
+    return ": ping\n\n" + "".join(f"data: {frame}\n\n" for frame in [*frames, *([end] if end else [])])
+
+
+def test_calls_of_tools_and_answers_that_break_off(page: Page) -> None:
+    """What a small model does not do when asked. The bytes come as the net may cut them."""
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    page.load(extra=json.dumps({"tools": tools}))
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": '}}
+    more = {"index": 0, "function": {"arguments": '"Köln"}'}}
+    deltas: list[dict[str, Any]] = [{"content": "Grüße 🦙"}, {"tool_calls": [call]}, {"tool_calls": [more]}]
+    page.run("stub.js", sse(*deltas, end="[DONE]"), 5)
+    assert page.say("Weather?") == "Grüße 🦙"
+    assert page.text("article.assistant figure") == 'Calls weather{"at": "Köln"}'
+    assert "Ignored fieldscolour" in page.text("article.assistant footer")
+    error = json.dumps({"error": {"message": "no room is left", "type": "server_error"}})
+    for end, said in ((error, "no room is left"), ("", "The connection broke off before the answer was whole.")):
+        page.run("stub.js", sse({"content": "So"}, end=end), 1000)
+        assert page.say("And then?") == "So"
+        assert page.text("article:last-of-type .error") == said
+    sent = page.run("return window.asked")
+    assert sent["tools"] == tools
+    assert [message["role"] for message in sent["messages"]] == ["user", "assistant"] * 2 + ["user"]
+    assert sent["messages"][1]["tool_calls"] == [
+        {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"at": "Köln"}'}}
+    ]
+
+
 def test_conversations_go_to_a_file_and_come_back(page: Page, tmp_path: Path) -> None:
     page.load(**SHORT)
     page.say("Tell me of Tom")

@@ -16,7 +16,15 @@ from llamaq.server.errors import Refusal
 from llamaq.server.fields import Field, read_fields
 from llamaq.server.native.protocol import COMPLETION, Parts
 from llamaq.server.native.told import cut_out, settings_of, stop_of
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, timings_of, token_entry, usage_of
+from llamaq.server.openai.asking import (
+    finish_reason,
+    sampling_of,
+    structure_of,
+    timings_of,
+    token_entry,
+    usage_of,
+    with_defaults,
+)
 from llamaq.server.openai.protocol import MOST_TOGETHER
 from llamaq.server.service import Service
 from llamaq.serving.answer import Event
@@ -71,6 +79,8 @@ class Completion(Job):
     def prepare(self) -> Sequence[Stream]:
         model = self.served.llm.model
         options: dict[str, Any] = {**self.options()}
+        self._sampling = with_defaults(self._sampling, self.values, model.defaults.sampling)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         structure = structure_of(self.values)
         sampling = replace(self._sampling, structure=structure, logit_bias=_bias_of(model.tokenizer, self._biases))
         for ids in [self.prompt_ids(prompt) for prompt in self._prompts]:
@@ -155,7 +165,7 @@ class _Answer:
         if is_token and event.logprob is not None:
             found["completion_probabilities"] = self._entries[-1:]
         if self._job.values.get("timings_per_token"):
-            found["timings"] = timings_of([self.stream], 1)
+            found["timings"] = timings_of([self.stream], 1, self.stream.why)
         return found
 
     def progress(self, step: Step) -> dict[str, Any]:
@@ -174,7 +184,7 @@ class _Answer:
             **self._head(text, tokens), "stop": True, "model": job.served.name,
             "generation_settings": settings_of(self.sampling, job.values), "prompt": self._prompt,
             "has_new_line": "\n" in text, **stop_of(last.finish_reason, last.stop), "tokens_cached": self.stream.kept,
-            "timings": timings_of([self.stream], 1),
+            "timings": timings_of([self.stream], 1, self.stream.why),
         }  # fmt: skip
 
     def _head(self, text: str, tokens: Sequence[int]) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 from llamaq.chat import ChatEvent, ChatRequest, ChatStream
 from llamaq.chat.options import ChatOptions
 from llamaq.errors import ContextOverflowError, LlamaqError
+from llamaq.sampling import SamplingParams
 from llamaq.server.about import template_facts
 from llamaq.server.endpoint import Job
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import Field
 from llamaq.server.ollama.dialect import line
 from llamaq.server.ollama.protocol import DEFAULTS, read_request
-from llamaq.server.openai.asking import finish_reason, sampling_of, token_entry
+from llamaq.server.openai.asking import finish_reason, sampling_of, token_entry, with_defaults
 from llamaq.server.service import Service
 from llamaq.serving.model import fitted
 from llamaq.serving.stream import Overflow, Stream
@@ -39,8 +40,7 @@ class Answering(Job):
         self.model = self.values.get("model")
         self.keep_alive = self.values.get("keep_alive")
         self._logprobs = self.values.get("top_logprobs", 0) if self.values.get("logprobs") else None
-        self._sampling = sampling_of({**DEFAULTS, **self.options}, self._logprobs)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
+        self._sampling = sampling_of(self.options, self._logprobs)
         self._shows = self.values.get("_debug_render_only", False)
         self._loads = self.says_nothing()
         self.answers = 0 if self._loads or self._shows else 1
@@ -76,6 +76,7 @@ class Answering(Job):
         if self._loads:
             return []
         self.served.llm.model.check_writes()
+        self._settle()
         self._request = self.conversation()
         if self._shows:
             return []
@@ -142,6 +143,13 @@ class Answering(Job):
             return ""
         usage = self._chat.usage
         return f"{usage.prompt_tokens} tokens in, {usage.cached_tokens} cached, {usage.completion_tokens} out"
+
+    def _settle(self) -> None:
+        """Takes what the model's owner has set where the request says nothing, and Ollama's defaults before ours."""
+        own, plain = self.served.llm.model.defaults.sampling, SamplingParams()
+        theirs = {name: value for name, value in DEFAULTS.items() if getattr(own, name) == getattr(plain, name)}
+        self._sampling = with_defaults(self._sampling, self.options, replace(own, **theirs))
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
 
     def _new_calls(self, event: ChatEvent) -> list[dict[str, Any]]:
         """Calls that are whole by now, and have not been told."""

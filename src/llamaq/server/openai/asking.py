@@ -102,9 +102,9 @@ def usage_of(streams: Sequence[Stream | ChatStream], n: int, reasoning_tokens: i
     return found
 
 
-def timings_of(streams: Sequence[Stream], n: int) -> dict[str, Any]:
-    """Counts and times of all answers, as llama-server tells them, and ``why`` so much of the first prompt, and no
-    more, came from the cache."""
+def timings_of(streams: Sequence[Stream | ChatStream], n: int, why: str) -> dict[str, Any]:
+    """Counts and times of all answers, as llama-server tells them, and ``why`` so much of the prompt, and no more,
+    came from the cache."""
     usages = [stream.usage for stream in streams]
     cached = sum(usage.cached_tokens for usage in usages[::n])
     read = sum(usage.prompt_tokens for usage in usages[::n]) - cached
@@ -112,7 +112,7 @@ def timings_of(streams: Sequence[Stream], n: int) -> dict[str, Any]:
     reading = max(usage.prompt_seconds for usage in usages)
     making = max(usage.completion_seconds for usage in usages)
     return {
-        "cache_n": cached, **_rate("prompt", read, reading), **_rate("predicted", made, making), "why": streams[0].why,
+        "cache_n": cached, **_rate("prompt", read, reading), **_rate("predicted", made, making), "why": why,
     }  # fmt: skip
 
 

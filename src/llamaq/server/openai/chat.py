@@ -125,7 +125,8 @@ class Chat(Job):
         return [token_entry(tokenizer, event.token, event.logprob, event.top_logprobs)]
 
     def _counts(self) -> dict[str, Any]:
-        return {"usage": self._usage(), "timings": timings_of([chat.text for chat in self._chats], self.answers)}
+        timings = timings_of(self._chats, self.answers, self._chats[0].text.why)
+        return {"usage": self._usage(), "timings": timings}
 
     def _usage(self) -> dict[str, Any]:
         return usage_of(self._chats, self.answers, sum(chat.reasoning_tokens for chat in self._chats))

@@ -134,7 +134,10 @@ class Completion(Job):
         return f"{usage['prompt_tokens']} tokens in, {cached} cached, {usage['completion_tokens']} out"
 
     def _counts(self) -> dict[str, Any]:
-        return {"usage": usage_of(self._streams, self._n), "timings": timings_of(self._streams, self._n)}
+        return {
+            "usage": usage_of(self._streams, self._n),
+            "timings": timings_of(self._streams, self._n, self._streams[0].why),
+        }
 
     async def _before(self) -> list[tuple[str, dict[str, list[Any]] | None]]:
         """What ``echo`` puts before the answers to each prompt: its text and the lists of its tokens."""

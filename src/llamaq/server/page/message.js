@@ -98,7 +98,7 @@ export class MessageView {
 }
 
 const speedOf = ({ figures: { made, speed } }) =>
-  made ? `${number(made)} tokens${speed ? ` · ${number(speed, 1)} tokens/s` : ""}` : "";
+  made ? `${number(made)} token${made > 1 ? "s" : ""}${speed ? ` · ${number(speed, 1)} tokens/s` : ""}` : "";
 
 /** What an answer has cost: a line, and the rest behind it. */
 function figures(message) {
