@@ -327,3 +327,17 @@ def test_metrics_have_llama_servers_names(model: LLM) -> None:
     assert (read + cached, cached > 0) == (2 * prompt, True)
     assert found["llamacpp:predicted_tokens_seconds"] > 0
     assert found["llamacpp:requests_processing"] == found["llamacpp:requests_deferred"] == 0
+
+
+def test_reasoning_stays_in_the_text_where_it_should(client: Client, model: LLM) -> None:
+    """As a field of the request, or a setting of the server."""
+    own = Client(app(model, Settings(template=TEMPLATE, reasoning_format="none")))
+    asked = {"messages": HELLO, "max_tokens": 60, "seed": 1, "grammar": 'root ::= "<think>Hm.</think>Yes."'}
+    for of, more in ((client, {"reasoning_format": "none"}), (own, {})):
+        message = of.post("/chat/completions", asked | more).json["choices"][0]["message"]
+        assert ("reasoning_content" in message, message["content"]) == (False, "<think>Hm.</think>Yes.")
+        frames = of.post("/chat/completions", asked | more | {"stream": True}).frames
+        parts = [choice["delta"].get("content") or "" for frame in frames for choice in frame["choices"]]
+        assert "".join(parts) == "<think>Hm.</think>Yes."
+    apart = own.post("/chat/completions", asked | {"reasoning_format": "deepseek"}).json["choices"][0]["message"]
+    assert (apart["content"], apart["reasoning_content"]) == ("Yes.", "Hm.")

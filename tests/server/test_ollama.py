@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -14,6 +15,7 @@ from llamaq import LLM, SamplingParams
 from llamaq.chat import chat_request
 from llamaq.server import Settings, app
 from llamaq.server.ollama.answering import Answering
+from llamaq.serving.defaults import Defaults
 from llamaq.structure import gbnf
 
 HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Tell me of Tom"}]
@@ -67,6 +69,16 @@ def test_the_defaults_of_sampling_are_ollamas(client: Client, model: LLM) -> Non
     assert len(set(texts)) == 3
     body = client.post("/api/chat", {**CHAT, "options": {"seed": 1, "num_predict": 24}, "stream": False}).json
     assert body["message"]["content"] == texts[0]
+
+
+def test_what_the_models_owner_has_set_comes_before_them(
+    client: Client, model: LLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = SamplingParams(seed=7, top_p=0.4, temperature=0.5)
+    monkeypatch.setattr(model.model, "defaults", Defaults(sampling=own))
+    expected = model.chat(HELLO, template=TEMPLATE, max_tokens=24, sampling=replace(own, min_p=0.0, temperature=1.1))
+    reply = client.post("/api/chat", {**CHAT, "options": {"temperature": 1.1, "num_predict": 24}, "stream": False})
+    assert (reply.json["message"]["content"], reply.headers["x-llamaq-seed"]) == (expected.text, "7")
 
 
 def test_a_text_goes_through_the_template_or_is_raw(client: Client, model: LLM) -> None:

@@ -346,19 +346,6 @@ def test_reasoning_comes_apart(client: Client) -> None:
     assert 0 < details["reasoning_tokens"] < replies[0].json["usage"]["completion_tokens"]
 
 
-def test_reasoning_stays_in_the_text_where_it_should(client: Client, model: LLM) -> None:
-    """As a field of the request, or a setting of the server."""
-    asked, grammar = SMALL | {"max_tokens": 60}, 'root ::= "<think>Hm.</think>Yes."'
-    own = Client(app(model, Settings(template=TEMPLATE, reasoning_format="none")))
-    for of, more in ((client, {"reasoning_format": "none"}), (own, {})):
-        replies = scripted(of, asked | more, grammar)
-        message = replies[0].json["choices"][0]["message"]
-        assert ("reasoning_content" in message, message["content"]) == (False, "<think>Hm.</think>Yes.")
-        assert joined(replies[1]) == "<think>Hm.</think>Yes."
-    apart = scripted(own, asked | {"reasoning_format": "deepseek"}, grammar)[0].json["choices"][0]["message"]
-    assert apart["content"] == "Yes."
-
-
 def test_embeddings(client: Client, model: LLM) -> None:
     texts = ["Tom saw a dog", "One day"]
     expected = model.embed(texts)
