@@ -185,6 +185,16 @@ def drop_in(session: nox.Session) -> None:
     session.run("pytest", "tests/compat", "tests/integrations", *session.posargs)
 
 
+@nox.session(name="sdk-suites", default=False)
+def sdk_suites(session: nox.Session) -> None:
+    """The suites of OpenAI's and Anthropic's SDKs and some frameworks against the server. Not for CI: they change with
+    every version. ``-- FILE`` is OpenAI's openapi.yaml, from which requests are made up as well."""
+    session.install(".[test]", *GROUPS["sdk-suites"])
+    session.run("python", "tools/sdk_suites/run.py", *session.posargs)
+    options = ["-o", "filterwarnings=default", "-p", "no:asyncio"]
+    session.run("pytest", *options, "tools/sdk_suites/test_clients.py", env={"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
+
+
 @nox.session(name="demo-model", default=False)
 def demo_model(session: nox.Session) -> None:
     """The corpus and the training of the demo model at a tiny setting. Not for CI, for torch's sake."""

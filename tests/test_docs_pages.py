@@ -12,8 +12,11 @@ from llamaq import _core
 from llamaq.errors import LlamaqError
 from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
+from llamaq.server.anthropic.protocol import COUNT, MESSAGES
 from llamaq.server.fields import table_of
-from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
+from llamaq.server.native import protocol as native
+from llamaq.server.ollama import protocol as ollama
+from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING, SAMPLING
 from llamaq.server.openai.responses_fields import RESPONSE
 
 ROOT = Path(__file__).parents[1]
@@ -56,10 +59,19 @@ def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
+_OLLAMA = ("generate", "chat", "embed", "embeddings", "show")
+_NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "rerank")
+
+
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
     assert table_of({"responses": RESPONSE}) in page
+    own = [field for field in MESSAGES if field not in SAMPLING]
+    assert table_of({"messages": own, "count_tokens": COUNT}) in page
+    for protocol, names in ((native, _NATIVE), (ollama, _OLLAMA), (ollama, ("options",))):
+        tables = {name: getattr(protocol, name.upper()) for name in names}
+        assert table_of({name: [f for f in table if f not in SAMPLING] for name, table in tables.items()}) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

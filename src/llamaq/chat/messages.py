@@ -79,7 +79,7 @@ class ChatEvent:
     """A piece of an answer: of its ``text``, of the ``reasoning`` before it, or of a tool call.
 
     ``token`` and the log-probabilities are those of the token behind it (None where one token gave several pieces, or
-    held text is let go). ``finish_reason`` is set in the last event.
+    held text is let go). ``finish_reason`` is set in the last event, and ``stop`` where a stop string ended the answer.
     """
 
     text: str = ""
@@ -89,17 +89,19 @@ class ChatEvent:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
     finish_reason: ChatFinishReason | None = None
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
 class ChatCompletion:
     """A whole answer; ``message`` can be appended to the conversation as it is. Where that ended with the beginning of
-    the answer, ``message`` is what follows."""
+    the answer, ``message`` is what follows. ``stop`` is the stop string that ended it, which may be the template's."""
 
     message: ChatMessage
     finish_reason: ChatFinishReason
     usage: Usage
     seed: int
+    stop: str | None = None
 
     @property
     def text(self) -> str:

@@ -140,9 +140,13 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
-def add_model(group: argparse._ActionsContainer) -> None:
-    """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them."""
-    group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
+def add_model(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them. ``several`` may be given as
+    ``models``, folders among them."""
+    if several:
+        group.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL}; or a folder of files")
+    else:
+        group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
     )
