@@ -55,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
             print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
 
         def ready() -> None:
+            if settings.page:
+                print(f"llamaq: its web page is {place}/", file=sys.stderr)
             told = f"{names[0]} is" if len(names) == 1 else f"{len(names)} models are"
             print(f"llamaq: {told} served at {place}/v1", file=sys.stderr, flush=True)
 
@@ -97,6 +99,7 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
         drain_seconds=args.drain_timeout,
         watchdog_seconds=args.watchdog,
         metrics=args.metrics,
+        page=args.page,
         strict=args.strict,
         template=template_of(args),
         template_kwargs=template_kwargs(args),

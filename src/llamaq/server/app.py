@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llamaq.server import status
+from llamaq.server import page, status
 from llamaq.server.catalogue import Source
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
@@ -38,6 +38,7 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
     settings = Settings() if settings is None else settings
     service = Service(Models(models, settings), settings)
     found = [route for protocol in (openai, status) for route in protocol.routes(service)]
+    found += page.routes() if settings.page else []
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

@@ -11,6 +11,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llamaq.server import page
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
@@ -19,7 +20,7 @@ __all__ = ["Guard", "RequestLog", "access"]
 
 access = logging.getLogger("llamaq.server.access")
 
-PUBLIC = ("/health", "/v1/health", "/livez")
+PUBLIC = ("/health", "/v1/health", "/livez", *page.PUBLIC)
 """Routes that need no key."""
 _ALWAYS = ("/livez",)  # routes that answer while the model is being loaded
 _LOADING = 2  # seconds after which it is worth to look again

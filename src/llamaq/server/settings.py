@@ -45,8 +45,8 @@ class Settings:
     gets a sign of life every ``ping_seconds``. At the end, what runs gets ``drain_seconds``. Where a model does not end
     a step within ``watchdog_seconds``, /livez says so.
 
-    ``metrics`` serves Prometheus' numbers; ``strict`` refuses fields that are unknown. ``template``
-    and ``template_kwargs`` are those of ``LLM.chat``.
+    ``metrics`` serves Prometheus' numbers and ``page`` the web page; ``strict`` refuses fields that are unknown.
+    ``template`` and ``template_kwargs`` are those of ``LLM.chat``.
 
     Raises ``TypeError`` and ``ValueError``.
     """
@@ -70,6 +70,7 @@ class Settings:
     drain_seconds: float = 30.0
     watchdog_seconds: float = 300.0
     metrics: bool = False
+    page: bool = True
     strict: bool = False
     template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -80,7 +81,7 @@ class Settings:
             if not (name in _MAY_BE_FOR_EVER and getattr(self, name) == math.inf):
                 checked[name] = real(name, getattr(self, name), 0.0)
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
-        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "strict")}
+        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "page", "strict")}
         if self.hosts is not None:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:
