@@ -18,6 +18,7 @@ import pytest
 from asgi import TEMPLATE, Client
 from llamaq import LLM
 from llamaq.engine.memory import available_memory
+from llamaq.hub import Found
 from llamaq.server import Settings, app
 from llamaq.server.errors import Refusal
 from llamaq.server.models import Models
@@ -117,6 +118,23 @@ def test_one_model_has_the_names_it_is_given(stories: Path) -> None:
     assert [entry.name for entry in of([stories, stories]).listed()] == [stories.stem, str(stories)]
     with pytest.raises(ValueError, match="model"):
         of([])
+
+
+def test_a_model_that_was_found_by_its_name_is_called_by_it(stories: Path) -> None:
+    """And has the settings that its owner wants."""
+    found = Found(stories, "tales:small", "ollama", ("tales",), {"temperature": 0.0, "seed": 3})
+
+    async def scenario(models: Models) -> None:
+        for name in ("tales:small", "tales", "TALES", stories.name):
+            assert models.find(name).name == "tales:small"
+        async with models.use("tales") as served:
+            assert served.llm.model.defaults is not None
+            assert (
+                served.llm.model.defaults == LLM.load(found, **LOAD).model.defaults != LLM.load(stories).model.defaults
+            )
+
+    run(of([found, stories]), scenario)
+    run(of(found), scenario)
 
 
 def test_a_model_is_loaded_when_it_is_asked_for_and_gives_its_answers(folder: Path, model: LLM) -> None:
