@@ -13,6 +13,7 @@ from llamaq import LLM, ChatMessage, SamplingParams
 from llamaq.chat import chat_request
 from llamaq.errors import ChatTemplateError, ContextOverflowError
 from llamaq.gguf import GGUFFile
+from llamaq.structure import lark, literal
 from llamaq.tokenizer import load_tokenizer
 
 GREEDY = SamplingParams(temperature=0)
@@ -142,3 +143,28 @@ def test_a_prompt_without_an_answer(llm: LLM) -> None:
         llm.render_chat(HELLO)
     with pytest.raises(TypeError, match="template must be text"):
         llm.render_chat(HELLO, template=5)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_answer_ends_before_a_second_call(llm: LLM, asynchronous: bool) -> None:
+    call = 'Hm.<tool_call>{"name": "now", "arguments": {}}</tool_call>'
+    options: Any = {
+        "tools": [{"type": "function", "function": {"name": "now"}}],
+        "template": "{{ '<tool_call>' if tools }}{{ messages[0].content }}",
+        "sampling": SamplingParams(seed=1, structure=lark(f"start: {literal(call)}{{3}}")),
+    }
+
+    async def result(stream: Any) -> Any:
+        return [event async for event in stream]
+
+    both = llm.chat(HELLO, **options)
+    assert len(both.message.tool_calls) == 3
+    stream = llm.chat(HELLO, parallel_tool_calls=False, stream=True, **options)
+    events = asyncio.run(result(stream)) if asynchronous else list(stream)
+    assert [event.finish_reason for event in events][-2:] == [None, "tool_calls"]
+    assert len(stream.message.tool_calls) == 1
+    assert "".join(event.text for event in events) == stream.message.content == "Hm.Hm."
+    assert stream.usage.completion_tokens == sum(event.token is not None for event in events)
+    done = llm.chat(HELLO, parallel_tool_calls=False, **options)
+    assert (done.finish_reason, done.text, len(done.message.tool_calls)) == ("tool_calls", "Hm.Hm.", 1)
+    assert done.usage.completion_tokens == stream.usage.completion_tokens < both.usage.completion_tokens

@@ -84,6 +84,23 @@ def test_the_same_alone_and_among_31_others(model: LLM) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_who_hangs_up_on_a_response_ends_it(endless: LLM, stream: bool) -> None:
+    client, service = client_of(endless)
+
+    async def scenario() -> bytes:
+        gone, reply = asyncio.Event(), Reply()
+        body = dumped({"input": "Tell me of Tom", "ignore_eos": True, "seed": 1, "stream": stream})
+        call = asyncio.ensure_future(client.asend("POST", "/v1/responses", body, JSON, reply=reply, hang_up=gone))
+        await until(lambda: any(s.usage.completion_tokens > 2 for s in service._running))
+        gone.set()
+        await call
+        await until(lambda: is_free(service))
+        return reply.body
+
+    assert b"response.completed" not in asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("n", [1, 3])
 def test_who_hangs_up_ends_the_answer(endless: LLM, stream: bool, n: int) -> None:
     client, service = client_of(endless)

@@ -12,9 +12,10 @@ import sys
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
+import pydantic
 import pytest
 
 from asgi import TEMPLATE
@@ -78,6 +79,31 @@ def test_openais_client_goes_on_with_texts(client: openai.OpenAI) -> None:
     assert "".join(logprobs.tokens) == done.choices[0].text == " a time, there was"[: len(done.choices[0].text)]
     assert [model.id for model in client.models.list()] == ["stories"]
     assert client.models.retrieve("stories").id == "stories"
+
+
+def test_openais_client_gets_responses(client: openai.OpenAI, expected: str) -> None:
+    asked: Any = {"model": "stories", "input": "Tell me of Tom", "max_output_tokens": 12, "extra_body": {"seed": 1}}
+    assert client.responses.create(**asked).output_text == expected
+    with client.responses.stream(**asked) as stream:
+        events = list(stream)
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta") == expected
+    last: Any = events[-1]
+    assert (last.type, last.response.output_text) == ("response.incomplete", expected)
+
+
+def test_openais_client_parses_structures_and_calls(client: openai.OpenAI) -> None:
+    class Pick(pydantic.BaseModel):
+        n: Literal[1, 2]
+
+    answer = client.responses.parse(model="stories", input="Pick", text_format=Pick)
+    assert answer.output_parsed is not None
+    assert answer.output_parsed.n in (1, 2)
+    tool: Any = openai.pydantic_function_tool(Pick)
+    asked: Any = {"model": "stories", "messages": [{"role": "user", "content": "Go"}], "tools": [tool]}
+    done = client.chat.completions.parse(**asked, tool_choice="required", parallel_tool_calls=False, max_tokens=100)
+    calls: Any = done.choices[0].message.tool_calls
+    (call,) = calls
+    assert isinstance(call.function.parsed_arguments, Pick)
 
 
 def test_openais_client_embeds(client: openai.OpenAI, stories: Path) -> None:

@@ -40,7 +40,7 @@ def client(model: LLM) -> Client:
 
 @pytest.fixture
 def sdk(client: Client) -> Iterator[Any]:
-    """OpenAI's client, whose requests the application answers."""
+    """OpenAI's client, which is strict about what it gets, and whose requests the application answers."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         method, path, body = request.method, request.url.path, request.content
@@ -48,7 +48,8 @@ def sdk(client: Client) -> Iterator[Any]:
         return httpx2.Response(reply.status, headers=reply.headers, content=reply.body)
 
     with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
-        yield openai.OpenAI(base_url="http://localhost/v1", api_key="k", max_retries=0, http_client=http)
+        address: Any = {"base_url": "http://localhost/v1", "api_key": "k", "max_retries": 0}
+        yield openai.OpenAI(**address, http_client=http, _strict_response_validation=True)
 
 
 @pytest.fixture

@@ -16,7 +16,19 @@ import pytest
 
 from llamaq.errors import StructureError
 from llamaq.gguf import GGUFFile
-from llamaq.structure import Matcher, Structure, gbnf, json_object, json_schema, lark, regex, vocabulary
+from llamaq.structure import (
+    Matcher,
+    Structure,
+    gbnf,
+    json_object,
+    json_schema,
+    json_term,
+    lark,
+    literal,
+    mark_id,
+    regex,
+    vocabulary,
+)
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 from shared_files import SHARED
 from structure_text import accepts, accepts_tokens
@@ -272,3 +284,34 @@ def test_a_missing_package_is_an_error_that_names_the_extra() -> None:
         "from llamaq.errors import StructureError\ntry: regex('a')\nexcept StructureError as e: print(e)"
     )
     assert "pip install 'llamaq[structure]'" in subprocess.check_output([sys.executable, "-c", script], text=True)
+
+
+def test_terms_of_lark_say_what_they_are_made_of(tokenizer: Tokenizer) -> None:
+    for said in ("%json {}", 'a "b" \\c\n', "Ümläut 😀", "/x/ // #", "\x01"):
+        assert accepts(lark(f"start: {literal(said)}"), said, tokenizer)
+    term = json_term({"properties": {"a": {"type": "integer"}}, "type": "object"})
+    structure = lark(f'start: "<" {term} ">"')
+    assert structure.has_schema
+    assert accepts(structure, '<{"a": 1}>', tokenizer)
+    assert not accepts(structure, '<{"a":  1}>', tokenizer)
+    free = """start: "<" %json {"properties": {"a": {"type": "integer"}}, "type": "object"} ">" """
+    assert accepts(lark(free), '<{"a":  1}>', tokenizer)
+    assert not lark('start: "json"').has_schema
+
+
+def test_marks_are_told_from_text(shared: Callable[[str], Path]) -> None:
+    with GGUFFile.open(shared("vocab/ggml-vocab-llama-bpe.gguf")) as file:
+        llama = load_tokenizer(file.metadata)
+    assert mark_id(llama, "<|eot_id|>") == llama.token_to_id("<|eot_id|>") is not None
+    assert [mark_id(llama, text) for text in ("hello", "<tool_call>", "")] == [None] * 3
+
+
+def test_a_structure_after_several_marks(tokenizer: Tokenizer) -> None:
+    structure = regex("yes|no").following("final", ">")
+    assert structure.after == ("final", ">")
+    for text, accepted in (
+        ("<analysis> so <final>yes", True), ("<final json>no", True), ("final > \n yes", False), ("> final yes", False),
+        ("<final>maybe", False), ("yes", False),
+    ):  # fmt: skip
+        assert accepts(structure, text, tokenizer) == accepted, text
+    assert regex("a").following() == regex("a")

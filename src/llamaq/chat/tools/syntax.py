@@ -86,7 +86,7 @@ def _grammar(
         rules.append(TEXT)
     if answer is not None:
         rules.append(f"answer: {said(''.join(syntax.opens))} {json_term(answer)} {said(syntax.closes)}")
-    before = ""
+    before = r'("\n" | "\n\n")?' if thinking else ""
     if syntax.thought is not None:
         open, close, turn = syntax.thought
         if thinking:

@@ -1,1 +1,1 @@
-"""OpenAI's protocol: chat completions, completions, embeddings, models."""
+"""OpenAI's protocol: chat completions, responses, completions, embeddings, models."""
