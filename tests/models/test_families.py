@@ -162,8 +162,8 @@ def test_gate_and_up_in_one_tensor_have_an_even_number_of_rows() -> None:
 
 
 def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match=r"glm4.rope.dimension_sections: .*\(M-RoPE\) are not supported yet"):
-        traced("glm4", 1, feed_forward_length=None, rope__dimension_sections=[8, 12, 12, 0])
+    with pytest.raises(ModelError, match=r"glm4.rope.dimension_sections is \[1, 2, 1, 0\]; expected sections for all"):
+        traced("glm4", 1, feed_forward_length=None, rope__dimension_sections=[1, 2, 1, 0])
     metadata, tensors = model("llama", 1)
     shapes = {name: x.shape for name, x in tensors.items()}
     for name in ("blk.0.attn_q.scale", "output.input_scale"):
@@ -173,9 +173,9 @@ def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
 
 def test_an_unknown_architecture_is_told_in_words() -> None:
     with pytest.raises(
-        ModelError, match=r"^Gemma 4 is not supported yet; llamaq runs Llama, Mistral and Mixtral, .*Qwen 3, "
+        ModelError, match=r"^Gemma 3n is not supported yet; llamaq runs Llama, Mistral and Mixtral, .*Qwen 3, "
     ):
-        build_plan({"general.architecture": "gemma4"}, {})
+        build_plan({"general.architecture": "gemma3n"}, {})
     with pytest.raises(ModelError, match=r"^general.architecture is 'nosuch'; llamaq runs Llama"):
         build_plan({"general.architecture": "nosuch"}, {})
     assert (family_of("gemma3"), family_of("gemma4"), family_of("nosuch"), family_of(3)) == (

@@ -5,6 +5,7 @@ Needs the extra ``transformers``, which CI leaves out; ``nox -s transformers`` r
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ transformers = pytest.importorskip("transformers", reason=reason)
 
 import tiny_encoders as encoders  # noqa: E402
 import tiny_models as tiny  # noqa: E402
+from tiny_converted import CONVERTED, checkpoint  # noqa: E402
 
 COMMON: dict[str, Any] = {
     "vocab_size": tiny.VOCABULARY,
@@ -109,6 +111,18 @@ def test_recorded_logits_are_those_of_transformers(name: str) -> None:
     weights = {key: torch.from_numpy(x.copy()) for key, x in there.items()}
     missing = model.load_state_dict(weights, strict=False)
     assert (missing.unexpected_keys, missing.missing_keys) == ([], ["lm_head.weight"] if tied else [])
+    with torch.no_grad():
+        logits = model(torch.tensor(tiny.IDS[None].astype(np.int64))).logits[0].numpy()
+    np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", CONVERTED)
+def test_recorded_logits_of_checkpoints_are_those_of_transformers(name: str, tmp_path: Path) -> None:
+    """Eager attention, F32; delta nets token by token."""
+    folder = checkpoint(name, tmp_path / name)
+    kind = getattr(transformers, CONVERTED[name]["config"]["architectures"][0])
+    model = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     with torch.no_grad():
         logits = model(torch.tensor(tiny.IDS[None].astype(np.int64))).logits[0].numpy()
     np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)

@@ -15,209 +15,26 @@ from llamaq import _core
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
-from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Temperature, Value
+from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Value
 from llamaq.plan.op import Op
-from llamaq.plan.operands import Weight
-from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.concat import Concat
+from llamaq.plan.ops.delta_net import DeltaNet
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
+from llamaq.plan.ops.gate import Gate
 from llamaq.plan.ops.glu_experts import GluExperts
-from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.head_linear import HeadLinear
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.ops.norm import NormRows
 from llamaq.plan.ops.route import Route
-from llamaq.plan.ops.select_rows import SelectRows
 from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
+from llamaq.plan.ops.split_heads import SplitHeads
 from llamaq.plan.reference import Reference
-from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
-
-RNG = np.random.default_rng(3)
-WEIGHTS = {
-    name: RNG.normal(size=shape).astype(np.float32)
-    for name, shape in {
-        **{f"{name}.weight": (16, 16) for name in ("embd", "embd2", "a", "b", "c", "d", "out")},
-        **{f"{name}.weight": (8, 16) for name in ("k", "v")},
-        "k2.weight": (4, 16), "v2.weight": (4, 16), "fused.weight": (48, 16), "fused.bias": (48,),
-        "n.weight": (16,), "m.weight": (16,), "e.bias": (16,), "f.bias": (16,), "v3.weight": (6, 16),
-        **{f"{name}.weight": (8, 16, 16) for name in ("s", "t", "u")}, "fused_s.weight": (8, 48, 16),
-        "heads.weight": (2, 5, 6), "heads2.weight": (2, 5, 6), "heads3.weight": (2, 10, 6),
-        "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
-        "q.bias": (8,), "conv.weight": (16, 3), "conv2.weight": (16, 3),
-        "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
-    }.items()
-}  # fmt: skip
-MATRIX = {name: Weight(f"{name}.weight", "matrix") for name in ("a", "b", "c", "d")}
-BIAS = {name: Weight(f"{name}.bias", "vector") for name in ("e", "f")}
-STACK = {name: Weight(f"{name}.weight", "stack") for name in ("s", "t", "u")}
-BIASES = {name: Weight(f"{name}.bias", "vector") for name in ("s", "t")}
-NORMS = [
-    *[None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5), Norm(None, 1e-5)],
-    *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
-]
-ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
-TRACED: dict[str, Any] = {
-    "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
-}  # fmt: skip
-ONE = {"weights": (MATRIX["a"],), "biases": (None,), "norm": None}
-ATTENTION: dict[str, Any] = {
-    **TRACED, "value_dim": 4, "value_of_key": False, "rope_offset": 0, "q_norm": None, "k_norm": None,
-    "temperature": None, "softcap": 0.0, "sinks": None,
-}  # fmt: skip
-BOTH_WAYS = {name: ATTENTION[name] for name in ("heads", "kv_heads", "head_dim", "scale", "rope")}
-
-
-def head_norms(own: str) -> list[Any]:
-    """All kinds of norms of heads; ``own`` has a vector for each head."""
-    h, each = "h.weight", f"{own}.weight"
-    return [HeadNorm(1e-5), HeadNorm(0.5), HeadNorm(1e-5, h), HeadNorm(1e-5, each), HeadNorm(1e-5, h, "layer"),
-            HeadNorm(1e-5, None, "layer"), HeadNorm(1e-5, each, "layer"), HeadNorm(1e-5, h, "rms", True),
-            HeadNorm(1e-5, each, "layer", True)]  # fmt: skip
-
-
-TWO = {"weights": (MATRIX["a"], MATRIX["b"]), "biases": (None, None), "norm": None}
-CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
-    Embed: (
-        {"table": Weight("embd.weight", "table"), "scale": 1.0, "types": Weight("embd.weight", "table")},
-        {
-            "table": [Weight("embd2.weight", "table")],
-            "scale": [2.0, 0.5],
-            "types": [None, Weight("embd2.weight", "table")],
-            "second_after": [1, 5],
-            "positions": [Weight("embd2.weight", "table")],
-        },
-    ),
-    NormRows: ({"norm": NORMS[1], "cols": 16}, {"norm": NORMS[2:], "cols": []}),
-    ActLinear: (
-        {**ONE, "act": "silu"},
-        {"weights": [(MATRIX["b"],)], "biases": [(BIAS["e"],)], "norm": NORMS[1:], "act": ["gelu", "gelu_erf"]},
-    ),
-    SelectRows: ({"cols": 16}, {"cols": []}),
-    Linear: (
-        ONE,
-        {
-            "weights": [(MATRIX["b"],), *[(Weight("fused.weight", "matrix", (i, i + 16)),) for i in (0, 16, 32)]],
-            "biases": [(BIAS["e"],), (BIAS["f"],), (Weight("fused.bias", "vector", (16, 32)),)],
-            "norm": NORMS[1:],
-            "scale": [0.5, -3.0],
-            "softcap": [0.7, 30.0],
-        },
-    ),
-    GluLinear: (
-        TWO,
-        {
-            "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
-            "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
-            "norm": NORMS[1:],
-            "act": ["gelu", "gelu_erf", "clamped"],
-        },
-    ),
-    Attention: (
-        ATTENTION,
-        {
-            "layer": [],  # it is a name: see the next test
-            "heads": [2],
-            "kv_heads": [1],
-            "head_dim": [],  # it follows from the inputs' width and the heads
-            "scale": [0.1],
-            "rope": [None, *ROPES[2:]],
-            "window": [1, 3],
-            "chunk": [2, 5],
-            "value_dim": [3],
-            "value_of_key": [True],
-            "rope_offset": [],  # it needs a rope of half a head: see below
-            "q_norm": head_norms("hs"),
-            "k_norm": head_norms("ks"),
-            "temperature": [Temperature(0.5, 2), Temperature(0.3, 2), Temperature(0.5, 3), Temperature(0.5, 2, 1)],
-            "softcap": [0.5, 2.0],
-            "sinks": [Weight("sinks.weight", "vector"), Weight("sinks2.weight", "vector")],
-        },
-    ),
-    Route: (
-        {
-            "experts": 8,
-            "used": 2,
-            "gating": "softmax",
-            "normalize": True,
-            "scale": 1.0,
-            "selection": None,
-            "groups": 1,
-            "groups_used": 1,
-        },
-        {
-            "experts": [],  # it follows from the input's width
-            "used": [1, 3],
-            "gating": ["sigmoid", "softmax_of_chosen"],
-            "normalize": [False],
-            "scale": [2.0],
-            "selection": [Weight("p.bias", "vector"), Weight("q.bias", "vector")],
-            "groups": [2, 4],
-            "groups_used": [],  # it needs several groups: see the next test
-        },
-    ),
-    GluExperts: (
-        {
-            "weights": (STACK["s"], STACK["t"]),
-            "biases": (None, None),
-            "used": 2,
-            "act": "silu",
-            "weighted_input": False,
-        },
-        {
-            "weights": [
-                (STACK["t"], STACK["s"]),
-                (STACK["s"], STACK["u"]),
-                tuple(Weight("fused_s.weight", "stack", (i, i + 16)) for i in (0, 16)),
-            ],
-            "biases": [
-                (BIASES["s"], None),
-                (None, BIASES["s"]),
-                (BIASES["t"], BIASES["s"]),
-                (Weight("fused_s.bias", "vector", (16, 32)), None),
-            ],
-            "used": [],  # it follows from the routing's width
-            "act": ["gelu", "gelu_erf", "clamped"],
-            "weighted_input": [True],
-        },
-    ),
-    Experts: (
-        {"weights": (STACK["s"],), "biases": (None,), "used": 2, "weighted": True},
-        {
-            "weights": [(STACK["t"],), (Weight("fused_s.weight", "stack", (32, 48)),)],
-            "biases": [(BIASES["s"],), (BIASES["t"],)],
-            "used": [],
-            "weighted": [False],
-        },
-    ),
-    HeadLinear: (
-        {"weight": Weight("heads.weight", "stack"), "heads": 2, "head_dim": 8, "cols": 6},
-        {
-            "weight": [Weight("heads2.weight", "stack"), Weight("heads3.weight", "stack", (5, 10))],
-            "heads": [],
-            "head_dim": [],
-            "cols": [],
-        },  # the weight's shape
-    ),
-    Concat: ({"cols": (16, 16)}, {"cols": []}),
-    SigmoidGate: (
-        {"weight": Weight("n.weight", "vector"), "cols": 16},
-        {"weight": [Weight("m.weight", "vector")], "cols": []},
-    ),
-    ShortConv: (
-        {"weight": Weight("conv.weight", "vector"), "layer": 0, "width": 16, "taps": 3},
-        {"weight": [Weight("conv2.weight", "vector")], "layer": [], "width": [], "taps": []},  # see the weight
-    ),
-    BidirectionalAttention: (
-        BOTH_WAYS,
-        {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
-    ),
-}
-"""The usual fields of each op, and for each field the other values that it may have."""
+from op_cases import ATTENTION, BOTH_WAYS, CASES, NORMS, ONE, ROPES, TRACED, WEIGHTS
 
 
 def plan_with(op: Op) -> Plan:
@@ -228,7 +45,7 @@ def plan_with(op: Op) -> Plan:
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
-    if isinstance(op, GluExperts | Route | HeadLinear | Concat):
+    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
@@ -240,7 +57,11 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
     if isinstance(op, SigmoidGate | Concat):
         return x, g.linear(x, "a")
     if isinstance(op, ShortConv):
-        return (g.linear(x, "fused"),)
+        return (g.linear(x, "fused" if op.gated else "a"),)
+    if isinstance(op, Gate):
+        return g.linear(x, "fused"), g.linear(x, "b")
+    if isinstance(op, DeltaNet):
+        return g.linear(x, "a"), g.linear(x, "k")
     if not isinstance(op, Route | GluExperts | Experts):
         return (x,)
     logits = g.linear(x, "router")
@@ -307,6 +128,50 @@ def test_where_in_a_head_the_rope_begins() -> None:
     half = {**ATTENTION, "rope": ROPES[5]}
     found = [result(Attention(**{**half, "rope_offset": offset})) for offset in (0, 1, 2)]
     assert not any(np.array_equal(a, b) for a, b in itertools.combinations(found, 2))
+
+
+def test_heads_are_normed_apart() -> None:
+    cases = ((None, 1), (None, 4), ("h.weight", 4))
+    found = [result(NormRows(Norm(weight, 1e-5), 16, heads)) for weight, heads in cases]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(found, 2))
+
+
+def test_halves_of_heads() -> None:
+    """Both results, each by itself."""
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    halves = g.split_heads(g.embed("embd"), heads=4, head_dim=2)
+    plans = [g.plan(g.linear(g.select_rows(widened(g, half)), "out")) for half in halves]
+    step, rows = Step.of([3, 1, 4], wanted="all"), WEIGHTS["embd.weight"][[3, 1, 4]].reshape(3, 4, 2, 2)
+    for i, plan in enumerate(plans):
+        want = Reference(plan, WEIGHTS).forward(step)
+        wide = rows[:, :, i].reshape(3, 8) @ WEIGHTS["wide8.weight"].T @ WEIGHTS["out.weight"].T
+        np.testing.assert_allclose(want, wide, rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
+
+
+def test_a_layer_that_reads_the_cache_of_another() -> None:
+    """It is as if it had the same keys and values; windows and norms of its queries are its own."""
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    x = g.embed("embd")
+    k, v = g.linear(x, "k", "v")
+    results = []
+    for own in (True, False):
+        graph = Graph({name: w.shape for name, w in WEIGHTS.items()})
+        x = graph.embed("embd")
+        q, k, v = graph.linear(x, "a", "k", "v")
+        y = graph.attention(q, k, v, **TRACED)
+        q, *both = graph.linear(x, "b", "k", "v") if own else (graph.linear(x, "b"),)
+        k2, v2 = both or (None, None)
+        y2 = graph.attention(q, k2, v2, **{**TRACED, "layer": int(own)}, q_norm=HeadNorm(1e-5))
+        plan = graph.plan(graph.linear(graph.select_rows(widened(graph, graph.concat(y, y2))), "out"))
+        steps = [Step.of(range(5), wanted="all"), Step.of([7, 8], start=5, wanted="all")]
+        reference, engine, cache = Reference(plan, WEIGHTS), Engine(plan, Source(WEIGHTS), threads=2), KVCache(plan, 32)
+        want = [reference.forward(step) for step in steps]
+        for step, rows in zip(steps, want, strict=True):
+            np.testing.assert_array_equal(engine.forward(step, cache), rows)
+        results.append(np.concatenate(want))
+        assert len(plan.caches[0].layers) == 1 + own
+    np.testing.assert_array_equal(*results)
 
 
 def test_encoders_read_whole_texts() -> None:

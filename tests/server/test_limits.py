@@ -160,3 +160,22 @@ def test_the_watchdog_sees_a_step_that_does_not_end(stories: Path) -> None:
             assert llm.generate("Tom", max_tokens=2).text
         assert {(reply.status, reply.error["code"]) for reply in seen} == {(503, "stalled")}
         assert (client.get("/livez").status, scheduler.silence) == (200, 0.0)
+
+
+def test_who_is_let_in_while_it_goes_gives_its_place_back() -> None:
+    """In one turn of the loop; nobody would cancel it again."""
+
+    async def scenario() -> None:
+        admission = Admission(places=1, max_queue=4, seconds=100.0, per_key=1)
+        first = admission.places(1)
+        await first.__aenter__()
+        second = asyncio.ensure_future(admission._wait(1))
+        await until(lambda: admission.waiting)
+        await first.__aexit__(None, None, None)
+        assert admission.running == 1
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert admission.running == admission.waiting == 0
+
+    asyncio.run(scenario())

@@ -61,12 +61,16 @@ async def until(condition: Callable[[], object]) -> None:
 
 @contextmanager
 def slow_loads() -> Iterator[threading.Event]:
-    """Loads wait until the event is set."""
-    go, load = threading.Event(), LLM.load
+    """Loads wait until the event is set; there is never more than one."""
+    go, load, one = threading.Event(), LLM.load, threading.Lock()
 
     def slow(*args: Any, **options: Any) -> LLM:
+        assert one.acquire(blocking=False)
         go.wait()
-        return load(*args, **options)
+        try:
+            return load(*args, **options)
+        finally:
+            one.release()
 
     with mock.patch.object(LLM, "load", slow):
         try:
@@ -188,6 +192,18 @@ def test_what_is_in_use_is_never_unloaded(folder: Path) -> None:
         assert order == ["b", "a"]
 
     run(of(folder, models_max=1), scenario)
+
+
+def test_a_model_in_use_that_is_to_go_goes_when_its_last_user_leaves(folder: Path) -> None:
+    async def scenario(models: Models) -> None:
+        async with models.use("a"), models.use("a"):
+            await models.unload("a")
+            assert states(models)["a"] == "loaded"
+        assert states(models)["a"] == "on disk"
+        await models.load("a")
+        assert states(models)["a"] == "loaded"
+
+    run(of(folder), scenario)
 
 
 def test_who_waits_too_long_for_room_is_told_so(folder: Path) -> None:

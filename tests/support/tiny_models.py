@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from llamaq.formats import format_by_name
 from llamaq.gguf import TensorData, write_gguf
 from shared_files import ROOT, shared_path
+from tiny_converted import CONVERTED, converted
 
 __all__ = ["IDS", "LONGROPE", "MADE", "RECORDED", "made_tensors", "tiny_model"]
 
@@ -130,6 +131,8 @@ def _folder() -> TemporaryDirectory[str]:
 
 @cache
 def _made(name: str) -> Path:
+    if name in CONVERTED:
+        return converted(name, Path(_folder().name))
     architecture, keys = MADE[name]
     metadata = {f"{architecture}.{key}": value for key, value in (SHAPE | keys).items()}
     f32 = format_by_name("F32")
@@ -142,6 +145,6 @@ def _made(name: str) -> Path:
 def tiny_model(name: str) -> tuple[Path, Any]:
     """A file, and the arrays ``ids`` (tokens,) and ``logits`` (tokens, vocabulary) that go with it; skips where a
     user's clone has none."""
-    if name in MADE:
+    if name in MADE or name in CONVERTED:
         return _made(name), {"ids": IDS, "logits": np.load(RECORDED / f"{name}.npy")}
     return shared_path(f"tiny-models/{name}.gguf"), np.load(shared_path(f"tiny-models/{name}.ref.npz"))

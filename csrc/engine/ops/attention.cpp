@@ -68,18 +68,17 @@ struct Temperature {
 };
 
 struct Attention final : Op {
-  int q, k, v, out, cache, layer, heads, kv_heads, dim, value_dim;  // v -1: values are the first numbers of keys
+  int q, k = -1, v = -1, out, cache, layer, heads, kv_heads, dim, value_dim;  // k -1: another op fills the cache
   float scale, softcap;
   int rope, rope_offset, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
-  HeadNorm q_norm, k_norm;
+  bool value_of_key;                     // values are the first numbers of keys
+  HeadNorm q_norm, k_norm, v_norm;
   Temperature temperature;
   int sinks;  // -1: none
   int tiles = 0;
 
   explicit Attention(Attributes& a)
-      : q(-1),
-        k(-1),
-        v(-1),
+      : q(a.integers("ins").at(0)),
         out(a.integers("outs", 1)[0]),
         cache(a.integer("cache")),
         layer(a.integer("layer")),
@@ -93,13 +92,16 @@ struct Attention final : Op {
         rope_offset(a.integer("rope_offset")),
         window(a.integer("window")),
         chunk(a.integer("chunk")),
+        value_of_key(a.integer("value_of_key") != 0),
         q_norm(a, "q_norm"),
         k_norm(a, "k_norm"),
+        v_norm(a, "v_norm"),
         temperature(a),
         sinks(a.integer("sinks", -1)) {
     const std::vector<int> ins = a.integers("ins");
-    if (ins.size() != 2 && ins.size() != 3) throw Error("attention reads queries, keys and perhaps values");
-    q = ins[0], k = ins[1];
+    const bool shared = a.integer("shared") != 0;
+    if (ins.size() != (shared ? 1u : value_of_key ? 2u : 3u)) throw Error("attention reads queries, keys and values");
+    if (!shared) k = ins[1];
     if (ins.size() == 3) v = ins[2];
   }
 
@@ -109,11 +111,11 @@ struct Attention final : Op {
     const auto& layers = r.caches[static_cast<size_t>(cache)];
     if (layer < 0 || layer >= static_cast<int>(layers.size())) throw Error("no such layer in the cache");
     const CacheLayer& kept = layers[static_cast<size_t>(layer)];
-    if (kv_heads != kept.kv_heads || dim != kept.head_dim || kept.value_dim != (v < 0 ? 0 : value_dim) ||
+    if (kv_heads != kept.kv_heads || dim != kept.head_dim || kept.value_dim != (value_of_key ? 0 : value_dim) ||
         window != kept.window || chunk != kept.chunk)
       throw Error("the layer does not fit the cache");
-    if (dim <= 0 || value_dim <= 0 || (v < 0 && value_dim > dim)) throw Error("a value has no such length");
-    if (heads * dim > r.cols(q) || heads * value_dim > r.cols(out) || kv_heads * dim > r.cols(k) ||
+    if (dim <= 0 || value_dim <= 0 || (value_of_key && value_dim > dim)) throw Error("a value has no such length");
+    if (heads * dim > r.cols(q) || heads * value_dim > r.cols(out) || (k >= 0 && kv_heads * dim > r.cols(k)) ||
         (v >= 0 && kv_heads * value_dim > r.cols(v)))
       throw Error("heads times head dimension exceeds a slot");
     if (rope >= static_cast<int>(r.rotations.size())) throw Error("no such rope");
@@ -121,6 +123,7 @@ struct Attention final : Op {
       throw Error("the rope turns more dimensions than a head has");
     q_norm.check(r, heads, dim);
     k_norm.check(r, kv_heads, dim);
+    v_norm.check(r, kv_heads, value_dim);
     if (temperature.scale != 0 && (temperature.length <= 0 || temperature.offset < 0))
       throw Error("the temperature counts no tokens");
     if (sinks >= 0) r.check_vector(sinks, heads);
@@ -138,22 +141,22 @@ struct Attention final : Op {
 
   CacheView view(const Call& call, int head, int sequence) const {
     const CachePages& pages = call.step.caches[static_cast<size_t>(cache)];
-    const int64_t bytes = page_bytes(dim, v < 0 ? 0 : value_dim, call.step.cache_type);
+    const int64_t bytes = page_bytes(dim, value_of_key ? 0 : value_dim, call.step.cache_type);
     return {pages.layers[static_cast<size_t>(layer)] + head * bytes,
             bytes * kv_heads,
             pages.table + int64_t{sequence} * pages.pages_per_sequence,
             call.step.cache_type,
             dim,
             value_dim,
-            v < 0};
+            value_of_key};
   }
 
-  // Queries and keys of one row, for one KV head: norm, rope, norm, temperature.
+  // Queries, and the key if it is not null, of one row, for one KV head: norm, rope, norm, temperature.
   void turn(const Call& call, int row, int head, float* queries, float* key) const {
     const Resources& r = call.r;
     const auto norm = [&](bool after) {
       if (q_norm.present && q_norm.after_rope == after) q_norm.apply(r, queries, head * group(), group(), dim);
-      if (k_norm.present && k_norm.after_rope == after) k_norm.apply(r, key, head, 1, dim);
+      if (key && k_norm.present && k_norm.after_rope == after) k_norm.apply(r, key, head, 1, dim);
     };
     norm(false);
     if (rope >= 0) {
@@ -161,7 +164,7 @@ struct Attention final : Op {
       const int pairs = turn.pairs();
       const float *cos = turn.cos + int64_t{row} * pairs, *sin = turn.sin + int64_t{row} * pairs;
       r.kernels.rope(queries + rope_offset, group(), dim, pairs, turn.rope.neighbours, cos, sin);
-      r.kernels.rope(key + rope_offset, 1, dim, pairs, turn.rope.neighbours, cos, sin);
+      if (key) r.kernels.rope(key + rope_offset, 1, dim, pairs, turn.rope.neighbours, cos, sin);
     }
     norm(true);
     if (temperature.scale != 0)
@@ -173,10 +176,14 @@ struct Attention final : Op {
     const Resources& r = call.r;
     const int k_cols = kv_heads * dim, v_cols = kv_heads * value_dim;
     float* tile_q = r.slot(q) + int64_t{tile.first} * heads * dim + int64_t{head} * group() * dim;
-    float* tile_k = r.slot(k) + int64_t{tile.first} * k_cols + int64_t{head} * dim;
-    const float* tile_v = v < 0 ? nullptr : r.slot(v) + int64_t{tile.first} * v_cols + int64_t{head} * value_dim;
-    for (int i = 0; i < tile.rows; ++i)
-      turn(call, tile.first + i, head, tile_q + int64_t{i} * heads * dim, tile_k + int64_t{i} * k_cols);
+    float* tile_k = k < 0 ? nullptr : r.slot(k) + int64_t{tile.first} * k_cols + int64_t{head} * dim;
+    float* tile_v = v < 0 ? nullptr : r.slot(v) + int64_t{tile.first} * v_cols + int64_t{head} * value_dim;
+    for (int i = 0; i < tile.rows; ++i) {
+      turn(call, tile.first + i, head, tile_q + int64_t{i} * heads * dim,
+           k < 0 ? nullptr : tile_k + int64_t{i} * k_cols);
+      if (v >= 0 && v_norm.present) v_norm.apply(r, tile_v + int64_t{i} * v_cols, head, 1, value_dim);
+    }
+    if (k < 0) return;
     const Step& step = call.step;
     r.kernels.store_kv({view(call, head, step.sequences[tile.first]), step.positions + tile.first, tile.rows, tile_k,
                         tile_v, k_cols, v_cols});

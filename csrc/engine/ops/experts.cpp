@@ -1,5 +1,5 @@
 // experts: the products of a row's parts with the matrices of its experts, each times its weight, summed in the order of
-// rank, plus the third input.
+// rank, plus the third input where there is one.
 #include <algorithm>
 
 #include "engine/ops/expert_product.h"
@@ -13,20 +13,23 @@ constexpr int64_t kSumColumns = 512;  // that a worker sums at once
 
 struct Experts final : Op {
   ExpertProduct product;
-  int out, add;
+  int out, add = -1;
   bool weighted;
 
   explicit Experts(Attributes& a)
       : product(a, true),
         out(a.integers("outs", 1)[0]),
-        add(a.integers("ins", 3)[2]),
         weighted(a.integer("weighted") != 0) {
+    const std::vector<int> ins = a.integers("ins");
+    if (ins.size() > 3) throw Error("experts add one value at most");
+    if (ins.size() == 3) add = ins[2];
     if (product.stacks.size() != 1) throw Error("experts are summed of one stack");
   }
 
   void check(Resources& r) override {
     product.check(r);
-    if (product.rows(r) > std::min(r.cols(out), r.cols(add))) throw Error("a residual needs the width of the product");
+    if (product.rows(r) > r.cols(out) || (add >= 0 && product.rows(r) > r.cols(add)))
+      throw Error("a residual needs the width of the product");
   }
 
   // Behind what the products take, all share the results of the pairs, and a worker has the place of each pair.
@@ -67,7 +70,6 @@ struct Experts final : Op {
     const Resources& r = call.r;
     const int64_t width = product.rows(r);
     const float* weights = r.slot(product.routing) + int64_t{row} * 2 * product.used + product.used;
-    const float* const residual = r.slot(add) + row * width;
     float* const y = r.slot(out) + row * width;
     for (int j = 0; j < product.used; ++j) {
       const float* part = parts + place[row * product.used + j] * width;
@@ -77,7 +79,7 @@ struct Experts final : Op {
       else
         for (int64_t i = begin; i < end; ++i) y[i] += part[i] * w;
     }
-    r.kernels.add(residual + begin, y + begin, y + begin, end - begin);
+    if (add >= 0) r.kernels.add(r.slot(add) + row * width + begin, y + begin, y + begin, end - begin);
   }
 };
 

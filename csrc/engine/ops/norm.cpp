@@ -1,4 +1,4 @@
-// norm: each row normed, plus the second input where there is one.
+// norm: each row, or each head of it, normed, plus the second input where there is one, times a number.
 #include "engine/ops/ops.h"
 #include "engine/row_norm.h"
 
@@ -8,10 +8,17 @@ namespace {
 
 struct NormOp final : Op {
   int in, out, add = -1;
-  int cols;
+  int cols, heads, factor;
+  float scale;
   RowNorm norm;
 
-  explicit NormOp(Attributes& a) : out(a.integers("outs", 1)[0]), cols(a.integer("cols")), norm(a) {
+  explicit NormOp(Attributes& a)
+      : out(a.integers("outs", 1)[0]),
+        cols(a.integer("cols")),
+        heads(a.integer("heads")),
+        factor(a.integer("factor", -1)),
+        scale(a.number("scale")),
+        norm(a) {
     const std::vector<int> ins = a.integers("ins");
     if (ins.empty() || ins.size() > 2) throw Error("a norm takes a value, and at most one to add to");
     in = ins[0];
@@ -20,7 +27,9 @@ struct NormOp final : Op {
   }
 
   void check(Resources& r) override {
-    norm.check(r, cols);
+    if (heads < 1 || cols % heads) throw Error("heads must share the columns");
+    norm.check(r, cols / heads);
+    if (factor >= 0) r.check_vector(factor, 1);
     if (cols <= 0 || cols > r.cols(in) || cols > r.cols(out)) throw Error("the norm is wider than a slot");
     if (add >= 0 && cols > r.cols(add)) throw Error("a residual needs the width of the norm");
   }
@@ -30,8 +39,11 @@ struct NormOp final : Op {
     const int64_t width = cols;
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) {
       float* y = r.slot(out) + i * width;
-      norm.apply(r, r.slot(in) + i * width, width, y);
+      const int64_t dim = width / heads;
+      for (int64_t at = 0; at < width; at += dim) norm.apply(r, r.slot(in) + i * width + at, dim, y + at);
       if (add >= 0) r.kernels.add(r.slot(add) + i * width, y, y, width);
+      if (scale != 1) r.kernels.scale(y, scale, width);
+      if (factor >= 0) r.kernels.scale(y, r.vector(factor)[0], width);
     }
   }
 };

@@ -8,8 +8,10 @@ std::unique_ptr<Op> parse_act_linear(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);
 std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
 std::unique_ptr<Op> parse_concat(Attributes& a);
+std::unique_ptr<Op> parse_delta_net(Attributes& a);
 std::unique_ptr<Op> parse_embed(Attributes& a);
 std::unique_ptr<Op> parse_experts(Attributes& a);
+std::unique_ptr<Op> parse_gate(Attributes& a);
 std::unique_ptr<Op> parse_glu_experts(Attributes& a);
 std::unique_ptr<Op> parse_glu_linear(Attributes& a);
 std::unique_ptr<Op> parse_head_linear(Attributes& a);
@@ -19,5 +21,6 @@ std::unique_ptr<Op> parse_route(Attributes& a);
 std::unique_ptr<Op> parse_select_rows(Attributes& a);
 std::unique_ptr<Op> parse_short_conv(Attributes& a);
 std::unique_ptr<Op> parse_sigmoid_gate(Attributes& a);
+std::unique_ptr<Op> parse_split_heads(Attributes& a);
 
 }  // namespace llamaq

@@ -16,8 +16,10 @@ constexpr Kind kKinds[] = {
     {"attention", parse_attention},
     {"bidirectional_attention", parse_bidirectional_attention},
     {"concat", parse_concat},
+    {"delta_net", parse_delta_net},
     {"embed", parse_embed},
     {"experts", parse_experts},
+    {"gate", parse_gate},
     {"glu_experts", parse_glu_experts},
     {"glu_linear", parse_glu_linear},
     {"head_linear", parse_head_linear},
@@ -27,6 +29,7 @@ constexpr Kind kKinds[] = {
     {"select_rows", parse_select_rows},
     {"sigmoid_gate", parse_sigmoid_gate},
     {"short_conv", parse_short_conv},
+    {"split_heads", parse_split_heads},
 };
 
 }  // namespace

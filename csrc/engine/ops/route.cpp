@@ -48,7 +48,7 @@ int greatest(const float* scores, int n, int most, int* chosen, const bool* excl
 float known(float x) { return isnan(x) ? -std::numeric_limits<float>::infinity() : x; }
 
 struct Route final : Op {
-  int in, out, experts, used, groups, groups_used, selection;
+  int in, out, experts, used, groups, groups_used, selection, factors;
   Gating gating;
   bool normalize;
   float scale;
@@ -61,6 +61,7 @@ struct Route final : Op {
         groups(a.integer("groups")),
         groups_used(a.integer("groups_used")),
         selection(a.integer("selection", -1)),
+        factors(a.integer("factors", -1)),
         gating(gating_of(a.text("gating"))),
         normalize(a.integer("normalize") != 0),
         scale(a.number("scale")) {}
@@ -70,7 +71,8 @@ struct Route final : Op {
       throw Error("groups are of equal size, and some are used");
     if (used < 1 || used > experts / groups * groups_used) throw Error("a row goes to one expert at least");
     if (experts > r.cols(in) || 2 * used > r.cols(out)) throw Error("the routing exceeds a slot");
-    if (selection >= 0) r.check_vector(selection, experts);
+    for (const int vector : {selection, factors})
+      if (vector >= 0) r.check_vector(vector, experts);
   }
 
   struct Layout {
@@ -102,6 +104,8 @@ struct Route final : Op {
       greatest(scores, experts, used, chosen, groups > 1 ? excluded : nullptr);
       for (int j = 0; j < used; ++j) y[j] = static_cast<float>(chosen[j]), y[used + j] = shares[chosen[j]];
       weigh(call.r.kernels, y + used);
+      if (factors >= 0)
+        for (int j = 0; j < used; ++j) y[used + j] *= call.r.vector(factors)[chosen[j]];
     }
   }
 

@@ -1,5 +1,5 @@
-// short_conv: a causal convolution over time of a few taps, column by column, between two gates. What it needs of the rows
-// before a step is the sequence's state. Workers share out the columns and go through the rows in order.
+// short_conv: a causal convolution over time of a few taps, column by column, between two gates or before a SiLU. What it
+// needs of the rows before a step is the sequence's state. Workers share out the columns and go through the rows in order.
 #include <algorithm>
 
 #include "engine/ops/ops.h"
@@ -12,6 +12,7 @@ constexpr int kChunkCols = 64;
 
 struct ShortConv final : Op {
   int in, out, weight, layer, width, taps;
+  bool gated;
 
   explicit ShortConv(Attributes& a)
       : in(a.integers("ins", 1)[0]),
@@ -19,12 +20,15 @@ struct ShortConv final : Op {
         weight(a.integer("weight")),
         layer(a.integer("layer")),
         width(a.integer("width")),
-        taps(a.integer("taps")) {}
+        taps(a.integer("taps")),
+        gated(a.integer("gated") != 0) {}
+
+  int64_t in_cols() const { return int64_t{gated ? 3 : 1} * width; }
 
   void check(Resources& r) override {
     if (width < 1 || taps < 1) throw Error("a convolution needs columns and taps");
     r.check_vector(weight, int64_t{width} * taps);
-    if (int64_t{3} * width > r.cols(in) || width > r.cols(out)) throw Error("the convolution is wider than a slot");
+    if (in_cols() > r.cols(in) || width > r.cols(out)) throw Error("the convolution is wider than a slot");
     if (layer < 0 || layer >= static_cast<int>(r.states.size())) throw Error("no such layer of the state");
     if (r.states[static_cast<size_t>(layer)] != width * (taps - 1)) throw Error("the taps do not fit the state");
   }
@@ -37,10 +41,12 @@ struct ShortConv final : Op {
       const int first = c * kChunkCols, cols = std::min(kChunkCols, width - first);
       for (int sequence = 0; sequence < step.n_sequences; ++sequence) begin(step, sequence, first, cols);
       for (int i = 0; i < call.rows; ++i) {
-        const float* x = r.slot(in) + int64_t{i} * 3 * width + first;
-        r.kernels.short_conv({x, x + width, x + 2 * int64_t{width}, r.vector(weight) + int64_t{first} * taps, taps,
-                              cols, after(step, step.sequences[i]) + first, width,
-                              r.slot(out) + int64_t{i} * width + first});
+        const float* x = r.slot(in) + i * in_cols() + first;
+        float* const y = r.slot(out) + int64_t{i} * width + first;
+        const float *const b = gated ? x : nullptr, *const c = gated ? x + width : nullptr;
+        r.kernels.short_conv({b, c, gated ? c + width : x, r.vector(weight) + int64_t{first} * taps, taps, cols,
+                              after(step, step.sequences[i]) + first, width, y});
+        if (!gated) r.kernels.activate[static_cast<int>(Activation::silu)](y, y, cols);
       }
     }
   }

@@ -39,16 +39,19 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   X(silu)
   X(gelu)
   X(gelu_erf)
+  X(sigmoid)
 #undef X
 #define X(name) t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
   X(silu)
   X(gelu)
   X(gelu_erf)
+  X(sigmoid)
   X(clamped)
 #undef X
   t.exp_row = exp_row;
   t.rope = rope;
   t.short_conv = short_conv;
+  t.delta_net = delta_net;
   t.store_kv = store_kv;
   t.attention = attention;
   t.merge_attention = merge_attention;

@@ -49,6 +49,8 @@ inline F32 tanh(F32 x) {
 
 inline F32 silu(F32 x) { return x / (splat(1) + exp(splat(0) - x)); }
 
+inline F32 sigmoid(F32 x) { return splat(1) / (splat(1) + exp(splat(0) - x)); }
+
 // The form with tanh: x * (1 + tanh(u)) / 2 = x / (1 + exp(-2u)).
 inline F32 gelu(F32 x) {
   const F32 twice = x * fma(x * x, splat(0.0713548162726f), splat(1.5957691216f));
@@ -70,6 +72,7 @@ inline F32 gelu_erf(F32 x) {
 
 inline F32 silu_glu(F32 gate, F32 up) { return silu(gate) * up; }
 inline F32 gelu_glu(F32 gate, F32 up) { return gelu(gate) * up; }
+inline F32 sigmoid_glu(F32 gate, F32 up) { return sigmoid(gate) * up; }
 inline F32 gelu_erf_glu(F32 gate, F32 up) { return gelu_erf(gate) * up; }
 // This is gpt-oss' activation.
 inline F32 clamped_glu(F32 gate, F32 up) {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.arguments import flag, instance, texts
 from llamaq.chat.holding import held_to
-from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage
+from llamaq.chat.messages import ChatCompletion, ChatEvent, ChatFinishReason, ChatMessage, with_system
 from llamaq.chat.request import ChatRequest, chat_request, checked
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     @staticmethod
     def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
         """The prompt alone; see ``LLM.render_chat``."""
+        messages = with_system(messages, model.defaults.system)
         return chat_request(model.metadata, model.tokenizer, messages, **checked({**options}))
 
     @classmethod
@@ -64,7 +65,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         given = None if sampling is None else instance("sampling", sampling, SamplingParams).structure
         structure = held_to(request, model.tokenizer, given, parallel=parallel)
         if structure is not given:
-            sampling = replace(sampling or SamplingParams(), structure=structure)
+            sampling = replace(sampling or model.defaults.sampling, structure=structure)
         stop = rest.get("stop")
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
         rest = {"special": request.shown, **rest}

@@ -20,6 +20,7 @@ __all__ = [
     "ToolCall",
     "ToolCallDelta",
     "message_dicts",
+    "with_system",
 ]
 
 ChatFinishReason = Literal["stop", "length", "context", "cancelled", "tool_calls"]
@@ -102,6 +103,17 @@ class ChatCompletion:
     @property
     def text(self) -> str:
         return self.message.content
+
+
+def with_system(
+    messages: Sequence[ChatMessage | Mapping[str, Any]], system: str
+) -> Sequence[ChatMessage | Mapping[str, Any]]:
+    """The messages, after a system message where there is one to put before those that have none."""
+    if not system or isinstance(messages, str | bytes | Mapping):
+        return messages
+    found = items("messages", messages, "messages")
+    roles = [each.get("role") if isinstance(each, Mapping) else getattr(each, "role", None) for each in found]
+    return found if "system" in roles or "developer" in roles else [ChatMessage("system", system), *found]
 
 
 def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[dict[str, Any]]:

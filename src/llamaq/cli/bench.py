@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.arguments import MOST_THREADS, whole
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.command import Command
+from llamaq.cli.model_names import located
 from llamaq.cli.options import INTERRUPTED, threads_default
 from llamaq.cli.progress import Bar, Status
 from llamaq.engine import bundled
@@ -27,10 +28,10 @@ __all__ = ["COMMAND"]
 
 def bench(args: argparse.Namespace) -> int:
     """Runs the command; 130 after Ctrl-C."""
-    paths = model_paths(args)
+    paths = [located(name, args).path for name in model_paths(args)]
     tests = workloads(args, smoke=not paths)
     if not paths:
-        paths = [str(bundled.path())]
+        paths = [bundled.path()]
         print(f"llamaq: no model is given, so this is the bundled one, {bundled.path().name}", file=sys.stderr)
     settings = _settings(args)
     from llamaq.cli.bench_output import OUTPUTS, Model

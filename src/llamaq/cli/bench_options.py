@@ -78,7 +78,7 @@ class _Extend(argparse.Action):
 def add_options(parser: Parser) -> None:
     """All of them."""
     add = parser.add_argument
-    add("models", metavar="MODEL", nargs="*", default=[], help="GGUF files, or the first parts of split ones")
+    add("models", metavar="MODEL", nargs="*", default=[], help="GGUF files, or names of models")
     add("-m", "--model", metavar="MODEL", dest="more_models", action="append", default=[], help="the same as an option")
 
     def add_list(*names: str, low: int, help: str) -> None:

@@ -58,11 +58,11 @@ class Model:
     plan: Plan
 
     @classmethod
-    def open(cls, path: str) -> Model:
+    def open(cls, path: Path) -> Model:
         """Raises ``GGUFError`` and ``ModelError`` for files that cannot be run."""
         file = GGUFFile.open(path)
         try:
-            return cls(Path(path), file, plan_of(file)[1])
+            return cls(path, file, plan_of(file)[1])
         except BaseException:
             file.close()
             raise

@@ -12,8 +12,8 @@ from llamaq.cli.options import Parser
 __all__ = ["Command", "commands"]
 
 _NAMES = (
-    "run", "serve", "info", "tokenize", "bench", "perplexity", "compare", "imatrix", "quantize", "convert", "split",
-    "merge",
+    "run", "serve", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
+    "imatrix", "quantize", "convert", "split", "merge",
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
 

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.atomic import atomic_file
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, most_chunks, text_of
+from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser, loading_options
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
@@ -43,12 +45,13 @@ def _add_options(parser: Parser) -> None:
 def compare(args: argparse.Namespace) -> int:
     """Runs the command."""
     text = text_of(args)
+    base, other = located(args.base, args), located(args.other, args)
     found = _compared(
-        args.base, args.other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size, limit=most_chunks(args),
+        base, other, text, text_name=Path(args.file).name, n_ctx=args.ctx_size, limit=most_chunks(args),
         **loading_options(args),
     )  # fmt: skip
     if args.picture:
-        title = f"{Path(args.other).name} beside {Path(args.base).name}"
+        title = f"{other.name} beside {base.name}"
         from llamaq.measure import picture
 
         with atomic_file(Path(args.picture)) as file:
@@ -57,7 +60,7 @@ def compare(args: argparse.Namespace) -> int:
     return 0
 
 
-def add_report(base: str, other: Path, text: str, text_name: str) -> str:
+def add_report(base: str | os.PathLike[str], other: Path, text: str, text_name: str) -> str:
     """Keeps in ``other``'s metadata what it lost against ``base``; the same as text."""
     from llamaq.measure import store_report
 
@@ -66,7 +69,7 @@ def add_report(base: str, other: Path, text: str, text_name: str) -> str:
     return "\n" + _as_text(found, every_tensor=False)
 
 
-def _compared(base: str, other: str | Path, text: str, **options: Any) -> Report:
+def _compared(base: str | os.PathLike[str], other: str | os.PathLike[str], text: str, **options: Any) -> Report:
     from llamaq import measure
 
     with contextlib.ExitStack() as stack:

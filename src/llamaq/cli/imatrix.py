@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
-from llamaq.cli.options import Parser, add_model, model_path
+from llamaq.cli.model_names import model_of
+from llamaq.cli.options import Parser, add_model
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
@@ -51,7 +52,7 @@ def _add_options(parser: Parser) -> None:
 
 def imatrix(args: argparse.Namespace) -> int:
     """Runs the command."""
-    path, out = model_path(args), Path(args.output_file)
+    path, out = model_of(args), Path(args.output_file)
     from llamaq.gguf.imatrix import save
     from llamaq.measure import collect_importance
 

@@ -6,7 +6,8 @@ import argparse
 import json
 
 from llamaq.cli.command import Command
-from llamaq.cli.options import Parser, add_cache_type, add_context, add_model, add_no_pack, model_path
+from llamaq.cli.model_names import model_of
+from llamaq.cli.options import Parser, add_cache_type, add_context, add_model, add_no_pack
 from llamaq.cli.output import write
 
 __all__ = ["COMMAND"]
@@ -28,7 +29,7 @@ def _add_options(parser: Parser) -> None:
 
 def info(args: argparse.Namespace) -> int:
     """Runs the command."""
-    path = model_path(args)
+    path = model_of(args)
     from llamaq.cli.model_report import as_json, as_text, examine
     from llamaq.gguf import GGUFFile
 

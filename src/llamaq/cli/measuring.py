@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import TYPE_CHECKING
 
 from llamaq.cli.options import Parser, add_context, add_loading, at_least, loading_options
@@ -27,7 +28,7 @@ def add_text_options(parser: Parser) -> None:
     add_loading(parser)
 
 
-def load(path: str, args: argparse.Namespace) -> LLM:
+def load(path: str | os.PathLike[str], args: argparse.Namespace) -> LLM:
     """Loads a model with the context of one chunk."""
     from llamaq.llm.llm import LLM
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from llamaq.cli.command import Command
+from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
@@ -22,8 +23,9 @@ def merge(args: argparse.Namespace) -> int:
     """Runs the command."""
     from llamaq.gguf.split import merge_gguf
 
+    source = located(args.source, args)
     with Bar("merging", "B", binary=True) as progress:
-        merge_gguf(args.source, args.target, progress=progress)
+        merge_gguf(source, args.target, progress=progress)
     write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n")
     return 0
 

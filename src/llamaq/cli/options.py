@@ -14,6 +14,7 @@ from llamaq.cli.output import write
 __all__ = [
     "CACHE_TYPES",
     "INTERRUPTED",
+    "MODEL",
     "Parser",
     "add_cache_type",
     "add_context",
@@ -23,8 +24,8 @@ __all__ = [
     "add_numerics",
     "at_least",
     "from_env",
+    "given_model",
     "loading_options",
-    "model_path",
     "number",
     "threads_default",
 ]
@@ -32,6 +33,9 @@ __all__ = [
 
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
 """The cache types of ``llamaq.engine.kv_cache``, known without loading compiled code."""
+
+MODEL = "a GGUF file (any part of a split one), or a name: llamaq list shows them"
+"""The help of the argument MODEL."""
 
 INTERRUPTED = 130  # 128 + SIGINT: shells report it so
 
@@ -110,11 +114,24 @@ class Parser(argparse.ArgumentParser):
         return namespace, unknown
 
 
-def add_model(group: argparse._ActionsContainer) -> None:
-    """The argument MODEL, and ``-m`` for it."""
-    group.add_argument("model", metavar="MODEL", nargs="?", help="a GGUF file, or any part of a split one")
+def add_model(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them. ``several`` may be given as
+    ``models``, folders among them."""
+    if several:
+        group.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL}; or a folder of files")
+    else:
+        group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
+    )
+    group.add_argument(
+        "-hf",
+        "-hfr",
+        "--hf-repo",
+        metavar="REPO",
+        dest="model_option",
+        type=_of_the_hub,
+        help="a repository of the Hugging Face hub, user/repo or user/repo:QUANT: the same as -m hf:REPO",
     )
 
 
@@ -196,14 +213,15 @@ def add_numerics(group: argparse._ActionsContainer) -> None:
     )
 
 
-def model_path(args: argparse.Namespace) -> str:
-    """The model that the arguments name."""
+def given_model(args: argparse.Namespace) -> str | None:
+    """What the arguments, or the environment, say of the model; None where they say nothing."""
     if args.model_option is not None and args.model is not None:
         args.parser.error("MODEL is given twice, as an argument and with -m")
-    path = args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL")
-    if not path:
-        args.parser.error("no model is given: name a GGUF file")
-    return str(path)
+    return args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL") or None
+
+
+def _of_the_hub(text: str) -> str:
+    return text if text.startswith("hf:") else f"hf:{text}"
 
 
 def at_least(low: int) -> Callable[[str], int]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
-from llamaq.cli.options import Parser, add_model, model_path
+from llamaq.cli.model_names import model_of
+from llamaq.cli.options import Parser, add_model
 from llamaq.cli.output import write
 from llamaq.cli.progress import Bar
 
@@ -33,7 +34,7 @@ def _add_options(parser: Parser) -> None:
 
 def perplexity(args: argparse.Namespace) -> int:
     """Runs the command."""
-    path = model_path(args)
+    path = model_of(args)
     from llamaq import measure
 
     with load(path, args) as llm:

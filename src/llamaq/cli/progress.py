@@ -14,12 +14,13 @@ __all__ = ["Bar", "Status"]
 class Bar:
     """A progress callback ``bar(done, total)`` that draws a bar, which vanishes when all is done.
 
-    It appears with the first call that leaves something to do, so short work shows nothing. As a context
-    manager it also vanishes when the work fails.
+    ``rate`` tells how much is done in a second. It appears with the first call that leaves something to do, so short
+    work shows nothing. As a context manager it also vanishes when the work fails.
     """
 
-    def __init__(self, label: str, unit: str, *, binary: bool = False) -> None:
+    def __init__(self, label: str, unit: str, *, binary: bool = False, rate: bool = False) -> None:
         self._label, self._unit, self._binary = label, unit, binary
+        self._rate = "{rate_fmt}, " if rate else ""
         self._bar: Any = None
 
     def __call__(self, done: int, total: int) -> None:
@@ -58,7 +59,8 @@ class Bar:
             unit_scale=self._binary,
             unit_divisor=1024 if self._binary else 1000,
             # It stops short of the line's end: the ^C that a terminal echoes must not begin a new line.
-            bar_format="{desc}: {percentage:3.0f}% |{bar:20}| {n_fmt}/{total_fmt}{unit}, {remaining} left",
+            bar_format=f"{{desc}}: {{percentage:3.0f}}% |{{bar:20}}| {{n_fmt}}/{{total_fmt}}{{unit}}, {self._rate}"
+            "{remaining} left",
             initial=done,
             total=total,
             leave=False,

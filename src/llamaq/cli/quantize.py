@@ -11,6 +11,7 @@ from llamaq.boundary.arguments import MOST_THREADS
 from llamaq.cli.budget import add_budget_options, budget_of, fit_table, fitted
 from llamaq.cli.command import Command
 from llamaq.cli.compare import add_report
+from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
@@ -104,7 +105,10 @@ def quantize(args: argparse.Namespace) -> int:
     from llamaq.quantization import Importance, Options, default_path, make_plan, run_plan
 
     budget = budget_of(args)
-    source, target, type, threads = _words(args) if budget is None else _words_of_budget(args)
+    name, target, type, threads = _words(args) if budget is None else _words_of_budget(args)
+    source = located(name, args)
+    if target is None and not source.is_path:
+        args.parser.error(f"{name} is a model of another place ({source.source}): name the file to write, OUT.gguf")
 
     options = Options(
         pure=args.pure,

@@ -20,8 +20,11 @@ from llamaq.cli.templates import template_kwargs, template_of
 if TYPE_CHECKING:
     from llamaq.chat import ChatEvent, ChatFinishReason
     from llamaq.cli.chat.conversation import Conversation
+    from llamaq.cli.chat.kept import Kept
     from llamaq.gguf import GGUFFile
+    from llamaq.hub import Found
     from llamaq.llm.llm import LLM
+    from llamaq.serving.defaults import Defaults
     from llamaq.serving.stream import Stream, Usage
 
 __all__ = ["COMMAND"]
@@ -36,22 +39,28 @@ _ENDS: dict[ChatFinishReason | None, str] = {
 
 def run(args: argparse.Namespace) -> int:
     """Runs the command; 130 after Ctrl-C."""
-    path = model_and_prompt(args)
+    found = model_and_prompt(args)
     check_infill(args)
     prompt = prompt_text(args)
     terminal = is_terminal(sys.stdin) and is_terminal(sys.stdout)
-    options = _generation(args)
+    from llamaq.llm.named import defaults_of
+
+    defaults = defaults_of(found)
+    options = _generation(args, defaults)
     gap = gap_of(prompt, args) if args.infill else None
     from llamaq.gguf import GGUFFile
 
     began = time.perf_counter()
-    file = GGUFFile.open(path)
+    file = GGUFFile.open(found)
     chats = _chats(file, args)
     interactive = chats and terminal and (not prompt or args.conversation)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
-    beginning = _conversation(args) if chats else {}
-    with _loaded(file, args) as llm:
+    beginning = _conversation(args, defaults) if chats else {}
+    kept = _kept(args, found) if chats and (interactive or args.resume) else None
+    if kept is not None and interactive:
+        options = _generation(args, kept.over(defaults))
+    with _loaded(file, args, defaults) as llm:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
         if not chats:
@@ -60,6 +69,9 @@ def run(args: argparse.Namespace) -> int:
             from llamaq.cli.chat.conversation import Conversation
 
             conversation = Conversation(llm, **beginning, **options)
+            if kept is not None and args.resume:
+                kept.resume(conversation)
+                conversation.system = beginning["system"] or conversation.system
             if interactive:
                 from llamaq.cli.chat.loop import chat
 
@@ -69,8 +81,11 @@ def run(args: argparse.Namespace) -> int:
                     single_turn=args.single_turn,
                     verbose=args.verbose,
                     tell=args.parser.told,
+                    kept=kept,
                 )
             reason, answer = _answer(conversation, prompt), conversation.latest
+            if kept is not None:
+                kept.save(conversation)
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")
         if args.verbose:
@@ -78,13 +93,14 @@ def run(args: argparse.Namespace) -> int:
     return INTERRUPTED if reason is None else 0
 
 
-def _generation(args: argparse.Namespace) -> dict[str, Any]:
-    """Options of ``LLM.stream``."""
+def _generation(args: argparse.Namespace, defaults: Defaults) -> dict[str, Any]:
+    """Options of ``LLM.stream``: what the arguments say, and the model's owner where they say nothing."""
     stop = [unescaped(text) for text in args.stop] if args.escape else args.stop
-    max_tokens = None if args.predict < 0 else args.predict
+    max_tokens = defaults.max_tokens if args.predict < 0 else args.predict
     overflow = "shift" if args.context_shift else "error"
     return {
-        "sampling": sampling_params(args), "max_tokens": max_tokens, "stop": stop, "overflow": overflow,
+        "sampling": sampling_params(args, defaults.sampling), "max_tokens": max_tokens,
+        "stop": [*defaults.stop, *stop], "overflow": overflow,
         "keep": args.keep,
     }  # fmt: skip
 
@@ -112,16 +128,29 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     return True
 
 
+def _kept(args: argparse.Namespace, found: Found) -> Kept:
+    """The chats with the model; ends the command where there is none to go on with."""
+    from llamaq.cli.chat.kept import Kept
+
+    kept = Kept(found.name)
+    if args.resume and not kept.chats():
+        args.parser.error(f"--continue: there is no earlier chat with {found.name}")
+    return kept
+
+
 def _refuse_chat_options(args: argparse.Namespace) -> None:
     why = "-no-cnv is given" if args.conversation is False else "the model has no chat template: --chat-template"
-    for name in ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn"):
+    options = ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn")
+    for option, name in (("continue", "resume"), *((name.replace("_", "-"), name) for name in options)):
         if getattr(args, name):
-            args.parser.error(f"--{name.replace('_', '-')} is for chats, and {why}")
+            args.parser.error(f"--{option} is for chats, and {why}")
 
 
-def _conversation(args: argparse.Namespace) -> dict[str, Any]:
+def _conversation(args: argparse.Namespace, defaults: Defaults) -> dict[str, Any]:
     """What a conversation begins with."""
     system = args.system_prompt or ""
+    if args.system_prompt is None and args.system_prompt_file is None:
+        return {"system": defaults.system, "template": template_of(args), "template_kwargs": template_kwargs(args)}
     if args.system_prompt_file is not None:
         system = file_text(args.system_prompt_file)
     elif args.escape:
@@ -129,11 +158,11 @@ def _conversation(args: argparse.Namespace) -> dict[str, Any]:
     return {"system": system, "template": template_of(args), "template_kwargs": template_kwargs(args)}
 
 
-def _loaded(file: GGUFFile, args: argparse.Namespace) -> LLM:
+def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults) -> LLM:
     from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
-        return LLM.load(file, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
+        return LLM.load(file, n_ctx=args.ctx_size or defaults.n_ctx or None, progress=progress, **loading_options(args))
 
 
 def _continue(

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env
+from llamaq.cli.model_names import located
+from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, given_model
 from llamaq.cli.sampling_options import add_sampling
 from llamaq.cli.templates import add_template
 from llamaq.engine import bundled
+
+if TYPE_CHECKING:
+    from llamaq.hub import Found
 
 __all__ = ["ABOUT", "add_options", "model_and_prompt"]
 
@@ -22,8 +26,9 @@ model's answer to it goes to stdout. Without a prompt, and with stdin and stdout
 lists its commands). Where there is no template, or with -no-cnv, the prompt is a text that the model continues; with
 --infill it is one with a gap, <FILL>.
 
-MODEL is what ends in .gguf, begins with hf: or names a file; any other first argument is PROMPT, for the model that
-comes with llamaq (which a line on stderr then says).
+MODEL is a GGUF file, a name that 'llamaq list' shows, or hf:user/repo[:QUANT], which is fetched from the Hugging Face
+hub where it is not here yet. A first argument without a space is always a MODEL; one with a space is PROMPT, for the
+model that comes with llamaq (which a line on stderr then says), and so is what -p says.
 
 The prompt is PROMPT, -p or -f. What is piped to stdin (or redirected) is the prompt where none of them is given,
 else it follows theirs after a newline; a pipe that stays silent for a second is then left alone (in a loop that
@@ -42,25 +47,33 @@ def add_options(parser: Parser) -> None:
     _add_machine(parser)
 
 
-def model_and_prompt(args: argparse.Namespace) -> str:
-    """The model that the arguments name, or the bundled one; a first argument that is no model is the prompt.
+def model_and_prompt(args: argparse.Namespace) -> Found:
+    """The model that the arguments name, or the bundled one; a first argument with a space in it is the prompt.
 
-    Raises ``ModelError`` where the bundled model is wanted and missing.
+    Raises ``ModelError`` where the bundled model is wanted and missing, and what ``llamaq.hub.resolve`` does.
     """
-    given = args.model_option or os.environ.get("LLAMA_ARG_MODEL")
-    if args.model is not None and args.prompt is None and (args.model_option or not _is_model(args.model)):
+    from llamaq.errors import ModelNotFoundError
+    from llamaq.hub import Found
+
+    if args.model is not None and args.prompt is None and (args.model_option or _is_prompt(args.model)):
         args.model, args.prompt = None, args.model
-    if args.model_option and args.model is not None:
-        args.parser.error("MODEL is given twice, as an argument and with -m")
-    if path := args.model or given:
-        return str(path)
-    found = bundled.path()
-    print(f"llamaq: no model is given, so this is the bundled one, {found.name}", file=sys.stderr)
-    return str(found)
+    name = given_model(args)
+    if name is None:
+        found = bundled.path()
+        print(f"llamaq: no model is given, so this is the bundled one, {found.name}", file=sys.stderr)
+        return Found(found, found.name, "")
+    try:
+        return located(name, args, download=True)
+    except ModelNotFoundError as error:
+        if name == args.model and not args.prompt and not args.prompt_option:
+            raise ModelNotFoundError(f"{error}. For the prompt {name!r:.100} give it with -p") from None
+        raise
 
 
-def _is_model(argument: str) -> bool:
-    return argument.endswith(".gguf") or argument.startswith("hf:") or Path(argument).is_file()
+def _is_prompt(argument: str) -> bool:
+    """Whether it is what somebody says, rather than a model's name; the path of a file may have spaces, too."""
+    spaced = not argument or any(map(str.isspace, argument))
+    return spaced and not argument.endswith(".gguf") and not os.path.exists(argument)
 
 
 def _add_chat(parser: Parser) -> None:
@@ -74,6 +87,7 @@ def _add_chat(parser: Parser) -> None:
         help="chat: refuse a model without a template, and go on chatting after PROMPT",
     )
     add("-no-cnv", "--no-conversation", dest="conversation", action="store_false", help="continue a text, do not chat")
+    add("--continue", dest="resume", action="store_true", help="go on with the latest chat with this model")
     add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
     system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")

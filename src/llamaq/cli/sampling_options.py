@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llamaq.boundary.files import read_text
@@ -76,14 +77,14 @@ def add_sampling(parser: Parser) -> None:
     )
     for option in _NUMBERS:
         about = f"{option.about} (default {option.default:g})"
-        add(*option.flags, metavar="N", type=option.kind, default=option.default, dest=option.field, help=about)
+        add(*option.flags, metavar="N", type=option.kind, dest=option.field, help=about)
     add(
         "--dry-sequence-breaker",
         metavar="TEXT",
         action="append",
         help="ends a repetition for DRY; may be repeated; 'none': there is none (default newline, colon, quote, star)",
     )
-    add("--samplers", metavar="NAMES", default=_ORDER, help=f"what is applied, in which order (default {_ORDER})")
+    add("--samplers", metavar="NAMES", help=f"what is applied, in which order (default {_ORDER})")
     add("--sampler-seq", "--sampling-seq", metavar="LETTERS", help="the same by letters (default edskypmxt)")
     add("-l", "--logit-bias", metavar="ID(+|-)BIAS", type=_bias, action="append", default=[],
         help="add to a token's logit, e.g. 15043+1; 15043-inf forbids it; may be repeated")  # fmt: skip
@@ -100,23 +101,27 @@ def _add_structure(parser: Parser) -> None:
     add("-jf", "--json-schema-file", metavar="FILE", help="the same from a file")
 
 
-def sampling_params(args: argparse.Namespace) -> SamplingParams:
-    """What the options say; ``ValueError`` for a value out of range, ``StructureError`` for a structure that cannot be
-    used, ``OSError`` for a file that cannot be read."""
+def sampling_params(args: argparse.Namespace, defaults: SamplingParams | None = None) -> SamplingParams:
+    """What the options say, and ``defaults`` where they say nothing; ``ValueError`` for a value out of range,
+    ``StructureError`` for a structure that cannot be used, ``OSError`` for a file that cannot be read."""
     from llamaq.sampling import SamplingParams
 
-    values: dict[str, Any] = {option.field: getattr(args, option.field) for option in _NUMBERS}
+    defaults = defaults or SamplingParams()
+    given = {option.field: getattr(args, option.field) for option in _NUMBERS}
+    values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     breakers = args.dry_sequence_breaker
     if breakers is not None:
         breakers = [unescaped(text) for text in breakers] if args.escape else breakers
         values["dry_sequence_breakers"] = [text for text in breakers if text != "none"]
-    return SamplingParams(
+    if args.sampler_seq is not None or args.samplers is not None:
+        values["samplers"] = args.samplers.split(";") if args.sampler_seq is None else _letters(args.sampler_seq)
+    return replace(
+        defaults,
         **values,
-        samplers=args.samplers.split(";") if args.sampler_seq is None else _letters(args.sampler_seq),
         logit_bias=dict(args.logit_bias),
         ignore_eos=args.ignore_eos,
         structure=_structure(args),
-        seed=None if args.seed < 0 else args.seed,
+        seed=defaults.seed if args.seed < 0 else args.seed,
     )
 
 

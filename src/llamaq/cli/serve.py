@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
+from llamaq.cli.model_names import located
 from llamaq.cli.options import INTERRUPTED, loading_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
@@ -19,6 +20,7 @@ from llamaq.cli.templates import template_kwargs, template_of
 from llamaq.engine import bundled
 
 if TYPE_CHECKING:
+    from llamaq.hub import Found
     from llamaq.server import Settings
 
 __all__ = ["COMMAND"]
@@ -30,9 +32,11 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.ssl_cert_file is None) != (args.ssl_key_file is None):
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
+    if args.ssl_cert_file is not None:
+        running.check_certificate(args.ssl_cert_file, args.ssl_key_file)
     family, address = running.address_of(args.host, args.port)
-    settings = _settings(args, local=running.is_local(address))
     models = _models(args)
+    settings = _settings(args, models, local=running.is_local(address))
     for name in args.harmless or ():
         print(f"llamaq: {name} changes nothing here", file=sys.stderr)
     with (
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     return INTERRUPTED if ended_by == signal.SIGINT else 0
 
 
-def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
+def _settings(args: argparse.Namespace, models: list[str | Found], *, local: bool) -> Settings:
     from llamaq.server import Settings
 
     keys = _keys(args)
@@ -74,7 +78,7 @@ def _settings(args: argparse.Namespace, *, local: bool) -> Settings:
 
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
-        names=_listed(args.alias),
+        names=_listed(args.alias) or _names(models),
         load={"n_ctx": args.ctx_size or None, **loading_options(args)},
         models_max=args.models_max or MOST_MODELS,
         idle_seconds=args.sleep_idle_seconds,
@@ -115,22 +119,39 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _models(args: argparse.Namespace) -> list[str]:
-    """Files and folders."""
-    found = [*args.models, *([args.model_option] if args.model_option else [])]
-    if args.models_dir is not None:
-        if not os.path.isdir(args.models_dir):
-            args.parser.error(f"--models-dir {args.models_dir} is no folder")
-        found.append(args.models_dir)
-    if not found and (variable := os.environ.get("LLAMA_ARG_MODEL")):
-        found = [variable]
-    if not found:
-        found = [str(bundled.path())]
-        print(f"llamaq: no model is given, so this is the bundled one, {found[0]}", file=sys.stderr)
-    several = len(found) > 1 or os.path.isdir(found[0])
+def _models(args: argparse.Namespace) -> list[str | Found]:
+    """Files, models that were given by their names, and folders."""
+    from llamaq.hub import Found
+
+    given = [*args.models, *([args.model_option] if args.model_option else [])]
+    folders = [] if args.models_dir is None else [args.models_dir]
+    if folders and not os.path.isdir(args.models_dir):
+        args.parser.error(f"--models-dir {args.models_dir} is no folder")
+    if not given and not folders and (variable := os.environ.get("LLAMA_ARG_MODEL")):
+        given = [variable]
+    several = len(given) + len(folders) > 1 or any(os.path.isdir(name) for name in (*given, *folders))
     if several and set(_listed(args.alias)) - {"*"}:
-        args.parser.error("--alias names the only model; where there are several, each has its file's name")
-    return found
+        args.parser.error("--alias names the only model; where there are several, each has its own name")
+    found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
+    if not found and not folders:
+        path = bundled.path()
+        print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
+        found = [Found(path, path.name, "")]
+    return [*found, *folders]
+
+
+def _called(name: str, args: argparse.Namespace) -> Found:
+    """The model of this name, which clients may use, too."""
+    found = located(name, args, download=True)
+    return found if found.is_path else replace(found, aliases=(*found.aliases, name))
+
+
+def _names(models: list[str | Found]) -> list[str]:
+    """What the only model is listed as where it was given by its name: that and its own."""
+    found = models[0]
+    if len(models) > 1 or isinstance(found, str) or found.is_path or not found.aliases:
+        return []
+    return list(dict.fromkeys([found.name, found.aliases[-1]]))
 
 
 class _request_lines:

@@ -7,7 +7,7 @@ import math
 import os
 from typing import Any
 
-from llamaq.cli.options import Parser, add_context, add_loading, at_least, from_env, number
+from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, number
 from llamaq.cli.templates import add_template
 
 __all__ = ["ABOUT", "MOST_MODELS", "MOST_REQUESTS", "add_options"]
@@ -42,8 +42,6 @@ _REFUSED = {
     "--no-models-autoload": "models are loaded when they are asked for",
     "--model-draft": "there is no speculative decoding",
     "-md": "there is no speculative decoding",
-    "--hf-repo": "models are not downloaded: give the file",
-    "-hf": "models are not downloaded: give the file",
     "--no-jinja": "templates are always Jinja's",
     "--reasoning-format": "reasoning is always told from the answer",
     "--reasoning-budget": "reasoning cannot be cut short",
@@ -65,9 +63,7 @@ class _Refused(argparse.Action):
 
 def add_options(parser: Parser) -> None:
     """All of them."""
-    parser.add_argument("models", metavar="MODEL", nargs="*", help="a GGUF file, any part of a split one, or a folder")
-    parser.add_argument("-m", "--model", metavar="MODEL", dest="model_option",
-                        help="the same as an option (env LLAMA_ARG_MODEL)")  # fmt: skip
+    add_model(parser, several=True)
     _add_models(parser)
     _add_server(parser)
     _add_limits(parser)

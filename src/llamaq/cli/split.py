@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from llamaq.cli.command import Command
+from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser, at_least
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
@@ -43,11 +44,11 @@ def split(args: argparse.Namespace) -> int:
     from llamaq.gguf import GGUFFile
     from llamaq.gguf.split import part_path, part_sizes, plan_parts, split_gguf
 
-    max_bytes = args.split_max_size
+    source, max_bytes = located(args.source, args), args.split_max_size
     max_tensors = None if max_bytes else args.split_max_tensors or 128
     limits = {"max_tensors": max_tensors, "max_bytes": max_bytes, "metadata_alone": args.no_tensor_first_split}
     if args.dry_run:
-        with GGUFFile.open(args.source) as file:
+        with GGUFFile.open(source) as file:
             parts = plan_parts(list(file.tensors.values()), **limits)
             sizes = part_sizes(file, parts)
         for i, (tensors, nbytes) in enumerate(zip(parts, sizes, strict=True)):
@@ -55,7 +56,7 @@ def split(args: argparse.Namespace) -> int:
             write(f"{path}: {len(tensors)} tensors, {size(nbytes)}\n")
         return 0
     with Bar("splitting", "B", binary=True) as progress:
-        paths = split_gguf(args.source, args.prefix, **limits, progress=progress)
+        paths = split_gguf(source, args.prefix, **limits, progress=progress)
     write("".join(f"{path}: {size(path.stat().st_size)}\n" for path in paths))
     return 0
 

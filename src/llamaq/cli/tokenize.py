@@ -7,7 +7,8 @@ import json
 from typing import TYPE_CHECKING
 
 from llamaq.cli.command import Command
-from llamaq.cli.options import Parser
+from llamaq.cli.model_names import located
+from llamaq.cli.options import MODEL, Parser
 from llamaq.cli.output import write
 from llamaq.cli.prompt import read_stdin
 
@@ -23,7 +24,7 @@ ids given as arguments or on stdin, exactly: what tokenizing adds at the ends (B
 
 def _add_options(parser: Parser) -> None:
     add = parser.add_argument
-    add("file", metavar="FILE", help="a GGUF file with a vocabulary; it needs no tensors")
+    add("file", metavar="MODEL", help=f"{MODEL}; it needs no tensors")
     add("words", metavar="TEXT", nargs="*", help="the text in one argument; with --detokenize, ids")
     add("--detokenize", action="store_true", help="turn ids (between spaces or commas, or a JSON list) into text")
     add(
@@ -45,7 +46,7 @@ def tokenize(args: argparse.Namespace) -> int:
     from llamaq.gguf import GGUFFile
     from llamaq.tokenizer import load_tokenizer
 
-    with GGUFFile.open(args.file) as file:
+    with GGUFFile.open(located(args.file, args)) as file:
         tokenizer = load_tokenizer(file.metadata, pre=args.pre)
     if args.detokenize:
         ids = _ids(given)
@@ -84,7 +85,7 @@ def _json(tokenizer: Tokenizer, ids: list[int], text: bytes | None = None) -> st
 
 COMMAND = Command(
     help="turn text into token ids, or ids into text",
-    usage="FILE [TEXT | --detokenize ID ...] [options]",
+    usage="MODEL [TEXT | --detokenize ID ...] [options]",
     about=_ABOUT,
     add_options=_add_options,
     run=tokenize,

@@ -44,7 +44,11 @@ class Family:
     predicts: bool = False
 
 
-_IMAGES = re.compile(r"(model\.)?(vision_tower|vision_model|vision_embed_tokens|multi_modal_projector)\.")
+_IMAGES = re.compile(
+    r"(model\.)?(vision_tower|vision_model|vision_embed_tokens|embed_vision|visual|multi_modal_projector)\."
+)
+_SOUNDS = re.compile(r"(model\.)?(audio_tower|embed_audio)\.")
+_PREDICTING = re.compile(r"mtp\.")
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 
 
@@ -63,6 +67,8 @@ def new_tensors(checkpoint: Checkpoint, family: Family, keys: Mapping[str, Any])
     for name in checkpoint.shapes:
         if _IMAGES.match(name):
             images = True
+            continue
+        if _SOUNDS.match(name) or (family.predicts and _PREDICTING.match(name)):
             continue
         plain = _plain(name)
         numbers = [int(n) for n in _NUMBER.findall(plain)]

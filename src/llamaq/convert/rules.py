@@ -20,7 +20,9 @@ __all__ = [
     "key_and_value",
     "last_rows",
     "plus_one",
+    "regrouped",
     "same",
+    "squeezed",
     "stack",
     "transposed",
     "turned",
@@ -174,5 +176,38 @@ def key_and_value(key: str, value: str) -> Rule:
         turned_keys = (View(old, range(at, at + nope), cols, transposed=True) for at in starts)
         values = (View(old, range(at + nope, at + nope + length), cols) for at in starts)
         return [source.new(key, *turned_keys, stacked=True), source.new(value, *values, stacked=True)]
+
+    return rule
+
+
+def squeezed(name: str, order: Callable[[Mapping[str, Any]], list[range]] | None = None) -> Rule:
+    """The filters of a convolution over time, (channels, 1, taps), as a matrix; ``order`` gives the order of channels
+    by the keys of the file."""
+
+    def rule(source: Source) -> list[NewTensor]:
+        (old,), shape = source.names, source.shape
+        if len(shape) != 3 or shape[1] != 1:
+            raise source.error("one filter for each channel")
+        spans = [range(shape[0])] if order is None else order(source.keys)
+        views = (View(old, range(shape[2]), None, (i, 0)) for span in spans for i in span)
+        return [source.new(name, *views, stacked=True)]
+
+    return rule
+
+
+def regrouped(
+    name: str, order: Callable[[Mapping[str, Any]], list[range]], *, columns: bool = False, **changes: Any
+) -> Rule:
+    """Rows or ``columns`` in another order, which ``order`` gives by the keys of the file."""
+
+    def rule(source: Source) -> list[NewTensor]:
+        (old,), shape = source.names, source.shape
+        spans, width = order(source.keys), shape[-1] if columns else shape[0]
+        if len(shape) > 2 or sum(map(len, spans)) != width:
+            raise source.error(f"{sum(map(len, spans))} {'columns' if columns else 'rows'}")
+        if columns:
+            return [source.new(name, View.whole(old, shape), columns=tuple(spans), **changes)]
+        cols = range(shape[1]) if len(shape) == 2 else None
+        return [source.new(name, *(View(old, span, cols) for span in spans), joined=True, **changes)]
 
     return rule

@@ -45,10 +45,11 @@ class View:
 
 @dataclass(frozen=True)
 class NewTensor:
-    """A tensor of the GGUF file: ``views`` are its matrices, one, or where ``stacked`` all of them in order.
+    """A tensor of the GGUF file: ``views`` are its matrices, one, or where ``stacked`` all of them in order, or where
+    ``joined`` the parts of one, below one another. Where there are ``columns``, these follow each other in its rows.
 
     Afterwards ``shift`` is added to each weight, and the rows of each of ``heads`` are reordered as RoPE's pairs
-    (0: they are not). ``packed``: its weights are MXFP4 already.
+    (0: they are not). ``negative_exp``: of each weight, minus its exponential. ``packed``: they are MXFP4 already.
     """
 
     name: str
@@ -57,9 +58,14 @@ class NewTensor:
     heads: int = 0
     shift: float = 0.0
     packed: bool = False
+    joined: bool = False
+    columns: tuple[range, ...] = ()
+    negative_exp: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Rows first; a stack's matrices before them."""
         inner = self.views[0].shape
+        if self.joined:
+            return (sum(view.shape[0] for view in self.views), *inner[1:])
         return (len(self.views), *inner) if self.stacked else inner

@@ -111,8 +111,12 @@ def _pooling(checkpoint: Checkpoint) -> dict[str, int]:
 
 def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raises ModelError where the length of a head contradicts the tensors, before anything of that length is made."""
+    if {"attention.key_length_swa", "full_attention_interval"} & {*keys}:
+        return  # the first block is not as most are; that the model can be built is checked in any case
     for name, key in (("attn_q", "head_count"), ("attn_k", "head_count_kv")):
         heads = keys.get(f"attention.{key}", keys["attention.head_count"])
+        if isinstance(heads, list):
+            heads = heads[0]
         head_dim = keys["attention.key_length"]
         shape = shapes.get(f"blk.0.{name}.weight", (0,))
         if "attention.key_length_mla" in keys:
@@ -163,6 +167,10 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
             )
             raise naming(ModelError(message), "outtype")
         rows = neighbours(rows, len(rows) // head_rows) if new.heads else rows
+        if new.columns:
+            rows = np.concatenate([rows[:, span.start : span.stop] for span in new.columns], axis=1)
+        if new.negative_exp:
+            rows = (-np.exp(rows.astype(np.float64))).astype(np.float32)
         return encode(format, rows + np.float32(new.shift) if new.shift else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:

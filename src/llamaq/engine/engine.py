@@ -15,7 +15,7 @@ from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode
-from llamaq.plan.operands import Weight
+from llamaq.plan.operands import StateLayer, Weight
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.rope import Rope
 from llamaq.plan.step import Step
@@ -262,7 +262,7 @@ class _Numbers:
     def __init__(self, plan: Plan, weights: Mapping[Weight, int]) -> None:
         self.ropes = list(dict.fromkeys(rope for node in plan.nodes for rope in node.op.ropes()))
         self._weights = weights
-        self._states = [state.layer for state in plan.states]
+        self._states = plan.states
         self._layers = {
             layer.layer: (number, index)
             for number, group in enumerate(plan.caches)
@@ -283,5 +283,5 @@ class _Numbers:
     def cache(self, layer: int) -> tuple[int, int]:
         return self._layers[layer]
 
-    def state(self, layer: int) -> int:
-        return self._states.index(layer)
+    def state(self, state: StateLayer) -> int:
+        return self._states.index(state)

@@ -6,27 +6,28 @@ import os
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import INT32, flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
-from llamaq.engine import bundled
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CacheType
-from llamaq.engine.loading import Parts, load_parts
+from llamaq.engine.loading import Parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
+from llamaq.llm.named import named_parts, pretrained
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
+from llamaq.serving.defaults import Defaults
 from llamaq.serving.model import Model, Prompt
 from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
@@ -55,8 +56,8 @@ class LLM:
     be read.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        self.model = Model(parts)
+    def __init__(self, parts: Parts, defaults: Defaults | None = None) -> None:
+        self.model = Model(parts, defaults)
         self._latest: Stream | None = None
 
     @classmethod
@@ -74,7 +75,8 @@ class LLM:
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
-        """Loads a GGUF file; one that is open already is the model's from then on; None is the bundled model.
+        """Loads a GGUF file, by its path or by a name that ``llamaq list`` shows (docs/models-by-name.md); one that is
+        open already is the model's from then on; None is the bundled model.
 
         ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
         it; ``n_cache`` is the tokens of all texts together that the cache has room for, None: ``n_ctx``;
@@ -83,15 +85,23 @@ class LLM:
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
         (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
-        that cannot be used, ``InsufficientMemoryError`` before anything is allocated.
+        that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
+        before anything is allocated.
         """
-        return cls(
-            load_parts(
-                bundled.path() if path is None else path, n_ctx=n_ctx, n_cache=n_cache,
-                threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
-                numerics=numerics, pre=pre, progress=progress,
-            )
+        parts, defaults = named_parts(
+            path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
+            numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
+        return cls(parts, defaults)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, filename: str | None = None, revision: str | None = None, **options: Any
+    ) -> LLM:
+        """Loads a model of the Hugging Face hub, ``user/repo`` or ``user/repo:Q4_K_M``, downloaded where it is not
+        there; ``filename`` may have * in it, ``options`` are those of ``load``. Raises ``DownloadError`` as well.
+        """
+        return cls.load(pretrained(repo, filename, revision, options.get("progress")), **options)
 
     def __enter__(self) -> LLM:
         return self

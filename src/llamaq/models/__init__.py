@@ -53,16 +53,17 @@ def build_plan(
     vectors = vectors or {}
     if {*vectors} != {*shapes} & {*ROPE_TENSORS}:
         raise ValueError(f"vectors must have the content of those of {', '.join(ROPE_TENSORS)} that the file has")
-    _refuse_scales(shapes)
     module = import_module(f"llamaq.models.{ARCHITECTURES[name].module}")
     model = cast("_Model", module)
     hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None)))
     graph = Graph(shapes)
-    return hp, graph.plan(model.trace(graph, hp))
+    plan = graph.plan(model.trace(graph, hp))
+    _refuse_scales({*shapes} - {*plan.tensors})
+    return hp, plan
 
 
-def _refuse_scales(names: Iterable[str]) -> None:
+def _refuse_scales(unread: Iterable[str]) -> None:
     """NVFP4 files may have a factor for a whole tensor beside it; without it the model would talk nonsense."""
-    found = next((name for name in names if name.endswith((".scale", ".input_scale"))), None)
+    found = next((name for name in sorted(unread) if name.endswith((".scale", ".input_scale"))), None)
     if found is not None:
         raise ModelError(f"tensor {found!r}: scales of whole tensors (NVFP4) are not supported yet")

@@ -11,7 +11,7 @@ from llamaq.plan.graph import Graph, Value
 from llamaq.plan.ops.route import Gating
 from llamaq.plan.shapes import WeightName
 
-__all__ = ["Mixture", "mixture", "mixture_of", "shared_expert"]
+__all__ = ["Mixture", "mixture", "mixture_of", "routed", "shared_expert"]
 
 _GATINGS: dict[int, Gating] = {1: "softmax", 2: "sigmoid", 3: "softmax_of_chosen"}
 
@@ -64,11 +64,21 @@ def mixture(
     g: Graph, x: Value, layer: int, moe: Mixture, *, add: Value, act: Activation = "silu", weighted_input: bool = False
 ) -> Value:
     """``add`` plus what the layer's experts make of ``x``, which is normed."""
+    r = g.linear(x, f"blk.{layer}.ffn_gate_inp")
+    return routed(g, x, r, layer, moe, add=add, act=act, weighted_input=weighted_input)
+
+
+def routed(
+    g: Graph, x: Value, logits: Value, layer: int, moe: Mixture, *, add: Value | None = None, act: Activation = "silu",
+    weighted_input: bool = False,
+) -> Value:  # fmt: skip
+    """What the layer's experts make of ``x`` (plus ``add``), chosen by ``logits`` for all of them."""
     b = f"blk.{layer}."
-    selection = b + "exp_probs_b.bias"
+    names = b + "exp_probs_b.bias", b + "ffn_down_exps.scale"
+    selection, factors = (name if name in g.shapes else None for name in names)
     r = g.route(
-        g.linear(x, b + "ffn_gate_inp"), used=moe.used, gating=moe.gating, normalize=moe.normalize, scale=moe.scale,
-        selection=selection if selection in g.shapes else None, groups=moe.groups, groups_used=moe.groups_used,
+        logits, used=moe.used, gating=moe.gating, normalize=moe.normalize, scale=moe.scale, selection=selection,
+        groups=moe.groups, groups_used=moe.groups_used, factors=factors,
     )  # fmt: skip
     h = g.glu_experts(x, r, *_gate_up(g, b), act=act, weighted_input=weighted_input)
     return g.experts(h, r, b + "ffn_down_exps", add=add, weighted=not weighted_input)

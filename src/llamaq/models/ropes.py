@@ -27,10 +27,7 @@ def rope_of(
     ``base`` and ``factor`` (0: none) are what a file without them means."""
     dims = _dims(keys, "rope.dimension_count", head_dim, head_dim)
     if keys.has("rope.dimension_sections"):
-        raise ModelError(
-            f"{keys.architecture}.rope.dimension_sections: positions of images (M-RoPE) are not supported yet; "
-            "use a file of the text model alone"
-        )
+        _check_sections(keys, dims)
     base = _base(keys, "rope.freq_base", base)
     factor, yarn = _scaling(keys, context_length, factor)
     attention_factor = keys.positive("rope.scaling.attn_factor", 1.0)
@@ -42,8 +39,8 @@ def rope_of(
 
 def local_rope_of(keys: Keys, head_dim: int, *, layout: Layout, base: float) -> Rope:
     """The rope of layers with windows, which is never scaled; ``base`` is the architecture's, where a file has none."""
-    dims = _dims(keys, "rope.dimension_count", head_dim, head_dim)
-    dims = _dims(keys, "rope.dimension_count_swa", dims, head_dim)
+    usual = min(keys.integer("rope.dimension_count", head_dim), head_dim)
+    dims = _dims(keys, "rope.dimension_count_swa", usual, head_dim)
     return make_rope(dims, _base(keys, "rope.freq_base_swa", base), layout=layout)
 
 
@@ -52,6 +49,13 @@ def _dims(keys: Keys, key: str, default: int, head_dim: int) -> int:
     if dims % 2 or dims > head_dim:
         raise keys.error(key, dims, f"an even number up to {head_dim} (the length of a head)")
     return dims
+
+
+def _check_sections(keys: Keys, dims: int) -> None:
+    """Pairs in sections turn by positions in time, rows and columns of images, which are all the same for text."""
+    sections = keys.per_layer("rope.dimension_sections", 4, low=0)
+    if sum(sections[:3]) < dims // 2:
+        raise keys.error("rope.dimension_sections", list(sections), f"sections for all {dims // 2} pairs")
 
 
 def _base(keys: Keys, key: str, default: float) -> float:

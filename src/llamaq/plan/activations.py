@@ -12,7 +12,7 @@ from llamaq.plan.op import F32
 
 __all__ = ["ACTIVATIONS", "GATED", "Activation", "softcap"]
 
-Activation = Literal["silu", "gelu", "gelu_erf", "clamped"]
+Activation = Literal["silu", "gelu", "gelu_erf", "sigmoid", "clamped"]
 
 _ERFC = (0.5307027145, -0.7265760135, 0.7107068705, -0.142248368, 0.127414796)
 _ONE = np.float32(1)
@@ -35,6 +35,10 @@ def _silu(x: F32) -> F32:
     return np.asarray(x / (_ONE + exp32(-x)))
 
 
+def _sigmoid(x: F32) -> F32:
+    return np.asarray(_ONE / (_ONE + exp32(-x)))
+
+
 def _gelu(x: F32) -> F32:
     twice = x * fma32(x * x, np.float32(0.0713548162726), np.float32(1.5957691216))
     return np.asarray(x / (_ONE + exp32(-twice)))
@@ -51,7 +55,9 @@ def _clamped(gate: F32, up: F32) -> F32:
     return np.asarray((g / (_ONE + exp32(-(g * np.float32(1.702))))) * (u + _ONE))
 
 
-ACTIVATIONS: Mapping[Activation, Callable[[F32], F32]] = {"silu": _silu, "gelu": _gelu, "gelu_erf": _gelu_erf}
+ACTIVATIONS: Mapping[Activation, Callable[[F32], F32]] = {
+    "silu": _silu, "gelu": _gelu, "gelu_erf": _gelu_erf, "sigmoid": _sigmoid,
+}  # fmt: skip
 """Of rows. "gelu" is the form with tanh."""
 
 

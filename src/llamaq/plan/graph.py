@@ -7,8 +7,10 @@ from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.concat import TracesConcat
+from llamaq.plan.ops.delta_net import TracesDeltaNet
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.experts import TracesExperts
+from llamaq.plan.ops.gate import TracesGate
 from llamaq.plan.ops.glu_experts import TracesGluExperts
 from llamaq.plan.ops.glu_linear import TracesGluLinear
 from llamaq.plan.ops.head_linear import TracesHeadLinear
@@ -18,6 +20,7 @@ from llamaq.plan.ops.route import TracesRoute
 from llamaq.plan.ops.select_rows import TracesSelectRows
 from llamaq.plan.ops.short_conv import TracesShortConv
 from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
+from llamaq.plan.ops.split_heads import TracesSplitHeads
 from llamaq.plan.plan import Plan, make_plan
 
 __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
@@ -28,8 +31,10 @@ class Graph(
     TracesAttention,
     TracesBidirectionalAttention,
     TracesConcat,
+    TracesDeltaNet,
     TracesEmbed,
     TracesExperts,
+    TracesGate,
     TracesGluExperts,
     TracesGluLinear,
     TracesHeadLinear,
@@ -39,6 +44,7 @@ class Graph(
     TracesSelectRows,
     TracesShortConv,
     TracesSigmoidGate,
+    TracesSplitHeads,
 ):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 

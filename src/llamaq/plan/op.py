@@ -41,8 +41,11 @@ class Run(Protocol):
         """Puts keys and values of tokens from ``start`` on into the cache. Gives all that the sequence has there, as
         the cache rounds them."""
 
-    def state(self, layer: int, sequence: int, floats: int) -> F32:
-        """The layer's state of a sequence, float32 (floats,), as the rows before the step left it; zeros before the
+    def recall(self, layer: int, sequence: int) -> tuple[F32, F32]:
+        """What ``remember`` gave another op of this step."""
+
+    def state(self, state: StateLayer, sequence: int) -> F32:
+        """A layer's state of a sequence, float32 (floats,), as the rows before the step left it; zeros before the
         first. What the op writes there is the state after the step."""
 
 
@@ -54,8 +57,8 @@ class Lowering(Protocol):
     def cache(self, layer: int) -> tuple[int, int]:
         """The layer's cache group, and its number in it."""
 
-    def state(self, layer: int) -> int:
-        """The layer's number among those that keep a state."""
+    def state(self, state: StateLayer) -> int:
+        """The state's number among those of the plan."""
 
 
 class Op(ABC):

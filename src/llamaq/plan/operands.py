@@ -91,7 +91,9 @@ class CacheLayer:
 
 @dataclass(frozen=True)
 class StateLayer:
-    """What a layer keeps of a sequence beside the cache: ``floats`` numbers, however many tokens there were."""
+    """What a layer keeps of a sequence beside the cache: ``floats`` numbers, however many tokens there were. A layer
+    may have several, for ops of different kinds."""
 
     layer: int
     floats: int
+    kind: str = ""

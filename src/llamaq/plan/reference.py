@@ -15,7 +15,7 @@ from llamaq.errors import ModelError
 from llamaq.formats import Format, Unpacked, can_unpack, decode, unpack
 from llamaq.plan.arithmetic import round_to_cache
 from llamaq.plan.op import F32
-from llamaq.plan.operands import Weight
+from llamaq.plan.operands import StateLayer, Weight
 from llamaq.plan.ops.product import linear
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.step import Step
@@ -43,7 +43,7 @@ class Reference:
         self._vectors = {w: _decoded(weights[w.name])[..., _rows(w)] for w in plan.weights if w.role == "vector"}
         self._cache_type = cache_type
         self._cache: dict[tuple[int, int], tuple[F32, F32]] = {}
-        self._states: dict[tuple[int, int], F32] = {}
+        self._states: dict[tuple[StateLayer, int], F32] = {}
         self._lengths: dict[int, int] = {}
         self._step: Step | None = None
 
@@ -98,10 +98,13 @@ class Reference:
         self._cache[layer, sequence] = both[0], both[1]
         return both[0], both[1]
 
-    def state(self, layer: int, sequence: int, floats: int) -> F32:
+    def recall(self, layer: int, sequence: int) -> tuple[F32, F32]:
+        return self._cache[layer, sequence]
+
+    def state(self, state: StateLayer, sequence: int) -> F32:
         if (self.step.positions[self.step.sequences == sequence] == 0).any():
-            self._states[layer, sequence] = np.zeros(floats, np.float32)
-        return self._states[layer, sequence]
+            self._states[state, sequence] = np.zeros(state.floats, np.float32)
+        return self._states[state, sequence]
 
 
 def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:

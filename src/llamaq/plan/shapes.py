@@ -91,7 +91,7 @@ class Shapes:
     def weight(self, name: WeightName, role: Role) -> Weight:
         if isinstance(name, Part):
             return Weight(f"{name.name}.weight", role, (name.begin, name.end))
-        return Weight(f"{name}.weight", role)
+        return Weight(self._full(name), role)
 
     def bias(self, name: WeightName) -> Weight | None:
         """The bias that the file has for a weight, or None."""
@@ -111,4 +111,8 @@ class Shapes:
             return norm
         bias = f"{norm.weight}.bias"
         has_bias = norm.kind == "layer" and bias in self._shapes
-        return Norm(f"{norm.weight}.weight", norm.eps, norm.kind, bias if has_bias else None)
+        return Norm(self._full(norm.weight), norm.eps, norm.kind, bias if has_bias else None)
+
+    def _full(self, name: str) -> str:
+        """The name of a tensor, which few files have without ".weight"."""
+        return name if name in self._shapes else f"{name}.weight"

@@ -31,7 +31,7 @@ class Tracer:
         self.shapes = Shapes(shapes)
         self.traced: list[Traced] = []
         self._layer: int | None = None
-        self._kept: set[int] = set()  # layers of the cache
+        self._kept: set[tuple[type, int, str]] = set()  # layers of the cache and states
         self._values = 0
 
     def has(self, weight: str) -> bool:
@@ -63,9 +63,12 @@ class Tracer:
         """Records an op, once its shapes are checked."""
         cols = op.shapes(self.shapes, *ins)
         for kept in (op.keeps, op.remembers):
-            if kept is not None and kept.layer in self._kept:
+            if kept is None:
+                continue
+            place = type(kept), kept.layer, getattr(kept, "kind", "")
+            if place in self._kept:
                 raise ValueError(f"layer {kept.layer} of the cache has its op already")
-            self._kept.update(() if kept is None else (kept.layer,))
+            self._kept.add(place)
         named = [str(weight) for weight in op.reads() if weight.role in ("matrix", "stack", "table")]
         sources = named if len(named) == len(cols) else [op.kind] * len(cols)
         selected = op.selects or any(v.selected for v in ins)

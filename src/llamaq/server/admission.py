@@ -87,17 +87,18 @@ class Admission:
         entry = (wanted, future)
         self._waiting.append(entry)
         try:
-            await asyncio.wait_for(asyncio.shield(future), self._seconds)
-        except BaseException as error:
+            await asyncio.wait({future}, timeout=self._seconds)
+        except asyncio.CancelledError:
+            if future.done() and future.exception() is None:
+                self._leave(wanted)  # it was let in just now
+            raise
+        finally:
             with suppress(ValueError):
                 self._waiting.remove(entry)
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._leave(wanted)  # it was let in just now
-            future.cancel()
             self._let_in()
-            if isinstance(error, asyncio.TimeoutError):
-                raise self._full(f"no place became free within {self._seconds:g} seconds") from None
-            raise
+        if not future.done():
+            raise self._full(f"no place became free within {self._seconds:g} seconds")
+        future.result()
 
     def _leave(self, places: int) -> None:
         self.running -= places

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from llamaq.server.connection import in_time
 from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
@@ -43,9 +44,9 @@ class Bodies:
             raise self._too_large()
         parts: list[bytes] = []
         try:
-            await asyncio.wait_for(self._read(receive, parts), self._seconds)
-        except asyncio.TimeoutError:
-            raise Refusal(408, f"the body did not come within {self._seconds:g} seconds") from None
+            late = Refusal(408, f"the body did not come within {self._seconds:g} seconds")
+            async with in_time(self._seconds, late):
+                await self._read(receive, parts)
         finally:
             self.held -= sum(map(len, parts))
         body = b"".join(parts)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from llamaq.hub import Found
 from llamaq.server.errors import Refusal
 from llamaq.server.served import Entry
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Catalogue", "Source"]
 
 Source: TypeAlias = "LLM | str | os.PathLike[str]"
-"""A model that is loaded, a file, or a folder of files."""
+"""A model that is loaded, a file, one that was found by its name, or a folder of files."""
 
 _PART = re.compile(r"-(\d{5})-of-\d{5}$")
 _NO_MODEL = re.compile(r"mmproj|imatrix", re.IGNORECASE)
@@ -36,14 +37,18 @@ class Catalogue:
             sources = [sources]
         self._any_name = "*" in names
         names = [name for name in names if name != "*"]
-        self._folders = [Path(each) for each in sources if isinstance(each, str | os.PathLike) and Path(each).is_dir()]
+        folders = [each for each in sources if isinstance(each, str | os.PathLike) and Path(each).is_dir()]
+        self._folders = [Path(each) for each in folders]
         self._given: list[Entry] = []
         self._found: dict[Path, Entry] = {}
         for source in sources:
             if not isinstance(source, str | os.PathLike):
                 path = source.model.parts.file.path
                 self._given.append(Entry(path, names or [self._free_name(path)], llm=source))
-            elif Path(source) not in self._folders:
+            elif isinstance(source, Found) and not source.is_path:
+                also = (source.name, *source.aliases)
+                self._given.append(Entry(source.path, names or [source.name], also, source=source))
+            elif source not in folders:
                 self._given.append(Entry(Path(source), names or [self._free_name(Path(source))]))
         if names and (self._folders or len(self._given) > 1):
             raise ValueError("names are those of one model; where there are several, each has its file's name")

@@ -84,7 +84,7 @@ class Endpoint:
         try:
             body = await self._service.bodies.read(Headers(scope=scope), receive)
             with self._service.admission.ticket(scope.get("llamaq.key")):
-                response = await unless_gone(receive, self._in_time(scope, body, writer))
+                response = await unless_gone(receive, self._in_time(scope, body, writer), lambda: writer.ended)
         except Gone:
             scope["llamaq.gone"] = True
             return
@@ -97,7 +97,7 @@ class Endpoint:
 
     async def _in_time(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
         until = asyncio.get_running_loop().time() + self._service.settings.answer_seconds
-        async with in_time(self._service.settings.answer_seconds, lambda: writer.begun):
+        async with in_time(self._service.settings.answer_seconds, _late(), lambda: writer.begun):
             return await self._answer(scope, body, writer, until)
 
     async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter, until: float) -> Response | None:
@@ -130,7 +130,7 @@ class Endpoint:
     async def _send(self, job: Job, writer: PieceWriter, seconds: float) -> None:
         await writer.begin(job.headers)
         try:
-            async with in_time(seconds), aclosing(job.frames()) as frames:
+            async with in_time(seconds, _late()), aclosing(job.frames()) as frames:
                 async for frame in frames:
                     await writer.write(frame)
         except Gone:
@@ -172,6 +172,11 @@ async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _late() -> Refusal:
+    message = "the answer took longer than this server allows"
+    return Refusal(408, message, code="timeout", headers={"x-should-retry": "false"})
 
 
 def _header(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from llamaq.engine.memory import available_memory
 from llamaq.errors import InsufficientMemoryError, LlamaqError
 from llamaq.gguf import GGUFFile
 from llamaq.server.catalogue import Catalogue, Source
+from llamaq.server.connection import in_time
 from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.served import GONE, Entry, Served, signature
 from llamaq.server.settings import Settings
@@ -199,7 +200,7 @@ class Models:
             from llamaq.llm.llm import LLM
 
             entry.signature = signature(entry.path)
-            llm = LLM.load(entry.path, **{**self._settings.load, "progress": progress})
+            llm = LLM.load(entry.source, **{**self._settings.load, "progress": progress})
             try:
                 if self._settings.template is not None:
                     from llamaq.chat import choose_template
@@ -257,13 +258,10 @@ class Models:
         if self._room is None:
             self._room = asyncio.get_running_loop().create_future()
         self._left.clear()
-        try:
-            await asyncio.wait_for(self._left.wait(), max(until - time.monotonic(), 0.0))
-        except asyncio.TimeoutError:
-            raise Refusal(
-                503, "all models that are in memory are in use, and there is no room for another", code="overloaded",
-                retry_after=30,
-            ) from None  # fmt: skip
+        message = "all models that are in memory are in use, and there is no room for another"
+        late = Refusal(503, message, code="overloaded", retry_after=30)
+        async with in_time(until - time.monotonic(), late):
+            await self._left.wait()
 
     def _keep(self, entry: Entry, seconds: float) -> None:
         """Sets the time of a model's end anew."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,8 +40,13 @@ class Entry:
     """A model that can be asked for. ``names`` are those it is listed under, its own first; ``also`` others that find
     it; ``path`` the file, or the first of a split one. Times are seconds since 1970."""
 
-    def __init__(self, path: Path, names: Sequence[str], also: Sequence[str] = (), llm: LLM | None = None) -> None:
+    def __init__(
+        self, path: Path, names: Sequence[str], also: Sequence[str] = (), *, llm: LLM | None = None,
+        source: os.PathLike[str] | None = None,
+    ) -> None:  # fmt: skip
         self.path = path
+        self.source = path if source is None else source
+        """What is loaded: the file, and with it what its owner wants."""
         self.names = tuple(names)
         self.also = {*names, *also, path.name, str(path)}
         self.stays = llm is not None

@@ -14,6 +14,7 @@ from llamaq.gguf import Value
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
 from llamaq.serving.answer import Answer
+from llamaq.serving.defaults import Defaults
 from llamaq.serving.generation import Generation
 from llamaq.serving.scheduler import Scheduler
 from llamaq.serving.stream import Overflow, Stream
@@ -32,7 +33,8 @@ Prompt: TypeAlias = str | bytes | Sequence[int]
 class Model:
     """The parts of a model and the scheduler of what is asked of it. Any thread may use it."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, defaults: Defaults | None = None) -> None:
+        self.defaults = defaults or Defaults()
         self.tokenizer = parts.tokenizer
         self.hparams = parts.hparams
         self.memory = parts.memory
@@ -118,13 +120,13 @@ class Model:
     ) -> Stream:  # fmt: skip
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
         self.check_writes()
-        max_tokens = None if max_tokens is None else whole("max_tokens", max_tokens, 0)
+        max_tokens = self.defaults.max_tokens if max_tokens is None else whole("max_tokens", max_tokens, 0)
         progress = None if progress is None else function("progress", progress)
-        stop = texts("stop", stop)
+        stop = (*self.defaults.stop, *texts("stop", stop))
         keep = whole("keep", keep)
         keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
-        sampling = SamplingParams() if sampling is None else instance("sampling", sampling, SamplingParams)
+        sampling = self.defaults.sampling if sampling is None else instance("sampling", sampling, SamplingParams)
         sampling.check_vocabulary(self.hparams.vocab_size)
         if any(map(is_inside, sampling.logit_processors)):
             raise LlamaqError("a logit processor asks for an answer that it would take part in itself")

@@ -271,8 +271,13 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
                 with suppress(Empty):
                     return self._take(self._request.queue.get_nowait())
                 self._scheduler.wake()
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(ready.wait(), left)
+                # Not asyncio.wait_for: before Python 3.12 it may take no notice of a task that is cancelled.
+                timer = None if left is None else loop.call_later(left, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
                 ready.clear()
         finally:
             self._request.notify = None

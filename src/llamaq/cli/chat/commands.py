@@ -13,6 +13,7 @@ from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
+    from llamaq.cli.chat.kept import Kept
 
 __all__ = ["Action", "Commands", "context_bar"]
 
@@ -40,8 +41,9 @@ Ctrl-G       opens the message in your editor"""
 class Commands:
     """Carries out commands; what they have to tell goes to ``say``."""
 
-    def __init__(self, conversation: Conversation, say: Callable[[str], None]) -> None:
+    def __init__(self, conversation: Conversation, say: Callable[[str], None], kept: Kept | None = None) -> None:
         self.verbose = False
+        self._kept = kept
         self._chat = conversation
         self._say = say
         self._attached: list[str] = []
@@ -55,6 +57,7 @@ class Commands:
             "system": ("[TEXT]", "show or change the system message", self._system),
             "save": ("FILE", "write the conversation to a file", self._save),
             "load": ("FILE", "go on with the conversation of a file", self._load),
+            "history": ("[N]", "show earlier chats with this model, or go on with one", self._history),
             "clear": ("", "forget the conversation", self._clear),
             "regen": ("", "answer the latest message anew", self._regen),
             "undo": ("", "take back the latest message and its answer", self._undo),
@@ -100,6 +103,9 @@ class Commands:
             self.verbose = name == "verbose"
         elif name == "system":
             self._system(value)
+        elif name == "forget" and self._kept is not None:
+            self._kept.forget()
+            self._say("the next chat with this model begins with its own settings")
         elif name in ("format", "noformat"):
             self._format(value if name == "format" else "none")
         elif name == "max_tokens" and value:
@@ -135,6 +141,15 @@ class Commands:
     def _load(self, argument: str) -> None:
         self._chat.load(_path(argument))
         self._say(f"{len(self._chat.messages)} messages of {argument}: {self._chat.tokens()} tokens")
+
+    def _history(self, argument: str) -> None:
+        if self._kept is None:
+            raise ValueError("no chats are kept here")
+        if argument:
+            self._kept.resume(self._chat, int(argument) if argument.isdecimal() and len(argument) < 9 else 0)
+            self._say(f"{len(self._chat.messages)} messages: {self._chat.tokens()} tokens")
+        else:
+            self._say(self._kept.table())
 
     def _clear(self, argument: str) -> None:
         self._chat.clear()

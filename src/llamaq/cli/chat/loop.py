@@ -12,6 +12,7 @@ from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
+    from llamaq.cli.chat.kept import Kept
 
 __all__ = ["chat"]
 
@@ -25,14 +26,16 @@ def chat(
     single_turn: bool = False,
     verbose: bool = False,
     tell: Callable[[Exception], str] = str,
+    kept: Kept | None = None,
 ) -> int:
     """Chats until the user leaves, from the message ``first`` on if there is one; the exit code. ``tell`` words the
-    errors of answers."""
+    errors of answers; ``kept`` is where the chat is kept."""
     screen = _screen()
-    commands = Commands(conversation, screen.say)
+    commands = Commands(conversation, screen.say, kept)
+    keep = _Keeper(conversation, screen, kept)
     commands.verbose = verbose
     screen.begin(commands.names, lambda: context_bar(conversation.used, conversation.llm.n_ctx))
-    screen.say(_greeting(conversation))
+    screen.say(_greeting(conversation, kept))
     text = first
     while True:
         try:
@@ -54,8 +57,9 @@ def chat(
             return 0
         if action == "answer":
             _answer(conversation, screen, commands, tell)
-            if single_turn:
-                return 0
+        keep()
+        if action == "answer" and single_turn:
+            return 0
 
 
 def _answer(
@@ -77,10 +81,45 @@ def _answer(
         commands.run("/stats")
 
 
-def _greeting(conversation: Conversation) -> str:
+class _Keeper:
+    """Keeps the chat and its settings; says once where that cannot be done."""
+
+    def __init__(self, conversation: Conversation, screen: PlainScreen, kept: Kept | None) -> None:
+        self._conversation, self._screen, self._kept = conversation, screen, kept
+        self._said = list(conversation.said)
+        if kept is not None:
+            kept.watch(conversation)
+
+    def __call__(self) -> None:
+        if self._kept is None:
+            return
+        try:
+            self._kept.notice(self._conversation)
+            if self._said != self._conversation.said:
+                self._said = list(self._conversation.said)
+                self._kept.save(self._conversation)
+        except LlamaqError as error:
+            self._screen.say(f"the chat is not kept: {error}")
+            self._kept = None
+
+
+def _greeting(conversation: Conversation, kept: Kept | None) -> str:
     metadata = conversation.llm.metadata
     name = metadata.get("general.name") or metadata.get("general.basename") or "the model"
-    return f"{name}, context of {conversation.llm.n_ctx} tokens. /help lists commands, Ctrl-D leaves."
+    lines = [f"{name}, context of {conversation.llm.n_ctx} tokens. /help lists commands, Ctrl-D leaves."]
+    if conversation.messages:
+        lines.append(
+            f"Going on after {len(conversation.messages)} messages: {_begin(conversation.messages[-1].content)}"
+        )
+    if kept is not None and (holding := kept.holding(conversation)):
+        settings = ", ".join(f"{key} {value}" for key, value in holding.items())
+        lines.append(f"As set in an earlier chat: {settings}. /set forget takes that back.")
+    return "\n".join(lines)
+
+
+def _begin(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= 60 else f"{words[:60]}..."
 
 
 def _screen() -> PlainScreen:

@@ -17,6 +17,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from rich.console import Console
 from rich.text import Text
 
+from llamaq.cli.chat.kept import state_folder
 from llamaq.cli.chat.live_answer import LiveAnswer
 from llamaq.cli.chat.plain import PROMPT, QUOTES, AnswerView, PlainScreen
 from llamaq.cli.output import harmless
@@ -62,9 +63,8 @@ class RichScreen(PlainScreen):
 
 
 def history_path() -> Path:
-    """The file below XDG_STATE_HOME that keeps what the user typed between chats."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "llamaq" / "history"
+    """The file that keeps what the user typed between chats."""
+    return state_folder() / "history"
 
 
 @contextlib.contextmanager

@@ -8,14 +8,17 @@ from llamaq.convert.families import (
     cohere,
     deepseek2,
     gemma,
+    gemma4,
     glm4,
     gpt_oss,
     granite,
+    lfm2,
     llama,
     llama4,
     olmo2,
     phi3,
     qwen,
+    qwen35,
     starcoder2,
 )
 from llamaq.convert.family import Family
@@ -24,7 +27,10 @@ from llamaq.errors import ModelError
 
 __all__ = ["FAMILIES", "family_of"]
 
-_MODULES = (llama, qwen, gemma, phi3, granite, olmo2, gpt_oss, llama4, deepseek2, starcoder2, cohere, glm4, bert)
+_MODULES = (
+    llama, qwen, qwen35, gemma, gemma4, phi3, granite, olmo2, gpt_oss, llama4, deepseek2, starcoder2, cohere, glm4,
+    lfm2, bert,
+)  # fmt: skip
 FAMILIES: tuple[Family, ...] = tuple(family for module in _MODULES for family in module.FAMILIES)
 _BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
 

@@ -53,10 +53,13 @@ class Attention(Op):
     temperature: Temperature | None = None
     softcap: float = 0.0
     sinks: Weight | None = None
+    v_norm: HeadNorm | None = None
+    shared: bool = False
+    """Whether the cache is another op's, of the same layer number, which has filled it."""
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         wanted = [(self.heads, self.head_dim), (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim)]
-        for value, (count, dim) in zip(ins, wanted[: 3 - self.value_of_key], strict=True):
+        for value, (count, dim) in zip(ins, wanted[: 1 if self.shared else 3 - self.value_of_key], strict=True):
             if value.cols != count * dim:
                 raise ModelError(
                     f"tensor {value.source!r}: expected {count * dim} rows ({count} heads of {dim}), got {value.cols}"
@@ -73,39 +76,44 @@ class Attention(Op):
             raise ValueError(f"softcap must be a number from 0 (none), got {self.softcap}")
         if (t := self.temperature) is not None and (t.length < 1 or t.offset < 0):
             raise ValueError(f"temperature: length ({t.length}) and offset ({t.offset}) count tokens")
-        for norm, heads in ((self.q_norm, self.heads), (self.k_norm, self.kv_heads)):
-            if norm is not None and norm.weight is not None and not shapes.has_shape(norm.weight, heads, self.head_dim):
-                shapes.check_vector(Weight(norm.weight, "vector"), self.head_dim)
+        for norm, heads, dim in (
+            (self.q_norm, self.heads, self.head_dim),
+            (self.k_norm, self.kv_heads, self.head_dim),
+            (self.v_norm, self.kv_heads, self.value_dim),
+        ):
+            if norm is not None and norm.weight is not None and not shapes.has_shape(norm.weight, heads, dim):
+                shapes.check_vector(Weight(norm.weight, "vector"), dim)
         if self.sinks is not None:
             shapes.check_vector(self.sinks, self.heads)
         return (self.heads * self.value_dim,)
 
     @property
-    def keeps(self) -> CacheLayer:
+    def keeps(self) -> CacheLayer | None:
+        if self.shared:
+            return None
         stored = 0 if self.value_of_key else self.value_dim
         return CacheLayer(self.layer, self.kv_heads, self.head_dim, stored, self.window, self.chunk)
 
     def attributes(self, lowering: Lowering) -> dict[str, object]:
         cache, layer = lowering.cache(self.layer)
-        found = super().attributes(lowering)
-        del found["value_of_key"]  # there is no third input
-        return {**found, "cache": cache, "layer": layer}
+        return {**super().attributes(lowering), "cache": cache, "layer": layer}
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         step = run.step
-        q, k = (x.reshape(len(x), -1, self.head_dim) for x in ins[:2])
-        q, k = self._turned(run, q, self.q_norm), self._turned(run, k, self.k_norm)
+        q = self._turned(run, ins[0].reshape(len(ins[0]), -1, self.head_dim), self.q_norm)
         if self.temperature is not None:
             with np.errstate(all="ignore"):
                 q = q * temperature_factors(self.temperature, step.positions)[:, None, None]
-        # Values that are parts of keys are taken from what the cache gives back.
-        v = k[..., :0] if self.value_of_key else ins[2].reshape(len(k), -1, self.value_dim)
+        k, v = self._keys_and_values(run, *ins[1:])
         sinks = None if self.sinks is None else run.vector(self.sinks)
         out = np.empty((*q.shape[:2], self.value_dim), np.float32)
         for sequence in np.unique(step.sequences).tolist():
             rows = np.nonzero(step.sequences == sequence)[0]
             positions = step.positions[rows]
-            keys, values = run.remember(self.layer, sequence, int(positions[0]), k[rows], v[rows])
+            if self.shared:
+                keys, values = run.recall(self.layer, sequence)
+            else:
+                keys, values = run.remember(self.layer, sequence, int(positions[0]), k[rows], v[rows])
             if self.value_of_key:
                 values = keys[..., : self.value_dim]
             out[rows] = attend(
@@ -113,6 +121,18 @@ class Attention(Op):
                 window=self.window, chunk=self.chunk, softcap=self.softcap, sinks=sinks,
             )  # fmt: skip
         return (out.reshape(len(out), -1),)
+
+    def _keys_and_values(self, run: Run, *ins: F32) -> tuple[F32, F32]:
+        """What goes into the cache: (rows, KV heads, numbers). Values that are parts of keys are none of it, and
+        where the cache is another op's, nothing is."""
+        if self.shared:
+            nothing = np.empty((len(run.step.tokens), self.kv_heads, 0), np.float32)
+            return nothing, nothing
+        k = self._turned(run, ins[0].reshape(len(ins[0]), -1, self.head_dim), self.k_norm)
+        if self.value_of_key:
+            return k, k[..., :0]
+        v = ins[1].reshape(len(k), -1, self.value_dim)
+        return k, v if self.v_norm is None else head_norm(run, v, self.v_norm)
 
     def _turned(self, run: Run, x: F32, norm: HeadNorm | None) -> F32:
         """Queries or keys (rows, heads, head_dim) with their norm and rope."""
@@ -129,7 +149,7 @@ class TracesAttention(Tracer):
     def attention(
         self,
         q: Value,
-        k: Value,
+        k: Value | None,
         v: Value | None,
         *,
         layer: int,
@@ -147,6 +167,7 @@ class TracesAttention(Tracer):
         temperature: Temperature | None = None,
         value_dim: int | None = None,
         rope_offset: int = 0,
+        v_norm: HeadNorm | None = None,
     ) -> Value:
         """Causal attention of each row over its sequence's cache, to which the rows' k and v go first.
 
@@ -154,19 +175,22 @@ class TracesAttention(Tracer):
         turns the dimensions of each head from ``rope_offset`` on. A scaled score s becomes ``softcap * tanh(s /
         softcap)``; ``sinks`` names a vector of one score for each head that counts in the sum of exponentials only.
         Values have ``value_dim`` numbers (None: ``head_dim``); without ``v`` they are the first ones of the keys.
+        Without ``k``, too, the cache of ``layer`` is read as the op that owns it left it.
         """
         op = Attention(
             layer, heads, kv_heads, head_dim, float(scale), rope, window, chunk,
             value_dim=head_dim if value_dim is None else value_dim,
-            value_of_key=v is None,
+            value_of_key=v is None and k is not None,
             rope_offset=rope_offset,
             q_norm=_with_full_name(q_norm),
             k_norm=_with_full_name(k_norm),
             temperature=temperature,
             softcap=float(softcap),
             sinks=None if sinks is None else self.shapes.weight(sinks, "vector"),
+            v_norm=_with_full_name(v_norm),
+            shared=k is None,
         )  # fmt: skip
-        return self.emit(op, q, k, *([] if v is None else [v]))[0]
+        return self.emit(op, *(value for value in (q, k, v) if value is not None))[0]
 
 
 def _with_full_name(norm: HeadNorm | None) -> HeadNorm | None:

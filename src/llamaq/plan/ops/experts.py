@@ -1,4 +1,4 @@
-"""experts: a row's parts times the matrices of its experts, summed with their weights, plus a residual."""
+"""experts: a row's parts times the matrices of its experts, summed with their weights, plus a residual, if any."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Experts(Op):
     weighted: bool
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
-        h, routing, add = ins
+        h, routing, *add = ins
         rows = expert_shapes(shapes, h.cols // self.used, h.source, routing, self.used, self.weights, self.biases)
-        if (add.cols, add.selected) != (rows, h.selected):
+        if add and (add[0].cols, add[0].selected) != (rows, h.selected):
             raise ModelError(
-                f"tensor {self.weights[0].name!r}: expected {add.cols} rows to match the residual ({add.source}), "
-                f"got {rows}"
+                f"tensor {self.weights[0].name!r}: expected {add[0].cols} rows to match the residual "
+                f"({add[0].source}), got {rows}"
             )
         return (rows,)
 
@@ -44,7 +44,7 @@ class Experts(Op):
         return self.used
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
-        h, (experts, weights), add = ins[0], split_routing(ins[1]), ins[2]
+        h, (experts, weights), add = ins[0], split_routing(ins[1]), ins[2:]
         parts = expert_products(run, self.weights[0], self.biases[0], h.reshape(*experts.shape, -1), experts)
         with np.errstate(all="ignore"):
             if self.weighted:
@@ -52,12 +52,14 @@ class Experts(Op):
             total = parts[:, 0]
             for rank in range(1, self.used):
                 total = total + parts[:, rank]
-            return (add + total,)
+            return (add[0] + total if add else total,)
 
 
 class TracesExperts(Tracer):
-    def experts(self, h: Value, routing: Value, weight: WeightName, *, add: Value, weighted: bool = True) -> Value:
-        """``add`` plus the sum, in the order of rank, of each part of ``h`` times the matrix of its expert (and its
-        bias), times the expert's weight unless it is not ``weighted``."""
+    def experts(
+        self, h: Value, routing: Value, weight: WeightName, *, add: Value | None = None, weighted: bool = True
+    ) -> Value:
+        """``add`` (if any) plus the sum, in the order of rank, of each part of ``h`` times the matrix of its expert
+        (and its bias), times the expert's weight unless it is not ``weighted``."""
         op = Experts((self.shapes.weight(weight, "stack"),), (self.shapes.bias(weight),), routing.cols // 2, weighted)
-        return self.emit(op, h, routing, add)[0]
+        return self.emit(op, h, routing, *([] if add is None else [add]))[0]

@@ -1,4 +1,4 @@
-"""norm: each row normed (``Norm`` says how), plus a second input where there is one."""
+"""norm: each row normed (``Norm`` says how), plus a second input where there is one, times a number."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from llamaq.errors import ModelError
 from llamaq.plan.arithmetic import layer_norm, rms_norm
 from llamaq.plan.op import F32, Op, Run
-from llamaq.plan.operands import Norm, Value
+from llamaq.plan.operands import Norm, Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 
@@ -24,25 +24,41 @@ class NormRows(Op):
 
     norm: Norm
     cols: int
+    heads: int = 1
+    scale: float = 1.0
+    factor: Weight | None = None
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         x, *add = ins
-        shapes.check_norm(self.norm, x)
+        if self.heads < 1 or self.cols % self.heads:
+            raise ValueError(f"{self.cols} columns are no {self.heads} heads")
+        for vector in self.norm.reads():
+            shapes.check_vector(vector, self.cols // self.heads)
+        if self.factor is not None:
+            shapes.check_vector(self.factor, 1)
         if add and (add[0].cols, add[0].selected) != (x.cols, x.selected):
             raise ModelError(f"{x.source}: expected {add[0].cols} columns to match the residual, got {x.cols}")
         return (self.cols,)
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         x, *add = ins
-        y = normed(self.norm, x, run.vector)
+        y = normed(self.norm, x.reshape(len(x) * self.heads, -1), run.vector).reshape(x.shape)
         with np.errstate(all="ignore"):
-            return (add[0] + y,) if add else (y,)
+            y = add[0] + y if add else y
+            if self.scale != 1.0:
+                y = y * np.float32(self.scale)
+            return (y if self.factor is None else y * run.vector(self.factor),)
 
 
 class TracesNorm(Tracer):
-    def norm(self, x: Value, norm: Norm, *, add: Value | None = None) -> Value:
-        """``norm(x)`` (+ ``add``)."""
-        return self.emit(NormRows(self.shapes.norm(norm), x.cols), x, *([] if add is None else [add]))[0]
+    def norm(
+        self, x: Value, norm: Norm, *, add: Value | None = None, heads: int = 1, scale: float = 1.0,
+        factor: str | None = None,
+    ) -> Value:  # fmt: skip
+        """``norm(x)``, of each of its ``heads`` alone (+ ``add``), times ``scale`` and the one number of ``factor``."""
+        weight = None if factor is None else self.shapes.weight(factor, "vector")
+        op = NormRows(self.shapes.norm(norm), x.cols, heads, float(scale), weight)
+        return self.emit(op, x, *([] if add is None else [add]))[0]
 
 
 def normed(norm: Norm, x: F32, vector: Callable[[str], F32]) -> F32:

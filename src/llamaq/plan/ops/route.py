@@ -44,6 +44,7 @@ class Route(Op):
     selection: Weight | None
     groups: int
     groups_used: int
+    factors: Weight | None = None
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         if self.experts < 1 or self.experts % self.groups or not 1 <= self.groups_used <= self.groups:
@@ -54,6 +55,8 @@ class Route(Op):
             raise ModelError(f"a token cannot go to {self.used} of {self.experts} experts ({self.groups_used} groups)")
         if self.selection is not None:
             shapes.check_vector(self.selection, self.experts)
+        if self.factors is not None:
+            shapes.check_vector(self.factors, self.experts)
         return (2 * self.used,)
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
@@ -71,7 +74,10 @@ class Route(Op):
                 weights = _softmax(weights)
             if self.normalize:
                 weights = np.asarray(weights / np.maximum(lane_sum(weights), _LEAST_TOTAL)[:, None], np.float32)
-            return (np.concatenate([chosen.astype(np.float32), weights * np.float32(self.scale)], axis=-1),)
+            weights = weights * np.float32(self.scale)
+            if self.factors is not None:
+                weights = weights * run.vector(self.factors)[chosen]
+            return (np.concatenate([chosen.astype(np.float32), weights], axis=-1),)
 
     def _excluded(self, scores: F32) -> NDArray[np.bool_]:
         """Experts of other groups than the best. A group is as good as its two best experts together."""
@@ -97,6 +103,7 @@ class TracesRoute(Tracer):
         selection: str | None = None,
         groups: int = 1,
         groups_used: int = 1,
+        factors: str | None = None,
     ) -> Value:
         """The ``used`` experts of each row with the greatest logits, of equal ones the first: their numbers in the
         order of rank, then their weights, ``used`` columns each.
@@ -104,9 +111,10 @@ class TracesRoute(Tracer):
         A weight is the expert's share by ``gating``; with ``normalize`` those of a row are divided by their sum; all
         are multiplied by ``scale``. With the tensor ``selection`` (its full name) shares plus its numbers decide who
         is chosen, and with ``groups`` shares do, among the experts of the ``groups_used`` best groups.
+        ``factors`` (a full name, too) has a number for each expert that its weight is multiplied with in the end.
         """
-        bias = None if selection is None else Weight(selection, "vector")
-        op = Route(logits.cols, used, gating, normalize, float(scale), bias, groups, groups_used)
+        bias, each = (None if name is None else Weight(name, "vector") for name in (selection, factors))
+        op = Route(logits.cols, used, gating, normalize, float(scale), bias, groups, groups_used, each)
         return self.emit(op, logits)[0]
 
 

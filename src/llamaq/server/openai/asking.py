@@ -7,6 +7,7 @@ import random
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import LlamaqError
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
-__all__ = ["finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "variables_of"]
+__all__ = [
+    "finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "variables_of",
+    "with_defaults",
+]  # fmt: skip
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
 _NO_PROBABILITY = -9999.0  # JSON has no infinity
@@ -36,6 +40,14 @@ def sampling_of(values: Mapping[str, Any], logprobs: int | None) -> SamplingPara
         return SamplingParams(**given, logprobs=logprobs)
     except (TypeError, ValueError) as error:
         raise refusal_of(error, asked=True) from None
+
+
+def with_defaults(sampling: SamplingParams, values: Mapping[str, Any], defaults: SamplingParams) -> SamplingParams:
+    """The settings that a request asks for, and those of the model's owner where it says nothing."""
+    asked = {field.name for field in SAMPLING if values.get(field.name) is not None} | {"logprobs"}
+    if defaults.seed is None:
+        asked.add("seed")
+    return replace(defaults, **{name: getattr(sampling, name) for name in asked})
 
 
 def structure_of(values: Mapping[str, Any], field: str = "response_format") -> Structure | None:

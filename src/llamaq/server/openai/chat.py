@@ -21,6 +21,7 @@ from llamaq.server.openai.asking import (
     token_entry,
     usage_of,
     variables_of,
+    with_defaults,
 )
 from llamaq.server.openai.protocol import CHAT
 from llamaq.server.service import Service
@@ -43,13 +44,15 @@ class Chat(Job):
         self.gathered = values.get("parallel_tool_calls", True)  # else it ends where a second call begins
         self._logprobs = values.get("top_logprobs", 0) if values.get("logprobs") else None
         self._sampling = sampling_of(values, self._logprobs)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._chats: list[ChatStream] = []
         self._head: dict[str, Any] = {}
 
     def prepare(self) -> Sequence[Stream]:
         values = self._values
         self._head = head_of(self.served, "chat.completion", "chatcmpl")
+        defaults = self.served.llm.model.defaults.sampling
+        self._sampling = with_defaults(self._sampling, values, defaults)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         options: Any = {
             **self._prompt(),
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),

@@ -14,7 +14,7 @@ from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, usage_of
+from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, usage_of, with_defaults
 from llamaq.server.openai.classic import Lists
 from llamaq.server.openai.protocol import COMPLETION, MOST_TOGETHER
 from llamaq.server.service import Service
@@ -40,7 +40,6 @@ class Completion(Job):
         self.streamed = values.get("stream", False)
         self._logprobs: int | None = values.get("logprobs")
         self._sampling = sampling_of(values, self._logprobs)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._ids: list[list[int]] = []
         self._streams: list[Stream] = []
         self._head: dict[str, Any] = {}
@@ -58,6 +57,8 @@ class Completion(Job):
     def prepare(self) -> Sequence[Stream]:
         values, model = self._values, self.served.llm.model
         self._head = head_of(self.served, "text_completion", "cmpl")
+        self._sampling = with_defaults(self._sampling, values, model.defaults.sampling)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         sampling = replace(self._sampling, structure=structure_of(values))
         asked: Options = {"max_tokens": values.get("max_tokens"), "stop": values.get("stop", ())}
         options: dict[str, Any] = {**(with_stops(model.tokenizer, asked) if "suffix" in values else asked)}

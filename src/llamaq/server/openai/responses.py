@@ -15,7 +15,15 @@ from llamaq.server.dialect import Dialect, dumps, sse
 from llamaq.server.endpoint import Job
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, sampling_of, structure_of, token_entry, usage_of, variables_of
+from llamaq.server.openai.asking import (
+    finish_reason,
+    sampling_of,
+    structure_of,
+    token_entry,
+    usage_of,
+    variables_of,
+    with_defaults,
+)
 from llamaq.server.openai.responses_fields import RESPONSE
 from llamaq.server.openai.responses_input import ResponseTools
 from llamaq.server.openai.responses_output import Output
@@ -48,7 +56,6 @@ class Response(Job):
         include = values.get("include", [])
         shown = "message.output_text.logprobs" in include
         self._sampling = sampling_of(values, values.get("top_logprobs", 0) if shown else None)
-        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._output = Output(self._tools, carried="reasoning.encrypted_content" in include)
         self._chat: ChatStream | None = None
         self._id, self._created = f"resp_{secrets.token_hex(12)}", int(time.time())
@@ -56,6 +63,8 @@ class Response(Job):
 
     def prepare(self) -> Sequence[Stream]:
         values = self._values
+        self._sampling = with_defaults(self._sampling, values, self.served.llm.model.defaults.sampling)
+        self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         structure = structure_of({"response_format": values["text"]}, "text") if "text" in values else None
         options: Any = {
             **self._prompt(),

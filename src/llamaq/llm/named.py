@@ -1,0 +1,81 @@
+"""Models that are called by name: where they lie, and what their owners want of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from llamaq.boundary.arguments import INT32, text, texts, whole
+from llamaq.boundary.progress import Progress
+from llamaq.engine import bundled
+from llamaq.engine.loading import Parts, load_parts
+from llamaq.gguf import GGUFFile
+from llamaq.hub import Found, resolve
+from llamaq.hub.address import Address, address_of
+from llamaq.hub.download import fetch
+from llamaq.sampling import SamplingParams
+from llamaq.serving.defaults import Defaults
+
+__all__ = ["defaults_of", "named_parts", "pretrained"]
+
+logger = logging.getLogger("llamaq")
+
+_SAMPLING = (
+    "temperature", "top_k", "top_p", "min_p", "typical_p", "repeat_last_n", "repeat_penalty", "presence_penalty",
+    "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta", "seed",
+)  # fmt: skip
+"""Parameters of Ollama that are called so in ``SamplingParams``, too."""
+
+
+def named_parts(
+    path: str | os.PathLike[str] | GGUFFile | None, *, n_ctx: int | None, **options: Any
+) -> tuple[Parts, Defaults]:
+    """The parts of a model that a path or a name means, and what its owner wants; None is the bundled one. Raises what
+    ``LLM.load`` does."""
+    if path is None or isinstance(path, GGUFFile):
+        return load_parts(path or bundled.path(), n_ctx=n_ctx, **options), Defaults()
+    found = path if isinstance(path, Found) else resolve(path)
+    defaults = defaults_of(found)
+    return load_parts(found, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options), defaults
+
+
+def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:
+    """What ``LLM.from_pretrained`` loads, fetched where it is not there."""
+    text("repo", repo)
+    address = address_of(repo) or address_of(f"hf:{repo}")
+    assert address is not None  # that is what hf: makes of it
+    if filename is not None:
+        address = Address(address.repo, file=text("filename", filename), revision=address.revision)
+    if revision is not None:
+        address = Address(address.repo, address.quant, address.file, text("revision", revision))
+    return fetch(address, progress)
+
+
+def defaults_of(found: Found) -> Defaults:
+    """What a manifest's parameters mean here; those that are unknown or wrong are told in the log and left out."""
+    values: dict[str, Any] = {"system": found.system}
+    sampling: dict[str, Any] = {}
+    for name, value in found.parameters.items():
+        try:
+            _take(name, value, values, sampling)
+        except (TypeError, ValueError) as error:
+            logger.warning("%s: its parameter is left out: %s", found.name, error)
+    return Defaults(**values, sampling=SamplingParams(**sampling))
+
+
+def _take(name: str, value: Any, values: dict[str, Any], sampling: dict[str, Any]) -> None:
+    if name in _SAMPLING:
+        if name == "seed" and isinstance(value, int) and value < 0:  # a random one
+            return
+        SamplingParams(**{name: value})
+        sampling[name] = value
+    elif name == "stop":
+        values["stop"] = texts("stop", value)
+    elif name == "num_ctx":
+        values["n_ctx"] = whole("num_ctx", value, 0, INT32)
+    elif name == "num_predict":
+        count = whole("num_predict", value)
+        values["max_tokens"] = count if count >= 0 else None
+    else:
+        logger.debug("the parameter %s of a manifest has no meaning here", name)
