@@ -70,7 +70,7 @@ def run(sdk: str, url: str) -> int:
 
 def make_up(schema: str, url: str) -> int:
     """The exit code of requests that a schema describes."""
-    limits = ["--phases=examples,coverage,fuzzing", "--max-examples=100", "--request-timeout=120"]
+    limits = ["--phases=examples,fuzzing", "--max-examples=100", "--request-timeout=120"]
     command = [str(Path(sys.executable).with_name("schemathesis")), "run", schema, f"--url={url}", *limits]
     code = 0
     for checks, paths in PATHS.items():
