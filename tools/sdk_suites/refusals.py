@@ -31,6 +31,10 @@ OPENAI = (
     Refusal("test_completions.py", "create_with_all_params", _BAD, "ranks answers with best_of"),
     Refusal("test_embeddings.py", "create", "APIResponseValidationError",
             "the strict client asks for base64 and then wants numbers", only=("strict", "aiohttp")),
+    Refusal(_RESPONSES, "create", _BAD, "asks for nothing: there is no input"),
+    Refusal(_RESPONSES, "create_with_all_params", _BAD, "wants to be answered in the background"),
+    *(Refusal(_RESPONSES, name, _MISSING, _STORED) for name in ("retrieve", "retrieve_with_all_params", "delete")),
+    *(Refusal(_RESPONSES, name, _MISSING, _STORED) for name in ("cancel", "compact", "compact_with_all_params")),
     Refusal("test_models.py", "delete", _ANY, "models are files of whoever runs the server"),
 )  # fmt: skip
 

@@ -39,6 +39,16 @@ def test_langchain_openai(server: Served, expected: str) -> None:
     assert [each.content for each in chat.batch([QUESTION] * 3)] == [expected] * 3
 
 
+def test_langchain_openai_with_responses(server: Served, expected: str) -> None:
+    from langchain_openai import ChatOpenAI
+
+    where: Any = {"base_url": f"{server.url}/v1", "api_key": "none", "model": "demo"}
+    chat = ChatOpenAI(**where, temperature=0, max_tokens=MOST, use_responses_api=True)
+    message = chat.invoke(QUESTION)
+    assert (message.text, message.usage_metadata["output_tokens"]) == (expected, MOST)
+    assert "".join(chunk.text for chunk in chat.stream(QUESTION)) == expected
+
+
 def test_langchain_openai_embeds(server: Served) -> None:
     """Unless it is told not to, it sends the tokens of another vocabulary."""
     from langchain_openai import OpenAIEmbeddings
@@ -56,7 +66,7 @@ def test_langchain_anthropic(server: Served, expected: str) -> None:
     message = chat.invoke(QUESTION)
     assert (message.content, message.response_metadata["stop_reason"]) == (expected, "max_tokens")
     pieces = list(chat.stream(QUESTION))
-    assert "".join(piece.text if isinstance(piece.text, str) else piece.text() for piece in pieces) == expected
+    assert "".join(piece.text for piece in pieces) == expected
     usage = [piece.usage_metadata for piece in pieces if piece.usage_metadata]
     assert sum(each["output_tokens"] for each in usage) == MOST
     assert sum(each["input_tokens"] for each in usage) == message.usage_metadata["input_tokens"]
