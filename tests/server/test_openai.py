@@ -62,6 +62,7 @@ def test_a_stream_is_the_same_text_in_pieces(client: Client) -> None:
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert last["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
     assert (usage["choices"], usage["usage"]["completion_tokens"]) == ([], 8)
+    assert usage["timings"]["predicted_n"] == 8
     assert len({(frame["id"], frame["created"]) for frame in reply.frames}) == 1
     assert {frame["object"] for frame in reply.frames} == {"chat.completion.chunk"}
     assert not any("usage" in frame for frame in client.post(CHAT, {**SMALL, "stream": True}).frames)
@@ -86,13 +87,15 @@ def test_a_drawn_seed_is_told_and_gives_the_answer_again(client: Client) -> None
 
 @pytest.mark.parametrize("captured", ["chat", "compl"])
 def test_the_keys_are_those_of_a_captured_answer(client: Client, shared: Callable[[str], Path], captured: str) -> None:
-    """But for llama-server's ``timings``."""
     text = shared(f"prototypes/server/raw/{captured}.txt").read_text()
     theirs = json.loads(text.replace("\r", "").partition("\n\n")[2])
     logprobs: dict[str, Any] = {"logprobs": True, "top_logprobs": 2} if captured == "chat" else {"logprobs": 2}
     asked = SMALL if captured == "chat" else {"prompt": "Once", "max_tokens": 4}
     ours = client.post(CHAT if captured == "chat" else "/v1/completions", {**asked, **logprobs}).json
-    assert shape(theirs) - shape(ours) <= {key for key in shape(theirs) if key[0] == "timings"}
+    assert shape(theirs) - shape(ours) == set()
+    timings = ours["timings"]
+    assert timings["cache_n"] + timings["prompt_n"] == ours["usage"]["prompt_tokens"]
+    assert (timings["predicted_n"], bool(timings["why"])) == (ours["usage"]["completion_tokens"], True)
 
 
 def shape(value: Any, path: tuple[str, ...] = ()) -> set[tuple[str, ...]]:

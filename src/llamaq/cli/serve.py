@@ -50,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
             place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
             def ready() -> None:
+                if settings.page:
+                    print(f"llamaq: its web page is {place}/", file=sys.stderr)
                 name = application.state.service.models.names[0]
                 print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
 
@@ -80,6 +82,7 @@ def _settings(args: argparse.Namespace, found: Found, *, local: bool) -> Setting
         parallel=args.parallel,
         max_queue=args.max_queue,
         metrics=args.metrics,
+        page=args.page,
         strict=args.strict,
         template=template_of(args),
         template_kwargs=template_kwargs(args),

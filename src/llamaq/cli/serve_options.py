@@ -20,7 +20,7 @@ lets what runs end, at most 30 seconds; a second one ends it at once. One line a
 what it says."""
 
 _HARMLESS = {
-    0: ("--mlock", "--no-mmap", "--mmap", "--jinja", "-cb", "--cont-batching", "--no-webui", "--no-ui", "--no-warmup",
+    0: ("--mlock", "--no-mmap", "--mmap", "--jinja", "-cb", "--cont-batching", "--no-warmup",
         "--no-slots", "--embedding", "--embeddings", "-kvu", "--kv-unified", "--cache-prompt"),
     1: ("-ngl", "--gpu-layers", "--n-gpu-layers", "-fa", "--flash-attn", "-tb", "--threads-batch", "--threads-http",
         "-ub", "--ubatch-size", "--cache-reuse", "--numa", "--prio", "-mg", "--main-gpu"),
@@ -41,7 +41,7 @@ _REFUSED = {
     "--reasoning-format": "reasoning is always told from the answer",
     "--reasoning-budget": "reasoning cannot be cut short",
     "--props": "there is no such route",
-    "--path": "there is no web page",
+    "--path": "the web page is llamaq's own",
 }
 """Options of llama-server that cannot be honoured."""
 
@@ -89,6 +89,7 @@ def _add_server(parser: Parser) -> None:
         help="requests that may wait; others are told to come again (default 64)")  # fmt: skip
     add("--metrics", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_METRICS")),
         help="serve numbers for Prometheus at /metrics (env LLAMA_ARG_ENDPOINT_METRICS)")  # fmt: skip
+    add("--no-ui", "--no-webui", dest="page", action="store_false", help="serve no web page")
     add("--strict", action="store_true", help="refuse fields that are unknown, rather than name them in a header")
     add("--log-format", choices=("text", "json", "none"), default="text", help="of the line about each request")
 

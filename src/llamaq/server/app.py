@@ -13,6 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamaq.server import page
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.guard import Guard, RequestLog
@@ -39,6 +40,7 @@ def app(llm: LLM, settings: Settings | None = None) -> Starlette:
     settings = Settings() if settings is None else settings
     service = Service(Models(llm, settings.names), settings)
     found = [route for protocol in (openai,) for route in protocol.routes(service)]
+    found += page.routes() if settings.page else []
     middleware = [Middleware(RequestLog, service, frozenset(route.path for route in found))]
     if settings.cors_origins:
         origins = [origin for origin in settings.cors_origins if origin != "localhost"]

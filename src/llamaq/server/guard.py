@@ -11,6 +11,7 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llamaq.server import page
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
@@ -20,7 +21,7 @@ __all__ = ["Guard", "RequestLog", "access"]
 
 access = logging.getLogger("llamaq.server.access")
 
-PUBLIC = ("/health", "/v1/health")
+PUBLIC = ("/health", "/v1/health", *page.PUBLIC)
 """Routes that need no key."""
 _HUNG_UP = 499  # nginx' number for a client that is gone
 

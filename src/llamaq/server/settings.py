@@ -32,8 +32,8 @@ class Settings:
     ``parallel`` answers run at once and ``max_queue`` requests wait, each for ``queue_seconds`` at most. A request may
     have ``max_body`` bytes, which must come within ``body_seconds``; who does not read for ``send_seconds`` loses the
     answer. A stream that is silent gets a sign of life every ``ping_seconds``. At the end, what runs gets
-    ``drain_seconds``. ``metrics`` serves Prometheus' numbers; ``strict`` refuses fields that are unknown. ``template``
-    and ``template_kwargs`` are those of ``LLM.chat``.
+    ``drain_seconds``. ``metrics`` serves Prometheus' numbers and ``page`` the web page; ``strict`` refuses fields that
+    are unknown. ``template`` and ``template_kwargs`` are those of ``LLM.chat``.
 
     Raises ``TypeError`` and ``ValueError``.
     """
@@ -51,6 +51,7 @@ class Settings:
     ping_seconds: float = 15.0
     drain_seconds: float = 30.0
     metrics: bool = False
+    page: bool = True
     strict: bool = False
     template: str | None = None
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +60,7 @@ class Settings:
         checked: dict[str, Any] = {name: whole(name, getattr(self, name), *limits) for name, limits in _COUNTS.items()}
         checked |= {name: real(name, getattr(self, name), 0.0) for name in _SECONDS}
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
-        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "strict")}
+        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "page", "strict")}
         if self.hosts is not None:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llamaq.tokenizer import Tokenizer
 
 __all__ = [
-    "finish_reason", "head_of", "sampling_of", "structure_of", "token_entry", "usage_of", "variables_of",
+    "finish_reason", "head_of", "sampling_of", "structure_of", "timings_of", "token_entry", "usage_of", "variables_of",
     "with_defaults",
 ]  # fmt: skip
 
@@ -100,6 +100,28 @@ def usage_of(streams: Sequence[Stream | ChatStream], n: int, reasoning_tokens: i
     if reasoning_tokens is not None:
         found["completion_tokens_details"] = {"reasoning_tokens": reasoning_tokens}
     return found
+
+
+def timings_of(streams: Sequence[Stream | ChatStream], n: int, why: str) -> dict[str, Any]:
+    """Counts and times of all answers, as llama-server tells them, and ``why`` so much of the prompt, and no more,
+    came from the cache."""
+    usages = [stream.usage for stream in streams]
+    cached = sum(usage.cached_tokens for usage in usages[::n])
+    read = sum(usage.prompt_tokens for usage in usages[::n]) - cached
+    made = sum(usage.completion_tokens for usage in usages)
+    reading = max(usage.prompt_seconds for usage in usages)
+    making = max(usage.completion_seconds for usage in usages)
+    return {
+        "cache_n": cached, **_rate("prompt", read, reading), **_rate("predicted", made, making), "why": why,
+    }  # fmt: skip
+
+
+def _rate(name: str, tokens: int, seconds: float) -> dict[str, float]:
+    return {
+        f"{name}_n": tokens, f"{name}_ms": 1e3 * seconds,
+        f"{name}_per_token_ms": 1e3 * seconds / max(tokens, 1),
+        f"{name}_per_second": tokens / seconds if seconds else 0.0,
+    }  # fmt: skip
 
 
 def token_entry(

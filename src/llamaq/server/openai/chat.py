@@ -18,6 +18,7 @@ from llamaq.server.openai.asking import (
     head_of,
     sampling_of,
     structure_of,
+    timings_of,
     token_entry,
     usage_of,
     variables_of,
@@ -74,7 +75,7 @@ class Chat(Job):
 
     async def whole(self) -> dict[str, Any]:
         choices = [await self._choice(i, chat) for i, chat in enumerate(self._chats)]
-        return {**self._head, "choices": choices, "usage": self._usage()}
+        return {**self._head, "choices": choices, **self._counts()}
 
     async def frames(self) -> AsyncGenerator[str, None]:
         head = dumps({**self._head, "object": "chat.completion.chunk"})[:-1]
@@ -93,7 +94,7 @@ class Chat(Job):
                 if event.finish_reason is not None:
                     yield frame(number, {}, finish_reason(event.finish_reason))
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield sse(f'{head},"choices":[],"usage":{dumps(self._usage())}}}')
+            yield sse(f'{head},"choices":[],{dumps(self._counts())[1:]}')
         yield sse("[DONE]")
 
     def tally(self) -> str:
@@ -121,6 +122,10 @@ class Chat(Job):
         if self._logprobs is None or event.token is None or event.token in tokenizer.eog_ids:
             return []
         return [token_entry(tokenizer, event.token, event.logprob, event.top_logprobs)]
+
+    def _counts(self) -> dict[str, Any]:
+        timings = timings_of(self._chats, self.answers, self._chats[0].text.why)
+        return {"usage": self._usage(), "timings": timings}
 
     def _usage(self) -> dict[str, Any]:
         return usage_of(self._chats, self.answers, sum(chat.reasoning_tokens for chat in self._chats))

@@ -14,7 +14,15 @@ from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
-from llamaq.server.openai.asking import finish_reason, head_of, sampling_of, structure_of, usage_of, with_defaults
+from llamaq.server.openai.asking import (
+    finish_reason,
+    head_of,
+    sampling_of,
+    structure_of,
+    timings_of,
+    usage_of,
+    with_defaults,
+)
 from llamaq.server.openai.classic import Lists
 from llamaq.server.openai.protocol import COMPLETION, MOST_TOGETHER
 from llamaq.server.service import Service
@@ -92,7 +100,7 @@ class Completion(Job):
                     "finish_reason": finish_reason(done.finish_reason),
                 }
             )  # fmt: skip
-        return {**self._head, "choices": choices, "usage": usage_of(self._streams, self._n)}
+        return {**self._head, "choices": choices, **self._counts()}
 
     async def frames(self) -> AsyncGenerator[str, None]:
         head = dumps(self._head)[:-1]
@@ -117,13 +125,19 @@ class Completion(Job):
                 if event.text or reason or (logprobs and logprobs.found["tokens"]):
                     yield frame(number, event.text, reason, logprobs and logprobs.found)
         if self._values.get("stream_options", {}).get("include_usage"):
-            yield sse(f'{head},"choices":[],"usage":{dumps(usage_of(self._streams, self._n))}}}')
+            yield sse(f'{head},"choices":[],{dumps(self._counts())[1:]}')
         yield sse("[DONE]")
 
     def tally(self) -> str:
         usage = usage_of(self._streams, self._n)
         cached = usage["prompt_tokens_details"]["cached_tokens"]
         return f"{usage['prompt_tokens']} tokens in, {cached} cached, {usage['completion_tokens']} out"
+
+    def _counts(self) -> dict[str, Any]:
+        return {
+            "usage": usage_of(self._streams, self._n),
+            "timings": timings_of(self._streams, self._n, self._streams[0].why),
+        }
 
     async def _before(self) -> list[tuple[str, dict[str, list[Any]] | None]]:
         """What ``echo`` puts before the answers to each prompt: its text and the lists of its tokens."""
