@@ -228,14 +228,13 @@ SHAPES = {
 def tensors(shape: Shape) -> Iterator[tuple[str, Dims]]:
     """Name and shape of every tensor."""
     extras = EXTRAS[shape.architecture]
-    outer = extras.outer(shape)
-    first, last = {"token_embd.weight": (shape.vocab, shape.width)}, {"output_norm.weight": (shape.width,)}
+    last: dict[str, Dims] = {"output_norm.weight": (shape.width,)}
     if not shape.tied:
         last["output.weight"] = (shape.vocab, shape.width)
-    yield from first.items()
+    yield "token_embd.weight", (shape.vocab, shape.width)
     for i in range(shape.layers):
         yield from ((f"blk.{i}.{name}", dims) for name, dims in _merged(_block(shape), extras.layer(shape, i)))
-    yield from _merged(last, outer)
+    yield from _merged(last, extras.outer(shape))
 
 
 def _block(shape: Shape) -> dict[str, Dims]:
