@@ -26,7 +26,7 @@ POOL = 1 << 21  # weights that are really encoded; every tensor is made of piece
 RUN = 5  # blocks in a piece: rows have more, so that no two rows are equal
 CHUNK = 1 << 23  # bytes written at a time
 
-# Vectors that are neither weights of norms (1) nor small numbers (0.1): the past of a delta net decays, and a layer keeps
+# Vectors that are neither weights of norms (1) nor small numbers (0.1): the past of a delta net decays, a layer keeps
 # its scale.
 VECTORS = {"ssm_a": -1.0, "layer_output_scale.weight": 1.0}
 
