@@ -8,8 +8,8 @@ The file loads wherever a trained one does, and says nothing sensible.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import chain, islice, product
 from math import prod
 from typing import Any
@@ -19,132 +19,19 @@ from numpy.typing import NDArray
 
 from llamaq.formats import BLOCKS, FORMATS, Format, can_decode, can_encode, decode, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
+from model_shapes import EXTRAS, SHAPES, Shape, tensors
 
 STD = 0.02  # the spread of weights: rows of thousands of them keep activations near 1
 POOL = 1 << 21  # weights that are really encoded; every tensor is made of pieces of them
 RUN = 5  # blocks in a piece: rows have more, so that no two rows are equal
 CHUNK = 1 << 23  # bytes written at a time
 
+# Vectors that are neither weights of norms (1) nor small numbers (0.1): the past of a delta net decays, a layer keeps
+# its scale.
+VECTORS = {"ssm_a": -1.0, "layer_output_scale.weight": 1.0}
 
-@dataclass(frozen=True)
-class Shape:
-    """A model of an architecture. ``bpe``: the vocabulary's kind is Llama 3's, else SentencePiece's. Heads are of
-    ``head_dim`` numbers (0: of the width over ``heads``).
-
-    With ``experts``, each layer's feed-forward part is a mixture of so many, ``used`` of which see a token, and
-    ``feed_forward`` is the width of one.
-    """
-
-    layers: int
-    width: int
-    heads: int
-    kv_heads: int
-    feed_forward: int
-    vocab: int
-    context: int
-    tied: bool = False
-    bpe: bool = False
-    rope_base: float = 10000.0
-    experts: int = 0
-    used: int = 2
-    head_dim: int = 0
-    architecture: str = "llama"
-
-    @property
-    def head(self) -> int:
-        return self.head_dim or self.width // self.heads
-
-
-@dataclass(frozen=True)
-class Extras:
-    """What an architecture has beside llama's: tensors of each layer (some in place of those of the same name), and
-    keys."""
-
-    tensors: Callable[[Shape], Mapping[str, tuple[int, ...]]]
-    keys: Callable[[Shape], Mapping[str, Any]]
-    no_ffn_norm: bool = False
-
-
-def _gpt_oss(shape: Shape) -> dict[str, tuple[int, ...]]:
-    q, kv = shape.heads * shape.head, shape.kv_heads * shape.head
-    each = {"gate": shape.feed_forward, "up": shape.feed_forward, "down": shape.width}
-    return {
-        "attn_q.bias": (q,), "attn_k.bias": (kv,), "attn_v.bias": (kv,), "attn_output.bias": (shape.width,),
-        "attn_sinks.weight": (shape.heads,), "post_attention_norm.weight": (shape.width,),
-        "ffn_gate_inp.bias": (shape.experts,),
-        **{f"ffn_{name}_exps.bias": (shape.experts, rows) for name, rows in each.items()},
-    }  # fmt: skip
-
-
-def _shared_expert(shape: Shape) -> dict[str, tuple[int, ...]]:
-    rows = (shape.feed_forward, shape.width)
-    return {"ffn_gate_shexp.weight": rows, "ffn_up_shexp.weight": rows, "ffn_down_shexp.weight": rows[::-1]}
-
-
-def _inner(shape: Shape) -> dict[str, Any]:
-    return {"expert_feed_forward_length": shape.feed_forward}
-
-
-EXTRAS = {
-    "llama": Extras(lambda _: {}, lambda _: {}),
-    "qwen3moe": Extras(
-        lambda shape: {"attn_q_norm.weight": (shape.head,), "attn_k_norm.weight": (shape.head,)}, _inner
-    ),
-    "gpt-oss": Extras(
-        _gpt_oss,
-        lambda shape: {
-            **_inner(shape), "attention.sliding_window": 128, "rope.scaling.type": "yarn",
-            "rope.scaling.factor": 32.0, "rope.scaling.original_context_length": 4096,
-        },
-        no_ffn_norm=True,
-    ),
-    "llama4": Extras(_shared_expert, lambda shape: {**_inner(shape), "interleave_moe_layer_step": 1}),
-}  # fmt: skip
-
-SHAPES = {
-    "tiny": Shape(5, 64, 8, 4, 172, 512, 512, tied=True),
-    "small": Shape(4, 512, 8, 4, 1536, 2000, 512, rope_base=500000.0),
-    "tinyllama-1.1b": Shape(22, 2048, 32, 4, 5632, 32000, 2048),
-    "llama-3.2-1b": Shape(16, 2048, 32, 8, 8192, 128256, 131072, tied=True, bpe=True, rope_base=500000.0),
-    "llama-2-7b": Shape(32, 4096, 32, 32, 11008, 32000, 4096),
-    "llama-3-8b": Shape(32, 4096, 32, 8, 14336, 128256, 8192, bpe=True, rope_base=500000.0),
-    "mixtral-tiny": Shape(4, 256, 8, 4, 256, 512, 512, experts=8),
-    "mixtral-small": Shape(12, 2048, 32, 8, 3584, 32000, 32768, rope_base=1e6, experts=8),
-    # Real models, cut to fewer layers.
-    "qwen3-30b-a3b": Shape(
-        12,
-        2048,
-        32,
-        4,
-        768,
-        151936,
-        40960,
-        bpe=True,
-        rope_base=1e6,
-        experts=128,
-        used=8,
-        head_dim=128,
-        architecture="qwen3moe",
-    ),
-    "gpt-oss-20b": Shape(
-        8,
-        2880,
-        64,
-        8,
-        2880,
-        201088,
-        131072,
-        bpe=True,
-        rope_base=150000.0,
-        experts=32,
-        used=4,
-        head_dim=64,
-        architecture="gpt-oss",
-    ),
-    "llama-4-scout": Shape(
-        2, 5120, 40, 8, 8192, 202048, 131072, bpe=True, rope_base=500000.0, experts=16, used=1, architecture="llama4"
-    ),
-}
+# Matrices that are never quantized, and what published files have them in.
+KEPT = {"ffn_gate_inp": "F32", "ssm_conv1d": "F32", "shortconv.conv": "F32", "per_layer_model_proj": "BF16"}
 
 # A mixture has one format for most matrices, and another for attn_v and ffn_down in the layers that matter more.
 MIXES = {"Q4_K_M": ("Q4_K", "Q6_K"), "Q5_K_M": ("Q5_K", "Q6_K")}
@@ -155,6 +42,8 @@ BESIDE_MXFP4 = "Q8_0"
 # A mixture of eight experts has attn_output in Q5_K for these, and attn_k and attn_v in Q8_0 whatever the format.
 SMALL = ("Q2_K", "Q3_K", "Q4_K", "IQ3_XXS", "IQ3_S", "IQ4_NL", "IQ4_XS")
 
+VALUES = (".attn_v", ".attn_qkv")
+
 # llama.cpp's quantizer takes these for rows that are not whole blocks of 256; the others become IQ4_NL.
 NARROW = {"Q2_K": "Q4_0", "Q3_K": "Q4_0", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 
@@ -164,57 +53,43 @@ def choose_format(name: str, shape: Shape, tensor: str, cols: int) -> Format:
     base, better = MIXES.get(name, (name, name))
     fmt = format_by_name(base)
     bits = 8 * fmt.block_bytes / fmt.block
-    if tensor.endswith(".ffn_gate_inp"):
-        return format_by_name("F32")
+    kept = next((kept for part, kept in KEPT.items() if tensor.endswith(part)), None)
+    if kept is not None:
+        return format_by_name(kept)
     if name == "MXFP4" and not tensor.endswith("_exps"):
         return format_by_name(BESIDE_MXFP4)
-    if tensor == ("token_embd" if shape.tied else "output"):
+    if tensor in (("token_embd", "per_layer_token_embd") if shape.tied else ("output",)):
         if bits < 6.5:
             fmt = format_by_name("Q6_K")
     elif shape.experts == 8 and bits < 8.5 and tensor.endswith((".attn_k", ".attn_v")):
         fmt = format_by_name("Q8_0")
     elif shape.experts == 8 and base in SMALL and tensor.endswith(".attn_output"):
         fmt = format_by_name("Q5_K")
-    elif tensor.endswith((".attn_v", ".ffn_down", ".ffn_down_exps")) and _matters(
-        int(tensor.split(".")[1]), shape.layers
-    ):
+    elif _matters(shape, tensor):
         fmt = format_by_name(better)
     if cols % fmt.block and fmt.block == 256:
         fmt = format_by_name(NARROW.get(fmt.name, "IQ4_NL"))
     return format_by_name("F16") if cols % fmt.block else fmt
 
 
-def _matters(layer: int, layers: int) -> bool:
-    eighth = layers // 8
-    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+@cache
+def _with_values(shape: Shape) -> list[str]:
+    """The matrices that make values, in order of layers: not every layer has one."""
+    names = (name.removesuffix(".weight") for name, _ in tensors(shape))
+    return [name for name in names if name.endswith(VALUES)]
 
 
-def tensors(shape: Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name (without ".weight") and shape of every tensor."""
-    width, ff = shape.width, shape.feed_forward
-    q_width, kv_width = shape.head * shape.heads, shape.head * shape.kv_heads
-    extras = EXTRAS[shape.architecture]
-    experts, suffix = ((shape.experts,), "_exps") if shape.experts else ((), "")
-    yield "token_embd", (shape.vocab, width)
-    for i in range(shape.layers):
-        b = f"blk.{i}."
-        yield b + "attn_norm", (width,)
-        yield b + "attn_q", (q_width, width)
-        yield b + "attn_k", (kv_width, width)
-        yield b + "attn_v", (kv_width, width)
-        yield b + "attn_output", (width, q_width)
-        if not extras.no_ffn_norm:
-            yield b + "ffn_norm", (width,)
-        for name, dims in extras.tensors(shape).items():
-            yield b + name.removesuffix(".weight"), dims
-        if experts:
-            yield b + "ffn_gate_inp", (shape.experts, width)
-        yield b + "ffn_gate" + suffix, (*experts, ff, width)
-        yield b + "ffn_up" + suffix, (*experts, ff, width)
-        yield b + "ffn_down" + suffix, (*experts, width, ff)
-    yield "output_norm", (width,)
-    if not shape.tied:
-        yield "output", (shape.vocab, width)
+def _matters(shape: Shape, tensor: str) -> bool:
+    """Whether it is of the first or the last eighth of its kind, or each third one between."""
+    if tensor.endswith(VALUES):
+        of_its_kind = _with_values(shape)
+        at, count = of_its_kind.index(tensor), len(of_its_kind)
+    elif tensor.endswith((".ffn_down", ".ffn_down_exps")):
+        at, count = int(tensor.split(".")[1]), shape.layers
+    else:
+        return False
+    eighth = count // 8
+    return at < eighth or at >= 7 * count // 8 or (at - eighth) % 3 == 2
 
 
 class Weights:
@@ -307,7 +182,7 @@ def byte_level_vocabulary(size: int) -> dict[str, Any]:
 
 def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
     """The file's metadata."""
-    own = {
+    own: dict[str, Any] = {
         "context_length": shape.context,
         "embedding_length": shape.width,
         "block_count": shape.layers,
@@ -318,12 +193,12 @@ def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
         "rope.dimension_count": shape.head,
         "rope.freq_base": shape.rope_base,
         "vocab_size": shape.vocab,
-        **EXTRAS[shape.architecture].keys(shape),
     }
     if shape.experts:
         own |= {"expert_count": shape.experts, "expert_used_count": shape.used}
     if shape.head_dim:
         own |= {"attention.key_length": shape.head_dim, "attention.value_length": shape.head_dim}
+    own |= EXTRAS[shape.architecture].keys(shape)
     keys = {
         "general.architecture": shape.architecture,
         "general.name": f"{name} {format_name}, random weights",
@@ -333,19 +208,23 @@ def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
     return keys | (byte_level_vocabulary if shape.bpe else sentencepiece_vocabulary)(shape.vocab)
 
 
+def _number(vector: str) -> float:
+    """What a vector is full of."""
+    return VECTORS.get(vector.split(".", 2)[-1], 1.0 if vector.endswith("norm.weight") else 0.1)
+
+
 def make_model(name: str, format_name: str, path: str, seed: int = 0) -> None:
     """Writes the shape called ``name`` (``SHAPES``) in a format or a mix of them (``MIXES``)."""
     shape, weights = SHAPES[name], Weights(seed)
     format_name = format_name.upper()
     data = []
     for tensor, dims in tensors(shape):
-        full, f32 = tensor if tensor.endswith(".bias") else f"{tensor}.weight", format_by_name("F32")
-        if len(dims) == 1 or full.endswith(".bias"):
-            norm = full.endswith("norm.weight")
-            data.append(TensorData(full, f32, dims, np.full(dims, 1.0 if norm else 0.1, np.float32)))
+        if len(dims) == 1 or tensor.endswith(".bias"):
+            numbers = np.full(dims, _number(tensor), np.float32)
+            data.append(TensorData(tensor, format_by_name("F32"), dims, numbers))
         else:
-            fmt = choose_format(format_name, shape, tensor, dims[-1])
-            data.append(TensorData(full, fmt, dims, weights.stream(fmt, prod(dims[:-1]), dims[-1])))
+            fmt = choose_format(format_name, shape, tensor.removesuffix(".weight"), dims[-1])
+            data.append(TensorData(tensor, fmt, dims, weights.stream(fmt, prod(dims[:-1]), dims[-1])))
     write_gguf(path, metadata(name, shape, format_name), data)
 
 

@@ -16,7 +16,7 @@ from pages import check_pages
 from tiny_models import tiny_model
 
 GREEDY = SamplingParams(temperature=0)
-MODELS = ["gemma3", "gptoss", "lfm2"]
+MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4"]
 RNG = np.random.default_rng(8)
 
 
