@@ -59,7 +59,7 @@ def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
-_OLLAMA = ("generate", "chat", "embed", "embeddings", "show")
+_OLLAMA = ("generate", "chat", "embed", "embeddings", "show", "pull")
 _NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "rerank")
 
 

@@ -48,9 +48,10 @@ def run(args: argparse.Namespace) -> int:
         host, port = listening.getsockname()[:2]
         place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-        names = [entry.name for entry in application.state.service.models.listed()]
-        if len(names) == 1:
-            print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
+        models_of = application.state.service.models
+        names = [entry.name for entry in models_of.listed()]
+        if (only := models_of.only) is not None:
+            print(f"llamaq: loading {only.name}; until then {place} answers 503", file=sys.stderr, flush=True)
 
         def ready() -> None:
             if settings.page:
@@ -96,6 +97,7 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
         ping_seconds=args.sse_ping_interval,
         drain_seconds=args.drain_timeout,
         watchdog_seconds=args.watchdog,
+        allow_pull=args.allow_pull,
         metrics=args.metrics,
         slots=args.slots,
         page=args.page,

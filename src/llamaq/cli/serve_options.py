@@ -81,6 +81,8 @@ def _add_models(parser: Parser) -> None:
         help="unload a model that nobody has asked for so long; -1: never (default -1, env "
         "LLAMA_ARG_SLEEP_IDLE_SECONDS)",
     )
+    add("--allow-pull", action="store_true", help="let clients fetch models from the Hugging Face hub (/api/pull), and "
+        "serve those in its cache")  # fmt: skip
     add(
         "-a",
         "--alias",

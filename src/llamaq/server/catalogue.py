@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from llamaq.hub import Found
+from llamaq.hub.cache import HubCache, cached
 from llamaq.server.errors import Refusal
+from llamaq.server.hub_names import hub_address
 from llamaq.server.served import Entry
 
 if TYPE_CHECKING:
@@ -27,18 +29,19 @@ _MOST = 10_000  # files of a folder
 
 
 class Catalogue:
-    """The models given one by one, and those of folders, which are looked at anew whenever one is asked for that is not
-    known, and for each list."""
+    """The models given one by one, and those of folders and, with ``hub``, of the hub's cache, which are looked at anew
+    whenever one is asked for that is not known, and for each list."""
 
-    def __init__(self, sources: Source | Sequence[Source], names: Sequence[str]) -> None:
-        """``names`` are those of the only model; with ``*`` among them any name finds the first. Raises ``ValueError``
-        where several models have names, or there are none."""
+    def __init__(self, sources: Source | Sequence[Source], names: Sequence[str], *, hub: bool = False) -> None:
+        """``names`` are those of the only model given; with ``*`` among them any other name finds the first. Raises
+        ``ValueError`` where several models have names, or there are none."""
         if not isinstance(sources, Sequence) or isinstance(sources, str):
             sources = [sources]
         self._any_name = "*" in names
         names = [name for name in names if name != "*"]
         folders = [each for each in sources if isinstance(each, str | os.PathLike) and Path(each).is_dir()]
         self._folders = [Path(each) for each in folders]
+        self._hub = hub
         self._given: list[Entry] = []
         self._found: dict[Path, Entry] = {}
         for source in sources:
@@ -57,21 +60,26 @@ class Catalogue:
 
     @property
     def only(self) -> Entry | None:
-        """The model, where there can be no other."""
+        """The model, where no other is given."""
         return self._given[0] if len(self._given) == 1 and not self._folders else None
+
+    @property
+    def known(self) -> list[Entry]:
+        """Those that were there at the last look, with all that are in memory; those given first."""
+        return [*self._given, *self._found.values()]
 
     def entries(self) -> list[Entry]:
         """All of them, those given first."""
-        if self._folders:
+        if self._folders or self._hub:
             self._look()
-        return [*self._given, *self._found.values()]
+        return self.known
 
     def find(self, name: str | None) -> Entry:
         """The model of this name, case and the tag ``:latest`` aside; the only one, or with ``*`` the first, where none
         is given. Raises ``Refusal``."""
-        if self.only is not None and (self._any_name or not name):
+        if self.only is not None and not name:
             return self.only
-        entry = self._named(name, [*self._given, *self._found.values()]) or self._named(name, self.entries())
+        entry = self._named(name, self.known) or self._in_cache(name) or self._named(name, self.entries())
         if entry is not None:
             return entry
         entries = self.entries()
@@ -92,20 +100,39 @@ class Catalogue:
         wanted = name.lower().removesuffix(":latest")
         return next((entry for entry in entries if wanted in {each.lower() for each in entry.also}), None)
 
+    def _in_cache(self, name: str | None) -> Entry | None:
+        """The model of the hub's cache that a name on the hub means."""
+        try:
+            address = hub_address(name or "") if self._hub else None
+        except ValueError:
+            return None
+        found = None if address is None else cached(address)
+        if found is None:
+            return None
+        if found.path not in self._found:
+            self._look()
+        return next((entry for entry in self.known if entry.path == found.path), None)
+
     def _look(self) -> None:
-        """Notes what has come and gone in the folders; what is in memory stays."""
+        """Notes what has come and gone in the folders and the hub's cache; what is in memory stays."""
         there = {path: folder for folder in self._folders for path in _files(folder)}
-        for path in [path for path, entry in self._found.items() if path not in there and entry.state == "on disk"]:
+        of_hub = {found.path: found for found in HubCache().models() if found.complete} if self._hub else {}
+        gone = {*self._found} - {*there, *of_hub}
+        for path in [path for path in gone if self._found[path].state == "on disk"]:
             del self._found[path]
         for path, folder in there.items():
             if path not in self._found:
                 stem = _stem(path)
                 own = str(path.relative_to(folder).with_name(stem))
                 self._found[path] = Entry(path, [self._free_name(path, own)], also=[own])
+        given = {entry.path for entry in self._given}
+        for path, found in of_hub.items():
+            if path not in self._found and path not in given:
+                self._found[path] = Entry(path, [found.name], source=found)
 
     def _free_name(self, path: Path, longer: str | None = None) -> str:
         """The file's name, or one that no other model has."""
-        taken = {name for entry in (*self._given, *self._found.values()) for name in entry.names}
+        taken = {name for entry in self.known for name in entry.names}
         wanted = [_stem(path), longer or str(path), str(path)]
         return next((name for name in wanted if name not in taken), str(path))
 

@@ -36,6 +36,8 @@ class Job(ABC):
     answers = 1
     """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
+    needs_model = True
+    """Whether a model must be in memory for the answer."""
     gathered = True
     """Whether the model makes a whole answer without waiting for who reads it, which may end it early."""
     asked_in = "messages"
@@ -53,10 +55,10 @@ class Job(ABC):
         """The answer where no model need be in memory for it; None: one must be."""
         return None
 
-    @abstractmethod
     def prepare(self) -> Sequence[Stream]:
         """What takes long before the model begins, such as templates, tokens and structures; runs in a thread. Gives
         answers that have not begun."""
+        raise NotImplementedError
 
     @abstractmethod
     async def whole(self) -> Any:
@@ -115,6 +117,8 @@ class Endpoint:
         job = self._read(self._service, body)
         if (found := await job.without_model()) is not None:
             return json_response(found, headers=job.named())
+        if not job.needs_model:
+            return await self._run(job, (), writer, until)
         using = self._service.models.use(job.model, job.keep_alive)
         async with using as job.served, self._service.admission.places(job.answers):
             try:

@@ -41,7 +41,7 @@ class Models:
 
     def __init__(self, sources: Source | Sequence[Source], settings: Settings) -> None:
         """Raises ``ValueError``."""
-        self._catalogue = Catalogue(sources, settings.names)
+        self._catalogue = Catalogue(sources, settings.names, hub=settings.allow_pull)
         self._settings = settings
         self._lock = asyncio.Lock()  # of who loads
         self._left = asyncio.Event()  # set when a model has no user any more
@@ -57,11 +57,16 @@ class Models:
     @property
     def loaded(self) -> Sequence[Served]:
         """Those that are in memory."""
-        return [entry.served for entry in self._catalogue.entries() if entry.served is not None]
+        return [entry.served for entry in self._catalogue.known if entry.served is not None]
 
     def listed(self) -> list[Entry]:
         """All models, in memory or not."""
         return self._catalogue.entries()
+
+    @property
+    def only(self) -> Entry | None:
+        """The model that is loaded with the server: the one that was given, where no other was."""
+        return self._catalogue.only
 
     def find(self, name: str | None) -> Entry:
         """The model of this name, loaded or not; the only one where none is given. Raises ``Refusal``."""
@@ -117,7 +122,7 @@ class Models:
 
     def start(self) -> None:
         """Begins to load the only model. Where there are several, they wait until they are asked for."""
-        entry = self._catalogue.only
+        entry = self.only
         if entry is not None and entry.served is None:
             self.starting = True
             self.first = self._begin(entry)
@@ -126,14 +131,14 @@ class Models:
     def end(self) -> None:
         """Loads nothing any more; whoever waits for that is told."""
         self._closed = True
-        for entry in self.listed():
+        for entry in self._catalogue.known:
             if entry.loading is not None:
                 entry.loading.cancel()
 
     async def close(self) -> None:
         """Unloads all."""
         self.end()
-        for entry in self.listed():
+        for entry in self._catalogue.known:
             with suppress(asyncio.CancelledError):
                 if entry.loading is not None:
                     await entry.loading
@@ -231,7 +236,7 @@ class Models:
         try:
             while True:
                 await asyncio.gather(*self._closing)
-                others = [each for each in self.listed() if each.served is not None and not each.stays]
+                others = [each for each in self._catalogue.known if each.served is not None and not each.stays]
                 if len(others) < self._settings.models_max and self._fits(need.total):
                     return
                 idle = [each for each in others if not each.users]
@@ -251,7 +256,7 @@ class Models:
         available = available_memory()
         if available is None or self._budget is None:
             return True
-        taken = sum(entry.memory for entry in self.listed() if entry.served is not None and not entry.stays)
+        taken = sum(entry.memory for entry in self._catalogue.known if entry.served is not None and not entry.stays)
         return need <= min(available, self._budget - taken)
 
     async def _somebody_leaves(self, until: float) -> None:

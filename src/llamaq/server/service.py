@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from llamaq.server.admission import Admission
 from llamaq.server.body import Bodies
+from llamaq.server.downloads import Downloads
 from llamaq.server.metrics import Metrics, no_metrics
 from llamaq.server.models import Models
 from llamaq.server.settings import Settings
@@ -28,6 +29,7 @@ class Service:
         self.settings = settings
         self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds, settings.key_requests)
         self.bodies = Bodies(settings)
+        self.downloads = Downloads()
         self.metrics = Metrics(models, self.admission) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
 
@@ -59,6 +61,7 @@ class Service:
     def cancel(self) -> None:
         """Ends what runs; whoever reads is told that the server shuts down."""
         self._close()
+        self.downloads.end()
         for stream in list(self._running):
             stream.cancel()
 

@@ -45,6 +45,7 @@ class Settings:
     gets a sign of life every ``ping_seconds``. At the end, what runs gets ``drain_seconds``. Where a model does not end
     a step within ``watchdog_seconds``, /livez says so.
 
+    ``allow_pull`` lets clients fetch models from the Hugging Face hub into its cache, and serves those that are there;
     ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses fields that
     are unknown.
     ``template`` and ``template_kwargs`` are those of ``LLM.chat``; with ``reasoning_format`` "none" (else
@@ -71,6 +72,7 @@ class Settings:
     ping_seconds: float = 15.0
     drain_seconds: float = 30.0
     watchdog_seconds: float = 300.0
+    allow_pull: bool = False
     metrics: bool = False
     slots: bool = False
     page: bool = True
@@ -85,7 +87,9 @@ class Settings:
             if not (name in _MAY_BE_FOR_EVER and getattr(self, name) == math.inf):
                 checked[name] = real(name, getattr(self, name), 0.0)
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
-        checked |= {name: flag(name, getattr(self, name)) for name in ("metrics", "slots", "page", "strict")}
+        checked |= {
+            name: flag(name, getattr(self, name)) for name in ("allow_pull", "metrics", "slots", "page", "strict")
+        }
         if self.hosts is not None:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:

@@ -12,7 +12,7 @@ from llamaq.server.errors import Refusal
 from llamaq.server.fields import Field, boolean, integer, list_of_texts, mapping, read_fields, string
 from llamaq.server.openai.protocol import SAMPLING, tools
 
-__all__ = ["CHAT", "DEFAULTS", "EMBED", "EMBEDDINGS", "GENERATE", "OPTIONS", "SHOW", "read_request"]
+__all__ = ["CHAT", "DEFAULTS", "EMBED", "EMBEDDINGS", "GENERATE", "OPTIONS", "PULL", "SHOW", "read_request"]
 
 DEFAULTS: dict[str, Any] = {"top_p": 0.9, "min_p": 0.0}
 """Settings of sampling that Ollama has otherwise than llama.cpp."""
@@ -206,4 +206,11 @@ SHOW = (
     Field("system", "a model is shown as it is"),
     Field("template", "a model is shown as it is"),
     Field("options", "a model is shown as it is"),
+)
+
+PULL = (
+    Field("model", "`hf.co/user/repo:QUANT`; `hf:` or nothing may stand for `hf.co/`", string),
+    Field("name", "the old name of `model`", string),
+    Field("stream", "lines that tell how far it is, where not given, too", boolean),
+    Field("insecure", "connections are always checked"),
 )

@@ -17,6 +17,7 @@ from llamaq.server.ollama.chat import Chat
 from llamaq.server.ollama.dialect import OLLAMA
 from llamaq.server.ollama.embed import Embed, OldEmbedding
 from llamaq.server.ollama.generate import Generate
+from llamaq.server.ollama.pull import Pull
 from llamaq.server.ollama.shown import Shown, running, tags
 from llamaq.server.service import Service
 
@@ -30,9 +31,9 @@ _JOBS = {
     "/api/embed": Embed,
     "/api/embeddings": OldEmbedding,
     "/api/show": Shown,
+    "/api/pull": Pull,
 }
 _NOT_HERE = {
-    "/api/pull": (403, "this server downloads nothing: put the file where it serves models from"),
     "/api/create": (501, "this server makes no models: llamaq convert and llamaq quantize do"),
     "/api/push": (501, "this server uploads nothing"),
     "/api/copy": (501, "this server changes no files"),

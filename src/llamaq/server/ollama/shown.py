@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from llamaq.server.ollama.answering import time_text
 from llamaq.server.ollama.protocol import SHOW
 from llamaq.server.served import Entry, signature
 from llamaq.server.service import Service
-from llamaq.serving.stream import Stream
 from llamaq.tokenizer import load_tokenizer
 
 __all__ = ["Shown", "running", "tags"]
@@ -62,12 +61,14 @@ async def running(service: Service) -> dict[str, Any]:
 class Shown(Job):
     """All that is known of a model, which need not be in memory."""
 
+    needs_model = False
+
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
         super().__init__(service)
         self._values, self.ignored = read_fields(SHOW, body, strict=service.settings.strict)
         self.model = self._values.get("model") or self._values.get("name")
 
-    async def without_model(self) -> dict[str, Any]:
+    async def whole(self) -> dict[str, Any]:
         models = self.service.models
         entry = models.find(self.model)
         details, capabilities = await asyncio.to_thread(_facts, self.service, entry)
@@ -96,12 +97,6 @@ class Shown(Job):
         own = metadata.get(key)
         here = self.service.settings.load.get("n_ctx") if entry.served is None else entry.served.llm.n_ctx
         return {key: min(own, here)} if isinstance(own, int) and here else {}
-
-    def prepare(self) -> Sequence[Stream]:
-        raise AssertionError("no model is needed")
-
-    async def whole(self) -> Any:
-        raise AssertionError("no model is needed")
 
 
 def _facts(service: Service, entry: Entry) -> tuple[dict[str, Any], list[str]]:
