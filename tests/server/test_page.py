@@ -83,3 +83,15 @@ def test_the_page_is_small_and_complete() -> None:
 @pytest.mark.parametrize("path", ["/page/../app.py", "/page/__init__.py", "/page/%2e%2e/app.py"])
 def test_nothing_else_is_served(client: Client, path: str) -> None:
     assert client.get(path).status == 404
+
+
+def test_a_look_at_the_page_is_one_line_of_the_log(model: LLM, caplog: pytest.LogCaptureFixture) -> None:
+    client = Client(app(model))
+    with caplog.at_level("INFO", "llamaq.server.access"):
+        assert client.get("/", accept="text/html").status == 200
+        for name in page.FILES:
+            assert client.get(f"/page/{name}").status == 200
+        assert client.get("/page/nothing.js").status == 404
+        assert asyncio.run(client.asend("POST", "/page/page.js", b"", {})).status == 405
+    told = [record.getMessage().split()[1:4] for record in caplog.records]
+    assert told == [["GET", "/", "200"], ["GET", "other", "404"], ["POST", "/page/page.js", "405"]]

@@ -58,7 +58,8 @@ def app(models: Source | Sequence[Source], settings: Settings | None = None) -> 
         service.models.start()
         yield
         service.cancel()
-        await service.models.close()
+        if not service.hurried:
+            await service.models.close()
 
     result = Starlette(
         routes=found, middleware=middleware, lifespan=lifespan, exception_handlers={HTTPException: _refused}

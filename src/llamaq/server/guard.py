@@ -74,7 +74,7 @@ class Guard:
 
 class RequestLog:
     """Numbers each request (headers ``x-request-id`` and, for Anthropic's clients, ``request-id``), counts it, and
-    writes one line about it, never what it says."""
+    writes one line about it, never what it says; none about the page's files, of which each look at it asks for all."""
 
     def __init__(self, app: ASGIApp, service: Service, routes: frozenset[str]) -> None:
         self._app = app
@@ -103,12 +103,17 @@ class RequestLog:
             status = _HUNG_UP if scope.get("llamaq.gone") else status
             path = scope["path"] if scope["path"] in self._routes else "other"
             self._service.metrics.responded(path, status, seconds)
-            tally = scope.get("llamaq.tally", "")
-            fields = {"id": id, "method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
-            access.info(
-                "%s %s %s %.3f s%s", id, f"{fields['method']} {path}", status, seconds, f", {tally}" if tally else "",
-                extra={"request": json.dumps({**fields, "tokens": tally})},
-            )  # fmt: skip
+            if path not in page.PARTS or status != 200:
+                self._write(scope, path, status, seconds)
+
+    def _write(self, scope: Scope, path: str, status: int, seconds: float) -> None:
+        tally = scope.get("llamaq.tally", "")
+        id = request_id.get()
+        fields = {"id": id, "method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
+        access.info(
+            "%s %s %s %.3f s%s", id, f"{fields['method']} {path}", status, seconds, f", {tally}" if tally else "",
+            extra={"request": json.dumps({**fields, "tokens": tally})},
+        )  # fmt: skip
 
 
 def _name_of(host: str) -> str:

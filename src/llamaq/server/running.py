@@ -27,7 +27,8 @@ from llamaq.server.service import Service
 
 __all__ = ["address_of", "check_certificate", "is_local", "listen", "serve"]
 
-_GRACE = 5  # seconds that uvicorn waits after those that the server gives
+_GRACE = 5  # seconds that clients have to read why their answer ends
+_HURRY = 1  # seconds of that after a second signal
 _MOST_CONNECTIONS = 1024
 _KEEP_ALIVE = 75  # seconds
 
@@ -80,7 +81,7 @@ def serve(
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="on", proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=_MOST_CONNECTIONS, ws="none",
-        timeout_graceful_shutdown=round(service.settings.drain_seconds) + _GRACE, ssl_certfile=certificate,
+        timeout_graceful_shutdown=round(service.settings.drain_seconds) + 2 * _GRACE, ssl_certfile=certificate,
         ssl_keyfile=key, http=patient_protocol(service.settings.body_seconds),
     )  # fmt: skip
     server = _Server(config, service, ready)
@@ -130,13 +131,19 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(self._end)
-        self.force_exit = self.should_exit
+        self._loop.call_soon_threadsafe(self._end, self._loop)
         self.should_exit = True
         self.ended_by = sig
 
-    def _end(self) -> None:
-        if self._draining is not None:
-            self._service.cancel()
-        else:
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._draining is None:
             self._draining = asyncio.ensure_future(self._service.drain())
+            loop.call_later(self._service.settings.drain_seconds + _GRACE, self._break_off)
+        else:
+            self._service.hurry()
+            loop.call_later(_HURRY, self._break_off)
+
+    def _break_off(self) -> None:
+        """Ends the connections of clients that read nothing any more, or whose request does not come."""
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()

@@ -31,6 +31,7 @@ class Service:
         self.bodies = Bodies(settings)
         self.downloads = Downloads()
         self.metrics = Metrics(models, self.admission) if settings.metrics else no_metrics
+        self.hurried = False
         self._running: set[Stream] = set()
 
     @property
@@ -64,6 +65,11 @@ class Service:
         self.downloads.end()
         for stream in list(self._running):
             stream.cancel()
+
+    def hurry(self) -> None:
+        """Ends what runs, and lets the process end without waiting for the models to close."""
+        self.hurried = True
+        self.cancel()
 
     def _close(self) -> None:
         self.admission.close()

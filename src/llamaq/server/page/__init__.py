@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-__all__ = ["FILES", "PUBLIC", "routes"]
+__all__ = ["FILES", "PARTS", "PUBLIC", "routes"]
 
 FILES = {
     "page.html": "text/html",
@@ -20,7 +20,9 @@ FILES = {
     },
 }
 """The files and what each is; together less than 60 kB."""
-PUBLIC = ("/", *(f"/page/{name}" for name in FILES))
+PARTS = frozenset(f"/page/{name}" for name in FILES)
+"""Paths that a browser asks for with each look at the page."""
+PUBLIC = ("/", *PARTS)
 """Paths that need no key: the page asks its reader for one."""
 
 _POLICY = (
