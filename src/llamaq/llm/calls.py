@@ -17,20 +17,21 @@ __all__ = ["elsewhere", "public"]
 
 T = TypeVar("T")
 
-_PROMPT = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
-"""What ``PromptOptions`` has; all are None by default. That module is imported when somebody chats."""
-
 
 def _by_name(name: str, default: object = None) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
 
 
+_PROMPT = [
+    *map(_by_name, ("tools", "template", "template_kwargs", "tool_format", "tool_choice")), _by_name("reasoning", True),
+]  # fmt: skip
+"""What ``PromptOptions`` has. That module is imported when somebody chats."""
 _ANSWER = parameters_of(Model.prepare, Options.__annotations__)
 _OPTIONS = {
     "Unpack[Options]": _ANSWER,
-    "Unpack[PromptOptions]": [*map(_by_name, _PROMPT)],
+    "Unpack[PromptOptions]": _PROMPT,
     "Unpack[ChatOptions]": [
-        *_ANSWER, *map(_by_name, _PROMPT), _by_name("parallel_tool_calls", True), _by_name("progress"),
+        *_ANSWER, *_PROMPT, _by_name("parallel_tool_calls", True), _by_name("progress"),
     ],
 }  # fmt: skip
 """What the methods' ``**options`` stand for, by their annotation."""
