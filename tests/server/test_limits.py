@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM
-from llamaq.server import Settings, app
+from llamaq.server import Settings, app, vectors
 from llamaq.server.admission import Admission
 from llamaq.server.errors import Refusal
+from llamaq.server.native.texts import Tokenized
 from llamaq.server.openai.completions import Completion
+from llamaq.server.served import Served
+from tiny_encoders import tiny_encoder
 
 LONG = {"prompt": "Once", "n": 16, "ignore_eos": True}
 SHORT = {"prompt": "Once", "max_tokens": 2}
@@ -179,3 +183,44 @@ def test_who_is_let_in_while_it_goes_gives_its_place_back() -> None:
         assert admission.running == admission.waiting == 0
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed", "/embedding"])
+def test_texts_are_read_a_few_at_a_time(model: LLM, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """What the model makes of all their tokens would fill the memory."""
+    texts = [f"{'Tom saw a dog. ' * length} One day" for length in (1, 30, 2, 25, 30, 1, 1)]
+    expected = model.embed(texts)
+    together: list[list[int]] = []
+    aembed = LLM.aembed
+
+    async def counted(self: LLM, ids: list[list[int]], **options: Any) -> Any:
+        together.append([len(each) for each in ids])
+        return await aembed(self, ids, **options)
+
+    monkeypatch.setattr(LLM, "aembed", counted)
+    monkeypatch.setattr(vectors, "_MOST_TOKENS", 200)
+    body = client_of(model).post(path, {"input": texts}).json
+    rows = body["embeddings"] if path == "/api/embed" else body["data"] if path == "/v1/embeddings" else body
+    got = [row if isinstance(row, list) else np.ravel(row["embedding"]) for row in rows]
+    assert np.array_equal(np.array(got, np.float32), expected)
+    assert sum(map(len, together)) == len(texts)
+    assert all(sum(part) <= 200 or len(part) == 1 for part in together)
+    assert max(map(len, together)) > 1
+
+
+def test_documents_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    path, _, _ = tiny_encoder("bert-rank")
+    documents = ["a dog", "the", "cat."]
+    with LLM.load(path, threads=1) as ranker:
+        scores = ranker.rerank("dog", documents).tolist()
+        monkeypatch.setattr(vectors, "_MOST_TOKENS", 1)
+        found = client_of(ranker).post("/rerank", {"query": "dog", "documents": documents}).json["results"]
+    assert {each["index"]: each["relevance_score"] for each in found} == dict(enumerate(scores))
+
+
+def test_pieces_of_tokens_take_the_memory_of_the_vocabulary(model: LLM) -> None:
+    job = Tokenized(client_of(model).app.state.service, {"content": "dog dog dog", "with_pieces": True})
+    job.served = Served(model, "m")
+    job.prepare()
+    told = asyncio.run(job.whole())["tokens"]
+    assert len({id(each) for each in told}) == len({each["id"] for each in told}) < len(told)

@@ -33,8 +33,8 @@ class Tokenized(Job):
         special, parse = values.get("add_special", False), values.get("parse_special", True)
         self._tokens = [*ids_of(tokenizer, values.get("content", ""), special=special, parse=parse)]
         if values.get("with_pieces"):
-            raw = [(id, tokenizer.token_bytes(id, special=True)) for id in self._tokens]
-            self._tokens = [{"id": id, "piece": _piece(piece)} for id, piece in raw]
+            told = {id: {"id": id, "piece": _piece(tokenizer.token_bytes(id, special=True))} for id in {*self._tokens}}
+            self._tokens = [told[id] for id in self._tokens]  # one object for each token of the vocabulary
         return []
 
     async def whole(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llamaq.server.fields import read_fields
 from llamaq.server.native.completion import ids_of
 from llamaq.server.native.protocol import EMBEDDING, RERANK
 from llamaq.server.service import Service
+from llamaq.server.vectors import scores_of, vectors_of
 from llamaq.serving.stream import Stream
 
 __all__ = ["Embeddings", "Ranking"]
@@ -43,7 +44,7 @@ class Embeddings(Job):
 
     async def whole(self) -> list[dict[str, Any]]:
         norm = self._values.get("embd_normalize", 2)
-        vectors = await self.served.llm.aembed(self._ids, normalize=norm == 2)
+        vectors = await vectors_of(self.served.llm, self._ids, normalize=norm == 2)
         return [{"index": i, "embedding": [_scaled(vector, norm).tolist()]} for i, vector in enumerate(vectors)]
 
     def tally(self) -> str:
@@ -62,7 +63,7 @@ class Ranking(Job):
             if name not in self._values:
                 raise Refusal(400, f"{name} is missing", param=name)
         self._documents: list[str] = self._values[self.asked_in]
-        self._count = 0
+        self._counts: list[int] = []
 
     def prepare(self) -> Sequence[Stream]:
         llm = self.served.llm
@@ -71,24 +72,25 @@ class Ranking(Job):
         except ModelError as error:
             raise Refusal(501, str(error), param="model") from None
         pairs = [llm.tokenizer.encode_pair(self._values["query"], document) for document in self._documents]
-        self._count = sum(len(llm.model.fitting(pair)) for pair in pairs)
+        self._counts = [len(llm.model.fitting(pair)) for pair in pairs]
         return []
 
     async def whole(self) -> Any:
         try:
-            scores = (await self.served.llm.arerank(self._values["query"], self._documents)).tolist()
+            scores = await scores_of(self.served.llm, self._values["query"], self._documents, self._counts)
         except ValueError as error:
             raise refusal_of(error, param=self.asked_in, asked=True) from None
         best = sorted(range(len(scores)), key=lambda i: (-scores[i], i))[: self._values.get("top_n")]
         if self.asked_in == "texts":
             texts = self._documents if self._values.get("return_text") else None
             return [{"index": i, "score": scores[i], **({} if texts is None else {"text": texts[i]})} for i in best]
-        usage = {"prompt_tokens": self._count, "total_tokens": self._count}
+        count = sum(self._counts)
+        usage = {"prompt_tokens": count, "total_tokens": count}
         results = [{"index": i, "relevance_score": scores[i]} for i in best]
         return {"model": self.served.name, "object": "list", "usage": usage, "results": results}
 
     def tally(self) -> str:
-        return f"{self._count} tokens in"
+        return f"{sum(self._counts)} tokens in"
 
 
 def _scaled(vector: NDArray[np.float32], norm: int) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import Field
 from llamaq.server.ollama.protocol import EMBED, EMBEDDINGS, read_request
 from llamaq.server.service import Service
+from llamaq.server.vectors import vectors_of
 from llamaq.serving.stream import Stream
 
 __all__ = ["Embed", "OldEmbedding"]
@@ -54,7 +55,7 @@ class Embed(Job):
         if not self._ids:
             return []
         try:
-            found = await self.served.llm.aembed(self._ids)
+            found = await vectors_of(self.served.llm, self._ids)
         except ValueError as error:
             raise refusal_of(error, param=self.asked_in, asked=True) from None
         if dimensions := self._values.get("dimensions"):

@@ -14,6 +14,7 @@ from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
 from llamaq.server.openai.protocol import EMBEDDING
 from llamaq.server.service import Service
+from llamaq.server.vectors import vectors_of
 from llamaq.serving.stream import Stream
 
 __all__ = ["Embeddings"]
@@ -41,7 +42,7 @@ class Embeddings(Job):
 
     async def whole(self) -> dict[str, Any]:
         try:
-            vectors = await self.served.llm.aembed(self._ids)
+            vectors = await vectors_of(self.served.llm, self._ids)
         except ValueError as error:
             raise refusal_of(error, param="input", asked=True) from None
         count = sum(map(len, self._ids))
