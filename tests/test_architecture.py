@@ -31,7 +31,7 @@ TIERS = [
     {"serving"},
     {"chat", "hub"},
     {"llm"},
-    {"measure", "convert", "quantization", "server"},
+    {"measure", "convert", "quantization", "server", "compat", "integrations"},
     {"cli"},
     {"__init__", "__main__"},
 ]
@@ -220,7 +220,7 @@ REGISTERED: dict[str, set[str]] = {
 """What there is of each kind that docs/architecture.md has a recipe for; its files are named after it."""
 REGISTRIES = {
     "A new operation": ["CMakeLists.txt", "csrc/engine/ops/ops.h", "csrc/engine/ops/registry.cpp",
-                        "src/llamaq/plan/graph.py", "tests/plan/test_ops.py"],
+                        "src/llamaq/plan/graph.py", "tests/support/op_cases.py"],
     "A new architecture": ["src/llamaq/models/registry.py"],
     "A new SIMD level": ["CMakeLists.txt", "csrc/kernels/dispatch.cpp", "csrc/kernels/table.h"],
     "A new command": ["src/llamaq/cli/command.py", "docs/cli.md"],

@@ -12,8 +12,11 @@ from llamaq import _core
 from llamaq.errors import LlamaqError
 from llamaq.formats import FORMATS, Format
 from llamaq.quantization.types import FILE_TYPES
+from llamaq.server.anthropic.protocol import COUNT, MESSAGES
 from llamaq.server.fields import table_of
-from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING
+from llamaq.server.native import protocol as native
+from llamaq.server.ollama import protocol as ollama
+from llamaq.server.openai.protocol import CHAT, COMPLETION, EMBEDDING, SAMPLING
 from llamaq.server.openai.responses_fields import RESPONSE
 
 ROOT = Path(__file__).parents[1]
@@ -23,9 +26,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "be
 def test_the_reference_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [str(ROOT / "tools"), *sys.path])
     monkeypatch.setenv("LLAMA_ARG_N_PREDICT", "7")
-    from make_cli_reference import PAGE, reference
+    from make_cli_reference import MAN_PAGE, PAGE, man_page, reference
 
     assert PAGE.read_text(encoding="utf-8") == reference(), "run python tools/make_cli_reference.py"
+    assert MAN_PAGE.read_text(encoding="utf-8") == man_page(), "run python tools/make_cli_reference.py"
+    lines = man_page().splitlines()
+    requests = {line.partition(" ")[0] for line in lines if line[:1] == "."}
+    assert requests <= {".TH", ".SH", ".SS", ".B", ".TP", ".PP", ".nf", ".fi"}
+    assert r"\fB\-n, \-\-predict, \-\-n\-predict N\fR" in lines
 
 
 def runs(format: Format) -> str:
@@ -51,10 +59,19 @@ def test_the_table_of_formats() -> None:
     assert format_table() in (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 
+_OLLAMA = ("generate", "chat", "embed", "embeddings", "show")
+_NATIVE = ("completion", "infill", "tokenize", "detokenize", "embedding", "rerank")
+
+
 def test_the_table_of_the_servers_fields() -> None:
     page = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
     assert table_of({"chat": CHAT, "completions": COMPLETION, "embeddings": EMBEDDING}) in page
     assert table_of({"responses": RESPONSE}) in page
+    own = [field for field in MESSAGES if field not in SAMPLING]
+    assert table_of({"messages": own, "count_tokens": COUNT}) in page
+    for protocol, names in ((native, _NATIVE), (ollama, _OLLAMA), (ollama, ("options",))):
+        tables = {name: getattr(protocol, name.upper()) for name in names}
+        assert table_of({name: [f for f in table if f not in SAMPLING] for name, table in tables.items()}) in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

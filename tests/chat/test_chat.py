@@ -53,7 +53,9 @@ def test_a_stop_text_of_the_caller_ends_an_answer(llm: LLM) -> None:
     word = whole.split()[3]
     cut = llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=[word])
     assert cut.text == whole[: whole.index(word)]
-    assert cut.finish_reason == "stop"
+    assert (cut.finish_reason, cut.stop) == ("stop", word)
+    events = list(llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=[word], stream=True))
+    assert [event.stop for event in events] == [None] * (len(events) - 1) + [word]
     assert llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=word).text == cut.text
     assert llm.chat(HELLO, template="alpaca", max_tokens=40, sampling=GREEDY, stop=()).text == whole
 
@@ -83,7 +85,7 @@ def test_errors_come_before_anything_runs(llm: LLM) -> None:
     with pytest.raises(ContextOverflowError):
         llm.chat([{"role": "user", "content": "Hello " * 2000}], template="chatml")
     with pytest.raises(ChatTemplateError, match="renders nothing"):
-        llm.chat([], template="{{ '' }}")
+        llm.chat(HELLO, template="{{ '' }}")
 
 
 @pytest.mark.parametrize("writes_bos", [False, True])

@@ -196,8 +196,8 @@ def test_nothing_measured_is_still_json(command: Command, model: Path, monkeypat
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["-ngl", 99], "-ngl of llama-bench is not offered: llamaq runs on CPUs alone"),
-        (["--flash-attn"], "--flash-attn of llama-bench is not offered"),
+        (["-ngl", 99], "-ngl cannot be honoured: llamaq runs on CPUs alone"),
+        (["--flash-attn"], "--flash-attn cannot be honoured: llamaq has one kind"),
         (["-p", "1-"], "expected integers of at least 0, such as 1,2 or 1-9+2 or 1-16*2, got '1-'"),
         (["-p", "1-8*1"], "got '1-8*1'"),
         (["-d", "5-4"], "got '5-4'"),

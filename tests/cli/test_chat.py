@@ -288,7 +288,7 @@ def test_another_answer_has_another_seed(llm: LLM) -> None:
 
 def test_commands_that_change_the_conversation(talk: Conversation, run: Callable[[str], str], tmp_path: Path) -> None:
     file = tmp_path / "talk.json"
-    assert run("/system Be kind.") == ""
+    assert run("/system Be kind.") == "the system message is set; it holds from the next answer on"
     assert (talk.system, run("/system")) == ("Be kind.", "Be kind.")
     talk.ask("Hello")
     shown(talk)
@@ -311,28 +311,34 @@ def test_commands_that_change_the_conversation(talk: Conversation, run: Callable
 
 
 def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
-    for line, name, value in [
-        ("/set temperature 0.5", "temperature", 0.5),
-        ("/set parameter temp 0.7", "temperature", 0.7),
-        ("/set top_k 5", "top_k", 5),
-        ("/set seed 7", "seed", 7),
-        ("/set seed -1", "seed", None),
-        ("/set ignore_eos on", "ignore_eos", True),
-        ("/set samplers top_k;temperature", "samplers", None),
+    for line, name, value, told in [
+        ("/set temperature 0.5", "temperature", 0.5, "temperature is 0.5"),
+        ("/set parameter temp 0.7", "temperature", 0.7, "temperature is 0.7"),
+        ("/set top_k 5", "top_k", 5, "top_k is 5"),
+        ("/set seed 7", "seed", 7, "seed is 7"),
+        ("/set seed -1", "seed", None, "seed is another one for each answer"),
+        ("/set ignore_eos on", "ignore_eos", True, "ignore_eos is on"),
+        ("/set samplers kt", "samplers", ("top_k", "temperature"), "samplers is top_k;temperature"),
     ]:
-        assert run(line) == ""
-        assert value is None or getattr(talk.sampling, name) == value
-    assert (run("/set max_tokens 3"), talk.max_tokens) == ("", 3)
-    assert (run("/set num_predict -1"), talk.max_tokens) == ("", None)
+        assert run(line) == told
+        assert getattr(talk.sampling, name) == value
+    assert (run("/set max_tokens 3"), talk.max_tokens) == ("max_tokens is 3", 3)
+    assert (run("/set num_predict -1"), talk.max_tokens) == ("max_tokens is as many as fit", None)
     assert run("/set max_tokens") == "max_tokens is as many as fit; /set max_tokens VALUE changes it"
-    assert (run("/set nothink"), talk.template_kwargs) == ("", {"enable_thinking": False})
-    assert (run("/set system Be kind."), talk.system) == ("", "Be kind.")
-    assert (run("/set format json"), talk.sampling.structure is not None) == ("", True)
+    assert run("/set nothink") == "the template is asked for none before answers"
+    assert talk.template_kwargs == {"enable_thinking": False}
+    assert run("/set verbose") == "answers have tokens and speeds below them"
+    assert (run("/set system Be kind.")[:22], talk.system) == ("the system message is ", "Be kind.")
+    assert (run("/set format json"), talk.sampling.structure is not None) == ("answers are JSON", True)
+    assert "structure               one that answers must match" in run("/set")
     assert "got 'xml'" in run("/set format xml")
-    assert (run("/set noformat"), talk.sampling.structure) == ("", None)
+    assert (run("/set noformat"), talk.sampling.structure) == ("answers are free text", None)
+    assert all(word not in run("/set") for word in ("None", "()", "{}", "False"))
     assert "top_k                   5" in run("/set")
     assert "top_p must be a number from 0 to 1" in run("/set top_p 5")
-    assert "could not convert" in run("/set top_p much")
+    assert run("/set top_p much") == "top_p must be a number, got 'much'"
+    assert run("/set max_tokens x") == "max_tokens must be a whole number, got 'x'"
+    assert run("/set ignore_eos maybe") == "ignore_eos must be on or off, got 'maybe'"
     assert "there is no setting 'x'" in run("/set x 5") == run("/set x")
     assert "cannot be set here" in run("/set logit_bias 5")
 
@@ -342,7 +348,7 @@ def test_commands_that_tell(run: Callable[[str], str], tmp_path: Path) -> None:
     for name in ("help", "set", "system", "save", "load", "clear", "regen", "undo", "stats", "context", "file", "bye"):
         assert f"/{name} " in text
     assert run("/?") == text
-    assert run("/frobnicate x").startswith("there is no command /frobnicate; /help")
+    assert run("/hlep").startswith("there is no command /hlep; did you mean /help? (")
     assert run("/save") == "the name of a file is missing"
     assert "no such file" in run(f"/load {tmp_path / 'none'}")
     (tmp_path / "bad").write_text("[]")
@@ -389,9 +395,3 @@ def test_bytes_that_are_no_text_are_saved_too(talk: Conversation, tmp_path: Path
     talk.clear()
     talk.load(tmp_path / "talk.json")
     assert talk.messages == [ChatMessage("user", "a\udcffb é")]
-
-
-def test_the_context_bar() -> None:
-    assert context_bar(0, 100) == "[----------] 0 of 100 tokens"
-    assert context_bar(55, 100) == "[######----] 55 of 100 tokens"
-    assert context_bar(200, 100) == "[##########] 200 of 100 tokens"

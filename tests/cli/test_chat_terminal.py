@@ -88,9 +88,15 @@ def test_ctrl_c_stops_the_answer_and_ctrl_d_leaves(open_chat: Callable[..., Chat
     chat.enter("Tell me of Lily")
     chat.see("Annabyed")  # the answer has begun
     chat.type("\x03")
+    chat.see("(stopped here by Ctrl-C")
     chat.enter("/stats")
     chat.see("so far")
-    chat.press("\x03")
+    chat.enter("/help")
+    keys = chat.see("Ctrl-D       leaves") + chat.see(">>> ")
+    editor = b"\x1b[?2004h" in chat.shown  # it takes pastes whole
+    assert ("Alt-Enter begins" in keys, "Ctrl-G" in keys) == (editor, editor)
+    wait_until(chat.reads_keys)
+    chat.type("\x03")
     chat.see("Ctrl-D or /bye leaves")
     chat.press("\x04")
     code, _ = chat.finish()

@@ -33,6 +33,45 @@ def test_writes_a_file_and_says_what_it_did(command: Command, model: Path, tmp_p
         assert file.metadata["general.file_type"] == 15
 
 
+def test_what_is_done_is_a_table(command: Command, model: Path) -> None:
+    done = command("quantize", "--dry-run", model, "Q4_0")
+    lines = [line.split() for line in done.out.decode().splitlines()]
+    assert lines[0] == ["tensors", "from", "to", "size", "which"]
+    assert ["11", "F32", "as", "it", "is"] in [line[:5] for line in lines]
+    assert len(lines) < 8
+    assert sum(int(line[0]) for line in lines[1:] if line[0].isdecimal() and line[1] == "F32") == 47
+    assert any({"attn_q,", "ffn_up"} <= set(line) for line in lines)
+    every = command("quantize", "--dry-run", "-v", model, "Q4_0").out.decode().splitlines()
+    assert len([line for line in every if line.startswith("[")]) == 47
+    assert every[-1] == done.out.decode().splitlines()[-1]
+
+
+def test_what_is_hardly_of_use_is_told_before_it_starts(
+    command: Command, shared: Callable[[str], Path], tmp_path: Path
+) -> None:
+    wide = shared("models/babyllama-tok361-pad256-F32.gguf")
+    for type, says in (
+        ("IQ2_XS", "IQ2_XS without importance (imatrix) is hardly of use: "),
+        ("Q2_K", ""),
+        ("IQ3_S", ""),
+    ):
+        err = command("quantize", "--dry-run", wide, type).err
+        assert (says in err) if says else not err
+    command("imatrix", wide, "-f", __file__, "--chunks", 1, "-c", 64, "-o", tmp_path / "i.gguf")
+    assert "importance" not in command("quantize", "--dry-run", "--imatrix", tmp_path / "i.gguf", wide, "IQ2_XS").err
+
+
+def test_a_log_gets_lines_of_progress(
+    command: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(0, 10**6, 6))
+    monkeypatch.setattr("llamaq.cli.progress._clock", lambda: float(next(now)))
+    lines = command("quantize", model, tmp_path / "o.gguf", "Q4_0").err.splitlines()
+    assert lines
+    assert all(line.startswith("llamaq: quantizing: ") and line.endswith(" %") for line in lines)
+    assert [int(line.split()[2]) for line in lines] == sorted(int(line.split()[2]) for line in lines)
+
+
 def test_a_dry_run_writes_nothing(command: Command, model: Path, tmp_path: Path) -> None:
     done = command("quantize", "--dry-run", model, tmp_path / "out.gguf", "Q8_0")
     assert done.code == 0

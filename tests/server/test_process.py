@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import struct
@@ -210,7 +211,11 @@ def test_a_signal_lets_what_runs_end(stories: Path, number: int, code: int) -> N
         (["--host", "0.0.0.0"], "--api-key"),
         (["--host", "no such host"], "no address"),
         (["--port", "70000"], "0 to 65535"),
-        (["--slots"], "--slots cannot be honoured"),
+        (["--slot-save-path", "x"], "--slot-save-path cannot be honoured"),
+        (["--models-dir", "/nonexistent"], "--models-dir"),
+        (["/nonexistent.gguf", "--alias", "x"], "--alias"),
+        (["--timeout", "-2"], "seconds"),
+        (["--sse-ping-interval", "inf"], "seconds"),
         (["--lora", "x.gguf"], "--lora cannot be honoured"),
         (["--temp", "1"], "--temp"),
         (["--ssl-cert-file", "x"], "--ssl-key-file"),
@@ -225,9 +230,72 @@ def test_what_cannot_be_is_refused_before_anything_listens(
     argv: list[str],
     said: str,
 ) -> None:
-    done = Command(capsysbinary, monkeypatch)("serve", stories, *argv)
+    done = Command(capsysbinary, monkeypatch)("serve", stories, "--port", 0, *argv)
     assert done.code in (1, 2)
     assert said in done.err
+
+
+SLOW = """
+import sys
+from llamaq import LLM
+from llamaq.cli import main
+load = LLM.load
+LLM.load = lambda *given, **more: (sys.stdin.readline(), load(*given, **more))[1]
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command, which loads its model once a line is written to it."""
+
+
+@pytest.mark.parametrize("good", [True, False])
+def test_the_port_answers_while_the_model_is_being_loaded(stories: Path, tmp_path: Path, good: bool) -> None:
+    """A model that cannot be loaded ends the server with its error."""
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(b"GGUF nonsense")
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, "serve", stories if good else path, "--port", "0", "-t", "1"],
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+    )  # fmt: skip
+
+    assert process.stdin is not None
+    assert process.stderr is not None
+    found = re.search(r"until then http://127.0.0.1:(\d+) answers 503", process.stderr.readline())
+    assert found is not None
+    port = int(found[1])
+
+    def health() -> int:
+        connection = HTTPConnection("127.0.0.1", port)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
+    try:
+        assert not good or health() == 503
+        process.stdin.write("go\n")
+        process.stdin.flush()
+        if good:
+            wait_until(lambda: health() == 200)
+            process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == (0 if good else 1)
+        assert ("is served at" in err) is good
+        assert ("broken.gguf" in err) is not good
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_several_models(stories: Path, tmp_path: Path) -> None:
+    (tmp_path / "one.gguf").symlink_to(stories)
+    with served("--models-dir", tmp_path, stories, "-t", 1, "-c", 128, "--sleep-idle-seconds", 1000) as server:
+        with openai.OpenAI(base_url=f"{server.url}/v1", api_key="-", max_retries=0) as client:
+            assert {model.id for model in client.models.list()} == {"one", stories.stem}
+            for name in ("one", stories.stem):
+                assert client.completions.create(model=name, prompt="Tom", max_tokens=1).model == name
+            with pytest.raises(openai.NotFoundError):
+                client.completions.create(model="two", prompt="Tom")
+        assert server.end()[0] == 0
 
 
 def test_a_port_that_is_taken(stories: Path, command: Command) -> None:

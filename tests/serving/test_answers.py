@@ -44,13 +44,14 @@ def text_of(events: list[Event]) -> str:
     return "".join(event.text for event in events)
 
 
-def cut(text: str, stops: list[str]) -> str:
-    """The text before the stop string that is complete first."""
+def cut(text: str, stops: list[str]) -> tuple[str, str | None]:
+    """The text before the stop string that is complete first, and that, the longest where several are."""
     for end in range(len(text) + 1):
-        starts = [end - len(s) for s in stops if s and text[:end].endswith(s)]
-        if starts:
-            return text[: min(starts)]
-    return text
+        found = [s for s in stops if s and text[:end].endswith(s)]
+        if found:
+            stop = max(found, key=len)
+            return text[: end - len(stop)], stop
+    return text, None
 
 
 @settings(max_examples=300)
@@ -62,14 +63,14 @@ def cut(text: str, stops: list[str]) -> str:
 def test_how_text_is_chunked_does_not_matter_to_stop_strings(text: str, stops: list[str], cuts: list[int]) -> None:
     filter = StopStrings(stops)
     shown = ""
-    expected = cut(text, stops)
+    expected, stop = cut(text, stops)
     places = [0, *sorted(cuts), len(text)]
     for start, end in itertools.pairwise(places):
         shown += filter.push(text[start:end])
         assert expected.startswith(shown)  # never a part of a stop string
     shown += filter.flush()
     assert shown == expected
-    assert filter.hit == (expected != text or any(s and s in text for s in stops))
+    assert filter.hit == stop
 
 
 def test_text_is_held_back_no_longer_than_needed() -> None:
@@ -79,7 +80,7 @@ def test_text_is_held_back_no_longer_than_needed() -> None:
     assert filter.push("\n\nUser") == ""
     assert filter.push("s") == "\n\nUsers"
     assert filter.push(" \n\nUser: x") == " "
-    assert filter.hit
+    assert filter.hit == "\n\nUser:"
     assert filter.push("more") == filter.flush() == ""
 
 
@@ -110,8 +111,10 @@ def test_a_space_after_the_prompt_belongs_to_the_answer(llm: LLM, story: str) ->
 def test_a_stop_string_ends_the_text_before_it(llm: LLM, story: str, stop: str) -> None:
     events = list(llm.stream("", max_tokens=200, sampling=GREEDY, stop=["not there", stop]))
     assert text_of(events) == story[: story.index(stop)]
-    assert events[-1].finish_reason == "stop"
+    assert (events[-1].finish_reason, events[-1].stop) == ("stop", stop)
     assert events[-1].token is not None
+    assert {event.stop for event in events[:-1]} == {None}
+    assert llm.generate("", max_tokens=200, sampling=GREEDY, stop=["not there", stop]).stop == stop
 
 
 def test_what_looked_like_a_stop_string_comes_out_at_the_end(llm: LLM, story: str) -> None:
@@ -127,7 +130,7 @@ def test_an_end_token_ends_the_text_and_is_not_part_of_it(model: Path) -> None:
         second = llm.generate(prompt, max_tokens=2, sampling=GREEDY).tokens[1]
         llm.tokenizer.special = replace(llm.tokenizer.special, eog_ids=frozenset({second}))
         done = llm.generate(prompt, sampling=GREEDY)
-    assert done.finish_reason == "stop"
+    assert (done.finish_reason, done.stop) == ("stop", None)
     assert len(done.tokens) == done.usage.completion_tokens == 1
     assert second not in done.tokens
 

@@ -64,7 +64,7 @@ class Client:
     async def asend(
         self, method: str, path: str, body: bytes | Sequence[bytes | None], headers: dict[str, str], *,
         reply: Reply | None = None, hang_up: asyncio.Event | None = None,
-        on_send: Callable[[Reply], Any] | None = None,
+        on_send: Callable[[Reply], Any] | None = None, query: str = "",
     ) -> Reply:  # fmt: skip
         """A body may have parts; where one is None, the rest never comes. ``reply`` fills as it comes; the client is
         gone once ``hang_up`` is set; ``on_send`` is called, and awaited, with each part of the answer."""
@@ -94,7 +94,7 @@ class Client:
 
         scope = {
             "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
-            "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "method": method, "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
             "scheme": "http", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 8080),
             "headers": [(key.lower().encode(), value.encode("latin-1")) for key, value in all_headers.items()],
         }  # fmt: skip

@@ -41,7 +41,7 @@ def served(*argv: object, **variables: str) -> Iterator[Served]:
         lines: list[str] = []
         assert process.stderr is not None
         for line in process.stderr:
-            if found := re.search(r" is served at (\S+)/v1$", line):
+            if found := re.search(r"(?:is|are) served at (\S+)/v1$", line):
                 yield Served(process, found[1], lines)
                 return
             lines.append(line.rstrip())

@@ -110,10 +110,10 @@ def path_of(name: str, value: Any) -> Path:
     return path
 
 
-def instance(name: str, value: Any, kind: type[T]) -> T:
-    """An object of a class."""
+def instance(name: str, value: Any, kind: type[T], what: str = "") -> T:
+    """An object of a class; ``what`` says of which in other words than its name."""
     if not isinstance(value, kind):
-        raise _wrong(TypeError, name, f"a {kind.__name__}, got {shown(value)}")
+        raise _wrong(TypeError, name, f"{what or f'a {kind.__name__}'}, got {shown(value)}")
     return value
 
 

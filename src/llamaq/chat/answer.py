@@ -54,13 +54,12 @@ class AnswerReader:
             self.reasoning_tokens = self.tokens
         if reason == "stop" and self._calls and self.message.tool_calls:
             reason = "tool_calls"
-        pieces[0] = replace(
-            pieces[0],
-            token=event.token,
-            logprob=event.logprob,
-            top_logprobs=event.top_logprobs,
+        first = pieces[0]
+        pieces[0] = ChatEvent(
+            first.text, first.reasoning, first.tool_call, event.token, event.logprob, event.top_logprobs
         )
-        pieces[-1] = replace(pieces[-1], finish_reason=reason)
+        if reason is not None:
+            pieces[-1] = replace(pieces[-1], finish_reason=reason, stop=event.stop)
         return pieces
 
     @property

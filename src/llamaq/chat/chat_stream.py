@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatStream"]
 
-_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice")
+_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "reasoning")
 """Options of the prompt."""
 
 
@@ -35,6 +35,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         self._reader = request.reader(one_call=one_call)
         self._ready: deque[ChatEvent] = deque()
         self._reason: ChatFinishReason | None = None
+        self._stop: str | None = None
 
     @staticmethod
     def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
@@ -53,12 +54,17 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     def prepare(cls, model: Model, messages: Messages, options: ChatOptions, count: int = 1) -> list[ChatStream]:
         """Renders the conversation once for so many answers, with the seeds of ``SamplingParams.nth``, which begin with
         ``Stream.begin``."""
+        model.check_writes()
+        own: Any = {key: value for key, value in options.items() if key in _OWN}
+        return cls.answers(model, cls.render(model, messages, own), options, count)
+
+    @classmethod
+    def answers(cls, model: Model, request: ChatRequest, options: ChatOptions, count: int = 1) -> list[ChatStream]:
+        """As ``prepare``, for a conversation that has been rendered with these options."""
         from llamaq.sampling import SamplingParams  # this needs the compiled core
 
         model.check_writes()
-        rest: dict[str, Any] = {**options}
-        own: Any = {key: rest.pop(key) for key in _OWN if key in rest}
-        request = cls.render(model, messages, own)
+        rest: dict[str, Any] = {key: value for key, value in options.items() if key not in _OWN}
         parallel = flag("parallel_tool_calls", rest.pop("parallel_tool_calls", True))
         sampling = rest.pop("sampling", None)
         given = None if sampling is None else instance("sampling", sampling, SamplingParams).structure
@@ -127,11 +133,11 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
 
     def _next(self) -> ChatEvent:
         event = self._ready.popleft()
-        self._reason = event.finish_reason
+        self._reason, self._stop = event.finish_reason, event.stop
         if self._reader.cut:
             self.text.cancel()
         return event
 
     def _completion(self) -> ChatCompletion:
         assert self._reason is not None
-        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed)
+        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed, self._stop)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from llamaq.boundary.arguments import items
+from llamaq.errors import naming
 
 if TYPE_CHECKING:
     from llamaq.serving.stream import Usage
@@ -22,6 +23,8 @@ __all__ = [
     "message_dicts",
     "with_system",
 ]
+
+_EXAMPLE = 'such as [{"role": "user", "content": "Hello"}]'
 
 ChatFinishReason = Literal["stop", "length", "context", "cancelled", "tool_calls"]
 
@@ -76,7 +79,7 @@ class ChatEvent:
     """A piece of an answer: of its ``text``, of the ``reasoning`` before it, or of a tool call.
 
     ``token`` and the log-probabilities are those of the token behind it (None where one token gave several pieces, or
-    held text is let go). ``finish_reason`` is set in the last event.
+    held text is let go). ``finish_reason`` is set in the last event, and ``stop`` where a stop string ended the answer.
     """
 
     text: str = ""
@@ -86,17 +89,19 @@ class ChatEvent:
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
     finish_reason: ChatFinishReason | None = None
+    stop: str | None = None
 
 
 @dataclass(frozen=True)
 class ChatCompletion:
     """A whole answer; ``message`` can be appended to the conversation as it is. Where that ended with the beginning of
-    the answer, ``message`` is what follows."""
+    the answer, ``message`` is what follows. ``stop`` is the stop string that ended it, which may be the template's."""
 
     message: ChatMessage
     finish_reason: ChatFinishReason
     usage: Usage
     seed: int
+    stop: str | None = None
 
     @property
     def text(self) -> str:
@@ -121,8 +126,10 @@ def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[d
     Raises ``ValueError`` for a message without a role, content that is no text, arguments that are no JSON.
     """
     if isinstance(messages, str | bytes | Mapping):
-        raise ValueError('messages must be a list, such as [{"role": "user", "content": "Hello"}]')
+        raise naming(ValueError(f"messages must be a list, {_EXAMPLE}"), "messages")
     found = items("messages", messages, "messages")
+    if not found:
+        raise naming(ValueError(f"messages must hold one at least, {_EXAMPLE}"), "messages")
     return [_message_dict(message, f"message {number}") for number, message in enumerate(found)]
 
 

@@ -22,7 +22,8 @@ class PromptOptions(TypedDict, total=False):
     a name of the file's or of ``llamaq.chat.NAMED_TEMPLATES``, or a template's text; ``template_kwargs`` are further
     variables of it, such as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the
     template does not tell. ``tool_choice`` is OpenAI's: "auto" (the default), "none" (as without tools), "required", a
-    tool's name, or one of the dicts for one tool or for some; the model is held to a call where one must come.
+    tool's name, or one of the dicts for one tool or for some; the model is held to a call where one must come. With
+    ``reasoning`` False what the model writes for itself stays in the text, with its marks.
     """
 
     tools: Sequence[Mapping[str, Any]] | None
@@ -30,6 +31,7 @@ class PromptOptions(TypedDict, total=False):
     template_kwargs: Mapping[str, Any] | None
     tool_format: str | None
     tool_choice: ToolChoiceOption | None
+    reasoning: bool
 
 
 class ChatOptions(Options, PromptOptions, total=False):

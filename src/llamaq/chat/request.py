@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llamaq.boundary.arguments import instance, items, shown, text
+from llamaq.boundary.arguments import flag, instance, items, shown, text
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
@@ -39,10 +39,14 @@ class ChatRequest:
     required: tuple[Mapping[str, Any], ...]
     syntax: Syntax | None
     tool_reader: type[ToolReader] | None
+    reasoning: bool = True
+    """Whether the answer's reasoning is told from its text."""
 
     def reader(self, *, one_call: bool = False) -> AnswerReader:
         """Reads an answer to this request; with ``one_call`` it ends before a second one."""
-        return AnswerReader(self.beginning, self.tool_reader(self.tools) if self.tool_reader else None, one_call)
+        beginning = self.beginning if self.reasoning else Beginning(may_open=False)
+        reader = self.tool_reader if self.reasoning or self.tools else None
+        return AnswerReader(beginning, reader(self.tools) if reader else None, one_call)
 
 
 def chat_request(
@@ -55,6 +59,7 @@ def chat_request(
     template_kwargs: Mapping[str, Any] | None = None,
     tool_format: str | None = None,
     tool_choice: ToolChoiceOption | None = None,
+    reasoning: bool = True,
 ) -> ChatRequest:
     """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``."""
     strange = [tool for tool in tools or () if not _is_tool(tool)]
@@ -72,7 +77,7 @@ def chat_request(
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
     return ChatRequest(
         prompt, prompt_ids(tokenizer, prompt), beginning, _before_answer(chosen.source, beginning, reader), chosen.stop,
-        visible, tools, choice.required, reader.syntax(chosen.source) if reader else None, reader,
+        visible, tools, choice.required, reader.syntax(chosen.source) if reader else None, reader, reasoning,
     )  # fmt: skip
 
 
@@ -90,6 +95,8 @@ def checked(own: dict[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in own.items() if value is not None}
     if "tools" in given:
         given["tools"] = items("tools", given["tools"], "definitions of tools")
+    if "reasoning" in given:
+        given["reasoning"] = flag("reasoning", given["reasoning"])
     for name in {"template", "tool_format"} & given.keys():
         text(name, given[name])
     if not isinstance(given.get("tool_choice", ""), str | Mapping):

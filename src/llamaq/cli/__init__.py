@@ -12,8 +12,10 @@ from collections.abc import Iterator, Sequence
 
 from llamaq import __version__
 from llamaq.boundary.files import reason
-from llamaq.cli.command import commands
+from llamaq.cli.command import WORDS, commands, spelt_out
+from llamaq.cli.llama_cpp import ignored
 from llamaq.cli.options import INTERRUPTED, Parser
+from llamaq.cli.output import write
 from llamaq.errors import LlamaqError, naming
 
 __all__ = ["main"]
@@ -22,17 +24,35 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 _MOST_SHOWN = 4000  # characters of an error: a file may have put a book into it
 
 
+_SHORT_HELP = """\
+llamaq runs GGUF language models on ordinary CPUs.
+
+  llamaq run                        a chat with the small model that comes along
+  llamaq run MODEL                  a chat with yours, a GGUF file
+  llamaq run MODEL "A question"     one answer
+  llamaq serve MODEL                OpenAI's protocol over HTTP, for programs
+  llamaq show MODEL                 what a file is, and whether it runs here
+  llamaq help                       all commands; 'llamaq help COMMAND': its options
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line (default: the process's own) and returns the exit code.
 
     0: done; 1: an error, told in one line on stderr; 2: wrong usage; 130: Ctrl-C; 141: nobody reads stdout any more.
     """
     debug = False
+    argv = sys.argv[1:] if argv is None else argv
     parser = _parser()
     try:
-        args = parser.parse_args(argv)
+        if not argv:
+            write(_SHORT_HELP)
+            return 0
+        args = parser.parse_args(spelt_out(argv))
         parser = args.parser
         debug = getattr(args, "debug", False)
+        if (line := ignored(args)) is not None:
+            print(f"llamaq: {line}", file=sys.stderr)
         with _warnings_on_stderr():
             code: int = args.command(args)
             return code
@@ -56,7 +76,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="llamaq",
         about="Runs GGUF language models on ordinary CPUs.",
-        epilog="'llamaq COMMAND --help' lists the options of a command.",
+        epilog=f"{WORDS}\n'llamaq COMMAND --help' lists the options of a command.",
     )
     parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from llamaq.cli.llama_cpp import refuse
 from llamaq.cli.options import Parser, add_no_pack, add_numerics, at_least
 
 if TYPE_CHECKING:
@@ -59,13 +60,7 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("-v", "--verbose"): "llamaq bench has nothing more to tell",
     ("--progress",): "a terminal always shows the progress",
 }
-
-
-class _Refused(argparse.Action):
-    """An option of llama-bench that llamaq lacks: an error that says why, instead of figures that mislead."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        parser.error(f"{option} of llama-bench is not offered: {self.metavar}")
+"""Options of llama-bench without which figures would mislead."""
 
 
 class _Extend(argparse.Action):
@@ -101,8 +96,7 @@ def add_options(parser: Parser) -> None:
     add("--no-warmup", action="store_true", help="do not run a little of each test before it")
     add_no_pack(parser)
     add_numerics(parser)
-    for refused, why in _REFUSED.items():
-        add(*refused, action=_Refused, nargs="?", metavar=why, help=argparse.SUPPRESS)
+    refuse(parser, _REFUSED)
 
 
 def _numbers(low: int) -> Callable[[str], list[int]]:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 
 from llamaq.cli.options import Parser
 
-__all__ = ["Command", "commands"]
+__all__ = ["OTHER_WORDS", "WORDS", "Command", "commands", "spelt_out"]
 
 _NAMES = (
     "run", "serve", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
-    "imatrix", "quantize", "convert", "split", "merge",
+    "imatrix", "quantize", "convert", "split", "merge", "completion",
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
+
+OTHER_WORDS = {"chat": ["run", "-cnv"], "show": ["info"], "help": ["--help"], "version": ["--version"]}
+"""What people say in the place of a command, and what it is called here."""
+WORDS = "'llamaq chat' is 'run -cnv', 'show' is 'info', 'help COMMAND' is 'COMMAND --help'."
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,14 @@ def commands() -> Iterator[tuple[str, Command]]:
     """All of them by name, in the order of ``llamaq --help``."""
     for name in _NAMES:
         yield name, import_module(f"llamaq.cli.{name}").COMMAND
+
+
+def spelt_out(argv: Sequence[str]) -> list[str]:
+    """A command line without `OTHER_WORDS`."""
+    at = next((i for i, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    before, words = list(argv[:at]), list(argv[at:])
+    if not words or words[0] not in OTHER_WORDS:
+        return [*before, *words]
+    if words[0] == "help" and len(words) > 1:  # the command comes before its --help
+        return [*before, OTHER_WORDS.get(words[1], words[1:])[0], "--help"]
+    return [*before, *OTHER_WORDS[words[0]], *words[1:]]

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,19 @@ from llamaq.cli.progress import Bar
 if TYPE_CHECKING:
     from llamaq.measure import Report, WeightError
 
-__all__ = ["COMMAND", "add_report"]
+__all__ = ["COMMAND", "add_report", "verdict"]
+
+_LOSSES = (
+    (0.0, "no loss"),
+    (0.001, "a loss that nobody will notice"),
+    (0.01, "a small loss, as of Q6_K and Q5_K files"),
+    (0.06, "a loss that shows here and there, as of good files with four bits"),
+    (0.2, "a clear loss, as of files with three bits"),
+    (0.7, "a great loss, as of files with two bits: texts go other ways"),
+    (math.inf, "OTHER is hardly the same model any more"),
+)
+"""By the most that the mean divergence may be, in nats; docs/measure.md has the list."""
+_FEW = 1000  # tokens, of which an error of some percent is left
 
 _ABOUT = """\
 Reads a text with two files of one model and tells how far OTHER's probabilities are from BASE's: perplexities, the
@@ -102,8 +114,24 @@ def _as_text(found: Report, *, every_tensor: bool) -> str:
     ]
     base, count = found.divergence.base, found.divergence.kl.size
     lines.append(f"{count} tokens scored, in {len(base.losses)} chunks of {base.n_ctx}")
-    lines += ["", *(_every(found) if every_tensor else _by_format(found))]
+    lines += ["", *(_every(found) if every_tensor else _by_format(found)), "", verdict(value, count)]
     return "\n".join(lines) + "\n"
+
+
+def verdict(value: Mapping[str, float], scored: int) -> str:
+    """What the numbers mean, in words."""
+    kl, same, change = value["kl_mean"], value["same_top"], value["log_perplexity_ratio"]
+    if not all(map(math.isfinite, (kl, same, change))):
+        return "Verdict: numbers are missing; a file is damaged, or the text was too much for it."
+    word = next(word for most, word in _LOSSES if kl <= most)
+    percent = 100 * math.expm1(min(change, 20.0))
+    if abs(change) <= 2 * value["log_perplexity_ratio_error"]:
+        foretells = "foretells the text as well as BASE, as far as this text can tell"
+    else:
+        foretells = f"foretells it {'worse' if change > 0 else 'better'} (perplexity {percent:+.1f} %)"
+    few = f" That is from {scored} tokens; a longer text tells more." if scored < _FEW else ""
+    places = f"{100 * (1 - same):.1f} of 100 places"
+    return f"Verdict: {word}. OTHER puts another token first at {places}, and {foretells}.{few}"
 
 
 def _by_format(found: Report) -> Iterator[str]:
@@ -125,7 +153,8 @@ def _every(found: Report) -> Iterator[str]:
 
 
 def _as_json(found: Report) -> dict[str, Any]:
-    numbers = {name: value if math.isfinite(value) else None for name, value in found.summary().items()}
+    value = found.summary()
+    numbers = {name: number if math.isfinite(number) else None for name, number in value.items()}
     base = found.divergence.base
     return numbers | {
         "base": found.base,
@@ -133,6 +162,7 @@ def _as_json(found: Report) -> dict[str, Any]:
         "n_ctx": base.n_ctx,
         "chunks": len(base.losses),
         "scored": base.losses.size,
+        "verdict": verdict(value, base.losses.size).removeprefix("Verdict: "),
         "weights": [
             {"name": e.name, "format": e.format, "weights": e.weights, "error": e.relative} for e in found.weights
         ],

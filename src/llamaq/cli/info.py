@@ -7,7 +7,7 @@ import json
 
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import model_of
-from llamaq.cli.options import Parser, add_cache_type, add_context, add_model, add_no_pack
+from llamaq.cli.options import Parser, add_cache_type, add_context, add_model, add_no_pack, cache_type
 from llamaq.cli.output import write
 
 __all__ = ["COMMAND"]
@@ -34,7 +34,7 @@ def info(args: argparse.Namespace) -> int:
     from llamaq.gguf import GGUFFile
 
     with GGUFFile.open(path) as file:
-        report = examine(file, args.ctx_size, args.cache_type, pack=args.pack, tell=args.parser.told)
+        report = examine(file, args.ctx_size, cache_type(args), pack=args.pack, tell=args.parser.told)
         if args.json:
             text = json.dumps(as_json(report), indent=2, allow_nan=False) + "\n"
         else:

@@ -6,6 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from llamaq.cli.llama_cpp import add_llama_cpp_options
 from llamaq.cli.options import Parser, add_context, add_loading, at_least, loading_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import file_text
@@ -26,6 +27,7 @@ def add_text_options(parser: Parser) -> None:
     add_context(parser, "tokens of a chunk of the text", least=4, default=512)
     add("--chunks", metavar="N", type=at_least(-1), default=-1, help="read at most N chunks; -1: all (default -1)")
     add_loading(parser)
+    add_llama_cpp_options(parser)
 
 
 def load(path: str | os.PathLike[str], args: argparse.Namespace) -> LLM:

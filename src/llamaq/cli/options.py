@@ -5,11 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
-from typing import Any, NoReturn
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from llamaq.cli.llama_cpp import without_words
 from llamaq.cli.output import write
+from llamaq.cli.spelling import meant, misspelt, no_option
+
+if TYPE_CHECKING:
+    from llamaq.engine.kv_cache import CacheType
 
 __all__ = [
     "CACHE_TYPES",
@@ -23,6 +30,7 @@ __all__ = [
     "add_no_pack",
     "add_numerics",
     "at_least",
+    "cache_type",
     "from_env",
     "given_model",
     "loading_options",
@@ -102,21 +110,43 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         # A plain parser takes MODEL and an absent PROMPT at once, and then refuses `run MODEL -n 5 PROMPT`.
+        if self._subparsers is not None:
+            for word in takewhile(lambda word: word.startswith("-"), args):
+                if word.partition("=")[0] not in self._option_string_actions:
+                    self.error(no_option(word, self._option_string_actions))
         if self._subparsers is not None or self._intermixed:
             return super().parse_known_args(args, namespace)
+        args = without_words(args)
+        if (word := misspelt(args, self._option_string_actions)) is not None:
+            self.error(no_option(word, self._option_string_actions))
         self._intermixed = True
         try:
             namespace, unknown = self.parse_known_intermixed_args(args, namespace)
         finally:
             self._intermixed = False
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(self._unknown(unknown))
         return namespace, unknown
 
+    def _unknown(self, words: list[str]) -> str:
+        for word in words:
+            if word.startswith("-"):
+                return no_option(word, self._option_string_actions)
+        return f"too many arguments: {shlex.join(words)}; quotes make one of a text"
 
-def add_model(group: argparse._ActionsContainer) -> None:
-    """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them."""
-    group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            raise argparse.ArgumentError(None, f"there is no command {value!r}{meant(value, action.choices)}")
+        super()._check_value(action, value)
+
+
+def add_model(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+    """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them. ``several`` may be given as
+    ``models``, folders among them."""
+    if several:
+        group.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL}; or a folder of files")
+    else:
+        group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
     group.add_argument(
         "-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option (env LLAMA_ARG_MODEL)"
     )
@@ -173,7 +203,7 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "threads": max(args.threads, 0) or None,
         "n_batch": args.batch_size,
-        "cache_type": args.cache_type,
+        "cache_type": cache_type(args),
         "pack": args.pack,
         "numerics": args.numerics,
         "pre": args.pre,
@@ -181,10 +211,23 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def add_cache_type(group: argparse._ActionsContainer) -> None:
-    """``--cache-type``: what the cache keeps of keys and values."""
-    group.add_argument(
-        "--cache-type", choices=CACHE_TYPES, default="f16", help="numbers of the key-value cache (default f16)"
-    )
+    """``--cache-type``: what the cache keeps of keys and values; and llama.cpp's two names for it. `cache_type` reads
+    them."""
+    group.add_argument("--cache-type", choices=CACHE_TYPES, help="numbers of the key-value cache (default f16)")
+    for names in (("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")):
+        group.add_argument(*names, choices=CACHE_TYPES, help=argparse.SUPPRESS)
+
+
+def cache_type(args: argparse.Namespace) -> CacheType:
+    """The numbers of the cache, which are the same for keys and values."""
+    halves = [name for name in (args.cache_type_k, args.cache_type_v) if name is not None]
+    given = {name for name in (args.cache_type, *halves) if name is not None}
+    if len(given) > 1:
+        args.parser.error("keys and values are kept alike: -ctk, -ctv and --cache-type must say the same")
+    chosen: CacheType = given.pop() if given else "f16"
+    if len(halves) == 1:
+        print(f"llamaq: keys and values are kept alike: both as {chosen}", file=sys.stderr)
+    return chosen
 
 
 def add_no_pack(group: argparse._ActionsContainer) -> None:
@@ -212,7 +255,7 @@ def add_numerics(group: argparse._ActionsContainer) -> None:
 def given_model(args: argparse.Namespace) -> str | None:
     """What the arguments, or the environment, say of the model; None where they say nothing."""
     if args.model_option is not None and args.model is not None:
-        args.parser.error("MODEL is given twice, as an argument and with -m")
+        args.parser.error("MODEL is given twice, as an argument and with -m or --hf-repo")
     return args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL") or None
 
 

@@ -1,27 +1,35 @@
-"""Progress, for people only: on stderr, and only where that is a terminal."""
+"""Progress, on stderr: where that is a terminal; long work tells elsewhere, too."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
 __all__ = ["Bar", "Status"]
 
 
+_PAUSE = 10.0  # seconds between lines where there is no terminal
+_clock = time.monotonic
+
+
 class Bar:
     """A progress callback ``bar(done, total)`` that draws a bar, which vanishes when all is done.
 
     ``rate`` tells how much is done in a second. It appears with the first call that leaves something to do, so short
-    work shows nothing. As a context manager it also vanishes when the work fails.
+    work shows nothing. As a context manager it also vanishes when the work fails. With ``lines`` a stderr that is no
+    terminal gets a line now and then.
     """
 
-    def __init__(self, label: str, unit: str, *, binary: bool = False, rate: bool = False) -> None:
+    def __init__(self, label: str, unit: str, *, binary: bool = False, rate: bool = False, lines: bool = False) -> None:
         self._label, self._unit, self._binary = label, unit, binary
         self._rate = "{rate_fmt}, " if rate else ""
         self._bar: Any = None
+        self._lines = lines
+        self._next = _clock() + _PAUSE
 
     def __call__(self, done: int, total: int) -> None:
         if done >= total:
@@ -30,6 +38,9 @@ class Bar:
             if sys.stderr is not None and sys.stderr.isatty():
                 self._bar = self._open(done, total)
                 self._bar.refresh()
+            elif self._lines and _clock() >= self._next and sys.stderr is not None:
+                self._next = _clock() + _PAUSE
+                print(f"llamaq: {self._label}: {100 * done / total:.0f} %", file=sys.stderr, flush=True)
         else:
             self._bar.update(done - self._bar.n)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +20,7 @@ from llamaq.cli.progress import Bar
 from llamaq.cli.prompt import file_text
 
 if TYPE_CHECKING:
-    from llamaq.quantization import Plan
+    from llamaq.quantization import Plan, TensorPlan
 
 __all__ = ["COMMAND"]
 
@@ -56,6 +58,7 @@ def _add_options(parser: Parser) -> None:
         metavar="FILE",
         help="compare with IN.gguf over this text, and keep the result in OUT.gguf's metadata",
     )
+    add("-v", "--verbose", action="store_true", help="a line for each tensor, not for each kind of change")
     add("--dry-run", action="store_true", help="show formats and sizes, write nothing")
     add("--keep-split", action="store_true", help="write as many parts as IN.gguf has")
     add(
@@ -128,11 +131,11 @@ def quantize(args: argparse.Namespace) -> int:
         else:
             found = fitted(file, budget, options, importance, args.keep_split, threads)
             plan, summary = found.plan, fit_table(found, args.keep_split)
-        write(_table(plan) + summary)
+        write((_every(plan) if args.verbose else _table(plan)) + summary)
         if args.dry_run:
             write(_summary(plan))
             return 0
-        with Bar("quantizing", "B", binary=True) as bar:
+        with Bar("quantizing", "B", binary=True, lines=True) as bar:
             path = run_plan(
                 plan,
                 target or default_path(plan, fitted=budget is not None),
@@ -190,6 +193,38 @@ def _threads(args: argparse.Namespace, word: str) -> int:
 
 
 def _table(plan: Plan) -> str:
+    """A line for each kind of change: how many tensors, formats, sizes, which they are; and why a format is not the one
+    asked for."""
+    groups: dict[tuple[str, str, str], list[TensorPlan]] = defaultdict(list)
+    for tensor in plan.tensors:
+        after = "" if tensor.copied else tensor.format.name
+        groups[tensor.info.format.name, after, _why(tensor)].append(tensor)
+    rows = [("tensors", "from", "to", "size", "", "which")]
+    for (before, after, why), tensors in groups.items():
+        old, new = (sum(sizes) for sizes in zip(*((t.info.nbytes, t.nbytes) for t in tensors), strict=True))
+        which = ", ".join(dict.fromkeys(_kind(tensor.info.name) for tensor in tensors)) + (f"  {why}" if why else "")
+        rows.append(
+            (str(len(tensors)), before, after or "as it is", size(old), f"-> {size(new)}" if after else "", which)
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "".join(
+        f"{row[0]:>{widths[0]}}  {row[1]:<{widths[1]}}  {row[2]:<{widths[2]}}  {row[3]:>{widths[3]}} "
+        f"{row[4]:<{widths[4]}}  {row[5]}\n"
+        for row in rows
+    )
+
+
+def _kind(name: str) -> str:
+    return re.sub(r"^blk\.\d+\.", "", name).removesuffix(".weight")
+
+
+def _why(tensor: TensorPlan) -> str:
+    if tensor.wanted is None:
+        return ""
+    return f"(rows of {tensor.info.shape[-1]} are no blocks of {tensor.wanted.name})"
+
+
+def _every(plan: Plan) -> str:
     """A line for each tensor: name, shape, formats and sizes; and why a format is not the one asked for."""
     width = max((len(t.info.name) for t in plan.tensors), default=0)
     shapes = [" x ".join(map(str, t.info.shape)) for t in plan.tensors]
@@ -200,9 +235,7 @@ def _table(plan: Plan) -> str:
         line = f"{head}{tensor.info.format.name:>7}"
         if not tensor.copied:
             line += f" -> {tensor.format.name:7} {size(tensor.info.nbytes):>11} -> {size(tensor.nbytes):>11}"
-        if tensor.wanted is not None:
-            line += f"  (rows of {tensor.info.shape[-1]} are no blocks of {tensor.wanted.name})"
-        lines.append(line)
+        lines.append(f"{line}  {_why(tensor)}".rstrip())
     return "\n".join([*lines, ""])
 
 

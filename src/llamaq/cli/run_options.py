@@ -7,6 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, given_model
 from llamaq.cli.sampling_options import add_sampling
@@ -37,6 +38,18 @@ UTF-8, or UTF-16 or UTF-32 with a byte order mark. An empty text starts from the
 text alone, with a newline at its end; Ctrl-C ends it."""
 
 
+_REFUSED: dict[tuple[str, ...], str] = {
+    ("-i", "--interactive", "-if", "--interactive-first"): "a terminal gets a chat anyway; -cnv goes on after PROMPT",
+    ("--display-prompt",): "--echo prints a text that is continued",
+    ("-sp", "--special"): "special tokens are never shown",
+    ("-bf", "--binary-file"): "-f reads files that are text",
+    ("--prompt-cache", "--prompt-cache-all", "--prompt-cache-ro"): "/save in a chat keeps what was said; Session.save "
+    "in Python, what was read",
+    ("--in-prefix", "--in-suffix", "--in-prefix-bos"): "a chat template frames messages: --chat-template-file",
+}  # fmt: skip
+"""Options of llama-cli that cannot be honoured, beside those that no command can honour."""
+
+
 def add_options(parser: Parser) -> None:
     """All of them, and the arguments."""
     add_model(parser)
@@ -45,6 +58,8 @@ def add_options(parser: Parser) -> None:
     _add_text(parser)
     add_sampling(parser)
     _add_machine(parser)
+    refuse(parser, _REFUSED)
+    add_llama_cpp_options(parser)
 
 
 def model_and_prompt(args: argparse.Namespace) -> Found:

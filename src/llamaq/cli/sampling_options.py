@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llamaq.sampling import SamplingParams
     from llamaq.structure import Structure
 
-__all__ = ["add_sampling", "sampling_params"]
+__all__ = ["SAMPLING", "add_sampling", "sampling_params"]
 
 _ORDER = "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"
 
@@ -32,7 +32,7 @@ class _Number(NamedTuple):
 
 
 _NUMBERS = (
-    _Number("temperature", ("--temp",), number, 0.8, "0 takes the most likely token each time"),
+    _Number("temperature", ("--temp", "--temperature"), number, 0.8, "0 takes the most likely token each time"),
     _Number("top_k", ("--top-k",), int, 40, "only the N most likely; 0: off"),
     _Number("top_p", ("--top-p",), number, 0.95, "only the most likely that together reach N; 1: off"),
     _Number("min_p", ("--min-p",), number, 0.05, "only those at least N times as likely as the first; 0: off"),
@@ -62,6 +62,10 @@ _NUMBERS = (
             "prefer tokens whose probability is near N, and keep their average there; -1: off"),
     _Number("adaptive_decay", ("--adaptive-decay",), number, 0.9, "how long that average remembers, up to 0.99"),
 )  # fmt: skip
+
+
+SAMPLING = tuple(name for option in _NUMBERS for name in option.flags)
+"""The options of one number each."""
 
 
 def add_sampling(parser: Parser) -> None:
@@ -128,7 +132,11 @@ def sampling_params(args: argparse.Namespace, defaults: SamplingParams | None = 
 def _letters(text: str) -> list[str]:
     from llamaq.sampling import SAMPLER_LETTERS
 
-    return [SAMPLER_LETTERS.get(letter, letter) for letter in text]
+    wrong = [letter for letter in text if letter not in SAMPLER_LETTERS]
+    if wrong:
+        known = ", ".join(f"{name} ({letter})" for letter, name in SAMPLER_LETTERS.items())
+        raise ValueError(f"--sampler-seq: there is no sampler {wrong[0]!r}; there are {known}")
+    return [SAMPLER_LETTERS[letter] for letter in text]
 
 
 def _structure(args: argparse.Namespace) -> Structure | None:

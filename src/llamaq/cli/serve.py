@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
-from llamaq.cli.options import INTERRUPTED, given_model, loading_options
+from llamaq.cli.options import INTERRUPTED, loading_options
 from llamaq.cli.progress import Bar
-from llamaq.cli.serve_options import ABOUT, add_options
+from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
 from llamaq.cli.templates import template_kwargs, template_of
 from llamaq.engine import bundled
 
@@ -30,38 +32,39 @@ def run(args: argparse.Namespace) -> int:
 
     if (args.ssl_cert_file is None) != (args.ssl_key_file is None):
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
+    if args.ssl_cert_file is not None:
+        running.check_certificate(args.ssl_cert_file, args.ssl_key_file)
     family, address = running.address_of(args.host, args.port)
-    found = _model(args)
-    settings = _settings(args, found, local=running.is_local(address))
-    from llamaq.chat import choose_template
-    from llamaq.llm.llm import LLM
+    models = _models(args)
+    settings = _settings(args, models, local=running.is_local(address))
+    with (
+        running.listen(family, address) as listening,
+        Bar("loading", "B", binary=True) as progress,
+        _request_lines(args.log_format),
+    ):
+        load = {**settings.load, "progress": progress}
+        application = app(models, replace(settings, load=load))
+        scheme = "http" if args.ssl_cert_file is None else "https"
+        host, port = listening.getsockname()[:2]
+        place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
-    for name in args.harmless or ():
-        print(f"llamaq: {name} changes nothing here", file=sys.stderr)
-    with running.listen(family, address) as listening:
-        with Bar("loading", "B", binary=True) as progress:
-            llm = LLM.load(found, n_ctx=args.ctx_size or None, progress=progress, **loading_options(args))
-        with llm, _request_lines(args.log_format):
-            if settings.template is not None:
-                choose_template(llm.metadata, settings.template)
-            application = app(llm, settings)
-            scheme = "http" if args.ssl_cert_file is None else "https"
-            host, port = listening.getsockname()[:2]
-            place = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        names = [entry.name for entry in application.state.service.models.listed()]
+        if len(names) == 1:
+            print(f"llamaq: loading {names[0]}; until then {place} answers 503", file=sys.stderr, flush=True)
 
-            def ready() -> None:
-                if settings.page:
-                    print(f"llamaq: its web page is {place}/", file=sys.stderr)
-                name = application.state.service.models.names[0]
-                print(f"llamaq: {name} is served at {place}/v1", file=sys.stderr, flush=True)
+        def ready() -> None:
+            if settings.page:
+                print(f"llamaq: its web page is {place}/", file=sys.stderr)
+            told = f"{names[0]} is" if len(names) == 1 else f"{len(names)} models are"
+            print(f"llamaq: {told} served at {place}/v1", file=sys.stderr, flush=True)
 
-            ended_by = running.serve(
-                application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file
-            )
+        ended_by = running.serve(
+            application, listening, ready=ready, certificate=args.ssl_cert_file, key=args.ssl_key_file
+        )
     return INTERRUPTED if ended_by == signal.SIGINT else 0
 
 
-def _settings(args: argparse.Namespace, found: Found, *, local: bool) -> Settings:
+def _settings(args: argparse.Namespace, models: list[str | Found], *, local: bool) -> Settings:
     from llamaq.server import Settings
 
     keys = _keys(args)
@@ -75,16 +78,30 @@ def _settings(args: argparse.Namespace, found: Found, *, local: bool) -> Setting
 
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
-        names=_listed(args.alias) or _names(found, args),
+        names=_listed(args.alias) or _names(models),
+        load={"n_ctx": args.ctx_size or None, **loading_options(args)},
+        models_max=args.models_max or MOST_MODELS,
+        idle_seconds=args.sleep_idle_seconds,
         api_keys=keys,
         hosts=hosts or ("*",),
         cors_origins=_listed(args.cors_origins),
         parallel=args.parallel,
         max_queue=args.max_queue,
+        key_requests=args.max_per_key or MOST_REQUESTS,
+        queue_seconds=args.queue_timeout,
+        answer_seconds=args.timeout,
+        max_body=args.max_body * 2**20,
+        body_seconds=args.body_timeout,
+        send_seconds=args.send_timeout,
+        ping_seconds=args.sse_ping_interval,
+        drain_seconds=args.drain_timeout,
+        watchdog_seconds=args.watchdog,
         metrics=args.metrics,
+        slots=args.slots,
         page=args.page,
         strict=args.strict,
         template=template_of(args),
+        reasoning_format=args.reasoning_format,
         template_kwargs=template_kwargs(args),
     )
 
@@ -105,21 +122,39 @@ def _listed(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _model(args: argparse.Namespace) -> Found:
-    """The model that the arguments name, or the bundled one."""
+def _models(args: argparse.Namespace) -> list[str | Found]:
+    """Files, models that were given by their names, and folders."""
     from llamaq.hub import Found
 
-    name = given_model(args)
-    if name is not None:
-        return located(name, args, download=True)
-    path = bundled.path()
-    print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
-    return Found(path, path.name, "")
+    given = [*args.models, *([args.model_option] if args.model_option else [])]
+    folders = [] if args.models_dir is None else [args.models_dir]
+    if folders and not os.path.isdir(args.models_dir):
+        args.parser.error(f"--models-dir {args.models_dir} is no folder")
+    if not given and not folders and (variable := os.environ.get("LLAMA_ARG_MODEL")):
+        given = [variable]
+    several = len(given) + len(folders) > 1 or any(os.path.isdir(name) for name in (*given, *folders))
+    if several and set(_listed(args.alias)) - {"*"}:
+        args.parser.error("--alias names the only model; where there are several, each has its own name")
+    found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
+    if not found and not folders:
+        path = bundled.path()
+        print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
+        found = [Found(path, path.name, "")]
+    return [*found, *folders]
 
 
-def _names(found: Found, args: argparse.Namespace) -> list[str]:
-    """What clients may call a model that was given by its name: its own, and the one that was given."""
-    return [] if found.is_path else list(dict.fromkeys([found.name, given_model(args) or found.name]))
+def _called(name: str, args: argparse.Namespace) -> Found:
+    """The model of this name, which clients may use, too."""
+    found = located(name, args, download=True)
+    return found if found.is_path else replace(found, aliases=(*found.aliases, name))
+
+
+def _names(models: list[str | Found]) -> list[str]:
+    """What the only model is listed as where it was given by its name: that and its own."""
+    found = models[0]
+    if len(models) > 1 or isinstance(found, str) or found.is_path or not found.aliases:
+        return []
+    return list(dict.fromkeys([found.name, found.aliases[-1]]))
 
 
 class _request_lines:
@@ -142,8 +177,8 @@ class _request_lines:
 
 
 COMMAND = Command(
-    help="answer clients of OpenAI's protocol over HTTP",
-    usage="[MODEL] [options]",
+    help="answer clients of OpenAI, Anthropic, Ollama and llama-server over HTTP, with a web page",
+    usage="[MODEL ...] [options]",
     about=ABOUT,
     add_options=add_options,
     run=run,

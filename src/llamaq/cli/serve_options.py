@@ -3,74 +3,135 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
-from typing import Any
 
-from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env
+from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
+from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, number
+from llamaq.cli.sampling_options import SAMPLING
 from llamaq.cli.templates import add_template
 
-__all__ = ["ABOUT", "add_options"]
+__all__ = ["ABOUT", "MOST_MODELS", "MOST_REQUESTS", "add_options"]
+
+MOST_MODELS = 1024
+MOST_REQUESTS = 100_000
 
 ABOUT = """\
-Answers clients of OpenAI's protocol: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/models, /health
+Answers clients of OpenAI, Anthropic, Ollama (--port 11434) and llama-server on one port, and browsers with a page
 (docs/server.md). It needs pip install 'llamaq[server]'.
 
-Answers are the same alone and in company. Without a MODEL it serves the one that comes with llamaq. SIGTERM or Ctrl-C
-lets what runs end, at most 30 seconds; a second one ends it at once. One line about each request goes to stderr, never
-what it says."""
+Answers are the same alone and in company. Without a MODEL it serves the one that comes with llamaq; several, or those
+of a folder, are loaded when they are asked for by name. SIGTERM or Ctrl-C lets what runs end; a second one ends it at
+once. One line about each request goes to stderr, never what it says."""
+
+_REFUSED: dict[tuple[str, ...], str] = {
+    ("--slot-save-path",): "there are no slots to save",
+    ("--models-preset",): "all models are loaded with the same options",
+    ("--no-models-autoload",): "models are loaded when they are asked for",
+    ("--props",): "settings do not change while it runs",
+    ("--path",): "the web page is llamaq's own",
+    ("-n", "--predict", "--n-predict"): "each request says its max_tokens",
+    SAMPLING: "each request says how to sample",
+}
+"""Options of llama-server that cannot be honoured, beside those that no command can honour."""
 
 _HARMLESS = {
-    0: ("--mlock", "--no-mmap", "--mmap", "--jinja", "-cb", "--cont-batching", "--no-warmup",
-        "--no-slots", "--embedding", "--embeddings", "-kvu", "--kv-unified", "--cache-prompt"),
-    1: ("-ngl", "--gpu-layers", "--n-gpu-layers", "-fa", "--flash-attn", "-tb", "--threads-batch", "--threads-http",
-        "-ub", "--ubatch-size", "--cache-reuse", "--numa", "--prio", "-mg", "--main-gpu"),
-}  # fmt: skip
-"""Options of llama-server, by the number of their values, for what llamaq does anyway or has no use for."""
-
-_REFUSED = {
-    "--lora": "adapters are not served",
-    "--mmproj": "models read text only",
-    "--slots": "there are no slots",
-    "--slot-save-path": "there are no slots",
-    "--rerank": "models that rank cannot be run",
-    "--reranking": "models that rank cannot be run",
-    "--models-dir": "one model is served",
-    "--model-draft": "there is no speculative decoding",
-    "-md": "there is no speculative decoding",
-    "--no-jinja": "templates are always Jinja's",
-    "--reasoning-format": "reasoning is always told from the answer",
-    "--reasoning-budget": "reasoning cannot be cut short",
-    "--props": "there is no such route",
-    "--path": "the web page is llamaq's own",
+    0: ("--no-slots", "--embedding", "--embeddings", "--rerank", "--reranking", "--models-autoload"),
+    1: ("--threads-http", "-sps", "--slot-prompt-similarity"),
 }
-"""Options of llama-server that cannot be honoured."""
-
-
-class _Harmless(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        setattr(namespace, self.dest, [*(getattr(namespace, self.dest) or ()), option])
-
-
-class _Refused(argparse.Action):
-    def __call__(self, parser: Any, namespace: Any, values: Any, option: str | None = None) -> None:
-        parser.error(f"{option} cannot be honoured: {self.const}")
 
 
 def add_options(parser: Parser) -> None:
     """All of them."""
-    add_model(parser)
+    add_model(parser, several=True)
+    _add_models(parser)
     _add_server(parser)
+    _add_limits(parser)
     _add_access(parser)
     group = parser.add_argument_group("chat")
     add_template(group)
+    group.add_argument("--reasoning-format", choices=("auto", "deepseek", "none"),
+                       default=from_env("LLAMA_ARG_THINK", "auto"),
+                       help="none: reasoning stays in the text that OpenAI's clients get; else it comes apart "
+                       "(default auto, env LLAMA_ARG_THINK)")  # fmt: skip
     group = parser.add_argument_group("model and machine")
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip
     add_loading(group)
-    for count, names in _HARMLESS.items():
-        parser.add_argument(*names, dest="harmless", action=_Harmless, nargs=count, help=argparse.SUPPRESS)
-    for name, why in _REFUSED.items():
-        parser.add_argument(name, dest="refused", action=_Refused, const=why, nargs="?", help=argparse.SUPPRESS)
+    refuse(parser, _REFUSED)
+    add_llama_cpp_options(parser, _HARMLESS)
+
+
+def _add_models(parser: Parser) -> None:
+    add = parser.add_argument_group("models").add_argument
+    add("--models-dir", metavar="DIR", default=os.environ.get("LLAMA_ARG_MODELS_DIR") or None,
+        help="serve the GGUF files in this folder and those below (env LLAMA_ARG_MODELS_DIR)")  # fmt: skip
+    add(
+        "--models-max",
+        metavar="N",
+        type=at_least(0),
+        default=from_env("LLAMA_ARG_MODELS_MAX", "4"),
+        help="that are in memory at once; 0: as many as it has room for (default 4, env LLAMA_ARG_MODELS_MAX)",
+    )
+    add(
+        "--sleep-idle-seconds",
+        metavar="N",
+        type=_for_ever,
+        default=from_env("LLAMA_ARG_SLEEP_IDLE_SECONDS", "-1"),
+        help="unload a model that nobody has asked for so long; -1: never (default -1, env "
+        "LLAMA_ARG_SLEEP_IDLE_SECONDS)",
+    )
+    add(
+        "-a",
+        "--alias",
+        metavar="NAMES",
+        default=from_env("LLAMA_ARG_ALIAS", ""),
+        help="names of the only model for clients, with commas between; * among them: any name will do, with several "
+        "models for the first (default: the file's, env LLAMA_ARG_ALIAS)",
+    )
+
+
+def _add_limits(parser: Parser) -> None:
+    add = parser.add_argument_group("limits").add_argument
+    add(
+        "--max-queue",
+        metavar="N",
+        type=at_least(0),
+        default="64",
+        help="requests that may wait; others are told to come again (default 64)",
+    )
+    add(
+        "--max-per-key",
+        metavar="N",
+        type=at_least(0),
+        default="0",
+        help="requests of one key that may wait or run; 0: no limit of its own (default 0)",
+    )
+    add("--max-body", metavar="MIB", type=at_least(1), default="16", help="size of a request (default 16 MiB)")
+    for name, default, about in (
+        ("--queue-timeout", "600", "a request may wait for a place, or for room for its model"),
+        ("--body-timeout", "30", "a request may take to come"),
+        ("--send-timeout", "60", "a client may read nothing of its answer"),
+        ("--drain-timeout", "30", "what runs has to end after a signal"),
+        ("--watchdog", "300", "a step of a model may take before /livez says that it is stuck"),
+    ):
+        add(name, metavar="SECONDS", type=_seconds, default=default, help=f"that {about} (default {default})")
+    add(
+        "-to",
+        "--timeout",
+        metavar="SECONDS",
+        type=_for_ever,
+        default=from_env("LLAMA_ARG_TIMEOUT", "-1"),
+        help="that a request may take from its body to the end of its answer; -1: any (default -1, env "
+        "LLAMA_ARG_TIMEOUT)",
+    )
+    add(
+        "--sse-ping-interval",
+        metavar="SECONDS",
+        type=_seconds,
+        default=from_env("LLAMA_ARG_SSE_PING_INTERVAL", "15"),
+        help="between signs of life in a silent stream (default 15, env LLAMA_ARG_SSE_PING_INTERVAL)",
+    )
 
 
 def _add_server(parser: Parser) -> None:
@@ -80,15 +141,12 @@ def _add_server(parser: Parser) -> None:
         "(default 127.0.0.1, env LLAMA_ARG_HOST)")  # fmt: skip
     add("--port", metavar="N", type=_port, default=from_env("LLAMA_ARG_PORT", "8080"),
         help="0: any that is free (default 8080, env LLAMA_ARG_PORT)")  # fmt: skip
-    add("-a", "--alias", metavar="NAMES", default=from_env("LLAMA_ARG_ALIAS", ""),
-        help="names of the model for clients, with commas between; * among them: any name will do (default: the "
-        "file's, env LLAMA_ARG_ALIAS)")  # fmt: skip
     add("-np", "--parallel", metavar="N", type=at_least(1), default=from_env("LLAMA_ARG_N_PARALLEL", "4"),
         help="answers that run at once (default 4, env LLAMA_ARG_N_PARALLEL)")  # fmt: skip
-    add("--max-queue", metavar="N", type=at_least(0), default="64",
-        help="requests that may wait; others are told to come again (default 64)")  # fmt: skip
     add("--metrics", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_METRICS")),
         help="serve numbers for Prometheus at /metrics (env LLAMA_ARG_ENDPOINT_METRICS)")  # fmt: skip
+    add("--slots", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_SLOTS")),
+        help="tell what runs at /slots (env LLAMA_ARG_ENDPOINT_SLOTS)")  # fmt: skip
     add("--no-ui", "--no-webui", dest="page", action="store_false", help="serve no web page")
     add("--strict", action="store_true", help="refuse fields that are unknown, rather than name them in a header")
     add("--log-format", choices=("text", "json", "none"), default="text", help="of the line about each request")
@@ -112,6 +170,18 @@ def _add_access(parser: Parser) -> None:
         help="certificate for HTTPS, in PEM (env LLAMA_ARG_SSL_CERT_FILE)")  # fmt: skip
     add("--ssl-key-file", metavar="FILE", default=os.environ.get("LLAMA_ARG_SSL_KEY_FILE") or None,
         help="its key (env LLAMA_ARG_SSL_KEY_FILE)")  # fmt: skip
+
+
+def _seconds(text: str) -> float:
+    found = float(number(text))
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text!r}")
+    return found
+
+
+def _for_ever(text: str) -> float:
+    """Seconds, of which -1 has no end."""
+    return math.inf if text == "-1" else _seconds(text)
 
 
 def _port(text: str) -> int:

@@ -21,7 +21,7 @@ from llamaq.models import MAX_HEAD_DIM, ROPE_TENSORS, HParams, build_plan
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Parts", "load_parts", "plan_of"]
+__all__ = ["Parts", "load_parts", "needed_memory", "plan_of"]
 
 logger = logging.getLogger("llamaq")
 
@@ -79,6 +79,21 @@ def _drafts(name: str, layers: int) -> bool:
     """Whether a tensor is of a block behind the last layer, which guesses further tokens."""
     parts = name.split(".")
     return parts[0] == "blk" and parts[1].isdecimal() and int(parts[1]) >= layers
+
+
+def needed_memory(
+    path: str | os.PathLike[str], *, n_ctx: int | None = None, n_cache: int | None = None, threads: int | None = None,
+    n_batch: int = 512, cache_type: CacheType = "f16", pack: bool = True, **others: object,
+) -> MemoryNeed:  # fmt: skip
+    """What ``LLM.load`` takes with these options of it, with the model's own context where none is given. Raises
+    ``GGUFError``, ``ModelError``."""
+    with GGUFFile.open(path) as file:
+        hparams, plan = plan_of(file, n_ctx or None)
+        return memory_need(
+            plan, file.tensors, n_ctx or hparams.context_length, n_cache=n_cache, cache_type=cache_type,
+            max_rows=min(n_batch, n_ctx or n_batch), threads=threads or default_threads().threads,
+            pack=pack or not file.mapped,
+        )  # fmt: skip
 
 
 def load_parts(

@@ -36,7 +36,9 @@ class GGUFFile:
     Nobody may shorten the file while it is open: reading a mapped page that is gone kills the process.
     """
 
-    def __init__(self, path: Path, shards: tuple[_Shard, ...]) -> None:
+    def __init__(self, path: Path, shards: tuple[_Shard, ...] = ()) -> None:
+        if not shards:
+            raise TypeError('GGUFFile.open opens a file: GGUFFile.open("model.gguf")')
         first = shards[0].contents
         self.path = path
         self.paths = tuple(shard.path for shard in shards)
@@ -57,6 +59,10 @@ class GGUFFile:
         given = path_of("path", path)
         shard = _open_shard(given)
         return cls(given, _shards(shard) if _split_count(shard) > 1 else (shard,))
+
+    def override(self, entries: Mapping[str, Value]) -> None:
+        """Puts other values in the place of the file's metadata, for whatever is made of it from now on."""
+        self.metadata = MappingProxyType({**self.metadata, **entries})
 
     @property
     def mapped(self) -> bool:

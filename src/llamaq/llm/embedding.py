@@ -61,14 +61,22 @@ class Embedder:
             if self.pooling != "mean":
                 states = states[:1] if self.pooling == "cls" else states[-1:]
             with np.errstate(all="ignore"):
-                if self._norm is not None:
-                    states = normed(self._norm, states, self._vectors.__getitem__)
-                vector = states.astype(np.float64).mean(axis=0)
-            if not np.isfinite(vector).all():
-                raise not_numbers("states")
-            length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0
-            row[:] = vector / (length or 1.0)
+                row[:] = self._scaled(self._normed(states).astype(np.float64).mean(axis=0))
         return out
+
+    def unpooled(self, result: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """A vector for each token of a text, float32 (tokens, width)."""
+        with np.errstate(all="ignore"):
+            return np.array([self._scaled(state) for state in self._normed(result[1]).astype(np.float64)], np.float32)
+
+    def _normed(self, states: NDArray[np.float32]) -> NDArray[np.float32]:
+        return states if self._norm is None else normed(self._norm, states, self._vectors.__getitem__)
+
+    def _scaled(self, vector: NDArray[np.float64]) -> NDArray[np.float64]:
+        if not np.isfinite(vector).all():
+            raise not_numbers("states")
+        length = math.sqrt(math.fsum(vector * vector)) if self._normalize else 1.0
+        return vector / (length or 1.0)
 
 
 def last_layer(plan: Plan) -> Capture:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -18,9 +17,11 @@ from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import Parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
+from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
+from llamaq.llm.latest import Latest
 from llamaq.llm.named import named_parts, pretrained
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
@@ -28,7 +29,7 @@ from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
 from llamaq.serving.defaults import Defaults
-from llamaq.serving.model import Model, Prompt
+from llamaq.serving.model import Model, Prompt, token_ids
 from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
@@ -43,12 +44,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
-_LATEST = (
-    "LLM.{0} goes: it is that of the answer that came last, of whatever thread; a Completion and a Stream have a {0}"
-)
 
-
-class LLM:
+@public
+class LLM(Latest):
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
     Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.
@@ -56,9 +54,10 @@ class LLM:
     be read.
     """
 
-    def __init__(self, parts: Parts, defaults: Defaults | None = None) -> None:
+    def __init__(self, parts: Parts | None = None, defaults: Defaults | None = None, **other: object) -> None:
+        if not isinstance(parts, Parts) or other:
+            raise TypeError('LLM.load makes an LLM: LLM.load("model.gguf"), with the arguments that it shows')
         self.model = Model(parts, defaults)
-        self._latest: Stream | None = None
 
     @classmethod
     def load(
@@ -111,6 +110,9 @@ class LLM:
     ) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        return f"<LLM {self.model}>"
+
     def close(self) -> None:
         """Ends what runs and frees weights and cache at once; what needs them then raises ``ClosedError``."""
         self.model.close()
@@ -156,19 +158,6 @@ class LLM:
     def tensors(self) -> Tensors:
         """The file's tensors by name, raw and as numbers, without copies where the format allows."""
         return Tensors(self.model.parts.file)
-
-    @property
-    def usage(self) -> Usage:
-        """Deprecated: that of the answer that came last, of whatever thread; a ``Completion`` and a ``Stream`` have
-        their own."""
-        warnings.warn(_LATEST.format("usage"), DeprecationWarning, stacklevel=2)
-        return self._latest.usage if self._latest else Usage(0, 0, 0, 0.0, 0.0)
-
-    @property
-    def seed(self) -> int:
-        """Deprecated, as ``usage`` is."""
-        warnings.warn(_LATEST.format("seed"), DeprecationWarning, stacklevel=2)
-        return self._latest.seed if self._latest else 0
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Token ids of a text; ``add_special`` adds BOS and the like, ``parse_special`` sees special tokens in it."""
@@ -377,7 +366,7 @@ class LLM:
         model, size = self.model, self.hparams.vocab_size
         model.check_writes()
         top = whole("top_logprobs", top_logprobs, 0, INT32)
-        prompt = prompt if isinstance(prompt, str | bytes) else wholes("prompt", prompt, "token ids, or text")
+        prompt = prompt if isinstance(prompt, str | bytes) else token_ids("prompt", prompt)
         if not prompt:
             return Scoring(self._reading_ids(text, "text"), 1, size, top)
         before = model.prompt_ids(prompt)

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llamaq.boundary.arguments import real
+from llamaq.boundary.arguments import instance, real
+from llamaq.boundary.calls import answering
 from llamaq.chat import ChatTemplate, choose_template
 from llamaq.chat.messages import message_dicts
 from llamaq.chat.request import checked, prompt_ids, special_texts
 from llamaq.errors import ChatTemplateError
+from llamaq.llm.calls import elsewhere
 from llamaq.sampling import SamplingParams
 from llamaq.serving.reading import Score, Scoring, async_wait, wait
 from llamaq.serving.stream import Stream
@@ -44,6 +46,7 @@ class Moderation:
     categories: dict[str, str]
 
 
+@answering(elsewhere=elsewhere)
 def moderate(
     llm: LLM, messages: Messages, *, threshold: float = 0.5, template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
@@ -59,6 +62,7 @@ def moderate(
     return judge.named(verdict, judge.codes().result().text) if verdict.flagged else verdict
 
 
+@answering(elsewhere=elsewhere)
 async def amoderate(
     llm: LLM, messages: Messages, *, threshold: float = 0.5, template: str | None = None,
     template_kwargs: Mapping[str, Any] | None = None,
@@ -76,6 +80,9 @@ class _Judge:
         self, llm: LLM, messages: Messages, threshold: float, template: str | None,
         template_kwargs: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
+        from llamaq.llm.llm import LLM
+
+        instance("llm", llm, LLM, "an LLM")
         own = checked({"template": template, "template_kwargs": template_kwargs})
         self._threshold = real("threshold", threshold, 0.0, 1.0)
         self._model = llm.model
@@ -83,8 +90,6 @@ class _Judge:
         chosen = choose_template(llm.metadata, own.get("template"))
         variables = {**special_texts(tokenizer), **own.get("template_kwargs", {})}
         said = message_dicts(messages)
-        if not said:
-            raise ValueError("messages must hold one at least, which is judged")
         prompt = _prompt(chosen, said, variables)
         policy = _prompt(chosen, [{**message, "content": "-"} for message in said], variables)
         self._categories = {code: name.rstrip(".") for code, name in _LISTED.findall(policy)}

@@ -6,9 +6,10 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from llamaq.boundary.arguments import path_of, whole
+from llamaq.boundary.arguments import instance, path_of, whole
 from llamaq.boundary.progress import Progress
 from llamaq.llm import session_file
+from llamaq.llm.calls import public
 from llamaq.serving.model import Model
 from llamaq.serving.reading import Reading, wait
 from llamaq.serving.stream import Completion, Stream
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Session"]
 
 
+@public
 class Session:
     """A text of a model, from ``LLM.session()``. It owns its tokens alone: keys and values are in the model's cache,
     shared with whoever has the same beginning, for as long as there is room; what had to go is read anew, which
@@ -29,11 +31,14 @@ class Session:
     """
 
     def __init__(self, model: Model, tokens: Sequence[int] = (), expected: int = 0) -> None:
-        self._model = model
+        self._model = instance("model", model, Model, "that of an LLM, whose method session() makes a Session")
         self._tokens = tuple(tokens)
         self._expected = expected  # of the tokens were in the cache
         self._stream: Stream | None = None
         self._why = "nothing has been read yet"
+
+    def __repr__(self) -> str:
+        return f"<Session of {len(self.tokens)} tokens>"
 
     @property
     def tokens(self) -> tuple[int, ...]:

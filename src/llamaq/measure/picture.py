@@ -19,7 +19,8 @@ __all__ = ["picture"]
 WIDTH, LEFT, RIGHT = 860, 70, 170  # pixels of the picture, of the scale and of the legend
 PANEL, HEAD, FOOT = 220, 46, 40
 INK, FAINT = "#222222", "#dddddd"
-COLOURS = ("#2a78b8", "#b0483a", "#4a9a5b", "#8a63ab", "#c98a1b", "#3aa6a6", "#777777", "#d0679d")
+COLOURS = ("#1b6fb5", "#c03a2b", "#2e8b45", "#7d4fb0", "#c98200", "#14a0a0", "#555555", "#d0508f")
+DASHES = ("", "7 4", "2 3", "9 3 2 3", "14 4")  # lines that lie on each other show all their colours
 BUCKETS = 32  # points of the curves over positions, at most
 
 Points = Sequence[tuple[float, float]]
@@ -69,6 +70,7 @@ def _by_block(errors: Sequence[WeightError]) -> dict[str, Points]:
 
 
 def _panel(title: str, axis: str, curves: Mapping[str, Points]) -> str:
+    curves = dict(sorted(curves.items(), key=lambda curve: -curve[1][-1][1]))  # the legend is in the lines' order
     xs, ys = zip(*(point for points in curves.values() for point in points), strict=True)
     low, high = min(xs), max(max(xs), min(xs) + 1)
     top, step = _scale(max(ys))
@@ -82,19 +84,20 @@ def _panel(title: str, axis: str, curves: Mapping[str, Points]) -> str:
         _, y = place(low, i * step)
         parts.append(_line(LEFT, y, WIDTH - RIGHT, y, FAINT))
         parts.append(_text(LEFT - 8, y + 4, f"{i * step:.6g}", size=11, anchor="end"))
-    for x in sorted({round(low + (high - low) * i / 8) for i in range(9)}):
+    for x in _marks(low, high):
         at, _ = place(x, 0)
         parts.append(_text(at, bottom + 16, str(x), size=11, anchor="middle"))
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, bottom + 32, axis, size=11, anchor="middle"))
     for i, (name, points) in enumerate(curves.items()):
         colour = COLOURS[i % len(COLOURS)]
+        dash = DASHES[i % len(DASHES)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (place(*point) for point in points))
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{_dashed(dash)}/>')
         if len(points) == 1:  # a line would not show it
             parts.append(f'<circle cx="{path.split(",")[0]}" cy="{path.split(",")[1]}" r="2.5" fill="{colour}"/>')
         y = HEAD + 8 + 18 * i
-        parts.append(_line(WIDTH - RIGHT + 14, y, WIDTH - RIGHT + 34, y, colour, 2))
-        parts.append(_text(WIDTH - RIGHT + 40, y + 4, name, size=12))
+        parts.append(_line(WIDTH - RIGHT + 10, y, WIDTH - RIGHT + 38, y, colour, 2, dash))
+        parts.append(_text(WIDTH - RIGHT + 44, y + 4, name, size=12))
     return "\n".join(parts)
 
 
@@ -107,11 +110,22 @@ def _scale(highest: float) -> tuple[float, float]:
     return math.ceil(highest / step) * step, step
 
 
+def _marks(low: float, high: float) -> range:
+    """At most nine whole numbers in equal steps of 1, 2 or 5 times a power of ten."""
+    steps = (factor * 10**power for power in range(20) for factor in (1, 2, 5))
+    step = next(step for step in steps if high - low <= 8 * step)
+    return range(math.ceil(low / step) * step, math.floor(high) + 1, step)
+
+
 def _text(x: float, y: float, text: str, *, size: int, anchor: str = "start", weight: str = "normal") -> str:
     style = f'font-family="sans-serif" font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" fill="{INK}"'
     return f'<text x="{x:.1f}" y="{y:.1f}" {style}>{escape(text)}</text>'
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1) -> str:
+def _dashed(dash: str) -> str:
+    return f' stroke-dasharray="{dash}"' if dash else ""
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float = 1, dash: str = "") -> str:
     place = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
-    return f'<line {place} stroke="{colour}" stroke-width="{width}"/>'
+    return f'<line {place} stroke="{colour}" stroke-width="{width}"{_dashed(dash)}/>'

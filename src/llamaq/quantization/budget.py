@@ -59,7 +59,8 @@ class Budget:
         target_bpw = None if target_bpw is None else real("target_bpw", target_bpw)
         max_kl = None if max_kl is None else real("max_kl", max_kl)
         text = None if text is None else text_or_bytes("text", text)
-        given = [limit for limit in (target_size, target_bpw, max_kl) if limit is not None]
+        limits = {"target_size": target_size, "target_bpw": target_bpw, "max_kl": max_kl}
+        given = {name: limit for name, limit in limits.items() if limit is not None}
         if not given:
             if text is not None:
                 raise ValueError("a text is for a budget: give a target size, bits per weight or a divergence with it")
@@ -67,10 +68,9 @@ class Budget:
         nbytes = parse_size(target_size) if isinstance(target_size, str) else target_size
         value = next(limit for limit in (nbytes, target_bpw, max_kl) if limit is not None)
         if len(given) > 1 or not 0 < value <= sys.float_info.max:
-            raise ValueError(
-                "expected one positive limit, of target size, bits per weight or divergence, got "
-                + " and ".join(map(shown, given))
-            )
+            wrong = " and ".join(f"{name} of {shown(limit)}" for name, limit in given.items())
+            message = f"expected one positive limit, of target size, bits per weight or divergence, got {wrong}"
+            raise naming(ValueError(message), *given)
         if max_kl is not None and text is None:
             raise naming(ValueError("text is missing: max_kl is measured over one"), "text", "max_kl")
         return cls(nbytes, target_bpw, max_kl, text)
@@ -80,7 +80,8 @@ def parse_size(text: str) -> int:
     """Bytes of "4.5GiB", "700MiB", "4G" (10 ** 9) or "123456". Raises ValueError for anything else."""
     match = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+) ?(?:([KMGT])(i?)B?|B)?", text.strip(), re.IGNORECASE)
     if match is None:
-        raise ValueError(f"expected a size such as 4.5GiB, 700MiB or 4G, got {text!r}")
+        wrong = f"target_size must be a size such as 4.5GiB, 700MiB or 4G, got {text!r}"
+        raise naming(ValueError(wrong), "target_size")
     power = "KMGT".index(match[2].upper()) + 1 if match[2] else 0
     return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from llamaq.boundary.arguments import MOST_THREADS, flag, function, instance, items, path_of, shown, texts, whole
 from llamaq.boundary.arguments import text as text_of
 from llamaq.boundary.atomic import discard
+from llamaq.boundary.calls import answering
 from llamaq.boundary.files import open_file
 from llamaq.boundary.progress import Progress
 from llamaq.errors import GGUFError
@@ -36,6 +37,7 @@ _PIECE = 1 << 23  # weights in a piece: some dozen megabytes in memory at a time
 _AHEAD = 2  # pieces in work while one is written
 
 
+@answering()
 def quantize(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str] | None = None,

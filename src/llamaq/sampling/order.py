@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from llamaq.boundary.arguments import texts
+from llamaq.boundary.arguments import shown, texts
 from llamaq.errors import naming
 
 __all__ = ["DEFAULT_ORDER", "SAMPLER_LETTERS", "parse_order"]
@@ -34,14 +34,16 @@ def parse_order(samplers: str | Iterable[str]) -> tuple[str, ...]:
     ``-`` counts as ``_``. A sampler that is left out does nothing; one that comes twice is applied twice. Raises
     ``ValueError`` for a name or letter that is no sampler.
     """
+    given, lettered = samplers, False
     if isinstance(samplers, str):
-        lettered = samplers and ";" not in samplers and _name(samplers) not in SAMPLER_LETTERS.values()
+        lettered = bool(samplers) and ";" not in samplers and _name(samplers) not in SAMPLER_LETTERS.values()
         samplers = [SAMPLER_LETTERS.get(c, c) for c in samplers] if lettered else filter(None, samplers.split(";"))
     names = tuple(_name(name) for name in texts("samplers", samplers))
     for name in names:
         if name not in SAMPLER_LETTERS.values():
             known = ", ".join(f"{name} ({letter})" for letter, name in SAMPLER_LETTERS.items())
-            raise naming(ValueError(f"samplers: there is no sampler {name!r}; there are {known}"), "samplers")
+            of = f" (the letters of {shown(given)})" if lettered else ""
+            raise naming(ValueError(f"samplers: there is no sampler {name!r}{of}; there are {known}"), "samplers")
     return names
 
 

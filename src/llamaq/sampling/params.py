@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import INT32, flag, function, instance, items, real, texts, whole
+from llamaq.boundary.calls import answering
 from llamaq.errors import naming
 from llamaq.structure import Structure
 
@@ -18,11 +19,19 @@ from .order import DEFAULT_ORDER, parse_order
 
 __all__ = ["LogitProcessor", "SamplingParams"]
 
+T = TypeVar("T")
+
 LogitProcessor: TypeAlias = Callable[[NDArray[np.int32], NDArray[np.float32]], "NDArray[np.float32] | None"]
 """Gets the ids of all tokens so far and the logits (vocabulary,); changes them in place or returns others.
 Calls of one object never overlap; they come from threads of the library."""
 
+_BIAS = "a dict of token ids and what is added to their logits, such as {15043: -1.0}"
+_STRUCTURE = "what llamaq.structure makes, such as json_schema({...})"
+
 _LARGE = 1e30  # no setting that makes sense is larger, and sums of it stay numbers
+
+_OPTIONS = ("max_tokens", "stop", "special", "overflow", "keep", "timeout")
+_STRUCTURES = ("grammar", "json_schema", "schema", "regex", "response_format", "format")
 
 _RANGES = {
     "temperature": (-_LARGE, _LARGE),
@@ -57,6 +66,19 @@ _COUNTS = {
 }
 
 
+def _elsewhere(name: str, value: str) -> str | None:
+    if name in _OPTIONS:
+        return f"it is an option of LLM.generate, stream and chat: {name}={value}"
+    return "llamaq.structure makes what structure takes" if name in _STRUCTURES else None
+
+
+def _answering(kind: type[T]) -> type[T]:
+    init: Any = kind.__init__
+    setattr(kind, "__init__", answering(elsewhere=_elsewhere)(init))  # noqa: B010 - a method cannot be assigned to
+    return kind
+
+
+@_answering
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How the next token is chosen. docs/sampling.md has what each sampler does; the defaults are llama.cpp's.
@@ -121,7 +143,7 @@ class SamplingParams:
         checked["dry_sequence_breakers"] = texts("dry_sequence_breakers", self.dry_sequence_breakers)
         processors = items("logit_processors", self.logit_processors, "functions")
         checked["logit_processors"] = tuple(function("each of logit_processors", each) for each in processors)
-        bias_of = instance("logit_bias", self.logit_bias, Mapping)  # type: ignore[type-abstract]
+        bias_of = instance("logit_bias", self.logit_bias, Mapping, _BIAS)  # type: ignore[type-abstract]
         checked["logit_bias"] = {
             whole("each id of logit_bias", id, 0, INT32): real("each number of logit_bias", bias)
             for id, bias in bias_of.items()
@@ -131,7 +153,7 @@ class SamplingParams:
                 message = f"logit_bias must map token ids to numbers up to 1e6 (or -inf), got {id}: {bias}"
                 raise naming(ValueError(message), "logit_bias")
         if self.structure is not None:
-            instance("structure", self.structure, Structure)
+            instance("structure", self.structure, Structure, _STRUCTURE)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 

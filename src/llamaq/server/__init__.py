@@ -1,4 +1,5 @@
-"""An HTTP server for clients of OpenAI's protocol: ``llamaq.server.app`` makes it of a model, for any ASGI server.
+"""An HTTP server for clients of OpenAI, Anthropic, Ollama and llama-server: ``llamaq.server.app`` makes it of models,
+for any ASGI server.
 
 It needs the extra ``llamaq[server]``; importing this without it raises ``LlamaqError``.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
@@ -20,12 +20,13 @@ class Admission:
     """A ticket lets a request in, where it is read and waits; places let its answers run, in the order of requests.
     One event loop uses it."""
 
-    def __init__(self, places: int, max_queue: int, seconds: float) -> None:
+    def __init__(self, places: int, max_queue: int, seconds: float, per_key: int) -> None:
         self.running = 0
         """Places that are taken."""
         self.tickets = 0
         self.closed = False
-        self._places, self._max_queue, self._seconds = places, max_queue, seconds
+        self._places, self._max_queue, self._seconds, self._per_key = places, max_queue, seconds, per_key
+        self._of_key: Counter[int] = Counter()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._usual = 1.0  # seconds that a request lately held its places
 
@@ -35,22 +36,30 @@ class Admission:
         return len(self._waiting)
 
     @contextmanager
-    def ticket(self) -> Iterator[None]:
-        """Raises ``Refusal`` where too many requests are here already, or the server shuts down."""
+    def ticket(self, key: int | None = None) -> Iterator[None]:
+        """Raises ``Refusal`` where too many requests are here already, of all or of one key, or the server shuts
+        down."""
         if self.closed:
             raise shutting_down()
         if self.tickets >= self._places + self._max_queue:
             raise self._full("too many requests wait already")
+        if key is not None and self._of_key[key] >= self._per_key:
+            raise self._full(f"this key has {self._per_key} requests here already")
         self.tickets += 1
+        self._of_key[key or 0] += 1
         try:
             yield
         finally:
             self.tickets -= 1
+            self._of_key[key or 0] -= 1
 
     @asynccontextmanager
     async def places(self, answers: int) -> AsyncIterator[None]:
-        """Waits for room for so many answers; more than there are places take all. Raises ``Refusal`` where it takes
-        too long, or the server shuts down."""
+        """Waits for room for so many answers; more than there are places take all, none needs no room. Raises
+        ``Refusal`` where it takes too long, or the server shuts down."""
+        if not answers:
+            yield
+            return
         wanted = min(answers, self._places)
         await self._wait(wanted)
         began = time.monotonic()
@@ -78,17 +87,18 @@ class Admission:
         entry = (wanted, future)
         self._waiting.append(entry)
         try:
-            await asyncio.wait_for(asyncio.shield(future), self._seconds)
-        except BaseException as error:
+            await asyncio.wait({future}, timeout=self._seconds)
+        except asyncio.CancelledError:
+            if future.done() and future.exception() is None:
+                self._leave(wanted)  # it was let in just now
+            raise
+        finally:
             with suppress(ValueError):
                 self._waiting.remove(entry)
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self._leave(wanted)  # it was let in just now
-            future.cancel()
             self._let_in()
-            if isinstance(error, asyncio.TimeoutError):
-                raise self._full(f"no place became free within {self._seconds:g} seconds") from None
-            raise
+        if not future.done():
+            raise self._full(f"no place became free within {self._seconds:g} seconds")
+        future.result()
 
     def _leave(self, places: int) -> None:
         self.running -= places

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive
 
+from llamaq.server.connection import in_time
 from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
@@ -31,10 +32,13 @@ class Bodies:
         self._most = settings.max_body
         self._seconds = settings.body_seconds
 
-    async def read(self, headers: Headers, receive: Receive) -> dict[str, Any]:
-        """A body as an object. Raises ``Refusal`` for one that is too large, too slow, or no JSON object; ``Gone``."""
+    async def read(self, headers: Headers, receive: Receive, *, untyped: bool = False) -> dict[str, Any]:
+        """A body as an object; ``untyped``: the header that says what it is may be missing. Raises ``Refusal`` for one
+        that is too large, too slow, or no JSON object; ``Gone``."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not kind.endswith("+json"):
+        # A page can send a body without a type to other sites unasked, but then its browser says where it is from.
+        no_type = untyped and not kind and "origin" not in headers and "sec-fetch-site" not in headers
+        if not no_type and kind != "application/json" and not kind.endswith("+json"):
             raise Refusal(
                 415, f"the body must be JSON, with the header Content-Type: application/json; got {kind!r:.60}"
             )
@@ -43,9 +47,9 @@ class Bodies:
             raise self._too_large()
         parts: list[bytes] = []
         try:
-            await asyncio.wait_for(self._read(receive, parts), self._seconds)
-        except asyncio.TimeoutError:
-            raise Refusal(408, f"the body did not come within {self._seconds:g} seconds") from None
+            late = Refusal(408, f"the body did not come within {self._seconds:g} seconds")
+            async with in_time(self._seconds, late):
+                await self._read(receive, parts)
         finally:
             self.held -= sum(map(len, parts))
         body = b"".join(parts)

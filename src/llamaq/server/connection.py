@@ -3,39 +3,76 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
-from collections.abc import Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from starlette.types import Receive, Send
 
 from llamaq.server.dialect import Dialect
-from llamaq.server.errors import Gone
+from llamaq.server.errors import Gone, Refusal
 from llamaq.server.settings import Settings
 
-__all__ = ["PieceWriter", "unless_gone"]
+__all__ = ["PieceWriter", "in_time", "unless_gone"]
 
 T = TypeVar("T")
 
+_TURN = 4  # pieces after which others have their turn in any case, and that the client is gone is seen
+_AGAIN = 0.1  # seconds
 _LOOK = 0.25  # of the shorter time limit: how often the writer's clock is looked at
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``, which is cancelled when the client hangs up; then raises ``Gone``. The body has been read
-    before."""
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], is_sent: Callable[[], bool]) -> T:
+    """The result of ``work``, which is cancelled when the client hangs up before the answer is sent; then raises
+    ``Gone``. The body has been read before."""
     answer = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_gone(receive))
     try:
         await asyncio.wait({answer, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if answer.done():
-            return answer.result()
+        if answer.done() or is_sent():
+            return await answer
         raise Gone
     finally:
-        for task in (answer, watch):
+        await _end(answer, watch)
+
+
+async def _end(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancels tasks until they have ended: one that gets what it waits for in the same turn of the loop may not notice
+    the first time (asyncio.wait_for before Python 3.12)."""
+    for task in tasks:
+        while task is not None and not task.done():
             task.cancel()
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+            await asyncio.wait({task}, timeout=_AGAIN)
+        if task is not None and not task.cancelled():
+            task.exception()  # it is known
+
+
+@asynccontextmanager
+async def in_time(seconds: float, late: Refusal, is_in_time: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
+    """A block that ends with ``late`` where it takes longer, unless ``is_in_time`` says then that it does not."""
+    if seconds == math.inf:
+        yield
+        return
+    task, is_late = asyncio.current_task(), False
+    assert task is not None
+
+    def end() -> None:
+        nonlocal is_late
+        is_late = not is_in_time()
+        if is_late:
+            task.cancel()
+
+    timer = asyncio.get_running_loop().call_later(max(seconds, 0.0), end)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not is_late:
+            raise
+        raise late from None
+    finally:
+        timer.cancel()
 
 
 async def _gone(receive: Receive) -> None:
@@ -57,7 +94,9 @@ class PieceWriter:
         self._since: float | None = None  # when what is being sent was given
         self._latest = time.monotonic()
         self._stalled = False
-        self._ended = False
+        self.ended = False
+        """Whether all of the answer has been sent."""
+        self._pieces = 0
         self._clock: asyncio.Task[None] | None = None
         self._sign: asyncio.Task[None] | None = None
 
@@ -68,12 +107,7 @@ class PieceWriter:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        assert self._clock is not None
-        for task in (self._clock, self._sign):
-            if task is not None:
-                task.cancel()
-                with suppress(asyncio.CancelledError, Exception):
-                    await task
+        await _end(self._clock, self._sign)
         if self._stalled and kind is not None and issubclass(kind, asyncio.CancelledError):
             raise Gone from None
 
@@ -86,16 +120,18 @@ class PieceWriter:
 
     async def write(self, piece: str) -> None:
         await self._put({"type": "http.response.body", "body": piece.encode(), "more_body": True})
-        await asyncio.sleep(0)  # others have their turn, and that the client is gone is seen
+        self._pieces += 1
+        if self._pieces % _TURN == 0:
+            await asyncio.sleep(0)
 
     async def end(self) -> None:
         """Ends the answer as a whole one."""
         await self._put({"type": "http.response.body", "body": b"", "more_body": False})
-        self._ended = True
+        self.ended = True
 
     async def _put(self, message: dict[str, Any]) -> None:
         async with self._lock:
-            if self._ended:
+            if self.ended:
                 return
             self._since = time.monotonic()
             try:

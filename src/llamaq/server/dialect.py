@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextvars import ContextVar
 from typing import Any
 
 from starlette.responses import Response
 
 from llamaq.server.errors import Refusal
 
-__all__ = ["Dialect", "dumps", "json_response", "sse"]
+__all__ = ["Dialect", "dumps", "json_response", "request_id", "sse"]
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The number of the request that is answered, as the log has it."""
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class Dialect:
@@ -19,6 +26,9 @@ class Dialect:
     """Of an answer in pieces."""
     ping = ": ping\n\n"
     """A sign of life in a silent stream; empty where the protocol has none."""
+
+    untyped_bodies = False
+    """Whether a body is taken for JSON where no header says so, from clients that are no browsers."""
 
     def status(self, refusal: Refusal) -> int:
         return refusal.status
@@ -46,4 +56,4 @@ def json_response(value: Any, status: int = 200, headers: dict[str, str] | None 
 
 def dumps(value: Any) -> str:
     """JSON as it is sent: short, in UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from llamaq.server.connection import PieceWriter, unless_gone
+from llamaq.server.connection import PieceWriter, in_time, unless_gone
 from llamaq.server.dialect import Dialect, json_response
 from llamaq.server.errors import Gone, Refusal, refusal_of
 from llamaq.server.served import Served
@@ -31,8 +31,10 @@ class Job(ABC):
 
     model: str | None = None
     """The name of the model that is asked for."""
+    keep_alive: float | None = None
+    """Seconds that the model stays afterwards; infinity: for ever; None: as the settings say."""
     answers = 1
-    """How many answers the model makes for it."""
+    """How many answers the model makes for it; 0: it has no work for it."""
     streamed = False
     gathered = True
     """Whether the model makes a whole answer without waiting for who reads it, which may end it early."""
@@ -47,14 +49,18 @@ class Job(ABC):
         self.ignored: list[str] = []
         self.headers: dict[str, str] = {}
 
+    async def without_model(self) -> Any:
+        """The answer where no model need be in memory for it; None: one must be."""
+        return None
+
     @abstractmethod
     def prepare(self) -> Sequence[Stream]:
         """What takes long before the model begins, such as templates, tokens and structures; runs in a thread. Gives
         answers that have not begun."""
 
     @abstractmethod
-    async def whole(self) -> dict[str, Any]:
-        """The answer at once."""
+    async def whole(self) -> Any:
+        """The answer at once, as JSON."""
 
     def frames(self) -> AsyncGenerator[str, None]:
         """The answer in pieces, as they are sent."""
@@ -67,6 +73,10 @@ class Job(ABC):
     def tally(self) -> str:
         """What the log says of it."""
         return ""
+
+    def named(self) -> dict[str, str]:
+        """The headers, with the names of the fields that were ignored."""
+        return {**self.headers, "x-llamaq-ignored": _header(self.ignored)} if self.ignored else self.headers
 
 
 class Endpoint:
@@ -82,9 +92,9 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         writer = PieceWriter(send, self._service.settings, self._dialect)
         try:
-            body = await self._service.bodies.read(Headers(scope=scope), receive)
-            with self._service.admission.ticket():
-                response = await unless_gone(receive, self._answer(scope, body, writer))
+            body = await self._service.bodies.read(Headers(scope=scope), receive, untyped=self._dialect.untyped_bodies)
+            with self._service.admission.ticket(scope.get("llamaq.key")):
+                response = await unless_gone(receive, self._in_time(scope, body, writer), lambda: writer.ended)
         except Gone:
             scope["llamaq.gone"] = True
             return
@@ -95,37 +105,43 @@ class Endpoint:
         if response is not None:
             await response(scope, receive, send)
 
-    async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
+    async def _in_time(self, scope: Scope, body: dict[str, Any], writer: PieceWriter) -> Response | None:
+        until = asyncio.get_running_loop().time() + self._service.settings.answer_seconds
+        async with in_time(self._service.settings.answer_seconds, _late(), lambda: writer.begun):
+            return await self._answer(scope, body, writer, until)
+
+    async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter, until: float) -> Response | None:
         """The answer, or None where the writer has sent it."""
         job = self._read(self._service, body)
-        async with self._service.models.use(job.model) as job.served, self._service.admission.places(job.answers):
+        if (found := await job.without_model()) is not None:
+            return json_response(found, headers=job.named())
+        using = self._service.models.use(job.model, job.keep_alive)
+        async with using as job.served, self._service.admission.places(job.answers):
             try:
                 streams = await asyncio.to_thread(job.prepare)
             except Exception as error:
                 raise refusal_of(error, param=job.asked_in, asked=True) from error
             with self._service.running(streams):
                 try:
-                    return await self._run(job, streams, writer)
+                    return await self._run(job, streams, writer, until)
                 finally:
                     scope["llamaq.tally"] = job.tally()
 
-    async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter) -> Response | None:
-        if job.ignored:
-            job.headers["x-llamaq-ignored"] = _header(job.ignored)
+    async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
         if job.gathered and not job.streamed:
             for stream in streams:
                 stream.gather()
         Stream.begin(*streams)
         if not job.streamed:
-            return json_response(await job.whole(), headers=job.headers)
+            return json_response(await job.whole(), headers=job.named())
         async with writer:
-            await self._send(job, writer)
+            await self._send(job, writer, until - asyncio.get_running_loop().time())
         return None
 
-    async def _send(self, job: Job, writer: PieceWriter) -> None:
-        await writer.begin(job.headers)
+    async def _send(self, job: Job, writer: PieceWriter, seconds: float) -> None:
+        await writer.begin(job.named())
         try:
-            async with aclosing(job.frames()) as frames:
+            async with in_time(seconds, _late()), aclosing(job.frames()) as frames:
                 async for frame in frames:
                     await writer.write(frame)
         except Gone:
@@ -167,6 +183,11 @@ async def merged(streams: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
         for task in pumps:
             task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
+
+
+def _late() -> Refusal:
+    message = "the answer took longer than this server allows"
+    return Refusal(408, message, code="timeout", headers={"x-should-retry": "false"})
 
 
 def _header(names: Sequence[str]) -> str:

@@ -12,26 +12,30 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamaq.server import page
+from llamaq.server.dialect import request_id
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
-from llamaq.server.settings import Settings
 
 __all__ = ["Guard", "RequestLog", "access"]
 
 access = logging.getLogger("llamaq.server.access")
 
-PUBLIC = ("/health", "/v1/health", *page.PUBLIC)
+PUBLIC = ("/health", "/v1/health", "/livez", *page.PUBLIC)
 """Routes that need no key."""
+_ALWAYS = ("/livez",)  # routes that answer while the model is being loaded
+_LOADING = 2  # seconds after which it is worth to look again
 _HUNG_UP = 499  # nginx' number for a client that is gone
 
 
 class Guard:
-    """Refuses requests of web pages that have no business here, and those without a key where keys are set."""
+    """Refuses requests of web pages that have no business here, those without a key where keys are set, and all while
+    the only model is still being loaded."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
-        self._settings = settings
+        self._models = service.models
+        self._settings = settings = service.settings
         self._keys = [key.encode() for key in settings.api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,9 +56,12 @@ class Guard:
         if cross and not self._settings.is_origin(headers.get("origin", "")):
             raise Refusal(403, "pages of other sites may not use this server; --cors-origins names those that may")
         if self._keys and scope["path"] not in PUBLIC:
-            self._check_key(headers)
+            scope["llamaq.key"] = self._key_of(headers)
+        if self._models.starting and scope["path"] not in _ALWAYS:
+            raise Refusal(503, "Loading model", retry_after=_LOADING, more={"code": 503})
 
-    def _check_key(self, headers: Headers) -> None:
+    def _key_of(self, headers: Headers) -> int:
+        """The number of the request's key."""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
         # All are compared, whichever fits, so that the time tells nothing.
@@ -62,10 +69,12 @@ class Guard:
         if not any(found):
             message = "a key is needed: the header Authorization: Bearer KEY" if not any(given) else "the key is wrong"
             raise Refusal(401, message, code="invalid_api_key", headers={"www-authenticate": "Bearer"})
+        return found.index(True) // len(given)
 
 
 class RequestLog:
-    """Numbers each request (header ``x-request-id``), counts it, and writes one line about it, never what it says."""
+    """Numbers each request (headers ``x-request-id`` and, for Anthropic's clients, ``request-id``), counts it, and
+    writes one line about it, never what it says."""
 
     def __init__(self, app: ASGIApp, service: Service, routes: frozenset[str]) -> None:
         self._app = app
@@ -77,12 +86,14 @@ class RequestLog:
             await self._app(scope, receive, send)
             return
         began, id, status = time.monotonic(), secrets.token_hex(8), _HUNG_UP
+        request_id.set(id)
 
         async def tagged(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(raw=message["headers"])["x-request-id"] = id
+                headers = MutableHeaders(raw=message["headers"])
+                headers["x-request-id"] = headers["request-id"] = id
             await send(message)
 
         try:

@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -20,9 +21,11 @@ except ImportError:
 
 from starlette.applications import Starlette
 
+from llamaq.server.errors import Refusal
+from llamaq.server.patience import patient_protocol
 from llamaq.server.service import Service
 
-__all__ = ["address_of", "is_local", "listen", "serve"]
+__all__ = ["address_of", "check_certificate", "is_local", "listen", "serve"]
 
 _GRACE = 5  # seconds that uvicorn waits after those that the server gives
 _MOST_CONNECTIONS = 1024
@@ -44,27 +47,46 @@ def is_local(address: tuple[Any, ...]) -> bool:
 
 
 def listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
-    """A socket there. Raises ``LlamaqError``."""
+    """A socket there, whose connections find out when the other machine is gone without a word. Raises
+    ``LlamaqError``."""
     try:
-        return socket.create_server(address, family=family, backlog=2048)
+        found = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         raise LlamaqError(f"cannot listen on {address[0]} port {address[1]}: {error.strerror or error}") from None
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4)):
+        if hasattr(socket, name):
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    return found
+
+
+def check_certificate(certificate: str, key: str) -> None:
+    """Raises ``LlamaqError`` where the files are not a certificate and its key."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise LlamaqError(f"{certificate} and {key} must be a certificate and its key, in PEM: {error}") from None
 
 
 def serve(
     app: Starlette, listening: socket.socket, *, ready: Callable[[], None], certificate: str | None = None,
     key: str | None = None,
 ) -> int:  # fmt: skip
-    """Serves until SIGINT or SIGTERM, then lets what runs end; a second one ends it at once. The signal's number."""
+    """Serves until SIGINT or SIGTERM, then lets what runs end; a second one ends it at once. The signal's number.
+
+    ``ready`` is called when it can answer. Raises what keeps the only model from being loaded.
+    """
     service: Service = app.state.service
     config = uvicorn.Config(
         app, log_config=None, access_log=False, server_header=False, lifespan="on", proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=_MOST_CONNECTIONS, ws="none",
         timeout_graceful_shutdown=round(service.settings.drain_seconds) + _GRACE, ssl_certfile=certificate,
-        ssl_keyfile=key,
+        ssl_keyfile=key, http=patient_protocol(service.settings.body_seconds),
     )  # fmt: skip
     server = _Server(config, service, ready)
     server.run(sockets=[listening])
+    if server.failed is not None:
+        raise server.failed
     return server.ended_by
 
 
@@ -72,6 +94,7 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, service: Service, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self.ended_by = 0
+        self.failed: BaseException | None = None
         self._service = service
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -79,7 +102,19 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        if not self.started:
+            return
+        if (first := self._service.models.first) is None:
+            self._ready()
+        else:
+            first.add_done_callback(self._loaded)
+
+    def _loaded(self, first: asyncio.Future[Refusal | None]) -> None:
+        refusal = None if first.cancelled() else first.result()
+        if refusal is not None:
+            self.failed = refusal.__cause__ or refusal
+            self.should_exit = True
+        elif not self.should_exit:
             self._ready()
 
     @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from llamaq.server.admission import Admission
 from llamaq.server.body import Bodies
 from llamaq.server.metrics import Metrics, no_metrics
-from llamaq.server.served import Models
+from llamaq.server.models import Models
 from llamaq.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -26,10 +26,15 @@ class Service:
     def __init__(self, models: Models, settings: Settings) -> None:
         self.models = models
         self.settings = settings
-        self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds)
+        self.admission = Admission(settings.parallel, settings.max_queue, settings.queue_seconds, settings.key_requests)
         self.bodies = Bodies(settings)
         self.metrics = Metrics(models, self.admission) if settings.metrics else no_metrics
         self._running: set[Stream] = set()
+
+    @property
+    def streams(self) -> list[Stream]:
+        """Answers that are being made."""
+        return list(self._running)
 
     @contextmanager
     def running(self, streams: Sequence[Stream]) -> Iterator[None]:
@@ -45,7 +50,7 @@ class Service:
 
     async def drain(self) -> None:
         """Admits nobody any more, and ends what still runs after ``drain_seconds``."""
-        self.admission.close()
+        self._close()
         deadline = time.monotonic() + self.settings.drain_seconds
         while self.admission.tickets and time.monotonic() < deadline:
             await asyncio.sleep(min(0.05, self.settings.drain_seconds))
@@ -53,6 +58,10 @@ class Service:
 
     def cancel(self) -> None:
         """Ends what runs; whoever reads is told that the server shuts down."""
-        self.admission.close()
+        self._close()
         for stream in list(self._running):
             stream.cancel()
+
+    def _close(self) -> None:
+        self.admission.close()
+        self.models.end()

@@ -26,7 +26,7 @@ class Event:
     ``finish_reason`` is set in the last event: "stop" (an end token or a stop string), "length" (the wanted
     number of tokens), "context" (no room is left) or "cancelled" (by ``cancel`` or a timeout).
     Where ``SamplingParams.logprobs`` is set, ``logprob`` is the token's log-probability before any sampler, and
-    ``top_logprobs`` has the most likely tokens and theirs.
+    ``top_logprobs`` has the most likely tokens and theirs. ``stop`` is the stop string that ended the answer.
     """
 
     text: str
@@ -34,6 +34,7 @@ class Event:
     finish_reason: FinishReason | None = None
     logprob: float | None = None
     top_logprobs: tuple[tuple[int, float], ...] = ()
+    stop: str | None = None
 
 
 class StopStrings:
@@ -43,19 +44,19 @@ class StopStrings:
         self._stops = tuple(s for s in ((stops,) if isinstance(stops, str) else stops) if s)
         self.held = ""
         """Text that may begin a stop string."""
-        self.hit = False
+        self.hit: str | None = None
+        """The stop string that came."""
 
     def push(self, text: str) -> str:
         """Text that is safe to show; after a stop string (``hit``) nothing more comes."""
-        if self.hit:
+        if self.hit is not None:
             return ""
         if not self._stops:
             return text
         self.held += text
-        found = [(at + len(s), at) for s in self._stops if (at := self.held.find(s)) >= 0]
+        found = [(at + len(s), at, s) for s in self._stops if (at := self.held.find(s)) >= 0]
         if found:
-            _, at = min(found)  # the stop string that is complete first, however the text was cut into pieces
-            self.hit = True
+            _, at, self.hit = min(found)  # the one that is complete first, however the text was cut into pieces
             shown, self.held = self.held[:at], ""
             return shown
         keep = max((self._overlap(s) for s in self._stops), default=0)
@@ -112,8 +113,8 @@ class Answer:
             self.tokens.append(token)
             self.sampler.accept(token)
             text = self._stops.push(self._decoder.push(token))
-            if self._stops.hit:
-                return [*events, Event(text, token, "stop", logprob, top)]
+            if self._stops.hit is not None:
+                return [*events, Event(text, token, "stop", logprob, top, self._stops.hit)]
             events.append(Event(text, token, None, logprob, top))
             if len(self.tokens) == self._max_tokens:
                 return [*events, self.end("length")]
@@ -132,4 +133,4 @@ class Answer:
         """The last event: text that was held back (``held``, None: what is held back now), and the reason."""
         stops = StopStrings(self._stop)
         text = stops.push(self.held if held is None else held) + stops.flush()
-        return Event(text, token, "stop" if stops.hit else reason)
+        return Event(text, token, reason if stops.hit is None else "stop", stop=stops.hit)

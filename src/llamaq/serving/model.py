@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
     from llamaq.serving.stream import Options
 
-__all__ = ["Model", "Prompt", "fitted"]
+__all__ = ["Model", "Prompt", "fitted", "token_ids"]
 
 Prompt: TypeAlias = str | bytes | Sequence[int]
 """Text, or the ids of its tokens."""
+
+_SAMPLING = "a SamplingParams, such as SamplingParams(temperature=0)"
 
 
 class Model:
@@ -40,6 +42,13 @@ class Model:
         self.memory = parts.memory
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
         self._parts: Parts | None = parts
+
+    def __str__(self) -> str:
+        """What it is, for people."""
+        if self._parts is None:
+            return "(closed)"
+        name = self.metadata.get("general.name") or self.parts.file.path.name
+        return f"{shown(name)}: {self.metadata['general.architecture']}, a context of {self.n_ctx} tokens"
 
     @property
     def parts(self) -> Parts:
@@ -94,7 +103,7 @@ class Model:
         """Tokens of a text, which may go on another one; as ``prompt_ids`` but for what that does with an empty one."""
         if isinstance(text, str | bytes):
             return self.tokenizer.encode(text, parse_special=True, continuation=continuation)
-        return wholes(name, text, "token ids, or text")
+        return token_ids(name, text)
 
     def fitting(self, ids: list[int]) -> list[int]:
         """These ids. Raises ``ContextOverflowError`` where they exceed the context."""
@@ -126,7 +135,8 @@ class Model:
         keep = whole("keep", keep)
         keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
-        sampling = self.defaults.sampling if sampling is None else instance("sampling", sampling, SamplingParams)
+        given = None if sampling is None else instance("sampling", sampling, SamplingParams, _SAMPLING)
+        sampling = given or self.defaults.sampling
         sampling.check_vocabulary(self.hparams.vocab_size)
         if any(map(is_inside, sampling.logit_processors)):
             raise LlamaqError("a logit processor asks for an answer that it would take part in itself")
@@ -150,7 +160,7 @@ class Model:
         prompts = items("prompts", prompts, "texts")
         if samplings is not None:
             samplings = [
-                instance("each of samplings", each, SamplingParams)
+                instance("each of samplings", each, SamplingParams, _SAMPLING)
                 for each in items("samplings", samplings, "SamplingParams")
             ]
         if samplings is not None and len(samplings) != len(prompts):
@@ -166,6 +176,17 @@ class Model:
         finally:  # Ctrl-C or an error of one of them ends them all
             for stream in streams:
                 stream.cancel()
+
+
+def token_ids(name: str, value: Any) -> list[int]:
+    """The ids of a prompt that is no text. ``TypeError`` for what is none, and says who takes that."""
+    first = next(iter(value), None) if isinstance(value, Sequence | Mapping) else None
+    if isinstance(value, Mapping) or isinstance(first, str | bytes | Mapping):
+        who = "LLM.chat takes messages" if isinstance(first, Mapping) or "role" in value else "LLM.batch takes several"
+        raise naming(
+            TypeError(f"{name} must be one text, or its token ids, got {shown(value)}; {who}"), *name.split()[-1:]
+        )
+    return wholes(name, value, "token ids, or text")
 
 
 def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:

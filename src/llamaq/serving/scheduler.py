@@ -86,6 +86,7 @@ class Scheduler:
         self._requests: list[Request] = []
         self._running: list[Request] = []  # requests of the step that runs now
         self._thread: threading.Thread | None = None
+        self._turned: float | None = None  # when the loop's last turn began, unless it rests
         self._stuck: float | None = None  # since when nothing can be chosen while somebody waits
         self._submitted = 0
         self._disowned = False
@@ -95,6 +96,12 @@ class Scheduler:
     def idle(self) -> bool:
         """Whether the loop has ended, until there is something to run again."""
         return self._thread is None
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the loop began what it is doing: reading a step, or working on its logits."""
+        turned = self._turned
+        return 0.0 if turned is None else time.monotonic() - turned
 
     @property
     def occupancy(self) -> Occupancy:
@@ -228,6 +235,7 @@ class Scheduler:
         """Runs one step, or waits for what may make one possible; False, and the loop has ended, where nothing can."""
         with self.lock:
             rows = self._choose()
+            self._turned = time.monotonic() if rows else None
             if not rows:
                 return any(r.done for r in self._requests) or self._rest()
             self._stop.set(False)

@@ -66,7 +66,8 @@ class Usage:
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came."""
+    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came,
+    ``stop`` the stop string that ended it (None: something else did)."""
 
     text: str
     tokens: tuple[int, ...]
@@ -74,6 +75,7 @@ class Completion:
     usage: Usage
     seed: int
     events: tuple[Event, ...] = field(default=(), repr=False)
+    stop: str | None = None
 
 
 class Stream(Iterator[Event], AsyncIterator[Event]):
@@ -174,6 +176,11 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         return max(self._request.kept, self._request.read)
 
     @property
+    def held(self) -> str:
+        """Text that is held back: what may begin a stop string, and U+FFFD for a character that is not complete."""
+        return self._request.answer.held
+
+    @property
     def usage(self) -> Usage:
         """What has been used so far."""
         request = self._request
@@ -202,7 +209,8 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         reason = events[-1].finish_reason if events else None
         if reason is None:
             raise ValueError("the stream has been read to its end already; there is nothing to wait for")
-        return Completion("".join(e.text for e in events), tokens, reason, self.usage, self.seed, tuple(events))
+        text, stop = "".join(e.text for e in events), events[-1].stop
+        return Completion(text, tokens, reason, self.usage, self.seed, tuple(events), stop)
 
     def _event(self, item: Item) -> Event | None:
         if isinstance(item, tuple):
@@ -242,6 +250,15 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
                 return self._take(self._request.queue.get(timeout=at_once(left)))
 
     async def _await(self) -> Item:
+        self._left()
+        if self._ready:
+            return self._ready.popleft()
+        with suppress(Empty):
+            return self._take(self._request.queue.get_nowait())
+        return await self._await_next()
+
+    async def _await_next(self) -> Item:
+        """The next item, which is not there yet."""
         import asyncio
 
         loop, ready = asyncio.get_running_loop(), asyncio.Event()
@@ -259,8 +276,13 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
                 with suppress(Empty):
                     return self._take(self._request.queue.get_nowait())
                 self._scheduler.wake()
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(ready.wait(), left)
+                # Not asyncio.wait_for: before Python 3.12 it may take no notice of a task that is cancelled.
+                timer = None if left is None else loop.call_later(left, ready.set)
+                try:
+                    await ready.wait()
+                finally:
+                    if timer is not None:
+                        timer.cancel()
                 ready.clear()
         finally:
             self._request.notify = None

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.output import speed
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Action", "Commands", "context_bar"]
 
+T = TypeVar("T")
 Action = Literal["stay", "answer", "leave"]
 
 _ALIASES = {"?": "help", "exit": "bye", "quit": "bye", "read": "file"}
@@ -30,23 +33,27 @@ _NAMES = {
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
 }
-_KEYS = """\
-Enter        sends; Alt-Enter begins a new line, and so does Enter after \"\"\" until \"\"\"
-Up, Down     what you said before; Ctrl-R searches it
-Ctrl-C       stops an answer, or takes back what is typed
-Ctrl-D       leaves
-Ctrl-G       opens the message in your editor"""
+_UNSET = ("logit_processors",)
+"""What nobody can set or see here."""
+_FLAGS = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
+
+_LIKE = 0.75
+"""How near to a command's name a word must be to be taken for a slip."""
 
 
 class Commands:
-    """Carries out commands; what they have to tell goes to ``say``."""
+    """Carries out commands; what they have to tell goes to ``say``. ``keys`` says what keys do."""
 
-    def __init__(self, conversation: Conversation, say: Callable[[str], None], kept: Kept | None = None) -> None:
+    def __init__(
+        self, conversation: Conversation, say: Callable[[str], None], keys: str = "", kept: Kept | None = None
+    ) -> None:
         self.verbose = False
+        self._keys = keys
         self._kept = kept
         self._chat = conversation
         self._say = say
         self._attached: list[str] = []
+        self._attached_tokens = 0
         self._table: dict[str, tuple[str, str, Callable[[str], Action | None]]] = {
             "help": ("", "show this", self._help),
             "set": (
@@ -72,12 +79,22 @@ class Commands:
         """All commands, with their slashes."""
         return [f"/{name}" for name in self._table]
 
+    def takes(self, line: str) -> bool:
+        """Whether a line is a command, or a slip of one; whatever else begins with a slash, such as a path, is a
+        message."""
+        if not line.startswith("/"):
+            return False
+        words = re.split(r"\s+", line[1:], maxsplit=1)
+        known = [*self._table, *_ALIASES]
+        return words[0] in known or (len(words) == 1 and bool(_like(words[0], known)))
+
     def run(self, line: str) -> Action:
         """What to do after the command ``line``; its errors are told."""
         name, _, argument = line.strip()[1:].partition(" ")
         name = _ALIASES.get(name, name)
         if name not in self._table:
-            self._say(f"there is no command /{name}; /help lists them (a message cannot begin with a slash)")
+            like = "".join(f"; did you mean /{known}?" for known in _like(name, [*self._table, *_ALIASES]))
+            self._say(f'there is no command /{name}{like} (/help lists them; between """ it is a message)')
             return "stay"
         try:
             return self._table[name][2](argument.strip()) or "stay"
@@ -87,20 +104,22 @@ class Commands:
 
     def message(self, text: str) -> str:
         """What the user's text amounts to: after the files that were put before it."""
-        parts, self._attached = [*self._attached, text], []
+        parts, self._attached, self._attached_tokens = [*self._attached, text], [], 0
         return "\n\n".join(parts)
 
     def _help(self, argument: str) -> None:
         rows = [(f"/{name} {usage}".strip(), about) for name, (usage, about, _) in self._table.items()]
-        self._say("\n".join([*(f"{row:<20}{about}" for row, about in rows), "", _KEYS]))
+        self._say("\n".join([*(f"{row:<20}{about}" for row, about in rows), "", self._keys.rstrip()]).rstrip())
 
     def _set(self, argument: str) -> None:
         name, _, value = argument.removeprefix("parameter ").partition(" ")
         name = _NAMES.get(name, name)
         if name in ("think", "nothink"):
             self._chat.template_kwargs["enable_thinking"] = name == "think"
+            self._say(f"the template is asked {'for reasoning' if name == 'think' else 'for none'} before answers")
         elif name in ("verbose", "quiet"):
             self.verbose = name == "verbose"
+            self._say(f"answers {'have' if self.verbose else 'no longer have'} tokens and speeds below them")
         elif name == "system":
             self._system(value)
         elif name == "forget" and self._kept is not None:
@@ -109,14 +128,16 @@ class Commands:
         elif name in ("format", "noformat"):
             self._format(value if name == "format" else "none")
         elif name == "max_tokens" and value:
-            count = int(value)
+            count = _number(name, value, int)
             self._chat.max_tokens = None if count < 0 else count
+            self._say(f"max_tokens is {_shown(self._chat, name)}")
         elif name and value:
             self._chat.sampling = _changed(self._chat.sampling, name, value.strip())
+            self._say(f"{name} is {_shown(self._chat, name)}")
         elif name:
             raise ValueError(f"{name} is {_shown(self._chat, name)}; /set {name} VALUE changes it")
         else:
-            names = [field.name for field in dataclasses.fields(self._chat.sampling)]
+            names = [field.name for field in dataclasses.fields(self._chat.sampling) if field.name not in _UNSET]
             self._say("\n".join(f"{name:<24}{_shown(self._chat, name)}" for name in ["max_tokens", *names]))
 
     def _format(self, kind: str) -> None:
@@ -126,11 +147,13 @@ class Commands:
             raise ValueError(f"/set format takes json, and /set noformat ends it; got {kind!r}")
         structure = json_object() if kind == "json" else None
         self._chat.sampling = dataclasses.replace(self._chat.sampling, structure=structure)
+        self._say("answers are JSON" if structure else "answers are free text")
 
     def _system(self, argument: str) -> None:
         if argument:
             self._chat.system = argument.removeprefix('"""').removesuffix('"""')
             self._chat.changed()
+            self._say("the system message is set; it holds from the next answer on")
         else:
             self._say(self._chat.system or "there is no system message; /system TEXT sets one")
 
@@ -154,6 +177,7 @@ class Commands:
     def _clear(self, argument: str) -> None:
         self._chat.clear()
         self._attached.clear()
+        self._attached_tokens = 0
         self._say("the conversation is forgotten")
 
     def _regen(self, argument: str) -> Action:
@@ -184,8 +208,17 @@ class Commands:
     def _file(self, argument: str) -> None:
         path = _path(argument)
         text = read_text(path, pipes=False)
-        self._attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
         count = len(self._chat.llm.tokenizer.encode(text, add_special=False))
+        total, held = self._chat.llm.n_ctx, self._attached_tokens
+        if self._chat.options.get("overflow", "error") == "error":
+            held += self._chat.used
+        if count + held >= total:
+            raise ValueError(
+                f"{path.name} has {count} tokens, but the context of {total} has room for {max(0, total - held)} more: "
+                "-c sets a longer one, /clear makes room"
+            )
+        self._attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
+        self._attached_tokens += count
         self._say(f"{path.name}, {count} tokens, goes before your next message")
 
 
@@ -206,7 +239,28 @@ def _shown(chat: Conversation, name: str) -> str:
         return "as many as fit" if chat.max_tokens is None else str(chat.max_tokens)
     if not hasattr(chat.sampling, name):
         raise ValueError(f"there is no setting {name!r}; /set lists them")
-    return str(getattr(chat.sampling, name))
+    value = getattr(chat.sampling, name)
+    if name == "seed" and value is None:
+        return "another one for each answer"
+    if name == "structure":
+        return "none" if value is None else "one that answers must match"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ";".join(map(str, value)) if name == "samplers" else " ".join(map(repr, value)) or "none"
+    return "none" if value is None or value == {} else str(value)
+
+
+def _like(word: str, words: Sequence[str]) -> list[str]:
+    return get_close_matches(word, words, n=1, cutoff=_LIKE)
+
+
+def _number(name: str, value: str, kind: Callable[[str], T]) -> T:
+    try:
+        return kind(value)
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{name} must be {what}, got {value!r}") from None
 
 
 def _changed(sampling: Any, name: str, value: str) -> Any:
@@ -216,13 +270,14 @@ def _changed(sampling: Any, name: str, value: str) -> Any:
         raise ValueError(f"there is no setting {name!r}; /set lists them")
     typed: Any = value
     if kind == "bool":
-        typed = value.lower() in ("1", "true", "on", "yes")
+        if value.lower() not in _FLAGS:
+            raise ValueError(f"{name} must be on or off, got {value!r}")
+        typed = _FLAGS[value.lower()]
     elif kind == "float":
-        typed = float(value)
-    elif kind == "int":
-        typed = int(value)
-    elif kind == "int | None":
-        typed = None if int(value) < 0 else int(value)
+        typed = _number(name, value, float)
+    elif kind in ("int", "int | None"):
+        typed = _number(name, value, int)
+        typed = None if typed < 0 and kind != "int" else typed
     elif not kind.startswith("str"):
         raise ValueError(f"{name} cannot be set here")
     return dataclasses.replace(sampling, **{name: typed})

@@ -31,7 +31,7 @@ def chat(
     """Chats until the user leaves, from the message ``first`` on if there is one; the exit code. ``tell`` words the
     errors of answers; ``kept`` is where the chat is kept."""
     screen = _screen()
-    commands = Commands(conversation, screen.say, kept)
+    commands = Commands(conversation, screen.say, screen.keys, kept)
     keep = _Keeper(conversation, screen, kept)
     commands.verbose = verbose
     screen.begin(commands.names, lambda: context_bar(conversation.used, conversation.llm.n_ctx))
@@ -48,7 +48,7 @@ def chat(
         text, line = "", text.strip()
         if not line:
             continue
-        if line.startswith("/"):
+        if commands.takes(line):
             action = commands.run(line)
         else:
             conversation.ask(commands.message(line))
@@ -73,6 +73,8 @@ def _answer(
         return
     if reason is None and not (conversation.messages and conversation.messages[-1].role == "assistant"):
         screen.say("(stopped before it began; the message is taken back)")
+    elif reason is None:
+        screen.say("(stopped here by Ctrl-C; /regen answers anew)")
     if reason == "context":
         screen.say(f"the context of {conversation.llm.n_ctx} tokens is full (-c sets a longer one); /undo or /clear")
     elif reason == "length":

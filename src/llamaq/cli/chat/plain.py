@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from llamaq.chat import ChatEvent
+from llamaq.cli.chat.wrapping import WordWrap
 from llamaq.cli.output import TextOutput, harmless
 from llamaq.cli.progress import Bar
 
 __all__ = ["PROMPT", "QUOTES", "AnswerView", "PlainScreen"]
 
 PROMPT, MORE, QUOTES = ">>> ", "... ", '"""'
+
+
+_KEYS = """\
+Enter        sends; after \"\"\" it begins a new line, until \"\"\"
+Ctrl-C       stops an answer, or takes back what is typed
+Ctrl-D       leaves
+"""
+_EDITING = "Up, Down     what you said before; Ctrl-R searches it\n"
 
 
 class AnswerView(Protocol):
@@ -27,6 +38,12 @@ class AnswerView(Protocol):
 
 class PlainScreen:
     """Reads lines and writes text as it comes."""
+
+    @property
+    def keys(self) -> str:
+        """What keys do here."""
+        edits = importlib.util.find_spec("readline") is not None  # Windows has none
+        return _KEYS + (_EDITING if edits else "")
 
     def begin(self, commands: Sequence[str], meter: Callable[[], str]) -> None:
         """Tells what there is to complete, and what to show of the context."""
@@ -45,7 +62,8 @@ class PlainScreen:
 
     def say(self, text: str) -> None:
         """Something that is not the model's."""
-        print(harmless(text), flush=True)
+        out = WordWrap(TextOutput().write, _width())
+        out.write(harmless(text) + "\n")
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[AnswerView]:
@@ -62,20 +80,28 @@ class _PlainAnswer:
     def __init__(self, bar: Bar) -> None:
         self._bar = bar
         self._out = TextOutput()
+        self._lines = WordWrap(self._out.write, _width())
         self._reasons = False
 
     def event(self, event: ChatEvent) -> None:
         if event.reasoning and not self._reasons:
-            self._out.write("(thinking)\n")
+            self._lines.write("(thinking)\n")
             self._reasons = True
         if event.text and self._reasons:
+            self._lines.flush()
             self._out.end()
-            self._out.write("(answering)\n")
+            self._lines = WordWrap(self._out.write, _width())
+            self._lines.write("(answering)\n")
             self._reasons = False
-        self._out.write(event.reasoning + event.text)
+        self._lines.write(event.reasoning + event.text)
 
     def progress(self, done: int, total: int) -> None:
         self._bar(done, total)
 
     def end(self) -> None:
+        self._lines.flush()
         self._out.end()
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns

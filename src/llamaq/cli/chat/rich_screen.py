@@ -25,8 +25,21 @@ from llamaq.cli.output import harmless
 __all__ = ["RichScreen", "history_path"]
 
 
+_KEYS = """\
+Enter        sends; Alt-Enter begins a new line, and so does Enter after \"\"\" until \"\"\"
+Up, Down     what you said before; Ctrl-R searches it
+Ctrl-C       stops an answer, or takes back what is typed
+Ctrl-D       leaves
+Ctrl-G       opens the message in your editor
+"""
+
+
 class RichScreen(PlainScreen):
     """What ``PlainScreen`` does, for people."""
+
+    @property
+    def keys(self) -> str:
+        return _KEYS
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)

@@ -55,7 +55,7 @@ class Chat(Job):
         self._sampling = with_defaults(self._sampling, values, defaults)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         options: Any = {
-            **self._prompt(),
+            **self.prompt_options(),
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
             "sampling": replace(self._sampling, structure=structure_of(values)),
             "stop": values.get("stop", ()),
@@ -64,13 +64,14 @@ class Chat(Job):
         self._chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)
         return [chat.text for chat in self._chats]
 
-    def _prompt(self) -> PromptOptions:
+    def prompt_options(self) -> PromptOptions:
         values, settings = self._values, self.service.settings
         return {
             "tools": values.get("tools"),
             "tool_choice": values.get("tool_choice"),
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **variables_of(values)},
+            "reasoning": values.get("reasoning_format", settings.reasoning_format) != "none",
         }
 
     async def whole(self) -> dict[str, Any]:
@@ -139,7 +140,7 @@ class ChatTokens(Chat):
         self.answers, self.streamed, self._count = 0, False, 0
 
     def prepare(self) -> Sequence[Stream]:
-        self._count = len(self.served.llm.render_chat(self._values["messages"], **self._prompt()).ids)
+        self._count = len(self.served.llm.render_chat(self._values["messages"], **self.prompt_options()).ids)
         return ()
 
     async def whole(self) -> dict[str, Any]:

@@ -17,7 +17,10 @@ from llamaq.server.fields import (
     word,
 )
 
-__all__ = ["CHAT", "COMPLETION", "EMBEDDING", "MOST_TOGETHER", "SAMPLING"]
+__all__ = [
+    "CHAT", "COMPLETION", "EMBEDDING", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
+    "token_bias", "tools",
+]  # fmt: skip
 
 MOST_ANSWERS = 16
 MOST_PROMPTS = 64
@@ -52,7 +55,7 @@ def _part(name: str, part: Any) -> dict[str, Any]:
     raise ValueError(f'{name} must be {{"type": "text", "text": ...}}: this model reads text only; got {shown(part)}')
 
 
-def _tools(name: str, value: Any) -> list[dict[str, Any]]:
+def tools(name: str, value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or len(value) > _MOST_TOOLS:
         raise ValueError(f"{name} must be a list of at most {_MOST_TOOLS} tools, got {shown(value)}")
     for i, tool in enumerate(value):
@@ -84,7 +87,7 @@ def _response_format(name: str, value: Any) -> dict[str, Any]:
     return found
 
 
-def _logit_bias(name: str, value: Any) -> dict[int, float]:
+def token_bias(name: str, value: Any) -> dict[int, float]:
     found = mapping(name, value)
     if len(found) > _MOST_BIASES or not all(id.isascii() and id.isdecimal() and len(id) < 11 for id in found):
         raise ValueError(f"{name} must map at most {_MOST_BIASES} token ids to numbers, got {shown(value)}")
@@ -105,7 +108,7 @@ def _prompts(name: str, value: Any) -> list[str | list[int]]:
     return value
 
 
-def _count(name: str, value: Any) -> int | None:
+def count(name: str, value: Any) -> int | None:
     """A number of tokens; -1 is llama-server's word for no limit."""
     found = whole(name, value, -1, INT32)
     return None if found < 0 else found
@@ -140,7 +143,7 @@ SAMPLING = (
     Field("samplers", "their order: names, or one text", _samplers),
     Field("dry_sequence_breakers", "at most 64", list_of_texts(64, 256)),
     Field("ignore_eos", "", boolean),
-    Field("logit_bias", "token ids to numbers that are added to their logits", _logit_bias),
+    Field("logit_bias", "token ids to numbers that are added to their logits", token_bias),
     Field("seed", "the same seed gives the same answer; the header `x-llamaq-seed` has the one in use", _seed),
 )
 
@@ -173,17 +176,19 @@ _IGNORED = (
 CHAT = (
     Field("messages", "texts; the last may be the beginning of the answer", _messages),
     *_COMMON,
-    Field("max_completion_tokens", "comes before `max_tokens`", _count),
-    Field("max_tokens", "until the end of answer or context where not given", _count),
+    Field("max_completion_tokens", "comes before `max_tokens`", count),
+    Field("max_tokens", "until the end of answer or context where not given", count),
     Field("logprobs", "of every token of the answer, marks and reasoning among them", boolean),
     Field("top_logprobs", "0 to 20, with `logprobs`", integer(0, 20)),
     Field("response_format", "`text`, `json_object`, `json_schema`; after the reasoning; a call may come in its place",
           _response_format),
-    Field("tools", "functions", _tools),
+    Field("tools", "functions", tools),
     Field("tool_choice", "`auto`, `none`, `required`, one tool, or `allowed_tools`; what must be called is", any_value),
     Field("parallel_tool_calls", "false: the answer has one call at most", boolean),
     Field("reasoning_effort", "the template's variable; `none` is also `enable_thinking` false",
           word("none", "minimal", "low", "medium", "high", "xhigh", "max")),
+    Field("reasoning_format", "`none`: reasoning stays in the text, with its marks; `auto`, `deepseek`: it comes apart",
+          word("auto", "deepseek", "none")),
     Field("chat_template_kwargs", "variables of the template", mapping),
     Field("add_generation_prompt", "variable of the template", boolean),
     Field("functions", "the old form is not taken: use tools", neutral=([],)),
@@ -205,7 +210,7 @@ CHAT = (
 COMPLETION = (
     Field("prompt", "a text, token ids, or up to 64 of them; none: BOS", _prompts),
     *_COMMON,
-    Field("max_tokens", "until the end of text or context where not given", _count),
+    Field("max_tokens", "until the end of text or context where not given", count),
     Field("logprobs", "0 to 20: the classic lists, and chat's `content` beside them", integer(0, 20)),
     Field("echo", "the prompt's text before the answer, and with `logprobs` its tokens' too", boolean),
     Field("suffix", "fills in before it, with a model of code that can", string),

@@ -163,7 +163,7 @@ class Response(Job):
             "text": {"format": values.get("text", {}).get("given", {"type": "text"})},
             "tool_choice": values.get("tool_choice", "auto"), "tools": self._tools.given,
             "truncation": values.get("truncation", "disabled"), "usage": self._usage() if ended else None,
-            "user": None, "metadata": values.get("metadata", {}),
+            "metadata": values.get("metadata", {}),
         }  # fmt: skip
 
     def _usage(self) -> dict[str, Any]:

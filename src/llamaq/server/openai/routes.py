@@ -1,7 +1,8 @@
-"""The routes of OpenAI's protocol, and the health of the server."""
+"""The routes of OpenAI's protocol, with /v1 and as llama-server has them without."""
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -9,15 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
-from llamaq.server.dialect import Dialect, json_response
+from llamaq.server.dialect import json_response
 from llamaq.server.endpoint import Endpoint
-from llamaq.server.errors import Refusal, refusal_of, shutting_down
+from llamaq.server.errors import Refusal
 from llamaq.server.openai.chat import Chat, ChatTokens
 from llamaq.server.openai.completions import Completion
 from llamaq.server.openai.embeddings import Embeddings
 from llamaq.server.openai.responses import Response, ResponseTokens
-from llamaq.server.served import Served
+from llamaq.server.served import Entry
 from llamaq.server.service import Service
+from llamaq.server.status import told
 
 __all__ = ["routes"]
 
@@ -26,36 +28,22 @@ def routes(service: Service) -> list[Route]:
     """All of them."""
     found = [
         Route("/v1/chat/completions", Endpoint(service, Chat), methods=["POST"]),
+        Route("/chat/completions", Endpoint(service, Chat), methods=["POST"]),
         Route("/v1/chat/completions/input_tokens", Endpoint(service, ChatTokens), methods=["POST"]),
         Route("/v1/completions", Endpoint(service, Completion), methods=["POST"]),
         Route("/v1/embeddings", Endpoint(service, Embeddings), methods=["POST"]),
         Route("/v1/responses", Endpoint(service, Response), methods=["POST"]),
         Route("/v1/responses/input_tokens", Endpoint(service, ResponseTokens), methods=["POST"]),
-        Route("/v1/responses/{id:path}", _Get(_no_response).answer, methods=["GET", "DELETE", "POST"]),
+        Route("/v1/responses/{id:path}", told(_no_response), methods=["GET", "DELETE", "POST"]),
     ]
     for path, answer in (
         ("/v1/models", _models),
+        ("/models", _models),
         ("/v1/models/{id:path}", _model),
-        ("/health", _health),
-        ("/v1/health", _health),
-        ("/metrics", _metrics),
+        ("/models/{id:path}", _model),
     ):
-        found.append(Route(path, _Get(partial(answer, service)).answer, methods=["GET"]))
+        found.append(Route(path, told(partial(answer, service)), methods=["GET"]))
     return found
-
-
-class _Get:
-    """A route that tells something at once."""
-
-    def __init__(self, tell: Any) -> None:
-        self._tell = tell
-
-    async def answer(self, request: Request) -> HttpResponse:
-        try:
-            found: HttpResponse = self._tell(request)
-            return found
-        except Exception as error:
-            return Dialect().refused(refusal_of(error))
 
 
 def _no_response(request: Request) -> HttpResponse:
@@ -64,36 +52,27 @@ def _no_response(request: Request) -> HttpResponse:
 
 
 def _models(service: Service, request: Request) -> HttpResponse:
-    entries = [_entry(service.models.find(name), name) for name in service.models.names]
-    ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"], "has_more": False}
-    return json_response({"object": "list", "data": entries, **ids})
+    entries = [_entry(entry, name) for entry in service.models.listed() for name in entry.names]
+    ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
+    return json_response({"object": "list", "data": entries, **ids, "has_more": False})
 
 
 def _model(service: Service, request: Request) -> HttpResponse:
     name = request.path_params["id"]
-    served = service.models.find(name)
-    return json_response(_entry(served, name if name in service.models.names else served.name))
+    entry = service.models.find(name)
+    return json_response(_entry(entry, name if name in entry.names else entry.name))
 
 
-def _entry(served: Served, name: str) -> dict[str, Any]:
-    llm = served.llm
-    file = llm.model.parts.file
-    meta = {
-        "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
-        "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
-        "size": sum(tensor.nbytes for tensor in file.tensors.values()),
-    }  # fmt: skip
-    return {"id": name, "object": "model", "created": served.created, "owned_by": "llamaq", "meta": meta}
-
-
-def _health(service: Service, request: Request) -> HttpResponse:
-    if service.admission.closed or any(served.llm.model.scheduler.closed for served in service.models.loaded):
-        raise shutting_down()
-    return json_response({"status": "ok"})
-
-
-def _metrics(service: Service, request: Request) -> HttpResponse:
-    page = service.metrics.page()
-    if page is None:
-        raise Refusal(501, "this server counts nothing; start it with --metrics")
-    return HttpResponse(page[0], media_type=page[1])
+def _entry(entry: Entry, name: str) -> dict[str, Any]:
+    meta: dict[str, Any] = {"size": entry.size}
+    if entry.served is not None:
+        llm = entry.served.llm
+        meta |= {
+            "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
+            "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
+        }  # fmt: skip
+    created = int(entry.modified)
+    when = datetime.fromtimestamp(created, timezone.utc).isoformat()
+    head = {"id": name, "object": "model", "created": created, "owned_by": "llamaq"}
+    theirs = {"type": "model", "display_name": name, "created_at": when, "lifecycle": "active"}  # Anthropic's clients
+    return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta, **theirs}

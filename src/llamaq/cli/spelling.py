@@ -1,0 +1,50 @@
+"""What somebody meant who wrote an option or a command that there is not."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["meant", "misspelt", "no_option"]
+
+
+def meant(word: str, words: Iterable[str]) -> str:
+    """``; did you mean WORD?`` where one of the words is close, else nothing."""
+    from difflib import get_close_matches  # only errors need it
+
+    found = get_close_matches(word.lower(), list(words), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def no_option(word: str, options: Mapping[str, argparse.Action]) -> str:
+    """The message about an option that there is not."""
+    name = word.partition("=")[0]
+    first = name.lstrip("-")[:1]  # which hardly anybody gets wrong
+    long = [option for option in options if len(option) > 2 and option.lstrip("-")[:1] == first]
+    shown = [option for option in long if options[option].help is not argparse.SUPPRESS]
+    return f"there is no option {name}{meant(name, shown) or meant(name, long)}"
+
+
+def misspelt(args: Sequence[str], options: Mapping[str, argparse.Action]) -> str | None:
+    """The first word that argparse would take for a short option with its value, ``-ngk`` for ``-n gk``, though it
+    cannot be one."""
+    for word in args:
+        if word == "--":
+            return None
+        if word[:1] != "-" or word[1:2] in ("", "-") or len(word) < 3 or word.partition("=")[0] in options:
+            continue
+        action = options.get(word[:2])
+        if action is not None and not _can_be(word, action, options):
+            return word
+    return None
+
+
+def _can_be(word: str, action: argparse.Action, options: Mapping[str, argparse.Action]) -> bool:
+    if action.nargs == 0:  # short options without values may stand together
+        return all((other := options.get(f"-{letter}")) is not None and other.nargs == 0 for letter in word[1:])
+    try:
+        if callable(action.type):
+            action.type(word[2:].removeprefix("="))
+    except (ValueError, argparse.ArgumentTypeError):
+        return any(option.startswith(word) for option in options)  # argparse lists what the word may begin
+    return True

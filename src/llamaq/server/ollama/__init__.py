@@ -1,0 +1,1 @@
+"""Ollama's protocol: generate, chat, embed, and what is told of models."""

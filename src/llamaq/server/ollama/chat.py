@@ -1,0 +1,41 @@
+"""POST /api/chat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from llamaq.chat import ChatRequest, chat_request
+from llamaq.server.about import template_facts
+from llamaq.server.errors import Refusal
+from llamaq.server.fields import Field
+from llamaq.server.ollama.answering import Answering
+from llamaq.server.ollama.protocol import CHAT
+
+__all__ = ["Chat"]
+
+
+class Chat(Answering):
+    """An answer to a conversation."""
+
+    fields: ClassVar[tuple[Field, ...]] = CHAT
+
+    def says_nothing(self) -> bool:
+        return not self.values.get("messages")
+
+    def conversation(self) -> ChatRequest:
+        model, template, tools = self.served.llm.model, self.service.settings.template, self.values.get("tools", [])
+        if tools and not template_facts(model.metadata, template).tools:
+            raise Refusal(400, f'"{self.served.name}" does not support tools', param="tools")
+        return chat_request(
+            model.metadata, model.tokenizer, self.values["messages"], tools=tools, template=template,
+            template_kwargs=self.variables(),
+        )  # fmt: skip
+
+    def piece(self, text: str, thinking: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": text}
+        if thinking:
+            message["thinking"] = thinking
+        if calls:
+            message["tool_calls"] = list(calls)
+        return {"message": message}

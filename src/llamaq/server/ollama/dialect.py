@@ -1,0 +1,34 @@
+"""How Ollama's protocol tells errors, and sends answers in pieces: a line of JSON each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llamaq.server.dialect import Dialect, dumps
+from llamaq.server.errors import Refusal
+
+__all__ = ["OLLAMA", "line"]
+
+
+def line(value: Any) -> str:
+    """A piece of an answer."""
+    return dumps(value) + "\n"
+
+
+class _Ollama(Dialect):
+    media_type = "application/x-ndjson"
+    ping = ""
+    untyped_bodies = True  # litellm's, for one
+
+    def status(self, refusal: Refusal) -> int:
+        return 503 if refusal.status == 429 else refusal.status
+
+    def error(self, refusal: Refusal) -> dict[str, Any]:
+        before = "model not found: " if refusal.code == "model_not_found" else ""
+        return {"error": before + refusal.message}
+
+    def failed(self, refusal: Refusal) -> str:
+        return line(self.error(refusal))
+
+
+OLLAMA = _Ollama()

@@ -1,0 +1,192 @@
+"""What becomes of the parameters of ``Llama``; loading from the hub; the module in the place of llama_cpp."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from llamaq.compat import install, llama_cpp
+from llamaq.compat.llama_cpp import Llama
+from llamaq.compat.llama_cpp.llama_speculative import LlamaDraftModel, LlamaPromptLookupDecoding
+from llamaq.compat.llama_cpp.parameters import PARAMETERS, parameter_table
+from llamaq.errors import GGUFError, LlamaqError
+
+PAGE = Path(__file__).parents[2] / "docs" / "llama-cpp-python.md"
+REFUSED: dict[str, Any] = {
+    "rope_scaling_type": 2, "attention_type": 1, "yarn_ext_factor": 1.0, "yarn_attn_factor": 2.0,
+    "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0, "yarn_orig_ctx": 4096, "lora_path": "adapter.gguf",
+}  # fmt: skip
+ASKS: dict[str, Any] = {
+    "n_gpu_layers": -1, "split_mode": 2, "main_gpu": 1, "tensor_split": [0.5, 0.5], "use_mlock": True,
+    "n_threads_batch": 8, "lora_base": "base.gguf", "lora_scale": 0.5, "numa": True,
+}  # fmt: skip
+
+
+def test_the_table_of_the_documentation() -> None:
+    assert parameter_table() in PAGE.read_text(encoding="utf-8"), f"put into {PAGE.name}:\n{parameter_table()}"
+
+
+def test_each_refused_one_says_what_to_do(story: Path) -> None:
+    assert {each.name for each in PARAMETERS if each.fate == "refused"} == set(REFUSED)
+    for name, value in REFUSED.items():
+        advice = next(each.what for each in PARAMETERS if each.name == name)
+        with pytest.raises(ValueError) as caught:
+            Llama(str(story), **{name: value})
+        assert str(caught.value) == f"{name}={value!r} is not possible here: {advice}"
+
+
+def test_what_changes_nothing_is_one_line_of_the_log(story: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loud = {each.name for each in PARAMETERS if each.fate == "ignored" and each.silent is not None}
+    assert loud == set(ASKS)
+    with caplog.at_level(logging.WARNING, "llamaq"):
+        Llama(str(story), n_ctx=64, **ASKS, f16_kv=True, n_parts=-1).close()
+    (record,) = caplog.records
+    values = ", ".join(f"{name}={value!r}" for name, value in {**ASKS, "f16_kv": True, "n_parts": -1}.items())
+    assert record.getMessage() == f"llama_cpp.Llama: these change nothing: {values}"
+
+
+def test_what_asks_for_nothing_is_silent(story: Path, caplog: pytest.LogCaptureFixture) -> None:
+    usual = {each.name: each.default for each in PARAMETERS}
+    quiet: dict[str, Any] = {"verbose": False, "use_mmap": False, "flash_attn": True, "n_ubatch": 64, "lora_path": None}
+    with caplog.at_level(logging.WARNING, "llamaq"):
+        Llama(str(story), **{**usual, **quiet, "n_ctx": 64}).close()
+    assert caplog.records == []
+
+
+def test_those_that_are_honoured(story: Path) -> None:
+    given: dict[str, Any] = {
+        "n_ctx": 96, "n_batch": 32, "n_threads": 2, "type_k": llama_cpp.GGML_TYPE_F32, "type_v": 0, "seed": 5,
+        "last_n_tokens_size": 16, "draft_model": LlamaPromptLookupDecoding(), "chat_format": "chatml",
+    }  # fmt: skip
+    with Llama(model_path=str(story), **given) as llama:
+        parts = llama.llm.model.parts
+        assert (llama.n_ctx(), llama.n_batch, llama.n_threads) == (96, 32, 2)
+        assert (parts.cache.cache_type, llama.last_n_tokens_size, llama.seeds.seed) == ("f32", 16, 5)
+        assert llama.context_params.n_ctx == 96
+    with Llama(str(story), n_ctx=0) as llama:
+        assert llama.n_ctx() == llama.llm.hparams.context_length
+
+
+def test_keys_of_the_file_can_be_others(story: Path) -> None:
+    def likely(**given: Any) -> Any:
+        with Llama(str(story), n_ctx=64, n_threads=1, **given) as llama:
+            return llama.llm.logits(llama.tokenize(b"Once upon a time there was"))[-1]
+
+    plain = likely()
+    same = {"rope_freq_base": 10000.0, "rope_freq_scale": 1.0}  # LangChain gives these with every model
+    assert (likely(**same) == plain).all()
+    changed = likely(rope_freq_base=500.0)
+    assert (changed != plain).any()
+    assert (likely(kv_overrides={"llama.rope.freq_base": 500.0}) == changed).all()
+    assert (likely(kv_overrides={"llama.rope.freq_base": 500.0}, **same) == changed).all()
+    slow = likely(rope_freq_scale=0.5)
+    overrides = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": 2.0}
+    assert (likely(kv_overrides=overrides) == slow).all()
+    assert (slow != plain).any()
+
+
+def test_values_that_cannot_be(story: Path) -> None:
+    class Draft(LlamaDraftModel):
+        def __call__(self, input_ids: Any, /, **kwargs: Any) -> Any:
+            return input_ids
+
+    wrong: dict[str, Any] = {
+        "draft_model=Draft is not possible here: llamaq makes no drafts": {"draft_model": Draft()},
+        "type_k and type_v must be the same one of": {"type_k": 8},
+        "type_k and type_v": {"type_k": 3, "type_v": 3},
+        "pooling_type must be -1": {"pooling_type": 4},
+        "kv_overrides\\['a'\\] must be true or false, a number or text, got list": {"kv_overrides": {"a": []}},
+    }
+    for message, given in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            Llama(str(story), **given)
+    with pytest.raises(ValueError, match=r"Model path does not exist: nowhere\.gguf"):
+        Llama("nowhere.gguf")
+    with pytest.raises(LlamaqError, match=r"Failed to load model: .*expected") as caught:
+        Llama(__file__)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value.__cause__, GGUFError)
+    with pytest.raises(TypeError):
+        Llama()  # type: ignore[call-arg]
+
+
+def test_drafts() -> None:
+    import numpy as np
+
+    find = LlamaPromptLookupDecoding.find_candidate_pred_tokens
+    assert find(np.array([1, 2, 3, 1, 2, 3, 1, 2, 3]), 3, 2).tolist() == [1, 2]
+    assert find(np.array([1, 2, 3, 4]), 3, 2).tolist() == []
+    assert LlamaPromptLookupDecoding(2, 3)(np.array([5, 6, 7, 8, 5, 6])).tolist() == [7, 8, 5]
+
+
+def test_the_hub(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    hub = ModuleType("huggingface_hub")
+    names = ["q4/model-Q4_0.gguf", "q8/model-Q8_0.gguf", "README.md"]
+
+    class Api:
+        def list_repo_files(self, repo: str) -> list[str]:
+            asked.append(repo)
+            return names
+
+    def download(repo: str, name: str, **options: Any) -> str:
+        asked.append((repo, name, options))
+        return str(story)
+
+    hub.HfApi, hub.hf_hub_download = Api, download  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    options: dict[str, Any] = {"local_dir": None, "cache_dir": "cache", "local_dir_use_symlinks": "auto", "n_ctx": 64}
+    with Llama.from_pretrained("a/b", "*Q8_0.gguf", additional_files=["*.md"], **options) as llama:
+        assert llama.n_ctx() == 64
+    own = {"local_dir": None, "cache_dir": "cache"}
+    assert asked == ["a/b", ("a/b", "q8/model-Q8_0.gguf", own), ("a/b", "README.md", own)]
+    with pytest.raises(ValueError, match=r"No file found in a/b that match .*Q2.*; it has q4/model-Q4_0.gguf"):
+        Llama.from_pretrained("a/b", "*Q2*")
+    with pytest.raises(ValueError, match="Multiple files found in a/b"):
+        Llama.from_pretrained("a/b", "*.gguf")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match="pip install huggingface_hub"):
+        Llama.from_pretrained("a/b", "*.gguf")
+
+
+@pytest.mark.subprocess
+def test_the_module_in_the_place_of_llama_cpp() -> None:
+    script = """
+import llamaq.compat
+llamaq.compat.install()
+llamaq.compat.install()
+import llama_cpp, llama_cpp.llama_chat_format as format
+from llama_cpp import Llama, CreateChatCompletionResponse, llama_chat_format
+from llama_cpp.llama import LogitsProcessorList
+from llama_cpp.llama_types import ChatCompletionTool
+from llama_cpp.llama_tokenizer import LlamaHFTokenizer
+from llama_cpp.llama_cache import LlamaRAMCache
+from llama_cpp.llama_grammar import LlamaGrammar, JSON_GBNF
+from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
+assert format is llama_chat_format is llamaq.compat.llama_cpp.llama_chat_format
+LlamaGrammar.from_string(JSON_GBNF)
+try:
+    llama_cpp.llama_decode
+except AttributeError as error:
+    print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    advice = "llamaq has no C interface; what it does is in llamaq.LLM and llamaq.Session"
+    assert said == f"llamaq.compat has no llama_decode: {advice}\n"
+
+
+def test_a_module_that_is_there_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = ModuleType("llama_cpp")
+    other.__file__ = "elsewhere.py"
+    monkeypatch.setitem(sys.modules, "llama_cpp", other)
+    with pytest.raises(
+        LlamaqError, match=r"imported already, from elsewhere.py; call llamaq.compat.install\(\) before"
+    ):
+        install()
+    assert sys.modules["llama_cpp"] is other

@@ -1,0 +1,181 @@
+"""What is bounded: requests of a key, the time of an answer, of a load, of a step; and what is told about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from asgi import TEMPLATE, Client, Reply
+from llamaq import LLM
+from llamaq.server import Settings, app
+from llamaq.server.admission import Admission
+from llamaq.server.errors import Refusal
+from llamaq.server.openai.completions import Completion
+
+LONG = {"prompt": "Once", "n": 16, "ignore_eos": True}
+SHORT = {"prompt": "Once", "max_tokens": 2}
+
+
+def client_of(model: LLM | Path, **settings: Any) -> Client:
+    return Client(app(model, Settings(template=TEMPLATE, load={"threads": 1}, **settings)))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_one_key_cannot_take_all(model: LLM) -> None:
+    client = client_of(model, api_keys=("one", "two"), key_requests=1)
+
+    async def scenario() -> None:
+        gone = asyncio.Event()
+        headers = {"content-type": "application/json", "x_api_key": "one"}
+        body = b'{"prompt": "Once", "n": 16, "ignore_eos": true}'
+        first = asyncio.ensure_future(client.asend("POST", "/v1/completions", body, headers, hang_up=gone))
+        await until(lambda: client.app.state.service.admission.running)
+        refused = await client.apost("/v1/completions", SHORT, authorization="Bearer one")
+        assert (refused.status, "retry-after" in refused.headers) == (429, True)
+        assert "this key" in refused.error["message"]
+        assert (await client.apost("/v1/completions", SHORT, x_api_key="two")).status == 200
+        gone.set()
+        await first
+        assert (await client.apost("/v1/completions", SHORT, x_api_key="one")).status == 200
+
+    asyncio.run(scenario())
+
+
+def test_retry_after_is_how_long_the_queue_takes_at_the_measured_rate() -> None:
+    admission = Admission(places=2, max_queue=4, seconds=100.0, per_key=1)
+    clock = [0.0]
+
+    async def scenario() -> int:
+        with mock.patch.object(time, "monotonic", side_effect=lambda: clock[0]):
+            for _ in range(40):
+                async with admission.places(2):
+                    clock[0] += 8.0
+            taken = admission.places(2)
+            await taken.__aenter__()
+            waiting = [asyncio.ensure_future(admission._wait(1)) for _ in range(4)]
+            await asyncio.sleep(0)
+            admission.tickets = 6
+            with pytest.raises(Refusal) as caught, admission.ticket():
+                pass
+            for task in waiting:
+                task.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            await taken.__aexit__(None, None, None)
+        assert admission.running == 0
+        return int(caught.value.headers["retry-after"])
+
+    assert asyncio.run(scenario()) == 24  # four wait and two run, two at once, eight seconds each
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_has_its_time(model: LLM, stream: bool) -> None:
+    """Afterwards it is an error, not a shorter answer."""
+    client = client_of(model, answer_seconds=0.3)
+    name = "frames" if stream else "whole"
+    real = getattr(Completion, name)
+
+    async def stuck(self: Completion) -> Any:
+        await asyncio.Event().wait()
+
+    async def stuck_frames(self: Completion) -> Any:
+        async for frame in real(self):
+            yield frame
+            await asyncio.Event().wait()
+
+    with mock.patch.object(Completion, name, stuck_frames if stream else stuck):
+        reply = client.post("/v1/completions", {**SHORT, "stream": stream})
+    error = reply.frames[-1]["error"] if stream else reply.error
+    assert (reply.status, error["code"], reply.ended) == (200 if stream else 408, "timeout", True)
+    assert "[DONE]" not in reply.events
+    assert client.app.state.service.admission.running == client.app.state.service.admission.tickets == 0
+    if not stream:
+        assert reply.headers["x-should-retry"] == "false"
+
+
+def test_waiting_counts_into_the_time_of_an_answer(model: LLM) -> None:
+    client = client_of(model, answer_seconds=0.2, parallel=1)
+
+    async def scenario() -> Reply:
+        async with client.app.state.service.admission.places(1):
+            return await client.apost("/v1/completions", SHORT)
+
+    assert asyncio.run(scenario()).status == 408
+    assert client.post("/v1/embeddings", {"input": "Tom"}).status == 200
+
+
+def test_all_but_livez_says_that_the_only_model_is_being_loaded(stories: Path) -> None:
+    client = client_of(stories, api_keys=("k",))
+    models = client.app.state.service.models
+
+    async def scenario() -> None:
+        models.start()
+        for path, headers in (("/health", {}), ("/v1/models", {"x_api_key": "k"}), ("/nothing", {"x_api_key": "k"})):
+            reply = await client.asend("GET", path, b"", headers)
+            assert (reply.status, reply.error["message"], reply.error["code"]) == (503, "Loading model", 503)
+            assert reply.error["type"] == "unavailable_error"
+            assert int(reply.headers["retry-after"]) > 0
+        assert (await client.asend("GET", "/v1/models", b"", {})).status == 401
+        assert (await client.apost("/v1/completions", SHORT, x_api_key="k")).status == 503
+        assert (await client.asend("GET", "/livez", b"", {})).status == 200
+        await models.first
+        assert (await client.asend("GET", "/health", b"", {})).json == {"status": "ok"}
+        assert (await client.apost("/v1/completions", SHORT, x_api_key="k")).status == 200
+        await models.close()
+
+    asyncio.run(scenario())
+
+
+def test_an_asgi_server_that_tells_nothing_of_its_start_may_still_ask(stories: Path) -> None:
+    client = client_of(stories)
+
+    async def scenario() -> None:
+        assert (await client.apost("/v1/completions", SHORT)).status == 200
+        await client.app.state.service.models.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_watchdog_sees_a_step_that_does_not_end(stories: Path) -> None:
+    with LLM.load(stories, threads=1) as llm:
+        client = client_of(llm, watchdog_seconds=0.0)
+        scheduler = llm.model.scheduler
+        assert client.get("/livez").status == 200  # nothing runs
+        step, seen = scheduler._step, []
+
+        def looked_at(rows: Any) -> Any:
+            seen.append(client.get("/livez"))
+            return step(rows)
+
+        with mock.patch.object(scheduler, "_step", looked_at):
+            assert llm.generate("Tom", max_tokens=2).text
+        assert {(reply.status, reply.error["code"]) for reply in seen} == {(503, "stalled")}
+        assert (client.get("/livez").status, scheduler.silence) == (200, 0.0)
+
+
+def test_who_is_let_in_while_it_goes_gives_its_place_back() -> None:
+    """In one turn of the loop; nobody would cancel it again."""
+
+    async def scenario() -> None:
+        admission = Admission(places=1, max_queue=4, seconds=100.0, per_key=1)
+        first = admission.places(1)
+        await first.__aenter__()
+        second = asyncio.ensure_future(admission._wait(1))
+        await until(lambda: admission.waiting)
+        await first.__aexit__(None, None, None)
+        assert admission.running == 1
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert admission.running == admission.waiting == 0
+
+    asyncio.run(scenario())

@@ -1,0 +1,101 @@
+"""Whatever Ollama's clients send, they get a result, or an error that names what is wrong."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asgi import Client, Reply
+from llamaq.server.fields import Field
+from llamaq.server.ollama import protocol
+from llamaq.server.ollama.protocol import OPTIONS
+
+CHAT = {
+    "model": "stories",
+    "messages": [{"role": "user", "content": "Hi"}],
+    "options": {"num_predict": 2, "seed": 1},
+}
+TEXT = {"model": "stories", "prompt": "Tell me of Tom", "options": {"num_predict": 2, "seed": 1}}
+BODIES: dict[str, dict[str, Any]] = {
+    "/api/generate": TEXT,
+    "/api/chat": CHAT,
+    "/api/embed": {"model": "stories", "input": "Tom"},
+    "/api/embeddings": {"model": "stories", "prompt": "Tom"},
+    "/api/show": {"model": "stories"},
+}
+TABLES = {path: getattr(protocol, path[5:].upper()) for path in BODIES}
+FIELDS = [(path, field) for path, table in TABLES.items() for field in table]
+HONOURED = [(path, field) for path, field in FIELDS if field.treatment == "honoured"]
+
+
+def error_of(reply: Reply) -> str:
+    assert set(reply.json) == {"error"}
+    text: str = reply.json["error"]
+    return text
+
+
+@pytest.mark.parametrize(("path", "field"), HONOURED, ids=[f"{path[5:]}-{field.name}" for path, field in HONOURED])
+def test_a_value_of_the_wrong_kind_names_its_field(client: Client, path: str, field: Field) -> None:
+    wrong = [{"x": {"y": []}}, "\U0001f600", [[{}]], 1e300, -7, True]
+    refused = [
+        reply for value in wrong if (reply := client.post(path, {**BODIES[path], field.name: value})).status > 200
+    ]
+    assert refused
+    assert {reply.status for reply in refused} <= {400, 404}
+    assert all(field.name in error_of(reply) or reply.status == 404 for reply in refused)
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_what_is_not_honoured_is_refused_or_named(client: Client, path: str) -> None:
+    assert client.post(
+        path, {**BODIES[path], **{f.name: None for f in TABLES[path] if f.name not in BODIES[path]}}
+    ).ended
+    for field in TABLES[path]:
+        reply = client.post(path, {**BODIES[path], field.name: {"a": 1}})
+        if field.treatment == "refused":
+            assert (reply.status, field.name in error_of(reply)) == (400, True)
+            for neutral in field.neutral or ():
+                assert client.post(path, {**BODIES[path], field.name: neutral}).status == 200
+        elif field.treatment == "ignored":
+            assert (reply.status, field.name in reply.headers["x-llamaq-ignored"]) == (200, True)
+
+
+def test_options_are_honoured_refused_or_named(client: Client) -> None:
+    for field in OPTIONS:
+        reply = client.post("/api/chat", {**CHAT, "options": {"seed": 1, field.name: {"a": 1}}})
+        if field.treatment == "ignored":
+            assert (reply.status, f"options.{field.name}" in reply.headers["x-llamaq-ignored"]) == (200, True)
+        elif field.name != "logit_bias":
+            assert (reply.status, field.name in error_of(reply)) == (400, True)
+
+
+KEYS = st.sampled_from(["role", "content", "function", "name", "arguments", "num_ctx", "seed", "stop", "thinking", "1"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5) | st.sampled_from(["json", "user", "tool", "5m", "-1", "high"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TABLES)
+@settings(max_examples=100)
+@given(data=st.data())
+def test_whatever_json_comes_is_answered(client: Client, path: str, data: st.DataObject) -> None:
+    names = [field.name for field in TABLES[path]]
+    body = {
+        **BODIES[path],
+        **data.draw(st.dictionaries(st.sampled_from(names) | st.text(max_size=3), JSON, max_size=4)),
+    }
+    if isinstance(options := body.get("options"), dict):
+        options["num_predict"] = 2
+    else:
+        body["options"] = {"num_predict": 2}
+    reply = client.post(path, body)
+    assert (reply.status in (200, 400, 404), reply.ended) == (True, True), reply.body
+    last = json.loads(reply.body.decode().splitlines()[-1])
+    assert ("error" in last) == (reply.status != 200)
