@@ -14,6 +14,8 @@ from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
+from llamaq.quantization import file_type_by_name
+from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
 from tiny_models import tiny_model
 
 KEPT = {  # by the part of the name behind the block, of tensors that are no norms
@@ -39,6 +41,36 @@ def test_they_keep_what_suffers_and_run(name: str, type: str, tmp_path: Path) ->
         want = Reference(plan_of(after, 64)[1], weights, cache_type="f16").forward(Step.of(ids, wanted="all"))
     with LLM.load(path, threads=2, n_ctx=64) as llm:
         np.testing.assert_array_equal(llm.logits(ids.tolist()), want)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values", "expected"),
+    [
+        (
+            "qwen35",
+            ("attn_qkv", "attn_qkv", "attn_qkv", "attn_v"),
+            {"attn_qkv": "QKKKKQ", "attn_v": "QQ", "ssm_alpha": "K" * 8, "ssm_out": "K" * 8, "ssm_conv1d": ""},
+        ),
+        ("lfm2", ("", "", "attn_v", ""), {"attn_v": "KQ", "shortconv.in_proj": "K" * 8, "shortconv.conv": ""}),
+        ("gemma4", ("attn_v",) * 2 + ("",) * 2, {"attn_v": "KKQQ", "inp_gate": "K" * 8, "proj": "K" * 8}),
+    ],
+)
+def test_formats_count_the_layers_that_have_values(
+    architecture: str, values: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    """As llama.cpp chose them for files of such tensors: K is Q4_K, Q is Q6_K."""
+    shapes: dict[str, tuple[int, ...]] = {"token_embd.weight": (64, 256), "per_layer_token_embd.weight": (64, 256)}
+    parts = {*expected} - {"attn_qkv", "attn_v"}
+    for i in range(8):
+        shapes |= {f"blk.{i}.{part}.weight": (64, 256) for part in (*parts, values[i % 4]) if part}
+    chosen = choose(shapes, file_type_by_name("Q4_K_M"), ModelFacts(architecture, 8, 2), TypeOptions())
+    formats = {name: choice.format.name for name, choice in chosen.items() if choice is not None}
+    assert {formats.pop("token_embd.weight"), formats.pop("per_layer_token_embd.weight")} == {"Q6_K"}
+    found = {
+        part: "".join({"Q4_K": "K", "Q6_K": "Q"}[f] for name, f in formats.items() if name.endswith(f".{part}.weight"))
+        for part in expected
+    }
+    assert found == expected
 
 
 def test_inputs_of_layers_are_read_where_they_lie() -> None:
