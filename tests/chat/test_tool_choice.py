@@ -22,7 +22,8 @@ from llamaq.gguf import GGUFFile
 from llamaq.serving.answer import Event
 from llamaq.structure import Matcher, Structure, json_schema, mark_id, regex
 from llamaq.tokenizer import Tokenizer, load_tokenizer
-from templates import HARMONY
+from templates import GEMMA4
+from tool_templates import FORMATS, MARKS, PLAIN, SOURCES, WRITTEN, source_of
 
 ASKED = ChatMessage("user", "Weather?")
 
@@ -40,38 +41,6 @@ WEATHER = tool(
 NOW = tool("now", type="object", properties={})
 TOOLS = [WEATHER, NOW]
 NUMBER = json_schema({"type": "object", "properties": {"n": DAYS}, "required": ["n"]})
-
-FILES = {
-    "hermes": "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use",
-    "qwen": "Qwen-Qwen2.5-7B-Instruct",
-    "qwen-coder": "Qwen3-Coder",
-    "functionary-v3.1": "meetkai-functionary-medium-v3.1",
-    "functionary-v3.2": "meetkai-functionary-medium-v3.2",
-    "llama3": "meta-llama-Llama-3.1-8B-Instruct",
-    "mistral": "mistralai-Mistral-Nemo-Instruct-2407",
-    "command-r7b": "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
-    "granite": "ibm-granite-granite-3.3-2B-Instruct",
-}
-PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools|tojson if tools }}assistant:"
-SOURCES = {
-    "gpt-oss": HARMONY.replace("{{ tools | length if tools else 0 }}", "{{ tools|tojson if tools }}"),
-    "mistral-args": f"[TOOL_CALLS]f[ARGS]{PLAIN}",
-    "command-r": f"Action: tool_name{PLAIN}",
-    "phi4-mini": f"<|tool_call|><|/tool_call|>{PLAIN}",
-}
-FORMATS = [*FILES, *SOURCES]
-MARKS = (
-    *("<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>", "<|call|>", "<|return|>"),
-    *("<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_THINKING|>"),
-    *("<|END_THINKING|>", "<|tool_call|>", "<|/tool_call|>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]"),
-    "weather", '{"name": "', "assistant", "final", "analysis",
-)  # fmt: skip
-
-
-def source_of(format: str) -> str:
-    from shared_files import shared_path
-
-    return SOURCES.get(format) or shared_path(f"templates/{FILES[format]}.jinja").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module", params=["spelled", "marks"])
@@ -182,27 +151,6 @@ def texts(tokenizer: Tokenizer, structure: Structure | None, text: str) -> bool:
     return any(map(matcher.allows, tokenizer.eog_ids))
 
 
-WRITTEN = {
-    "hermes": '<tool_call>\n{"name": "now", "arguments": {}}\n</tool_call>\n<tool_call>\n{"name": "weather", '
-    '"arguments": {"city": "Rome", "days": 2}}\n</tool_call>',
-    "qwen-coder": "<tool_call>\n<function=weather>\n<parameter=city>\nRome\n</parameter>\n<parameter=days>\n2\n"
-    "</parameter>\n<parameter=detail>\ntrue\n</parameter>\n</function>\n</tool_call>\n<tool_call>\n<function=now>\n"
-    "</function>\n</tool_call>",
-    "functionary-v3.1": "<function=now>{}</function><function=now>{}</function>",
-    "functionary-v3.2": 'weather\n{"city": "Rome", "days": 2}>>>now\n{}',
-    "llama3": '{"name": "weather", "parameters": {"city": "Rome", "days": 2}}',
-    "mistral": '[TOOL_CALLS][{"name": "now", "arguments": {}}, {"name": "now", "arguments": {}}]',
-    "mistral-args": "[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]now[ARGS]{}",
-    "command-r7b": '<|START_ACTION|>[\n    {"tool_call_id": "0", "tool_name": "now", "parameters": {}}\n]'
-    "<|END_ACTION|>",
-    "command-r": 'Action: ```json\n[\n    {\n        "tool_name": "now",\n        "parameters": {}\n    }\n]```',
-    "granite": '<|tool_call|>[{"name": "now", "arguments": {}}]',
-    "phi4-mini": '<|tool_call|>[{"name": "now", "arguments": {}}]<|/tool_call|>',
-    "gpt-oss": "<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary to=functions.now "
-    "<|constrain|>json<|message|>{}",
-}
-
-
 @pytest.mark.parametrize("format", WRITTEN)
 def test_what_models_were_trained_to_write_is_allowed(tokenizer: Tokenizer, format: str) -> None:
     structure = held_to(asked(tokenizer, format), tokenizer, None)
@@ -306,6 +254,40 @@ def test_parameters_in_tags(tokenizer: Tokenizer) -> None:
     assert not texts(tokenizer, short, call('{"x": "abcd"}'))
 
 
+def test_parameters_by_name(tokenizer: Tokenizer) -> None:
+    def held(format: str, *required: str, **properties: Any) -> Structure | None:
+        tools = [tool("f", type="object", properties=properties, required=[*required])]
+        return held_to(asked(tokenizer, format, tools=tools), tokenizer, None)
+
+    def gemma(arguments: str) -> str:
+        return f"<|tool_call>call:f{arguments}<tool_call|>"
+
+    def lfm(arguments: str) -> str:
+        return f"<|tool_call_start|>[f({arguments})]<|tool_call_end|>"
+
+    some = {"a": {"type": "integer"}, "b": {"type": "string"}, "c": {"type": "array", "items": {"type": "string"}}}
+    free, last = held("gemma4", **some), held("gemma4", "c", **some)
+    for text in ("{}", "{a:1}", '{b:<|"|>x "y" }<|"|>}', '{a:1,c:["x"]}', '{a:1,b:<|"|><|"|>,c:[]}'):
+        assert texts(tokenizer, free, gemma(text)), text
+    assert texts(tokenizer, last, gemma('{c:[],b:<|"|>x<|"|>}'))
+    for text in ("{b:x}", "{a:1,a:2}", '{b:<|"|>x}', "{a:1,}", '{"a":1}', "{d:1}"):
+        assert not texts(tokenizer, free, gemma(text)), text
+    assert not texts(tokenizer, last, gemma("{a:1}"))
+    free, last = held("lfm2", **some), held("lfm2", "c", **some)
+    for text in ("", "a=1", 'b="x"', 'a=1, c=["x"]'):
+        assert texts(tokenizer, free, lfm(text)), text
+    for text in ("a=1, a=2", "b=x", "a=1,", "d=1"):
+        assert not texts(tokenizer, free, lfm(text)), text
+    assert texts(tokenizer, last, lfm('c=[], b="x"'))
+    assert not texts(tokenizer, last, lfm(""))
+    odd = {"x-y": {"type": "integer"}}  # no name of Python's: JSON says it
+    assert texts(tokenizer, held("lfm2", "x-y", **odd), lfm('**{"x-y": 1}'))
+    assert texts(tokenizer, held("gemma4", "x-y", **odd), gemma('{"x-y": 1}'))
+    many = {f"p{i}": {"type": "integer"} for i in range(40)}
+    assert texts(tokenizer, held("gemma4", **many), gemma('{"p7": 1}'))
+    assert texts(tokenizer, held("gemma4", "p3", **many), gemma("{p3:1,p7:1}"))
+
+
 def test_the_model_thinks_before_it_calls(tokenizer: Tokenizer) -> None:
     source = f"<tool_call>{PLAIN}<think>\n"
     request = chat_request({"tokenizer.chat_template": source}, tokenizer, [ASKED], tools=TOOLS, tool_choice="now")
@@ -321,6 +303,23 @@ def test_the_model_thinks_before_it_calls(tokenizer: Tokenizer) -> None:
     if tokenizer.token_to_id("<|end|>") is not None:
         rest = "<|start|>assistant<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}"
         assert texts(tokenizer, held_to(request, tokenizer, None), f", no.<|end|>{rest}")
+
+
+def test_gemma_thinks_between_marks_that_are_shown(tokenizer: Tokenizer) -> None:
+    shown = {tokenizer.token_to_id(mark) for mark in ("<|channel>", "<channel|>", "<|tool_call>", '<|"|>')} - {None}
+    for thinking in (True, False):
+        request = asked(tokenizer, "gemma4", template_kwargs={"enable_thinking": thinking}, tool_choice="auto")
+        assert request.shown >= shown
+        assert request.prompt.endswith("<|turn>model\n" if thinking else "<|channel>thought\n<channel|>")
+        reader = request.reader()
+        for text in ("<|chan", "nel>thought\nHm.\n<cha", "nnel|>", "Yes."):
+            reader.read(Event(text, 5))
+        reader.read(Event("", None, "stop"))
+        assert (reader.message.reasoning, reader.message.content) == ("Hm.", "Yes.")
+    begun = [ASKED, ChatMessage("assistant", "", "Well")]
+    request = chat_request({"tokenizer.chat_template": GEMMA4}, tokenizer, begun)
+    assert request.prompt.endswith("<|channel>thought\nWell")
+    assert request.beginning.closer == "<channel|>"
 
 
 def test_a_header_of_gpt_oss_may_say_what_the_answer_is(tokenizer: Tokenizer) -> None:

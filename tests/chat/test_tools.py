@@ -21,16 +21,8 @@ from llamaq.chat.tools import TOOL_FORMATS, ToolReader, format_of
 from llamaq.errors import ChatTemplateError
 from llamaq.serving.answer import Event, FinishReason
 from shared_files import shared_path
-
-
-def tool(name: str, **parameters: str) -> dict[str, Any]:
-    properties = {key: {"type": kind, "description": key} for key, kind in parameters.items()}
-    function = {"name": name, "description": name, "parameters": {"type": "object", "properties": properties}}
-    return {"type": "function", "function": function}
-
-
-TOOLS = [tool("weather", city="string", days="integer", detail="object"), tool("python", code="string"), tool("now")]
-WEATHER = {"city": 'Münster "am" {See}\n]', "days": 3, "detail": {"wind": [1, None, "}"], "x": True}}
+from templates import GEMMA4
+from tool_answers import ANSWERS, TOOLS
 
 
 def read(
@@ -47,104 +39,6 @@ def read(
 
 def calls(message: ChatMessage) -> list[tuple[str, dict[str, Any]]]:
     return [(call.name, call.arguments) for call in message.tool_calls]
-
-
-W = json.dumps(WEATHER, ensure_ascii=False)
-NOW = '{"name": "now", "arguments": {}}'
-TWO = [("weather", WEATHER), ("now", {})]
-ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
-    ("hermes", "Hello <b>there</b>.\n", "Hello <b>there</b>.\n", []),
-    ("hermes", f'Wait.\n<tool_call>\n{{"name": "weather", "arguments": {W}}}\n</tool_call>', "Wait.", TWO[:1]),
-    ("hermes", f'<tool_call>{{"arguments": {W}, "name": "weather"}}</tool_call>\n<tool_call>{NOW}'
-     "</tool_call>", "", TWO),
-    ("hermes", '<tool_call>{"name": "now"}</tool_call> Done.', "Done.", [("now", {})]),
-    ("hermes", f'<tool_call>{{"name": "weather", "arguments": {json.dumps(W)}}}</tool_call>', "", TWO[:1]),
-    ("hermes", "<tool_call> no call", "<tool_call>no call", []),
-    ("hermes", "a < b <tool", "a < b <tool", []),
-    ("hermes", 'Hm. <tool_call>{"x": 5} y', 'Hm.<tool_call>{"x": 5}y', []),
-    ("hermes", '<tool_call>{"arguments": {}', '<tool_call>{"arguments": {}', []),
-    ("mistral", "[TOOL_CALLS] of [a, b]", "[TOOL_CALLS]of [a, b]", []),
-    ("qwen", "<tool_call>\n<function=weather>\n<parameter=city>\nParis\n</parameter>\n<parameter=days>2</parameter>\n"
-     '<parameter=detail>\n{"a": 1}\n</parameter>\n</function>\n</tool_call>', "",
-     [("weather", {"city": "Paris", "days": 2, "detail": {"a": 1}})]),
-    ("qwen", "<tool_call><function=python><parameter=code>\n1 < 2\nx\n\n</parameter></function></tool_call>"
-     "<tool_call><function=now></function></tool_call>", "", [("python", {"code": "1 < 2\nx\n"}), ("now", {})]),
-    ("functionary-v3.1", f"Look: <function=weather>{W}</function><function=now>{{}}</function>", "Look:",
-     TWO),
-    ("functionary-v3.1", "<|python_tag|>print(1)", "", [("python", {"code": "print(1)"})]),
-    ("functionary-v3.2", f"all\nHello.\n>>>weather\n{W}>>>now\n{{}}", "Hello.", TWO),
-    ("functionary-v3.2", ">>>python\nprint('>>')\n", "", [("python", {"code": "print('>>')"})]),
-    ("functionary-v3.2", "unknown\ntext", "unknown\ntext", []),
-    ("functionary-v3.2", "no newline", "no newline", []),
-    ("llama3", f'{{"name": "weather", "parameters": {W}}}', "", [("weather", WEATHER)]),
-    ("llama3", f'<|python_tag|>{{"type": "function", "name": "weather", "parameters": {W}}}; {NOW}',
-     "", TWO),
-    ("llama3", '{"name": "unknown", "parameters": {}}', '{"name": "unknown", "parameters": {}}', []),
-    ("llama3", f'{{"parameters": {W}, "name": "weather"}}', "", TWO[:1]),
-    ("llama3", f'{{"type": "function", "function": "weather", "parameters": {W}}}', "", TWO[:1]),
-    ("llama3", '{"name": "now", "parameters": null}', "", [("now", {})]),
-    ("llama3", '{"parameters": null, "name": "now"}', "", [("now", {})]),
-    ("llama3", f'[{{"name": "weather", "parameters": {W}}}, {NOW}]', "", TWO),
-    ("llama3", f'<|python_tag|>[{{"parameters": {W}, "function": "weather"}},\n{NOW}]', "", TWO),
-    ("llama3", '{"parameters": {"x": 1}, "name": "unknown"}', '{"parameters": {"x": 1}, "name": "unknown"}', []),
-    ("llama3", '{"parameters": {"x": 1', '{"parameters": {"x": 1', []),
-    ("llama3", '{"name": {"x": 1}}', '{"name": {"x": 1}}', []),
-    ("llama3", '[1, 2]', '[1, 2]', []),
-    ("llama3", '[{"x": 1}]', '[{"x": 1}]', []),
-    ("llama3", "[", "[", []),
-    ("hermes", '<tool_call>{"function": "now", "parameters": null}</tool_call>', "", [("now", {})]),
-    ("llama3", '{"answer": 5}', '{"answer": 5}', []),
-    ("llama3", "{", "{", []),
-    ("llama3", "Plain text { with", "Plain text { with", []),
-    ("llama3", '<|python_tag|>weather.call(city="Rome", days=2)', "", [("weather", {"city": "Rome", "days": 2})]),
-    ("llama3", "Let me see. <|python_tag|>x = 1\ny", "Let me see.", [("python", {"code": "x = 1\ny"})]),
-    ("mistral", f'[TOOL_CALLS][{{"name": "weather", "arguments": {W}, "id": "abcdefghi"}}, {NOW}]', "",
-     TWO),
-    ("mistral", f"Hm. [TOOL_CALLS]weather[ARGS]{W}[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{{}}", "Hm.",
-     TWO),
-    ("mistral", "[TOOL_CALLS] weather{}", "", [("weather", {})]),
-    ("mistral", "[TOOL_CALLS][1, 2]", "[TOOL_CALLS][1, 2]", []),
-    ("mistral", "[TOOL_CALLS][]", "", []),
-    ("gpt-oss", f"<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary"
-     f" to=functions.weather <|constrain|>json<|message|>{W}<|call|>", "", TWO[:1]),
-    ("gpt-oss", f" to=functions.weather<|channel|>commentary json<|message|>{W}<|call|>", "", TWO[:1]),
-    ("gpt-oss", "<|channel|>commentary<|message|>Let me look.<|end|><|start|>assistant<|channel|>analysis<|message|>"
-     "\nSo.<|end|><|start|>assistant<|channel|>commentary to=functions.now<|message|>{}<|call|>", "Let me look.",
-     TWO[1:]),
-    ("gpt-oss", f"<|channel|>commentary to=functions.weather<|message|>{W}<|end|>\n<|start|>assistant to=functions.now"
-     "<|channel|>commentary<|constrain|>json<|message|>{}", "", TWO),
-    ("gpt-oss", "<|channel|>final<|message|>Yes, a < b <| to=functions.now.<|return|>",
-     "Yes, a < b <| to=functions.now.", []),
-    ("gpt-oss", "<|channel|>analysis to=python<|message|>print('{')\n<|call|>", "",
-     [("python", {"code": "print('{')"})]),
-    ("gpt-oss", "<|channel|>commentary to=browser.search<|message|>Hm.<|end|>", "Hm.", []),
-    ("gpt-oss", "<|channel|>commentary to=functions.now<|message|>no call<|end|><|channel|>final<|message|>x",
-     "<|channel|>commentary to=functions.now<|message|>no callx", []),
-    ("gpt-oss", "<|channel|>final<|end|>", "<|channel|>final", []),
-    ("gpt-oss", " a text that goes on \nhere", " a text that goes on \nhere", []),
-    ("gpt-oss", "to be", "to be", []),
-    ("gpt-oss", " to=you", " to=you", []),
-    ("granite", f'<|tool_call|>[{{"name": "weather", "arguments": {W}}}, {NOW}]', "", TWO),
-    ("granite", f"Hm. <tool_call>[{NOW}]", "Hm.", TWO[1:]),
-    ("granite", f'<|tool_call|>{{"name": "weather", "arguments": {W}}}<|/tool_call|> Done.', "Done.", TWO[:1]),
-    ("granite", "<|tool_call|> none", "<|tool_call|>none", []),
-    ("granite", "<|tool_call|>[none]", "<|tool_call|>[none]", []),
-    ("granite", "<|tool_call|>", "<|tool_call|>", []),
-    ("granite", " \n<response>\nYes </b>.\n</response>\n", "Yes </b>.", []),
-    ("granite", " <b>a</response>", " <b>a</response>", []),
-    ("command-r7b", f'<|START_ACTION|>[\n    {{"tool_call_id": "0", "tool_name": "weather", "parameters": {W}}},\n'
-     '    {"tool_call_id": "1", "tool_name": "now", "parameters": {}}\n]<|END_ACTION|>', "", TWO),
-    ("command-r7b", "<|START_RESPONSE|>Yes <b>.\n<|END_RESPONSE|>", "Yes <b>.", []),
-    ("command-r7b", "<|START_TEXT|>Yes<|END_TEXT|>", "Yes", []),
-    ("command-r7b", "Plain.", "Plain.", []),
-    ("command-r7b", "<|START_ACTION|>none<|END_ACTION|>", "<|START_ACTION|>none", []),
-    ("command-r", f'Plan: ask.\nAction: ```json\n[\n    {{\n        "tool_name": "weather",\n        "parameters": {W}'
-     '\n    },\n    {"tool_name": "now", "parameters": {}}\n]```', "Plan: ask.", TWO),
-    ("command-r", f'Action:\n```json\n[{{"tool_name": "weather", "parameters": {W}}}]\n```\n', "", TWO[:1]),
-    ("command-r", "Do so.\n\nAction: ```run``` it", "Do so.\n\nAction: ```run``` it", []),
-    ("command-r", "An Action:", "An Action:", []),
-    ("", "<tool_call>{}</tool_call>", "<tool_call>{}</tool_call>", []),
-]  # fmt: skip
 
 
 @pytest.mark.parametrize(("format", "text", "content", "expected"), ANSWERS)
@@ -198,9 +92,11 @@ TAGS = (
 MARKS = ("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|python_tag|>", ">>>", "all\n", "weather\n", "<think>", "</think>")
 JSON = ('{"name": "now"', ', "arguments": ', ', "parameters": ', "{}", *'{}[]"\\:, \n', "weather", "x", "1", "null")
 FRAMES = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|call|>", "analysis", "final", " to=functions.now")
+BRACES = ("<|tool_call>", "call:now", '<|"|>', "<tool_call|>", "<|channel>thought", "<channel|>", "{x:1}", ",y:")
+PYTHON = ("<|tool_call_start|>", "<|tool_call_end|>", "[now()", "weather(", "days=2", ")", "**{", "'")
 LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>")
 FENCES = ("Action:", "```json", "```", '[{"tool_name": "now", "parameters": {}}]')
-SCRAPS = st.sampled_from([*TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, 'now.call(a="b")'])
+SCRAPS = st.sampled_from([*TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, *BRACES, *PYTHON, 'now.call(a="b")'])
 
 
 @pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
@@ -222,6 +118,8 @@ def test_deep_nesting_is_no_call() -> None:
         ("hermes", f'<tool_call>{{"name": "now", "arguments": {{"x": {deep}{"]" * 100_000}}}}}</tool_call>'),
         ("qwen", f"<tool_call><function=now><parameter=x>{deep}</parameter></function></tool_call>"),
         ("llama3", f"<|python_tag|>now({deep})"),
+        ("lfm2", f"<|tool_call_start|>[now(x={deep})]<|tool_call_end|>"),
+        ("gemma4", f"<|tool_call>call:now{{x:{deep}{']' * 100_000}}}<tool_call|>"),
     ]:
         message, _ = read(format, text)
         assert len(message.content) > 100_000 or message.tool_calls
@@ -262,6 +160,9 @@ SPOKEN = {
     "meetkai-functionary-medium-v3.2": "functionary-v3.2",
     "meta-llama-Llama-3.1-8B-Instruct": "llama3",
     "meta-llama-Llama-3.2-3B-Instruct": "llama3",
+    "LFM2-8B-A1B": "lfm2",
+    "LFM2.5-Instruct": "lfm2",
+    "GEMMA4": "gemma4",
     "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "command-r7b",
     "ibm-granite-granite-3.3-2B-Instruct": "granite",
@@ -271,11 +172,12 @@ SPOKEN = {
 @pytest.mark.parametrize("name", SPOKEN)
 def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name: str) -> None:
     """The calls of an earlier turn, as a real template shows them to the model, are in the format that it writes."""
-    template = ChatTemplate(shared(f"templates/{name}.jinja").read_text(encoding="utf-8"))
+    source = GEMMA4 if name == "GEMMA4" else shared(f"templates/{name}.jinja").read_text(encoding="utf-8")
+    template = ChatTemplate(source)
     assert format_of(template.source) is TOOL_FORMATS[SPOKEN[name]]
     call = ToolCall("abcdefghi", "weather", {"city": "Rome", "days": 2})
     said = [ChatMessage("user", "Weather?"), ChatMessage("assistant", tool_calls=(call,))]
-    given = {"bos_token": "<s>", "eos_token": "</s>"}
+    given = {"bos_token": "<s>", "eos_token": "</s>", "enable_thinking": True}
     for template_kwargs in ({}, {"tools_in_user_message": False}):
         format = TOOL_FORMATS[SPOKEN[name]]
         before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs, format)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llamaq import LLM, SamplingParams
-from llamaq.errors import SessionError
+from llamaq.errors import CancelledError, SessionError
 from llamaq.serving.scheduler import Scheduler
 from pages import check_pages
 from tiny_models import tiny_model
@@ -73,6 +74,53 @@ def test_many_at_once_in_little_room(name: str) -> None:
         got = llm.batch(texts, max_tokens=12, sampling=GREEDY)
         assert [list(done.tokens) for done in got] == [alone(name, ids) for ids in texts]
         check_pages(llm.model.scheduler)
+
+
+class Stopping:
+    """An executor whose steps are stopped at the last moment, three of ten: all that they wrote is there, and does not
+    count."""
+
+    def __init__(self, executor: Any) -> None:
+        self._executor, self._rng, self.stopped = executor, np.random.default_rng(3), 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._executor, name)
+
+    def forward(self, *args: Any) -> None:
+        self._executor.forward(*args)
+        if self._rng.random() < 0.3:
+            self.stopped += 1
+            raise CancelledError("stopped")
+
+
+def test_steps_that_are_stopped_leave_no_trace(name: str, llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = text(70)
+    texts = [[*shared, *text(n)] for n in (1, 40, 20)] + [text(n) for n in (33, 64, 100)]
+    stopping = Stopping(llm.engine._executor)
+    monkeypatch.setattr(llm.engine, "_executor", stopping)
+    for ids, done in zip(texts, llm.batch(texts, max_tokens=12, sampling=GREEDY), strict=True):
+        assert list(done.tokens) == alone(name, ids)
+    session = llm.session()
+    session.extend(texts[1])
+    fork = session.fork()
+    fork.truncate(80)
+    for part in (session, fork):
+        ids = list(part.tokens)
+        assert list(part.generate(max_tokens=12, sampling=GREEDY).tokens) == alone(name, ids)
+    assert stopping.stopped > 10
+
+
+def test_answers_that_are_cancelled_leave_no_trace(name: str, llm: LLM) -> None:
+    """Some end after a few tokens, some while their prompt is read beside others, whose answers are as ever."""
+    shared = text(70)
+    for n in range(6):
+        ids = [*shared[: 70 - 11 * n], *text(60)]
+        streams = [llm.stream([*ids, *text(i)], max_tokens=40, sampling=GREEDY) for i in (90, 5, 40)]
+        for _ in range(n):
+            next(streams[1])
+        for stream in streams:
+            stream.cancel()
+        assert list(llm.generate(ids, max_tokens=12, sampling=GREEDY).tokens) == alone(name, ids)
 
 
 def test_sessions_go_back_and_part(name: str, llm: LLM) -> None:

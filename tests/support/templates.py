@@ -23,3 +23,29 @@ HARMONY = """\
 {%- endfor %}
 {%- if add_generation_prompt %}<|start|>assistant{% endif %}"""
 """gpt-oss': messages in channels."""
+
+GEMMA4 = """\
+{%- macro value(x) -%}
+    {%- if x is string %}<|"|>{{ x }}<|"|>
+    {%- elif x is mapping %}
+        {{- '{' }}{% for k in x %}{{ k }}:{{ value(x[k]) }}{{ ',' if not loop.last }}{% endfor %}{{ '}' }}
+    {%- elif x is boolean or x is none or x is number %}{{ x | tojson if x is boolean else x }}
+    {%- else %}[{% for y in x %}{{ value(y) }}{{ ',' if not loop.last }}{% endfor %}]
+    {%- endif -%}
+{%- endmacro -%}
+{{ bos_token }}<|turn>system
+{% for tool in tools or [] %}<|tool>declaration:{{ value(tool.function) }}<tool|>{% endfor %}<turn|>
+{% for message in messages %}
+    {%- set role = 'model' if message.role == 'assistant' else message.role -%}
+    {%- if role == 'tool' %}<|tool_response>response:{{ value(message.content) }}<tool_response|>
+    {%- else %}<|turn>{{ role }}
+{% for call in message.tool_calls or [] %}
+            {{- '<|tool_call>call:' + call.function.name }}{{ value(call.function.arguments) }}<tool_call|>
+        {%- endfor %}
+        {{- message.content or '' }}
+        {{- '<turn|>\n' if not message.tool_calls }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt and messages[-1].role != 'tool' %}<|turn>model
+{{ '' if enable_thinking else '<|channel>thought\n<channel|>' }}{% endif %}"""
+"""Gemma 4's: names without quotes, texts in marks, and an empty thought where there is to be none."""

@@ -16,6 +16,7 @@ REASONING_MARKS = {
     "<|START_THINKING|>": "<|END_THINKING|>",
     "◁think▷": "◁/think▷",
     "<|channel|>analysis<|message|>": "<|end|>",
+    "<|channel>thought": "<channel|>",
 }
 """What begins reasoning at the beginning of an answer, and what ends it."""
 

@@ -73,6 +73,7 @@ def chat_request(
     said = message_dicts(messages)
     prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
+    marks += tuple(mark.partition(">")[0] + ">" for mark in REASONING_MARKS)  # the token that a mark begins with
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
     return ChatRequest(
         prompt, prompt_ids(tokenizer, prompt), beginning, _before_answer(chosen.source, beginning, reader), chosen.stop,

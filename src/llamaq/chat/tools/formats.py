@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import secrets
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from llamaq.chat.tools.braced import BracedCalls
 from llamaq.chat.tools.harmony import HarmonyMessages
 from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls
+from llamaq.chat.tools.pythonic import PythonicCalls, python_call
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
+from llamaq.chat.tools.tagged import TAGGED
 from llamaq.errors import ChatTemplateError
 
 __all__ = ["TOOL_FORMATS", "format_of", "frame_of"]
@@ -51,7 +53,7 @@ class TaggedCalls(ToolReader):
             return Syntax("<function=$name>", "</function>", between="")
         if "<parameter=" in template:
             end = "</function>\n</tool_call>"
-            return Syntax("<tool_call>\n<function=$name>\n", end, between="\n", tagged=True)
+            return Syntax("<tool_call>\n<function=$name>\n", end, between="\n", style=TAGGED)
         head = '<tool_call>\n{"name": "$name", "arguments": '
         return Syntax(head, "}\n</tool_call>", between="\n")
 
@@ -241,6 +243,8 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "granite": ListedCalls,
     "phi4-mini": ListedCalls,
     "command-r": CommandCalls,
+    "gemma4": BracedCalls,
+    "lfm2": PythonicCalls,
     "command-r7b": ActionCalls,
 }
 """Readers by the name that the user can give."""
@@ -252,6 +256,8 @@ _TELLING = (  # format: texts that a template of it has, and texts that it has n
     ("command-r7b", ("<|START_ACTION|>", "tool_name"), ()),
     ("command-r", ("Action:", "tool_name"), ()),
     ("granite", ("<|tool_call|>",), ()),
+    ("gemma4", ("<|tool_call>call:",), ()),
+    ("lfm2", ("List of tools: ",), ()),
     ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),
     ("functionary-v3.1", ("<function=",), ()),
     ("llama3", ("ipython", '"parameters"'), ()),
@@ -305,25 +311,14 @@ def _typed(text: str, schema: Any) -> Any:
 def _python(reader: ToolReader, code: str) -> None:
     """A call written as Python, ``f.call(x="...")``, or code for the function that runs some."""
     code = code.strip()
-    found = None if reader.cut or not code else _python_call(code, reader.parameters)
+    found = None if reader.cut or not code else python_call(code)
+    if found is not None and found[0] not in reader.parameters:
+        found = None
     runs = next((name for name in _PYTHON if name in reader.parameters), None)
     if found is None and runs and code and not reader.cut:
-        found = runs, {"code": code}
+        found = runs, json.dumps({"code": code}, ensure_ascii=False)
     if found is None:
         reader.show(code)
         return
     reader.begin_call(found[0])
-    reader.add_arguments(json.dumps(found[1], ensure_ascii=False))
-
-
-def _python_call(code: str, names: Sequence[str] | Mapping[str, Any]) -> tuple[str, dict[str, Any]] | None:
-    try:
-        call = ast.parse(code, mode="eval").body
-        if not isinstance(call, ast.Call) or call.args:
-            return None
-        name = ast.unparse(call.func).removesuffix(".call")
-        arguments = {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
-        json.dumps(arguments)
-    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
-        return None
-    return (name, arguments) if name in names else None
+    reader.add_arguments(found[1])

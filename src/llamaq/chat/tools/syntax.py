@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from llamaq.chat.tools.tagged import TEXT, tagged_arguments
+from llamaq.chat.tools.style import JSON, Style
 from llamaq.errors import ChatTemplateError, StructureError, naming
 from llamaq.structure import Structure, json_schema, json_term, lark, literal, mark_id
 from llamaq.tokenizer import Tokenizer
@@ -25,7 +25,7 @@ class Syntax:
     """The texts around the arguments of a call, ``$name`` standing for the function, around all calls of an answer, and
     ``between`` two of them (None: an answer has one). An answer without calls stands between ``opens``, marks that come
     one after another, and ``closes``. ``thought`` has what opens and closes reasoning that may come first, and what
-    begins the next message."""
+    begins the next message; ``style`` is that of arguments."""
 
     head: str
     tail: str = ""
@@ -35,8 +35,7 @@ class Syntax:
     opens: tuple[str, ...] = ()
     closes: str = ""
     thought: tuple[str, str, str] | None = None
-    tagged: bool = False
-    """Whether arguments stand in tags, each parameter in its own."""
+    style: Style = JSON
 
 
 def calls_structure(
@@ -80,10 +79,10 @@ def _grammar(
     ]
     for i, function in enumerate(functions):
         head, schema = syntax.head.replace("$name", _named(function)), _parameters(function)
-        arguments = tagged_arguments(schema) if syntax.tagged else json_term(schema)
+        arguments = syntax.style.arguments(schema, said)
         rules.append(f"call_{i}: {said(head)} {arguments} {said(syntax.tail)}")
-    if syntax.tagged:
-        rules.append(TEXT)
+    if syntax.style.rule is not None:
+        rules.append(syntax.style.rule(said))
     if answer is not None:
         rules.append(f"answer: {said(''.join(syntax.opens))} {json_term(answer)} {said(syntax.closes)}")
     before = r'("\n" | "\n\n")?' if thinking else ""

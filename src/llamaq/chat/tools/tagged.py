@@ -5,56 +5,89 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from llamaq.chat.tools.style import Said, Style
 from llamaq.structure import json_term, literal
 
-__all__ = ["TEXT", "tagged_arguments"]
+__all__ = ["TAGGED", "Properties", "choices_of", "json_value", "properties_of"]
 
 _NAME = re.compile(r"[\w.-]+")
 _LINE = "\n"
 _END = "\n</parameter>\n"
 _ENDING = re.compile("</(parameter|function)>")
-TEXT = r'TEXT: (/(?s:.*)/ & ~/(?s:.*<\/(parameter|function)>.*)/) "\n</parameter>\n"'
+_TEXT = r'TEXT: (/(?s:.*)/ & ~/(?s:.*<\/(parameter|function)>.*)/) "\n</parameter>\n"'
 """A rule for a text and the end of its tag."""
 _ELSEWHERE = re.compile(r'"\$ref": "(?!#/(\$defs|definitions)/)')
 _ABOUT = {"title", "description", "default", "examples", "deprecated"}
 _OBJECT = {"type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", *_ABOUT}
 
 
-def tagged_arguments(schema: Mapping[str, Any]) -> str:
-    """A term for arguments that a schema accepts: in tags, or as JSON where it says what tags cannot."""
+@dataclass(frozen=True)
+class Properties:
+    """The parameters of a function by name, those of them that are required, and what ``$ref`` may name."""
+
+    schemas: Mapping[str, Any]
+    required: frozenset[str]
+    definitions: Mapping[str, Any]
+
+
+def properties_of(schema: Mapping[str, Any]) -> Properties | None:
+    """What a schema says of an object; None where that is more than its parameters, or a name is no plain one."""
+    properties, required = schema.get("properties") or {}, frozenset(schema.get("required") or ())
+    if set(schema) - _OBJECT or required - set(properties) or not all(map(_NAME.fullmatch, properties)):
+        return None
+    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
+    return Properties(properties, required, definitions)
+
+
+def json_value(schema: Any, definitions: Mapping[str, Any]) -> str | None:
+    """A term for a value as JSON; None where the schema names a place that is not with it."""
+    schema = {} if schema is True else schema
+    if not isinstance(schema, Mapping) or _ELSEWHERE.search(json.dumps(schema, default=str)):
+        return None
+    return json_term({**schema, **definitions})
+
+
+def choices_of(schema: Any) -> list[str] | None:
+    """The texts that a value may be, none for any text; None where it is no text, or has more bounds than that."""
+    if not isinstance(schema, Mapping) or schema.get("type") != "string" or set(schema) - {"type", "enum", *_ABOUT}:
+        return None
+    if "enum" not in schema:
+        return []
+    return [choice for choice in schema["enum"] if isinstance(choice, str)] or None
+
+
+def _tagged(schema: Mapping[str, Any], said: Said) -> str:
+    """In tags, or as JSON where a schema says what tags cannot."""
     found = _tags(schema)
     return f"{json_term(schema)} {literal(_LINE)}" if found is None else found
 
 
 def _tags(schema: Mapping[str, Any]) -> str | None:
-    properties, required = schema.get("properties") or {}, set(schema.get("required") or ())
-    if set(schema) - _OBJECT or required - set(properties) or not all(map(_NAME.fullmatch, properties)):
+    found = properties_of(schema)
+    if found is None:
         return None
-    definitions = {key: schema[key] for key in ("$defs", "definitions") if key in schema}
     terms = []
-    for name, value in properties.items():
-        written = _value(value, definitions)
+    for name, value in found.schemas.items():
+        written = _value(value, found.definitions)
         if written is None:
             return None
         tag = literal("<parameter=" + name + ">\n")
-        terms.append(f"({tag} {written}){'' if name in required else '?'}")
+        terms.append(f"({tag} {written}){'' if name in found.required else '?'}")
     return " ".join(terms) or literal("")
 
 
 def _value(schema: Any, definitions: Mapping[str, Any]) -> str | None:
     """A value and the end of its tag. A text stands there as it is, anything else as JSON."""
-    schema = {} if schema is True else schema
-    if not isinstance(schema, Mapping) or _ELSEWHERE.search(json.dumps(schema, default=str)):
+    if not isinstance(schema, Mapping) or schema.get("type") != "string":
+        written = json_value(schema, definitions)
+        return None if written is None else f"{written} {literal(_END)}"
+    choices = choices_of(schema)
+    if choices is None or any(map(_ENDING.search, choices)):
         return None
-    if schema.get("type") != "string":
-        return f"{json_term({**schema, **definitions})} {literal(_END)}"
-    if set(schema) - {"type", "enum", *_ABOUT}:
-        return None
-    if "enum" not in schema:
-        return "TEXT"
-    choices = [choice for choice in schema["enum"] if isinstance(choice, str)]
-    if not choices or any(map(_ENDING.search, choices)):
-        return None
-    return f"({' | '.join(literal(choice + _END) for choice in choices)})"
+    return f"({' | '.join(literal(choice + _END) for choice in choices)})" if choices else "TEXT"
+
+
+TAGGED = Style(_tagged, lambda said: _TEXT)
