@@ -293,3 +293,12 @@ def test_the_same_alone_and_among_others(model: LLM) -> None:
 
     found = [r.json if i % 2 == 0 else assembled(frames(r)) for i, r in enumerate(asyncio.run(together()))]
     assert [message["content"] for message in found] == alone
+
+
+def test_texts_of_one_turn_are_one_message() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "4"}
+    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}, result, {"type": "text", "text": "c"}]
+    found = read_messages("messages", [{"role": "user", "content": content}, {"role": "user", "content": "d"}])
+    assert [(message["role"], message["content"]) for message in found] == [
+        ("user", "a\nb"), ("tool", "4"), ("user", "c\nd"),
+    ]  # fmt: skip

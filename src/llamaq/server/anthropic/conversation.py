@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import groupby
 from typing import Any, TypeAlias
 
 from llamaq.boundary.arguments import shown
@@ -52,14 +53,14 @@ def read_messages(name: str, value: Any) -> list[dict[str, Any]]:
 def _said(pieces: list[Piece], tools: Mapping[str, str]) -> list[dict[str, Any]]:
     """A turn of the user. ``tools`` are the names of those that were called, by the ids of the calls."""
     found: list[dict[str, Any]] = []
-    for kind, value in pieces or [("text", "")]:
-        if kind == "result":
+    for is_result, group in groupby(pieces or [("text", "")], lambda piece: piece[0] == "result"):
+        values = [value for _, value in group]
+        if not is_result:
+            found.append({"role": "user", "content": "\n".join(values)})
+            continue
+        for value in values:
             named = {"name": tools[value["tool_call_id"]]} if value["tool_call_id"] in tools else {}
             found.append({"role": "tool", **value, **named})
-        elif found and found[-1]["role"] == "user":
-            found[-1]["content"] += f"\n{value}"
-        else:
-            found.append({"role": "user", "content": value})
     return found
 
 
