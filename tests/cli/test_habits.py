@@ -11,7 +11,7 @@ import pytest
 from command import Command
 from llamaq import __version__
 from llamaq.cli import llama_cpp
-from llamaq.cli.command import commands
+from llamaq.cli.command import OTHER_WORDS, commands
 from llamaq.cli.options import Parser
 
 TAKEN = {
@@ -171,3 +171,18 @@ def test_the_page_for_who_comes_from_llama_cpp_tells_of_options_that_are_known()
             else:
                 assert action.dest not in ("harmless", "refused"), option
     assert len(rows) > 6
+
+
+def test_the_page_for_who_comes_from_elsewhere_tells_of_commands_and_options_that_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    known = parsers()
+    called = re.findall(r"`(?:[^`]*\| )?llamaq ([a-z]+)([^`]*)`", page)
+    for name, rest in called:
+        assert name in known or name in OTHER_WORDS, name
+        parser = known[OTHER_WORDS.get(name, [name])[0]]
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest):
+            assert option in parser._option_string_actions, f"llamaq {name} {option}"
+    assert len(called) > 20
+    taken = re.findall(r"^\| (`--keepalive`.*) \| taken", page, re.MULTILINE)
+    for option in re.findall(r"--[a-z]+", *taken):
+        assert known["run"]._option_string_actions[option].dest == "harmless"
