@@ -341,6 +341,7 @@ def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
     assert run("/set ignore_eos maybe") == "ignore_eos must be on or off, got 'maybe'"
     assert "there is no setting 'x'" in run("/set x 5") == run("/set x")
     assert "cannot be set here" in run("/set logit_bias 5")
+    assert run("/set parameter num_ctx 8192") == "num_ctx is chosen when the chat starts: llamaq run MODEL -c N"
 
 
 def test_commands_that_tell(run: Callable[[str], str], tmp_path: Path) -> None:
@@ -349,6 +350,7 @@ def test_commands_that_tell(run: Callable[[str], str], tmp_path: Path) -> None:
         assert f"/{name} " in text
     assert run("/?") == text
     assert run("/hlep").startswith("there is no command /hlep; did you mean /help? (")
+    assert run("/show info") == "there is no command /show; outside of the chat, llamaq show MODEL does it"
     assert run("/save") == "the name of a file is missing"
     assert "no such file" in run(f"/load {tmp_path / 'none'}")
     (tmp_path / "bad").write_text("[]")

@@ -21,7 +21,8 @@ def talk(shared: Callable[[str], Path]) -> Iterator[Conversation]:
 
 def test_only_known_names_are_commands(talk: Conversation) -> None:
     takes = Commands(talk, print).takes
-    for line in ("/help", "/?", "/set", "/set top_k 5", "/file a.txt", "/system one\ntwo", "/exit", "/hlep", "/contxt"):
+    for line in ("/help", "/?", "/set", "/set top_k 5", "/file a.txt", "/system one\ntwo", "/exit", "/hlep", "/contxt",
+                 "/show info"):  # fmt: skip
         assert takes(line), line
     for line in ("/etc/passwd", "/etc", "/usr/bin/x: not found", "/", "//", "/ help", "/sets a=b", "hello /set", "/tmp",
                  "/help/me", "/var/log/a.log: error\n/help", "/api/chat does not answer"):  # fmt: skip

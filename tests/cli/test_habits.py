@@ -11,7 +11,7 @@ import pytest
 from command import Command
 from llamaq import __version__
 from llamaq.cli import llama_cpp
-from llamaq.cli.command import commands
+from llamaq.cli.command import OTHER_WORDS, commands
 from llamaq.cli.options import Parser
 
 TAKEN = {
@@ -49,11 +49,29 @@ def test_habits_are_taken_in_one_line(name: str, capsys: pytest.CaptureFixture[s
     for line in TAKEN:
         args = parser.parse_args(["m.gguf", *line.split()])
         option = line.replace("=", " ").split()[0]
-        assert (args.model, llama_cpp.ignored(args)) == ("m.gguf", f"{option} changes nothing here"), line
+        model = args.models[0] if name == "serve" else args.model
+        assert (model, llama_cpp.ignored(args)) == ("m.gguf", f"{option} changes nothing here"), line
     for line in REFUSED:
         with pytest.raises(SystemExit):
             parser.parse_args(["m.gguf", *line.split()])
         assert f"llamaq: error: {line.split()[0]} cannot be honoured: " in capsys.readouterr().err
+
+
+def test_options_of_ollama_run(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = parsers()["run"]
+    args = parser.parse_args(["m", "Why is it?", "--keepalive", "5m", "--nowordwrap", "--insecure"])
+    assert (args.prompt, llama_cpp.ignored(args)) == (
+        "Why is it?",
+        "--keepalive, --nowordwrap, --insecure change nothing here",
+    )
+    for option, remedy in {
+        "--format json": "-j '{}'",
+        "--think=false": "enable_thinking",
+        "--hidethinking": "",
+    }.items():
+        with pytest.raises(SystemExit):
+            parser.parse_args(["m", *option.split()])
+        assert re.search(rf"--[a-z]+ cannot be honoured: .*{re.escape(remedy)}", capsys.readouterr().err)
 
 
 def test_text_after_a_harmless_option_is_a_prompt(command: Command) -> None:
@@ -106,6 +124,7 @@ def test_the_command_alone_says_what_to_do(command: Command) -> None:
     [
         ("help", "--help"), ("help run", "run --help"), ("help chat", "run --help"), ("help show", "info --help"),
         ("help help", "--help"), ("version", "--version"), ("show none.gguf", "info none.gguf"),
+        ("help ls", "list --help"),
         ("chat none.gguf hello", "run -cnv none.gguf hello"), ("--debug help", "--help"),
     ],
 )  # fmt: skip
@@ -116,6 +135,21 @@ def test_words_that_mean_a_command(command: Command, said: str, meant: str) -> N
     if said == "version":
         assert found.out.decode() == f"llamaq {__version__}\n"
     assert "did you mean tokenize?" in command("help", "tokenise").err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["stop", "m"], "there is no command 'stop': a server unloads a model"),
+        (["my model.gguf"], "for a chat with the model: llamaq run 'my model.gguf'"),
+        (["-m", "m.gguf", "-p", "a"], "there is no option -m; options come after a command: llamaq run -m ("),
+        (["--temp=1", "m.gguf"], "there is no option --temp; options come after a command: llamaq run --temp ("),
+    ],
+)
+def test_what_is_no_command_has_a_remedy(command: Command, argv: list[str], message: str) -> None:
+    done = command(*argv)
+    assert (done.code, done.out) == (2, b"")
+    assert message in done.err
 
 
 def test_a_word_that_is_a_value_is_left_alone(command: Command, stories: Path) -> None:
@@ -137,3 +171,18 @@ def test_the_page_for_who_comes_from_llama_cpp_tells_of_options_that_are_known()
             else:
                 assert action.dest not in ("harmless", "refused"), option
     assert len(rows) > 6
+
+
+def test_the_page_for_who_comes_from_elsewhere_tells_of_commands_and_options_that_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text(encoding="utf-8")
+    known = parsers()
+    called = re.findall(r"`(?:[^`]*\| )?llamaq ([a-z]+)([^`]*)`", page)
+    for name, rest in called:
+        assert name in known or name in OTHER_WORDS, name
+        parser = known[OTHER_WORDS.get(name, [name])[0]]
+        for option in re.findall(r"(?<= )--?[a-z][a-z-]*", rest):
+            assert option in parser._option_string_actions, f"llamaq {name} {option}"
+    assert len(called) > 20
+    taken = re.findall(r"^\| (`--keepalive`.*) \| taken", page, re.MULTILINE)
+    for option in re.findall(r"--[a-z]+", *taken):
+        assert known["run"]._option_string_actions[option].dest == "harmless"

@@ -241,7 +241,12 @@ def test_ps(command: Command) -> None:
             ["?"],
         ]
         assert asked == [("/api/ps", "Bearer k")]
+        port = url.rpartition(":")[2]
+        assert command("ps", "--port", port).out == command("ps", "--url", url).out == done.out
         assert json.loads(command("ps", "--url", f"{url}/v1", "--json").out)["models"][0] == model
+    model["expires_at"] = "9999-12-31T23:59:59Z"  # what llamaq and Ollama say of a model that stays
+    with answering({"/api/ps": (200, json.dumps({"models": [model]}).encode())}) as (url, _):
+        assert command("ps", "--url", url).out.endswith(b"forever\n")
     with answering({"/v1/models": (200, b'{"data": [{"id": "m\\u001b[2J"}]}')}) as (url, asked):
         done = command("ps", "--url", url)
         assert done.out.split()[4:] == ["m�[2J".encode()]
@@ -274,5 +279,5 @@ def test_ps_of_something_else(command: Command, routes: dict[str, tuple[int, byt
 def test_ps_without_a_server(command: Command) -> None:
     done = command("ps", "--url", "http://127.0.0.1:1")
     assert (done.code, "no server answers" in done.err, "llamaq serve" in done.err) == (1, True, True)
-    for url in ("file:///etc/passwd", "localhost:8080", "http://"):
+    for url in ("file:///etc/passwd", "localhost:8080", "http://", "http://localhost:port"):
         assert command("ps", "--url", url).code == 2

@@ -114,7 +114,7 @@ def test_a_folder_of_safetensors_says_convert(command: Command, places: Places, 
     for name in (folder, "checkpoint"):
         done = command("run", name)
         assert done.code == 1
-        assert f"llamaq convert {name}" in done.err
+        assert f"llamaq convert {name} model.gguf" in done.err
 
 
 def test_what_an_owner_wants_holds_where_nobody_says_otherwise(command: Command, places: Places) -> None:

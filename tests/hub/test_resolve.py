@@ -59,7 +59,7 @@ def test_each_place_has_its_names(places: Places) -> None:
     flat = places.llama_cpp("user_repo_Stone-Q2_K.gguf")
     package = places.package("llm-pebble", "Pebble-135M.Q4_1.gguf")
     for path, names in {
-        own: ["tiny", "TINY", "tiny.gguf"],
+        own: ["tiny", "TINY", "tiny.gguf", "tiny:latest"],
         deep: ["sub/other", "other"],
         ollama: ["llama3.2", "llama3.2:latest", "library/llama3.2", "registry.ollama.ai/library/llama3.2:latest"],
         studio: ["acme/Gem-GGUF", "acme/gem-gguf:q4_k_m", "Gem-Q4_K_M", "acme/Gem-GGUF/Gem-Q4_K_M.gguf", "gem"],
@@ -67,7 +67,7 @@ def test_each_place_has_its_names(places: Places) -> None:
               "https://huggingface.co/user/Rock-1B-GGUF", "hf.co/user/Rock-1B-GGUF:Q8_0",
               "https://hf.co/user/Rock-1B-GGUF/blob/main/Rock-1B.Q8_0.gguf?download=true"],
         flat: ["user_repo_Stone-Q2_K", "stone"],
-        package: ["llm-pebble", "pebble", "Pebble-135M.Q4_1"],
+        package: ["llm-pebble", "pebble", "pebble:LATEST", "Pebble-135M.Q4_1"],
     }.items():  # fmt: skip
         for name in names:
             assert resolve(name).path == path, name

@@ -28,8 +28,9 @@ _SHORT_HELP = """\
 llamaq runs GGUF language models on ordinary CPUs.
 
   llamaq run                        a chat with the small model that comes along
-  llamaq run MODEL                  a chat with yours, a GGUF file
+  llamaq run MODEL                  a chat with yours: a GGUF file, or a name
   llamaq run MODEL "A question"     one answer
+  llamaq list                       the names of the models that are here
   llamaq serve MODEL                OpenAI's protocol over HTTP, for programs
   llamaq show MODEL                 what a file is, and whether it runs here
   llamaq help                       all commands; 'llamaq help COMMAND': its options

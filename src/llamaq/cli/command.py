@@ -17,9 +17,11 @@ _NAMES = (
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
 
-OTHER_WORDS = {"chat": ["run", "-cnv"], "show": ["info"], "help": ["--help"], "version": ["--version"]}
+OTHER_WORDS = {
+    "chat": ["run", "-cnv"], "show": ["info"], "ls": ["list"], "help": ["--help"], "version": ["--version"],
+}  # fmt: skip
 """What people say in the place of a command, and what it is called here."""
-WORDS = "'llamaq chat' is 'run -cnv', 'show' is 'info', 'help COMMAND' is 'COMMAND --help'."
+WORDS = "'llamaq chat' is 'run -cnv', 'show' is 'info', 'ls' is 'list', 'help COMMAND' is 'COMMAND --help'."
 
 
 @dataclass(frozen=True)

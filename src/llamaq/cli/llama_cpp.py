@@ -42,8 +42,9 @@ _POSITIONS = "the file says how positions are turned"
 _DRAFTS = "there is no speculative decoding"
 _PICTURES = "models read text only"
 _REFUSED: dict[tuple[str, ...], str] = {
-    ("-hf", "-hfr", "--hf-repo", "-dr", "--docker-repo"): "models are not downloaded: give the file",
-    ("-hff", "--hf-file", "-mu", "--model-url"): "MODEL says all: a file, or where it is",
+    ("-dr", "--docker-repo"): "models come from the Hugging Face hub (-hf), not from Docker's",
+    ("-hff", "--hf-file"): "the repository has it: -hf user/repo/file.gguf",
+    ("-mu", "--model-url"): "MODEL may be the address: -m https://...",
     ("-hft", "--hf-token"): "HF_TOKEN in the environment holds it",
     ("--lora", "--lora-scaled"): "there are no adapters",
     ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "there are no control vectors",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from llamaq.cli.llama_cpp import without_words
 from llamaq.cli.output import write
-from llamaq.cli.spelling import meant, misspelt, no_option
+from llamaq.cli.spelling import misspelt, no_command, no_option
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import CacheType
@@ -112,8 +112,9 @@ class Parser(argparse.ArgumentParser):
         # A plain parser takes MODEL and an absent PROMPT at once, and then refuses `run MODEL -n 5 PROMPT`.
         if self._subparsers is not None:
             for word in takewhile(lambda word: word.startswith("-"), args):
-                if word.partition("=")[0] not in self._option_string_actions:
-                    self.error(no_option(word, self._option_string_actions))
+                if (name := word.partition("=")[0]) not in self._option_string_actions:
+                    hint = f"; options come after a command: llamaq run {name}" if self._is_of_run(name) else ""
+                    self.error(no_option(word, {} if hint else self._option_string_actions) + hint)
         if self._subparsers is not None or self._intermixed:
             return super().parse_known_args(args, namespace)
         args = without_words(args)
@@ -128,6 +129,10 @@ class Parser(argparse.ArgumentParser):
             self.error(self._unknown(unknown))
         return namespace, unknown
 
+    def _is_of_run(self, option: str) -> bool:
+        chosen = (each for each in self._actions if isinstance(each, argparse._SubParsersAction))
+        return any(option in each.choices["run"]._option_string_actions for each in chosen)
+
     def _unknown(self, words: list[str]) -> str:
         for word in words:
             if word.startswith("-"):
@@ -136,7 +141,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            raise argparse.ArgumentError(None, f"there is no command {value!r}{meant(value, action.choices)}")
+            raise argparse.ArgumentError(None, no_command(value, action.choices))
         super()._check_value(action, value)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from llamaq.cli.command import Command
-from llamaq.cli.options import Parser, from_env
+from llamaq.cli.options import Parser, at_least, from_env
 from llamaq.cli.output import harmless, size, write
 from llamaq.errors import LlamaqError
 
@@ -27,20 +27,20 @@ _MOST_BYTES = 1 << 22
 
 def _add_options(parser: Parser) -> None:
     add = parser.add_argument
-    host, port = from_env("LLAMA_ARG_HOST", "127.0.0.1"), from_env("LLAMA_ARG_PORT", "8080")
-    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    shown = f"[{host}]" if ":" in host else host
-    add("--url", metavar="URL", default=f"http://{shown}:{port}", help="the server (default http://127.0.0.1:8080; env "
-        "LLAMA_ARG_HOST, LLAMA_ARG_PORT)")  # fmt: skip
+    add("--host", default=from_env("LLAMA_ARG_HOST", "127.0.0.1"), help="its address (default 127.0.0.1, "
+        "env LLAMA_ARG_HOST)")  # fmt: skip
+    add("--port", metavar="N", type=at_least(1), default=from_env("LLAMA_ARG_PORT", "8080"), help="its port (default "
+        "8080, env LLAMA_ARG_PORT; Ollama's is 11434)")  # fmt: skip
+    add("--url", metavar="URL", help="both in one, as of a server with HTTPS: https://HOST:PORT")
     add("--api-key", metavar="KEY", default=os.environ.get("LLAMA_API_KEY", ""), help="its key (env LLAMA_API_KEY)")
     add("--json", action="store_true", help="print the server's answer")
 
 
 def ps(args: argparse.Namespace) -> int:
     """Runs the command."""
-    url = args.url.rstrip("/").removesuffix("/v1")
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
-        args.parser.error(f"--url: expected http://HOST:PORT, got {args.url!r}")
+    url = (args.url or _url(args.host, args.port)).rstrip("/").removesuffix("/v1")
+    if not _is_address(url):
+        args.parser.error(f"--url: expected http://HOST:PORT, got {url!r}")
     answer = _asked(url, "/api/ps", args.api_key)
     if answer is None:
         answer = _asked(url, "/v1/models", args.api_key)
@@ -53,6 +53,19 @@ def ps(args: argparse.Namespace) -> int:
     models = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
     write(_table(models) if models else f"{url} has no model in memory\n")
     return 0
+
+
+def _url(host: str, port: int) -> str:
+    host = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # the port is no number
+        return False
 
 
 def _asked(url: str, route: str, key: str) -> dict[str, Any] | None:
@@ -71,7 +84,9 @@ def _asked(url: str, route: str, key: str) -> dict[str, Any] | None:
         raise LlamaqError(f"{url}{route} answers with status {error.code}") from None
     except (URLError, OSError) as error:
         why = getattr(error, "reason", error)
-        raise LlamaqError(f"no server answers at {url}: {why}; 'llamaq serve' starts one") from None
+        raise LlamaqError(
+            f"no server answers at {url}: {why}; 'llamaq serve' starts one, --port says where one is"
+        ) from None
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -95,11 +110,12 @@ def _table(models: Sequence[dict[str, Any]]) -> str:
     rows = [("NAME", "SIZE", "CONTEXT", "UNTIL")]
     for each in models:
         nbytes, context = each.get("size"), each.get("context_length")
+        until = str(each.get("expires_at") or "")
         rows.append((
             str(each.get("name") or each.get("id") or "?"),
             size(nbytes) if isinstance(nbytes, int) else "",
             str(context) if isinstance(context, int) else "",
-            str(each.get("expires_at") or ""),
+            "forever" if until.startswith("9999") else until,
         ))  # fmt: skip
     cleaned = [[harmless(cell).replace("\n", " ")[:100] for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cleaned) for i in range(4)]

@@ -45,9 +45,15 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("-bf", "--binary-file"): "-f reads files that are text",
     ("--prompt-cache", "--prompt-cache-all", "--prompt-cache-ro"): "/save in a chat keeps what was said; Session.save "
     "in Python, what was read",
+    ("--format",): "-j '{}' asks for JSON, -j SCHEMA for JSON of that schema",  # Ollama's, as the next
+    ("--think",): "what the template knows does it: --chat-template-kwargs '{\"enable_thinking\": false}'",
+    ("--hidethinking",): "single answers come without reasoning anyway",
     ("--in-prefix", "--in-suffix", "--in-prefix-bos"): "a chat template frames messages: --chat-template-file",
 }  # fmt: skip
-"""Options of llama-cli that cannot be honoured, beside those that no command can honour."""
+"""Options of llama-cli and ``ollama run`` that cannot be honoured, beside those that no command can honour."""
+
+_OF_OLLAMA = {0: ("--insecure", "--nowordwrap"), 1: ("--keepalive",)}
+"""Options of ``ollama run`` that have no use here, by the number of their values."""
 
 
 def add_options(parser: Parser) -> None:
@@ -59,7 +65,7 @@ def add_options(parser: Parser) -> None:
     add_sampling(parser)
     _add_machine(parser)
     refuse(parser, _REFUSED)
-    add_llama_cpp_options(parser)
+    add_llama_cpp_options(parser, harmless=_OF_OLLAMA)
 
 
 def model_and_prompt(args: argparse.Namespace) -> Found:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["meant", "misspelt", "no_option"]
+__all__ = ["meant", "misspelt", "no_command", "no_option"]
+
+_OF_OLLAMA = {
+    "stop": "a server unloads a model after --sleep-idle-seconds, or when a request says keep_alive 0",
+    "create": "what a Modelfile says are options of 'llamaq run' and 'llamaq serve'",
+    "cp": "'llamaq serve MODEL --alias NAME' gives a model another name",
+    "push": "llamaq sends nothing away",
+    "signin": "HF_TOKEN in the environment is the key to the Hugging Face hub",
+}
+"""Commands that users of Ollama know, and what there is instead."""
 
 
 def meant(word: str, words: Iterable[str]) -> str:
@@ -14,6 +24,15 @@ def meant(word: str, words: Iterable[str]) -> str:
 
     found = get_close_matches(word.lower(), list(words), n=1)
     return f"; did you mean {found[0]}?" if found else ""
+
+
+def no_command(word: str, commands: Iterable[str]) -> str:
+    """The message about a command that there is not."""
+    if word in _OF_OLLAMA:
+        return f"there is no command {word!r}: {_OF_OLLAMA[word]}"
+    if word.lower().endswith(".gguf"):
+        return f"there is no command {word!r}; for a chat with the model: llamaq run {shlex.quote(word)}"
+    return f"there is no command {word!r}{meant(word, commands)}"
 
 
 def no_option(word: str, options: Mapping[str, argparse.Action]) -> str:

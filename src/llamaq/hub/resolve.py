@@ -29,6 +29,7 @@ SOURCES: tuple[Source, ...] = (OwnFolder(), Ollama(), LMStudio(), HubCache(), Ll
 _PATH = re.compile(r"[./\\~]|[A-Za-z]:[\\/]")
 _OF_A_CHECKPOINT = re.compile(r".+\.safetensors(\.index\.json)?|pytorch_model.*\.bin|config\.json")
 _SHORTEST = 3  # letters of a word that may stand for a model
+_LATEST = ":latest"  # a habit from Ollama, where no tag says the same
 _SHOWN = 3  # names in "did you mean"
 
 
@@ -88,7 +89,9 @@ def _at(path: Path) -> Found:
     if inside:
         return _at(inside[0])
     if _is_checkpoint(path):
-        raise ModelError(f"{path}: is a folder of Hugging Face's form; make a GGUF file of it: llamaq convert {path}")
+        raise ModelError(
+            f"{path}: is a folder of Hugging Face's form; make a GGUF file of it: llamaq convert {path} model.gguf"
+        )
     raise ModelError(f"{path}: expected a GGUF file, got a folder without one; give a file")
 
 
@@ -124,12 +127,13 @@ def _of_url(url: str, download: bool, progress: Progress | None) -> Found:
 
 
 def _is_called(found: Found, name: str) -> bool:
-    return name.casefold() in (each.casefold() for each in (found.name, *found.aliases))
+    wanted = (name.casefold(), name.casefold().removesuffix(_LATEST))
+    return any(each.casefold() in wanted for each in (found.name, *found.aliases))
 
 
 def _has_word(found: Found, name: str) -> bool:
     """Whether words of its names, written together, are the name: ``llama3.2`` for Llama-3.2-1B-Instruct."""
-    wanted = "".join(_words(name))
+    wanted = "".join(_words(name.casefold().removesuffix(_LATEST)))
     if len(wanted) < _SHORTEST:
         return False
     for each in (found.name, *found.aliases):

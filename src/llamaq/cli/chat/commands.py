@@ -33,6 +33,10 @@ _NAMES = {
     "n_predict": "max_tokens",
     "num_predict": "max_tokens",
 }
+_AT_START = {"num_ctx": "-c N", "num_batch": "-b N", "num_thread": "-t N", "stop": "-r TEXT"}
+"""Ollama's names of what holds for a whole chat, and the options of ``llamaq run`` that set it."""
+_OUTSIDE = {"show": "llamaq show MODEL"}
+"""Commands in Ollama's chat, and what does the same outside of this one."""
 _UNSET = ("logit_processors",)
 """What nobody can set or see here."""
 _FLAGS = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
@@ -86,12 +90,15 @@ class Commands:
             return False
         words = re.split(r"\s+", line[1:], maxsplit=1)
         known = [*self._table, *_ALIASES]
-        return words[0] in known or (len(words) == 1 and bool(_like(words[0], known)))
+        return words[0] in (*known, *_OUTSIDE) or (len(words) == 1 and bool(_like(words[0], known)))
 
     def run(self, line: str) -> Action:
         """What to do after the command ``line``; its errors are told."""
         name, _, argument = line.strip()[1:].partition(" ")
         name = _ALIASES.get(name, name)
+        if name in _OUTSIDE:
+            self._say(f"there is no command /{name}; outside of the chat, {_OUTSIDE[name]} does it")
+            return "stay"
         if name not in self._table:
             like = "".join(f"; did you mean /{known}?" for known in _like(name, [*self._table, *_ALIASES]))
             self._say(f'there is no command /{name}{like} (/help lists them; between """ it is a message)')
@@ -122,6 +129,8 @@ class Commands:
             self._say(f"answers {'have' if self.verbose else 'no longer have'} tokens and speeds below them")
         elif name == "system":
             self._system(value)
+        elif name in _AT_START:
+            raise ValueError(f"{name} is chosen when the chat starts: llamaq run MODEL {_AT_START[name]}")
         elif name == "forget" and self._kept is not None:
             self._kept.forget()
             self._say("the next chat with this model begins with its own settings")
