@@ -231,7 +231,8 @@ def test_every_method_of_every_path(server: Served, model: LLM) -> None:
             assert not (method == "HEAD" and body)
             got[method] = status
         assert got["PUT"] in (404, 405)
-        assert got["HEAD"] == got["GET"]
+        if path != "/api/blobs/{digest}":  # Ollama's clients ask with HEAD alone whether a file is there
+            assert got["HEAD"] == got["GET"]
 
 
 @pytest.mark.parametrize(
