@@ -21,6 +21,7 @@ from llamaq.server.native.texts import Tokenized
 from llamaq.server.openai.completions import Completion
 from llamaq.server.served import Served
 from tiny_encoders import tiny_encoder
+from waiting import wait_until
 
 LONG = {"prompt": "Once", "n": 16, "ignore_eos": True}
 SHORT = {"prompt": "Once", "max_tokens": 2}
@@ -163,6 +164,7 @@ def test_the_watchdog_sees_a_step_that_does_not_end(stories: Path) -> None:
         with mock.patch.object(scheduler, "_step", looked_at):
             assert llm.generate("Tom", max_tokens=2).text
         assert {(reply.status, reply.error["code"]) for reply in seen} == {(503, "stalled")}
+        wait_until(lambda: scheduler.idle)  # the answer comes before its turn ends
         assert (client.get("/livez").status, scheduler.silence) == (200, 0.0)
 
 
