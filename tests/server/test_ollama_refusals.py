@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi import Client, Reply
+from fuzzing import json_values
 from llamaq.server.fields import Field
 from llamaq.server.ollama import protocol
 from llamaq.server.ollama.protocol import OPTIONS
@@ -73,13 +74,9 @@ def test_options_are_honoured_refused_or_named(client: Client) -> None:
             assert (reply.status, field.name in error_of(reply)) == (400, True)
 
 
-KEYS = st.sampled_from(["role", "content", "function", "name", "arguments", "num_ctx", "seed", "stop", "thinking", "1"])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5) | st.sampled_from(["json", "user", "tool", "5m", "-1", "high"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
-    max_leaves=8,
-)  # fmt: skip
+KEYS = ["role", "content", "function", "name", "arguments", "num_ctx", "seed", "stop", "thinking", "1"]
+WORDS = ["json", "user", "tool", "5m", "-1", "high"]
+JSON = json_values(KEYS, WORDS)
 
 
 @pytest.mark.parametrize("path", TABLES)

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asgi import TEMPLATE, Client
+from fuzzing import json_values
 from llamaq import LLM
 from llamaq.server import Settings, app
 from llamaq.server.fields import Field
@@ -201,13 +202,9 @@ def test_unknown_paths_and_methods(client: Client) -> None:
     assert (reply.status, reply.headers["allow"], reply.error["type"]) == (405, "POST", "invalid_request_error")
 
 
-KEYS = st.sampled_from(["type", "role", "content", "function", "name", "parameters", "schema", "1"])
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5) | st.sampled_from(["auto", "none", "json_object", "text", "function", "user", "x;y", "ktp"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner),
-    max_leaves=8,
-)  # fmt: skip
+KEYS = ["type", "role", "content", "function", "name", "parameters", "schema", "1"]
+WORDS = ["auto", "none", "json_object", "text", "function", "user", "x;y", "ktp"]
+JSON = json_values(KEYS, WORDS)
 
 
 @pytest.mark.parametrize("path", TABLES)

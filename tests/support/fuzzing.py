@@ -9,7 +9,7 @@ import os
 import struct
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from llamaq.errors import LlamaqError
 
-__all__ = ["EXTREMES", "Mutation", "bounded", "damaged", "mutated", "mutations", "runs", "search"]
+__all__ = ["EXTREMES", "Mutation", "bounded", "damaged", "json_values", "mutated", "mutations", "runs", "search"]
 
 SECONDS = float(os.environ.get("LLAMAQ_FUZZ_SECONDS", "5"))
 HANG = 120.0  # seconds of the processor's time: nothing here takes as long
@@ -142,3 +142,14 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
     for key, below in list(items):
         yield value, key
         yield from _places(below)
+
+
+def json_values(keys: Sequence[str], words: Sequence[str]) -> st.SearchStrategy[Any]:
+    """Any JSON, of objects with these keys and texts among which are these words."""
+    numbers = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
+    leaves = st.none() | st.booleans() | numbers | st.text(max_size=5) | st.sampled_from(words)
+    return st.recursive(
+        leaves,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(keys), inner),
+        max_leaves=8,
+    )
