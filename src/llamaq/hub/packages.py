@@ -18,7 +18,8 @@ __all__ = ["Packages"]
 
 
 class Packages:
-    """A model's name is ``package/file`` without .gguf."""
+    """A model's name is ``package/file`` without .gguf. The one that comes with llamaq is none of them: it runs where
+    no name is given."""
 
     title = "Python package"
     removal = "pip uninstall the package that is before the slash"
@@ -31,12 +32,12 @@ class Packages:
 
         seen = set()
         for distribution in distributions():
-            for file in _files(distribution):
+            package = str(distribution.metadata["Name"])
+            for file in _files(distribution) if package != "llamaq" else ():
                 path = Path(str(distribution.locate_file(file)))
                 if path not in seen and os.path.isfile(path):
                     seen.add(path)
                     stem = path.name[: -len(".gguf")]
-                    package = str(distribution.metadata["Name"])
                     aliases = (package, stem, path.name, f"{package}/{path.name}")
                     yield Found(path, f"{package}/{stem}", self.title, aliases)
 
