@@ -17,9 +17,7 @@ struct Experts final : Op {
   bool weighted;
 
   explicit Experts(Attributes& a)
-      : product(a, true),
-        out(a.integers("outs", 1)[0]),
-        weighted(a.integer("weighted") != 0) {
+      : product(a, true), out(a.integers("outs", 1)[0]), weighted(a.integer("weighted") != 0) {
     const std::vector<int> ins = a.integers("ins");
     if (ins.size() > 3) throw Error("experts add one value at most");
     if (ins.size() == 3) add = ins[2];
