@@ -284,19 +284,15 @@ def test_what_is_not_there_is_refused_with_a_sentence(client: Client) -> None:
 def test_a_body_needs_no_type_unless_a_browser_sends_it(client: Client) -> None:
     body = json.dumps(CHAT).encode()
 
-    def status(**headers: str) -> int:
-        return asyncio.run(client.asend("POST", "/api/chat", body, headers)).status
+    def status(path: str = "/api/chat", **headers: str) -> int:
+        return asyncio.run(client.asend("POST", path, body, headers)).status
 
-    assert status() == 200
-    for headers in (
-        {"origin": "http://localhost:3000"},
-        {"sec_fetch_site": "same-site"},
-        {"content_type": "text/plain"},
-    ):
-        assert status(**headers) == 415
-    form = "application/x-www-form-urlencoded"
-    assert "Content-Type" in error_of(client.post("/api/chat", CHAT, content_type=form))
-    assert asyncio.run(client.asend("POST", "/v1/chat/completions", body, {})).status == 415
+    for curls in ({}, {"content_type": "application/x-www-form-urlencoded"}):
+        assert status(**curls) == 200
+        for browsers in ({"origin": "http://localhost:3000"}, {"sec_fetch_site": "same-site"}):
+            assert status(**curls, **browsers) == 415
+        assert status("/v1/chat/completions", **curls) == 415
+    assert "Content-Type" in error_of(client.post("/api/chat", CHAT, content_type="text/plain"))
 
 
 def test_who_comes_when_all_is_full(model: LLM) -> None:

@@ -20,6 +20,7 @@ _DEEPEST = 64
 _MOST_BODIES = 16  # of the largest size that may be read at once
 _RETRY = 5  # seconds
 _MOST_AT_ONCE = 1 << 16  # bytes that are parsed without a thread
+_NO_TYPE = ("", "application/x-www-form-urlencoded")  # the second is what curl -d says of any body
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -33,11 +34,11 @@ class Bodies:
         self._seconds = settings.body_seconds
 
     async def read(self, headers: Headers, receive: Receive, *, untyped: bool = False) -> dict[str, Any]:
-        """A body as an object; ``untyped``: the header that says what it is may be missing. Raises ``Refusal`` for one
-        that is too large, too slow, or no JSON object; ``Gone``."""
+        """A body as an object; ``untyped``: the header that says what it is may be missing, or be that of ``curl -d``.
+        Raises ``Refusal`` for one that is too large, too slow, or no JSON object; ``Gone``."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-        # A page can send a body without a type to other sites unasked, but then its browser says where it is from.
-        no_type = untyped and not kind and "origin" not in headers and "sec-fetch-site" not in headers
+        # A page can send such bodies to other sites unasked, but then its browser says where it is from.
+        no_type = untyped and kind in _NO_TYPE and "origin" not in headers and "sec-fetch-site" not in headers
         if not no_type and kind != "application/json" and not kind.endswith("+json"):
             raise Refusal(
                 415, f"the body must be JSON, with the header Content-Type: application/json; got {kind!r:.60}"

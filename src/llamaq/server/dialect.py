@@ -28,7 +28,7 @@ class Dialect:
     """A sign of life in a silent stream; empty where the protocol has none."""
 
     untyped_bodies = False
-    """Whether a body is taken for JSON where no header says so, from clients that are no browsers."""
+    """Whether a body is taken for JSON where no header says so, or curl's own, from clients that are no browsers."""
 
     def status(self, refusal: Refusal) -> int:
         return refusal.status

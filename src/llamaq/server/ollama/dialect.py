@@ -18,7 +18,7 @@ def line(value: Any) -> str:
 class _Ollama(Dialect):
     media_type = "application/x-ndjson"
     ping = ""
-    untyped_bodies = True  # litellm's, for one
+    untyped_bodies = True  # those of litellm and of curl -d, which Ollama takes
 
     def status(self, refusal: Refusal) -> int:
         return 503 if refusal.status == 429 else refusal.status
