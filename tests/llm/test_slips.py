@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import llamaq
 from llamaq import LLM, GGUFFile, SamplingParams, Session
 from llamaq.chat.options import ChatOptions, PromptOptions
-from llamaq.llm import calls
+from llamaq.llm import calls, habits
 from llamaq.serving.model import Model
 from llamaq.serving.stream import Options
 
@@ -60,6 +61,12 @@ SLIPS = [
     ("LLM.load(5)", "path must be a path, got 5"),
     ("Session('x')", "model must be that of an LLM, whose method session() makes a Session, got 'x'"),
     ("GGUFFile('m.gguf')", 'GGUFFile.open opens a file: GGUFFile.open("model.gguf")'),
+    # other libraries
+    ("llm('x', max_tokens=5)", "an LLM is not called: llm.generate(prompt) .*, llm.stream(prompt) .*llama_cpp.Llama"),
+    (f"llm.create_chat_completion({HELLO})", "no attribute 'create_chat_completion'; llm.chat(messages)"),
+    ("llm.create_completion('x')", "no attribute 'create_completion'; llm.generate(prompt)"),
+    ("llm.create_embedding('x')", "no attribute 'create_embedding'; llm.embed(texts)"),
+    ("llm.nothing", "'LLM' object has no attribute 'nothing'"),
     # texts
     ("llm.generate(['a', 'b'])", "prompt must be one text, or its token ids, got ['a', 'b']; LLM.batch takes several"),
     (f"llm.generate({HELLO})", "prompt must be one text, or its token ids, .*; LLM.chat takes messages"),
@@ -127,7 +134,7 @@ def test_a_slip_is_answered_in_the_callers_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"LLM": LLM, "Session": Session, "SamplingParams": SamplingParams, "GGUFFile": GGUFFile}
-    with pytest.raises((TypeError, ValueError)) as caught:
+    with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
         eval(call, {**names, "llm": llm, "llamaq": llamaq, "model": stories})
     said = str(caught.value)
     at = 0
@@ -137,6 +144,13 @@ def test_a_slip_is_answered_in_the_callers_words(
     assert "__" not in said
     assert "Model." not in said
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_instead_of_others_methods_is_there(llm: LLM) -> None:
+    for name, advice in habits._HERE.items():
+        assert not hasattr(llm, name)
+        for path in re.findall(r"llm\.([\w.]+)", advice):
+            functools.reduce(getattr, path.split("."), llm)  # this raises where there is none
 
 
 def methods() -> Iterator[tuple[str, Any]]:

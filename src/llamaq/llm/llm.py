@@ -20,6 +20,7 @@ from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
+from llamaq.llm.habits import Habits
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.latest import Latest
 from llamaq.llm.named import named_parts, pretrained
@@ -46,7 +47,7 @@ __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
 
 @public
-class LLM(Latest):
+class LLM(Latest, Habits):
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
     Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.
