@@ -253,3 +253,22 @@ def test_threads_do_not_change_the_choice(model: Path, text: str) -> None:
     with GGUFFile.open(model) as file:
         one, two = (fit(file, Budget(bits_per_weight=4.6, text=text), threads=threads) for threads in (1, 2))
     assert (one.chosen, one.sensitivity, one.measured) == (two.chosen, two.sensitivity, two.measured)
+
+
+def test_a_model_that_cannot_be_measured_says_so_in_words_of_the_command(
+    command: Command, model: Path, tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not "lower n_ctx", which is no option of it."""
+    monkeypatch.setattr("llamaq.engine.memory.available_memory", lambda: 4096)
+    (tmp_path / "text").write_text(text)
+    done = command("quantize", "--target-size", "1.5MiB", "--text", tmp_path / "text", model, tmp_path / "out.gguf", 1)
+    assert (done.code, (tmp_path / "out.gguf").exists()) == (1, False)
+    assert "but 4096 are available; leave out --text, or free memory\n" in done.err
+    assert "n_ctx" not in done.err
+
+    def weigh(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("llamaq.quantization.budget.ladder_of", weigh)
+    done = command("quantize", "--target-size", "1.5MiB", model, tmp_path / "out.gguf", 1)
+    assert (done.code, done.err) == (1, "llamaq: error: out of memory; choose a smaller model, or free memory\n")

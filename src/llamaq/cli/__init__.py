@@ -16,7 +16,7 @@ from llamaq.cli.command import WORDS, commands, spelt_out
 from llamaq.cli.llama_cpp import ignored
 from llamaq.cli.options import INTERRUPTED, Parser
 from llamaq.cli.output import write
-from llamaq.errors import LlamaqError, naming
+from llamaq.errors import LlamaqError
 
 __all__ = ["main"]
 
@@ -102,7 +102,8 @@ def _warnings_on_stderr() -> Iterator[None]:
 
 def _one_line(error: Exception, parser: Parser) -> str:
     if isinstance(error, MemoryError):
-        text = parser.told(naming(MemoryError("out of memory; lower n_ctx or choose a smaller model"), "n_ctx"))
+        lower = "" if (option := parser.option_of("n_ctx")) is None else f"lower {option}, "
+        text = f"out of memory; {lower}choose a smaller model, or free memory"
     elif isinstance(error, OSError) and error.strerror:
         text = reason(error, "") if error.errno in (errno.EMFILE, errno.ENFILE) else error.strerror
         text = f"{error.filename}: {text}" if error.filename else text

@@ -85,17 +85,17 @@ class Parser(argparse.ArgumentParser):
         text = str(error)
         for argument in getattr(error, "arguments", ()):
             alone = rf"(?<![\w./'\"-]){argument}(?![\w/'\"-]|\.\w)"
-            text = re.sub(alone, self._option_of(argument), text, count=1)
+            text = re.sub(alone, self.option_of(argument) or argument, text, count=1)
         return text
 
-    def _option_of(self, argument: str) -> str:
-        """How people give an argument of the library here; its own name where they do not."""
+    def option_of(self, argument: str) -> str | None:
+        """How people give an argument of the library here; None where they do not."""
         name = _OPTIONS.get(argument, argument)
         for action in self._actions:
             if action.dest == name:
                 long = [option for option in action.option_strings if option.startswith("--")]
                 return (long or action.option_strings or [str(action.metavar or name)])[0]
-        return argument
+        return None
 
     def format_help(self) -> str:
         self.description = self._about if isinstance(self._about, str) else self._about()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import plan_of
+from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.gguf import GGUFFile, TensorInfo
 from llamaq.llm.llm import LLM
 from llamaq.measure.divergence import compare_logits
@@ -45,7 +46,7 @@ class Meter:
         n_ctx = min(512, plan_of(file)[0].context_length)
         self._options = {"n_ctx": n_ctx, "n_batch": n_ctx, "threads": threads}
         self._first = scored_from(n_ctx)
-        with LLM.load(_Requantized(file, {}, search, importance), **self._options) as llm:  # type: ignore[arg-type]
+        with self._loaded({}) as llm:
             chunks = chunks_of(llm.tokenizer, text, n_ctx)
             count = min(len(chunks), max(1, _TOKENS // n_ctx))
             self._chunks = chunks[np.linspace(0, len(chunks) - 1, count).round().astype(int)]
@@ -54,13 +55,25 @@ class Meter:
     def kl(self, tensors: Iterable[TensorPlan]) -> float:
         """The divergence with these tensors in the formats of their plans."""
         plans = {tensor.info.name: tensor for tensor in tensors if not tensor.copied}
-        other = _Requantized(self._file, plans, self._search, self._importance)
-        with LLM.load(other, **self._options) as llm:  # type: ignore[arg-type]
+        with self._loaded(plans) as llm:
             found = [
                 compare_logits(base, self._logits(llm, chunk), chunk[self._first + 1 :])[0]
                 for base, chunk in zip(self._base, self._chunks, strict=True)
             ]
         return float(np.mean(found))
+
+    def _loaded(self, plans: Mapping[str, TensorPlan]) -> LLM:
+        """The model with these tensors in other formats. Raises ``InsufficientMemoryError``."""
+        file = _Requantized(self._file, plans, self._search, self._importance)
+        try:
+            return LLM.load(file, **self._options)  # type: ignore[arg-type]
+        except InsufficientMemoryError as error:  # whose advice is about options of another command
+            message = (
+                f"measuring needs the model in memory, {error.needed} bytes with its cache, but {error.available} are "
+                "available; leave out text, or free memory"
+            )
+            found = InsufficientMemoryError(message, needed=error.needed, available=error.available)
+            raise naming(found, "text") from None
 
     def _logits(self, llm: LLM, chunk: NDArray[np.int32]) -> NDArray[np.float32]:
         return llm.logits(chunk[:-1].tolist(), first=self._first)
