@@ -73,6 +73,8 @@ def test_version_and_help(command: Command) -> None:
     [
         (["frobnicate"], "there is no command 'frobnicate' (see 'llamaq --help')"),
         (["quantise", "m.gguf"], "there is no command 'quantise'; did you mean quantize?"),
+        (["rum", "m.gguf"], "there is no command 'rum'; did you mean run?"),
+        (["rmm"], "there is no command 'rmm'; did you mean rm?"),
         (["--verison"], "there is no option --verison; did you mean --version?"),
         (["-help"], "there is no option -help; did you mean --help?"),
         (["--verbose", "run", "x"], "there is no option --verbose"),
@@ -137,7 +139,7 @@ def test_debug_shows_the_traceback(command: Command, argv: list[str]) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        (MemoryError(), 1, "out of memory"),
+        (MemoryError(), 1, "out of memory; lower --ctx-size, choose a smaller model, or free memory"),
         (KeyError("x\ny"), 1, "KeyError: 'x\\ny' (a bug in llamaq: --debug shows where)"),
         (OSError(5, "Input/output error"), 1, "llamaq: error: Input/output error"),
         (KeyboardInterrupt(), 130, ""),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
 
 __all__ = ["meant", "misspelt", "no_command", "no_option"]
 
@@ -22,8 +23,15 @@ def meant(word: str, words: Iterable[str]) -> str:
     """``; did you mean WORD?`` where one of the words is close, else nothing."""
     from difflib import get_close_matches  # only errors need it
 
-    found = get_close_matches(word.lower(), list(words), n=1)
-    return f"; did you mean {found[0]}?" if found else ""
+    # Of close words the one that begins alike: whoever types "rum" wants "run", though "rm" is closer.
+    found = get_close_matches(word.lower(), list(words))
+    best = max(found, key=lambda close: _alike(word.lower(), close), default="")
+    return f"; did you mean {best}?" if found else ""
+
+
+def _alike(word: str, other: str) -> int:
+    """How many letters two words begin with together."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
 
 
 def no_command(word: str, commands: Iterable[str]) -> str:
