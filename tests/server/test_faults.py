@@ -144,6 +144,7 @@ def test_machines_that_vanish_are_found_out() -> None:
         listening.accept()[0] as accepted,
     ):
         assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)  # small pieces are sent at once
         assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
 
 
