@@ -135,6 +135,8 @@ def test_words_that_mean_a_command(command: Command, said: str, meant: str) -> N
     if said == "version":
         assert found.out.decode() == f"llamaq {__version__}\n"
     assert "did you mean tokenize?" in command("help", "tokenise").err
+    for word, meant in (("rum", "run"), ("rmm", "rm"), ("sevre", "serve")):
+        assert f"did you mean {meant}?" in command(word, "m.gguf").err
 
 
 @pytest.mark.parametrize(

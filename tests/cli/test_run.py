@@ -73,8 +73,6 @@ def test_version_and_help(command: Command) -> None:
     [
         (["frobnicate"], "there is no command 'frobnicate' (see 'llamaq --help')"),
         (["quantise", "m.gguf"], "there is no command 'quantise'; did you mean quantize?"),
-        (["rum", "m.gguf"], "there is no command 'rum'; did you mean run?"),
-        (["rmm"], "there is no command 'rmm'; did you mean rm?"),
         (["--verison"], "there is no option --verison; did you mean --version?"),
         (["-help"], "there is no option -help; did you mean --help?"),
         (["--verbose", "run", "x"], "there is no option --verbose"),
