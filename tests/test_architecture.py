@@ -32,6 +32,8 @@ TIERS = [
     {"chat", "hub"},
     {"llm"},
     {"measure", "convert", "quantization", "server", "compat", "integrations"},
+    {"batch"},
+    {"distributed"},
     {"cli"},
     {"__init__", "__main__"},
 ]

@@ -12,7 +12,7 @@ from llamaq.cli.options import Parser
 __all__ = ["OTHER_WORDS", "WORDS", "Command", "commands", "spelt_out"]
 
 _NAMES = (
-    "run", "serve", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
+    "run", "serve", "batch", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
     "imatrix", "quantize", "convert", "split", "merge", "completion",
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""

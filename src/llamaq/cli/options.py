@@ -145,10 +145,12 @@ class Parser(argparse.ArgumentParser):
         super()._check_value(action, value)
 
 
-def add_model(group: argparse._ActionsContainer, *, several: bool = False) -> None:
+def add_model(group: argparse._ActionsContainer, *, several: bool = False, positional: bool = True) -> None:
     """The argument MODEL, and ``-m`` and ``-hf`` for it: ``given_model`` reads them. ``several`` may be given as
-    ``models``, folders among them."""
-    if several:
+    ``models``, folders among them; without ``positional`` there are the options alone."""
+    if not positional:
+        group.set_defaults(model=None)
+    elif several:
         group.add_argument("models", metavar="MODEL", nargs="*", help=f"{MODEL}; or a folder of files")
     else:
         group.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)

@@ -78,7 +78,7 @@ class Bodies:
 
 
 def json_object_of(body: bytes) -> dict[str, Any]:
-    """Strict JSON: finite numbers, whole characters, each key once, at most so many levels."""
+    """Strict JSON: finite numbers, whole characters, each key once, at most so many levels. Raises ``Refusal``."""
     try:
         found = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once)
     except UnicodeDecodeError as error:

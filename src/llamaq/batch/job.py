@@ -1,0 +1,54 @@
+"""What answers a batch, as plain data that can be sent to other processes: the model and how it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llamaq import __version__
+from llamaq.batch.answering import Answerer
+from llamaq.boundary.progress import Progress
+
+__all__ = ["BatchJob"]
+
+_OF_NO_WEIGHT = ("threads", "n_batch", "n_cache", "pack")
+"""Arguments of ``LLM.load`` that change no bit of an answer."""
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """A model (a path, or what was found by a name), the arguments of ``LLM.load``, and how requests are answered: so
+    many at once, with this chat template, and seeds made of ``seed`` where a request has none."""
+
+    model: str | os.PathLike[str]
+    load: Mapping[str, Any] = field(default_factory=dict)
+    parallel: int = 16
+    template: str | None = None
+    template_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+
+    @property
+    def identity(self) -> str:
+        """What answers depend on beside the request: equal on machines whose files have equal names and sizes."""
+        path = Path(self.model)
+        load = {name: value for name, value in self.load.items() if name not in _OF_NO_WEIGHT and value is not None}
+        told = (__version__, path.name, path.stat().st_size, load, self.template, self.template_kwargs, self.seed)
+        return json.dumps(told, sort_keys=True, default=str)
+
+    @contextmanager
+    def answerer(self, progress: Progress | None = None) -> Iterator[Answerer]:
+        """Loads the model for the time of the context. Raises what ``LLM.load`` does."""
+        from llamaq.llm.llm import LLM
+
+        with (
+            LLM.load(self.model, progress=progress, **self.load) as llm,
+            Answerer(
+                llm, parallel=self.parallel, template=self.template, template_kwargs=self.template_kwargs
+            ) as answerer,
+        ):
+            yield answerer
