@@ -16,24 +16,31 @@ static Array<T> array_of(const std::vector<T>& x) {
   return Array<T>(static_cast<py::ssize_t>(x.size()), x.data());
 }
 
-static float load(Candidates& self, const Array<float>& logits) {
+// Candidates that keep the array whose logits they look at.
+struct HeldCandidates : Candidates {
+  using Candidates::Candidates;
+  Array<float> held;
+};
+
+static float load(HeldCandidates& self, const Array<float>& logits) {
+  self.held = logits;
   const py::gil_scoped_release unlocked;
   return self.load(logits.data(), logits.size());
 }
 
-static Array<int32_t> ids(const Candidates& self) {
+static Array<int32_t> ids(const HeldCandidates& self) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < self.size(); ++i) ids.push_back(self.id(i));
   return array_of(ids);
 }
 
-static Array<double> probabilities(Candidates& self) {
+static Array<double> probabilities(HeldCandidates& self) {
   std::vector<double> p;
   for (const float w : self.weights()) p.push_back(static_cast<double>(w) / self.total());
   return array_of(p);
 }
 
-static Array<float> get(const Candidates& self, const std::vector<int32_t>& ids) {
+static Array<float> get(const HeldCandidates& self, const std::vector<int32_t>& ids) {
   std::vector<float> logits;
   for (const int32_t id : ids) {
     const int64_t at = self.find(id);
@@ -42,7 +49,7 @@ static Array<float> get(const Candidates& self, const std::vector<int32_t>& ids)
   return array_of(logits);
 }
 
-static void set(Candidates& self, const std::vector<int32_t>& ids, const Array<float>& logits) {
+static void set(HeldCandidates& self, const std::vector<int32_t>& ids, const Array<float>& logits) {
   if (static_cast<py::ssize_t>(ids.size()) != logits.size()) throw Error("ids and logits differ in number");
   for (size_t i = 0; i < ids.size(); ++i) {
     const int64_t at = self.find(ids[i]);
@@ -50,17 +57,17 @@ static void set(Candidates& self, const std::vector<int32_t>& ids, const Array<f
   }
 }
 
-static void replace(Candidates& self, const Array<float>& logits) {
+static void replace(HeldCandidates& self, const Array<float>& logits) {
   if (logits.size() != self.size()) throw Error("there are not as many logits as candidates");
   for (int64_t i = 0; i < self.size(); ++i) self.set(i, logits.data()[i]);
 }
 
-static double probability(Candidates& self, int32_t id) {
+static double probability(HeldCandidates& self, int32_t id) {
   const int64_t at = self.find(id);
   return at < 0 ? 0 : static_cast<double>(self.weights()[at]) / self.total();
 }
 
-static void keep_bits(Candidates& self, const py::bytes& bits) {
+static void keep_bits(HeldCandidates& self, const py::bytes& bits) {
   const std::string_view bytes = bits;
   self.keep_bits(reinterpret_cast<const uint8_t*>(bytes.data()), static_cast<int64_t>(bytes.size()));
 }
@@ -74,7 +81,7 @@ static double log_sum_exp(const Array<float>& logits) {
   return log_total(all);
 }
 
-static Array<int32_t> most_likely(Candidates& self, int64_t k) {
+static Array<int32_t> most_likely(HeldCandidates& self, int64_t k) {
   std::vector<int32_t> ids = self.most_likely(std::max<int64_t>(k, 0));
   for (int32_t& at : ids) at = self.id(at);
   return array_of(ids);
@@ -96,16 +103,17 @@ void bind_sampling(py::module_& m) {
   m.def(
       "repeats", [](const Array<int32_t>& tokens) { return array_of(repeats(tokens.data(), tokens.size())); },
       arg("tokens"), "How many tokens up to each are also the last ones.");
-  py::class_<Candidates>(m, "Candidates", "The tokens that may come next, by id (csrc/sampling/candidates.h).")
-      .def(py::init([](const std::string& isa) { return Candidates(kernel_table(isa.c_str())); }), arg("isa") = "")
+  py::class_<HeldCandidates>(m, "Candidates", "The tokens that may come next, by id (csrc/sampling/candidates.h).")
+      .def(py::init([](const std::string& isa) { return HeldCandidates(kernel_table(isa.c_str())); }), arg("isa") = "")
       .def("__len__", &Candidates::count)
       .def("load", load, arg("logits"))
       .def_property_readonly("ids", ids)
-      .def_property_readonly("logits", [](const Candidates& self) { return array_of(self.logits()); })
+      .def_property_readonly("logits",
+                             [](const HeldCandidates& self) { return Array<float>(self.size(), self.logits()); })
       .def_property_readonly("top", &Candidates::top)
       .def_property_readonly("probabilities", probabilities)
       .def_property_readonly("entropy", &Candidates::entropy)
-      .def_property_readonly("log_total", log_total)
+      .def_property_readonly("log_total", [](HeldCandidates& self) { return log_total(self); })
       .def("most_likely", most_likely, arg("k"))
       .def("get", get, arg("ids"))
       .def("set", set, arg("ids"), arg("logits"))
@@ -120,7 +128,7 @@ void bind_sampling(py::module_& m) {
       .def("top_n_sigma", &Candidates::top_n_sigma, arg("n"), Unlocked())
       .def("exclude_top", &Candidates::exclude_top, arg("threshold"), arg("least"), Unlocked())
       .def("surprise_up_to", &Candidates::surprise_up_to, arg("bits"), Unlocked())
-      .def("pick", [](Candidates& self, double u) { return self.id(self.pick(u)); }, arg("u"), Unlocked());
+      .def("pick", [](HeldCandidates& self, double u) { return self.id(self.pick(u)); }, arg("u"), Unlocked());
 }
 
 }  // namespace llamaq

@@ -32,22 +32,28 @@ float Candidates::load(const float* logits, int64_t n) {
   if (n <= 0 || n > std::numeric_limits<int32_t>::max()) throw Error("there are no logits to sample from");
   all_ = true;
   changed();
-  logits_.resize(n);
+  size_ = n;
+  loaded_ = logits;
   peaks_.clear();
-  for (int64_t at = 0; at < n; at += kPeakBlock) {  // one reading serves all
+  for (int64_t at = 0; at < n; at += kPeakBlock) {
     const int64_t count = std::min(kPeakBlock, n - at);
     const float* x = logits + at;
     int32_t nan = 0;
     for (int64_t i = 0; i < count; ++i) nan |= x[i] != x[i];
     if (nan) return std::numeric_limits<float>::quiet_NaN();
-    std::copy_n(x, count, logits_.begin() + at);
     peaks_.push_back(greatest(x, count));
   }
   known_peaks_ = true;
   return top();
 }
 
-int64_t Candidates::count() const { return size() - std::count(logits_.begin(), logits_.end(), kNever); }
+int64_t Candidates::count() const { return size() - std::count(logits(), logits() + size(), kNever); }
+
+float* Candidates::own_logits() {
+  if (loaded_) own_.assign(loaded_, loaded_ + size_);
+  loaded_ = nullptr;
+  return own_.data();
+}
 
 int64_t Candidates::find(int32_t id) const {
   if (all_) return id >= 0 && id < size() ? id : -1;
@@ -56,27 +62,31 @@ int64_t Candidates::find(int32_t id) const {
 }
 
 void Candidates::set(int64_t position, float logit) {
-  const float before = std::exchange(logits_[position], logit);
+  float* x = own_logits();
+  const float before = std::exchange(x[position], logit);
   weighed_ = false;
   if (!known_peaks_) return;
   const int64_t block = position / kPeakBlock, at = block * kPeakBlock;
   if (logit >= peaks_[block])
     peaks_[block] = logit;
   else if (before == peaks_[block])
-    peaks_[block] = greatest(&logits_[at], std::min(kPeakBlock, size() - at));
+    peaks_[block] = greatest(x + at, std::min(kPeakBlock, size() - at));
 }
 
 void Candidates::scale(float temperature) {
   peaks();
-  for (float& x : logits_) x /= temperature;
-  for (float& x : peaks_) x /= temperature;
+  float* x = own_logits();
+  for (int64_t i = 0; i < size(); ++i) x[i] /= temperature;
+  for (float& peak : peaks_) peak /= temperature;
   weighed_ = false;
 }
 
 // Positions ascend, so each comes from its place or from behind it, and nothing is overwritten too early.
 void Candidates::take(const int32_t* positions, int64_t count) {
-  for (int64_t i = 0; i < count; ++i) logits_[i] = logits_[positions[i]];
-  logits_.resize(count);
+  if (loaded_) own_.resize(count);
+  for (int64_t i = 0; i < count; ++i) own_[i] = logits()[positions[i]];
+  loaded_ = nullptr;
+  size_ = count;
   if (all_) {
     ids_.assign(positions, positions + count);
   } else {
@@ -92,7 +102,7 @@ template <class Wanted>
 int64_t Candidates::find_all(Wanted wanted) {
   if (static_cast<int64_t>(found_.size()) < size()) found_.resize(size());
   int64_t count = 0;
-  const float* x = logits_.data();
+  const float* x = logits();
   int32_t* found = found_.data();
   for (int64_t i = 0; i < size(); ++i) {
     found[count] = static_cast<int32_t>(i);
@@ -107,10 +117,11 @@ void Candidates::find_from(double bound, std::vector<int32_t>& positions, int64_
   float least = static_cast<float>(bound);
   if (static_cast<double>(least) < bound) least = std::nextafter(least, std::numeric_limits<float>::infinity());
   const std::vector<float>& highest = peaks();
+  const float* x = logits();
   for (int64_t at = 0; at < size() && static_cast<int64_t>(positions.size()) <= most; at += kPeakBlock) {
     if (highest[at / kPeakBlock] < least) continue;
     for (int64_t i = at; i < std::min(size(), at + kPeakBlock); ++i)
-      if (logits_[i] >= least && logits_[i] > kNever) positions.push_back(static_cast<int32_t>(i));
+      if (x[i] >= least && x[i] > kNever) positions.push_back(static_cast<int32_t>(i));
   }
 }
 
@@ -129,7 +140,7 @@ void Candidates::keep_bits(const uint8_t* bits, int64_t bytes) {
 }
 
 const std::vector<float>& Candidates::peaks() {
-  if (!known_peaks_) find_peaks(logits_.data(), size(), peaks_);
+  if (!known_peaks_) find_peaks(logits(), size(), peaks_);
   known_peaks_ = true;
   return peaks_;
 }
@@ -145,7 +156,7 @@ void Candidates::weigh() {
   const int64_t n = size();
   if (highest == kNever) throw Error("no token is left to choose from");
   weights_.resize(n);
-  const float* x = logits_.data();
+  const float* x = logits();
   float* w = weights_.data();
   block_sums_.clear();
   total_ = 0;
@@ -171,7 +182,7 @@ double Candidates::total() {
 // The surprise of a token is log(total) - (logit - top).
 double Candidates::entropy() {
   weigh();
-  const float *x = logits_.data(), *w = weights_.data(), highest = top();
+  const float *x = logits(), *w = weights_.data(), highest = top();
   const double sum = lane_sum(size(), [=](int64_t i) {
     const float below = x[i] - highest;  // times a weight of 0 it must not be -infinity
     return static_cast<double>(w[i] * (below > -1e3f ? below : -1e3f));
@@ -179,7 +190,7 @@ double Candidates::entropy() {
   return exact_log(total_) - sum / total_;
 }
 
-std::vector<int32_t> Candidates::most_likely(int64_t k) { return llamaq::top_k(logits_.data(), size(), k, peaks()); }
+std::vector<int32_t> Candidates::most_likely(int64_t k) { return llamaq::top_k(logits(), size(), k, peaks()); }
 
 int64_t Candidates::pick(double u) {
   weigh();
@@ -210,13 +221,13 @@ void Candidates::top_k(int64_t k) {
 void Candidates::min_p(double p, int64_t least) {
   const double bound = static_cast<double>(top()) + exact_log(p);
   const auto reaches = [=](float x) { return static_cast<double>(x) >= bound; };
-  if (least > 1 && std::count_if(logits_.begin(), logits_.end(), reaches) < least) return top_k(least);
+  if (least > 1 && std::count_if(logits(), logits() + size(), reaches) < least) return top_k(least);
   keep_from(bound);
 }
 
 void Candidates::top_n_sigma(double n) {
   if (count() < size()) keep_from(static_cast<double>(kNever));
-  const float *x = logits_.data(), highest = top();
+  const float *x = logits(), highest = top();
   const double count = static_cast<double>(size());
   const double mean = lane_sum(size(), [=](int64_t i) { return static_cast<double>(x[i] - highest); }) / count;
   const double squares = lane_sum(size(), [=](int64_t i) {
@@ -239,7 +250,7 @@ void Candidates::exclude_top(double threshold, int64_t least) {
   if (reach < 2 || (least > 1 && count() - (reach - 1) < least)) return;
   std::vector<int32_t> likely = most_likely(reach);
   likely.pop_back();
-  for (const int32_t at : likely) logits_[at] = kNever;
+  for (const int32_t at : likely) own_logits()[at] = kNever;
   changed();
 }
 
@@ -257,7 +268,7 @@ void Candidates::top_p(double p, int64_t least) {
   const double mass = p * total();
   drop_tail(p, least);
   weigh();
-  keep_mass(logits_, top(), mass, least);
+  keep_mass(logits(), top(), mass, least);
 }
 
 // A token of the tail is more surprising than log(total / unlikely), and where the average is less than half of that, it
@@ -267,19 +278,19 @@ void Candidates::typical(double p, int64_t least) {
   const double surprise = entropy(), average = exact_log(total()) - surprise;
   if (2 * surprise < exact_log(2 * static_cast<double>(size()) / (1 - p))) drop_tail(p, least);
   weigh();
-  scores_.resize(logits_.size());
-  const float *x = logits_.data(), highest = top(), shift = static_cast<float>(average);
+  scores_.resize(size());
+  const float *x = logits(), highest = top(), shift = static_cast<float>(average);
   float* scores = scores_.data();
   for (int64_t i = 0; i < size(); ++i) scores[i] = -std::fabs((highest - x[i]) + shift);
-  keep_mass(scores_, 0, mass, least);
+  keep_mass(scores, 0, mass, least);
 }
 
 // Keeps, of the tokens in descending order of their scores (at most `highest`; equal ones by id), the first whose weights
 // reach `mass`. Only those of the bucket of scores in which that happens are sorted.
-void Candidates::keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least) {
+void Candidates::keep_mass(const float* scores, float highest, double mass, int64_t least) {
   const int64_t n = size();
-  const float *x = scores.data(), *w = weights_.data();
-  buckets_.resize(scores.size());
+  const float *x = scores, *w = weights_.data();
+  buckets_.resize(n);
   int32_t* buckets = buckets_.data();
   for (int64_t i = 0; i < n; ++i) {
     const float far = (highest - x[i]) * 16;

@@ -14,13 +14,14 @@ class Candidates {
  public:
   explicit Candidates(const KernelTable& kernels) : kernels_(kernels) {}
 
-  // All tokens of a vocabulary. Returns the greatest logit, or NaN where one of them is.
+  // All tokens of a vocabulary. Returns the greatest logit, or NaN where one of them is. The caller keeps the logits as
+  // they are while the candidates are in use: they are copied where a sampler changes one, which few do.
   float load(const float* logits, int64_t n);
 
-  int64_t size() const { return static_cast<int64_t>(logits_.size()); }
+  int64_t size() const { return size_; }
   int64_t count() const;  // tokens that have a chance
   int32_t id(int64_t i) const { return all_ ? static_cast<int32_t>(i) : ids_[i]; }
-  const std::vector<float>& logits() const { return logits_; }
+  const float* logits() const { return loaded_ ? loaded_ : own_.data(); }
   int64_t find(int32_t id) const;  // position of a token; -1: it is no candidate
 
   void set(int64_t position, float logit);
@@ -50,15 +51,19 @@ class Candidates {
   void find_from(double bound, std::vector<int32_t>& positions, int64_t most);
   void keep_from(double bound);             // keeps logits of at least so much
   void drop_tail(double p, int64_t least);  // drops tokens that a share of p does not need, where they are most
-  void keep_mass(const std::vector<float>& scores, float highest, double mass, int64_t least);
+  void keep_mass(const float* scores, float highest, double mass, int64_t least);
   void changed() { known_peaks_ = weighed_ = false; }
+  float* own_logits();  // to be changed
   const std::vector<float>& peaks();
   void weigh();
 
   const KernelTable& kernels_;
   bool all_ = true;  // ids are positions
   std::vector<int32_t> ids_;
-  std::vector<float> logits_;
+  int64_t size_ = 0;
+  const float* loaded_ =
+      nullptr;              // the caller's logits, as long as they are all of the candidates' and none is changed
+  std::vector<float> own_;  // the logits, otherwise
   bool known_peaks_ = false, weighed_ = false;  // whether what follows belongs to the logits
   std::vector<float> peaks_;                    // the peak of each kPeakBlock (top_k.h)
   double total_ = 0;
