@@ -280,6 +280,7 @@ def test_the_port_answers_while_the_model_is_being_loaded(stories: Path, tmp_pat
         _, err = process.communicate(timeout=60)
         assert process.returncode == (0 if good else 1)
         assert ("is served at" in err) is good
+        assert err.count("expected GGUF version") == (0 if good else 1)
         assert ("broken.gguf" in err) is not good
     finally:
         process.kill()

@@ -53,6 +53,8 @@ class Models:
         """The load of the only model, which begins with the server; its result tells why it failed."""
         self.starting = False
         """Whether the only model is still being loaded, for the first time."""
+        self.first_is_told = False
+        """Whether somebody tells why ``first`` failed, so that the log need not."""
 
     @property
     def loaded(self) -> Sequence[Served]:
@@ -179,7 +181,7 @@ class Models:
                 await self._make_room(entry)
                 llm = await self._read(entry)
         except Exception as error:
-            refusal = _cannot(entry, error)
+            refusal = _cannot(entry, error, log=not (self.starting and self.first_is_told))
             refusal.__cause__ = error
             return refusal
         finally:
@@ -299,7 +301,7 @@ class Models:
         return closing
 
 
-def _cannot(entry: Entry, error: Exception) -> Refusal:
+def _cannot(entry: Entry, error: Exception, *, log: bool = True) -> Refusal:
     """Why a model cannot be loaded, in words that do not tell where its file lies."""
     if isinstance(error, Refusal):
         return error
@@ -309,6 +311,7 @@ def _cannot(entry: Entry, error: Exception) -> Refusal:
         return Refusal(404, f"the file of {entry.name} is gone", code="model_not_found", param="model")
     if not isinstance(error, LlamaqError | OSError):
         return refusal_of(error)
-    logger.error("%s cannot be loaded: %s", entry.name, error)
+    if log:
+        logger.error("%s cannot be loaded: %s", entry.name, error)
     message = " ".join(str(error).replace(str(entry.path), entry.path.name).splitlines())
     return Refusal(500, f"{entry.name} cannot be loaded: {message}", headers=_NO_RETRY, param="model")
