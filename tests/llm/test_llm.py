@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -214,3 +215,24 @@ def test_files_that_are_no_models(shared: Shared, tmp_path: Path) -> None:
         LLM.load(tmp_path / "absent.gguf")
     with pytest.raises(ModelError, match=r"ggml-vocab-llama-spm\.gguf: .* no tensors"):
         LLM.load(shared("vocab") / "ggml-vocab-llama-spm.gguf")
+
+
+@pytest.mark.parametrize("pack", [True, False])
+def test_a_file_that_is_shortened_while_it_is_in_use_is_an_error(stories: Path, tmp_path: Path, pack: bool) -> None:
+    """And not the end of the process, which reading a mapped page that is gone would be."""
+    path = tmp_path / "model.gguf"
+    path.write_bytes(stories.read_bytes())
+    with LLM.load(path, threads=1, n_ctx=64, pack=pack) as llm:
+        expected = llm.generate("Once", max_tokens=4, sampling=SamplingParams(temperature=0)).text
+        stream = llm.stream("Twice", sampling=SamplingParams(ignore_eos=True))
+        next(stream)
+        wait_until(lambda: llm.model.scheduler.idle)  # no step reads now
+        os.truncate(path, 4096)
+        with pytest.raises(GGUFError, match=r"model.gguf: the file had \d+ bytes .* and has 4096 now; put it back"):
+            for _ in stream:
+                pass
+        for ask in (partial(llm.generate, "Once", max_tokens=4), partial(llm.embed, "x"), partial(llm.logits, "x y")):
+            with pytest.raises(GGUFError, match="has 4096 now"):
+                ask()
+        path.write_bytes(stories.read_bytes())
+        assert llm.generate("Once", max_tokens=4, sampling=SamplingParams(temperature=0)).text == expected

@@ -43,6 +43,9 @@ class Source:
     def data(self, name: str) -> NDArray[np.uint8]:
         return self._data[name][1]
 
+    def check(self) -> None:
+        """Arrays do not change."""
+
     mapped = False
 
 

@@ -66,6 +66,7 @@ class Tensors(Protocol):
     @property
     def mapped(self) -> bool: ...
     def data(self, name: str) -> NDArray[np.uint8]: ...
+    def check(self) -> None: ...
 
 
 def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
@@ -128,6 +129,7 @@ class Engine:
         self.max_rows = max_rows
         self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
         self._weights: Any = _core.Weights()
+        self._check = source.check
         self._load(source, pack, progress or (lambda done, total: None))
         lowering = _Numbers(plan, self._numbers)
         self._executor: Any = _core.Executor(
@@ -178,9 +180,11 @@ class Engine:
         With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does. ``captures`` are filled on the way.
         Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
         continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
-        Ctrl-C, ``CancelledError`` and ``ClosedError``; the cache then holds what it held before.
+        Ctrl-C, ``GGUFError`` for a file that has been shortened meanwhile, ``CancelledError`` and ``ClosedError``; the
+        cache then holds what it held before.
         """
         executor = self._running()
+        self._check()
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
         for sequence, (start, _) in step.spans.items():

@@ -33,7 +33,8 @@ class GGUFFile:
     ``metadata_types`` to the type that the file gives the value (of an array, the elements). ``tensors`` maps
     names to `TensorInfo`, in file order.
 
-    Nobody may shorten the file while it is open: reading a mapped page that is gone kills the process.
+    Nobody may shorten the file while it is open: reading a mapped page that is gone kills the process. `check` tells
+    whether somebody has.
     """
 
     def __init__(self, path: Path, shards: tuple[_Shard, ...] = ()) -> None:
@@ -72,7 +73,8 @@ class GGUFFile:
     def data(self, name: str) -> NDArray[np.uint8]:
         """The bytes of a tensor, read-only, shape (*outer dimensions, bytes of a row).
 
-        A view of the mapping, which stays valid after `close`; from a big-endian file, a little-endian copy.
+        A view of the mapping, which stays valid after `close`; from a big-endian file, a little-endian copy. Raises
+        what `check` does.
         """
         info = self.tensors[text("name", name)]
         raw = np.frombuffer(self._map(info), dtype=np.uint8, count=info.nbytes, offset=info.offset)
@@ -83,6 +85,11 @@ class GGUFFile:
             raw = byteswap(info.format, raw)
             raw.flags.writeable = False
         return raw
+
+    def check(self) -> None:
+        """Raises GGUFError where the file, or a part of it, has been shortened since it was opened."""
+        for shard in self._shards:
+            shard.check()
 
     def sha256(self) -> str:
         """SHA-256 of the file's bytes, of all parts in their order, in hex."""
@@ -109,7 +116,9 @@ class GGUFFile:
     def _map(self, info: TensorInfo) -> mmap.mmap:
         if not self._shards:
             raise ValueError(f"{self.path}: the file is closed")
-        return self._shards[info.shard].map
+        shard = self._shards[info.shard]
+        shard.check()
+        return shard.map
 
 
 @dataclass(frozen=True)
@@ -117,6 +126,15 @@ class _Shard:
     path: Path
     map: mmap.mmap
     contents: Contents
+
+    def check(self) -> None:
+        """See `GGUFFile.check`."""
+        had, has = len(self.map), self.map.size()  # of the mapping, and of the file by now
+        if has < had:
+            raise GGUFError(
+                f"{self.path}: the file had {had} bytes when it was opened, and has {has} now; put it back whole, and "
+                "load it again"
+            )
 
 
 def _open_shard(path: Path, index: int = 0) -> _Shard:
