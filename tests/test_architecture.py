@@ -62,6 +62,7 @@ USES_CORE = {
     "engine.kv_cache",
     "engine.page_pool",
     "measure.limits",
+    "measure.machine",
     "measure.speed",
     "measure.weights",
     "quantization.encode",
@@ -73,6 +74,7 @@ USES_CORE = {
     "sampling.sampler",
     "sampling.selectors",
     "sampling.temperature",
+    "cli",
     "cli.model_report",
 }
 

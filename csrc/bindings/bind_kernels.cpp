@@ -11,9 +11,9 @@
 
 namespace llamaq {
 
-static std::vector<std::string> isas() {
+static std::vector<std::string> names_of(const std::vector<const KernelTable*>& tables) {
   std::vector<std::string> names;
-  for (const KernelTable* table : usable_tables()) names.push_back(table->isa);
+  for (const KernelTable* table : tables) names.push_back(table->isa);
   return names;
 }
 
@@ -187,7 +187,9 @@ static Array<float> softcap(const std::string& isa, const Array<float>& x, float
 
 void bind_kernels(py::module_& m) {
   using py::arg;
-  m.def("isas", &isas, "SIMD levels that this build holds and this CPU runs, slowest first.");
+  m.attr("BUILD") = LLAMAQ_BUILD;  // compiler, architecture, kind of build
+  m.def("built_isas", [] { return names_of(built_tables()); }, "SIMD levels that this build holds, slowest first.");
+  m.def("isas", [] { return names_of(usable_tables()); }, "Those that this CPU runs.");
   m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");
   m.def(
       "has_fast", [](const std::string& isa) { return kernel_table(isa.c_str()).bf16_row != nullptr; }, arg("isa") = "",

@@ -33,6 +33,8 @@ static const KernelTable* const kTables[] = {
 #endif
 };
 
+std::vector<const KernelTable*> built_tables() { return {std::begin(kTables), std::end(kTables)}; }
+
 std::vector<const KernelTable*> usable_tables() {
   std::vector<const KernelTable*> tables;
   for (const KernelTable* table : kTables)

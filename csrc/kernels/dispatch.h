@@ -7,7 +7,10 @@
 
 namespace llamaq {
 
-// Levels that this build holds and this CPU runs, slowest first.
+// Levels that this build holds, slowest first.
+std::vector<const KernelTable*> built_tables();
+
+// Those that this CPU runs.
 std::vector<const KernelTable*> usable_tables();
 
 // The best usable level, or the one called `isa` ("" or null: LLAMAQ_ISA where it is set). Throws IsaError where that

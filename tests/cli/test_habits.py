@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from command import Command
-from llamaq import __version__
+from llamaq import __version__, _core
 from llamaq.cli import llama_cpp
 from llamaq.cli.command import OTHER_WORDS, commands
 from llamaq.cli.options import Parser
@@ -133,7 +133,7 @@ def test_words_that_mean_a_command(command: Command, said: str, meant: str) -> N
     assert (found.code, found.out, found.err) == (expected.code, expected.out, expected.err)
     assert found.out or "no such file" in found.err
     if said == "version":
-        assert found.out.decode() == f"llamaq {__version__}\n"
+        assert found.out.decode() == f"llamaq {__version__} ({_core.chosen_isa()}; {_core.BUILD})\n"
     assert "did you mean tokenize?" in command("help", "tokenise").err
     for word, meant in (("rum", "run"), ("rmm", "rm"), ("sevre", "serve")):
         assert f"did you mean {meant}?" in command(word, "m.gguf").err

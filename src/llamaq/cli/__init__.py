@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import errno
 import logging
@@ -9,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from llamaq import __version__
 from llamaq.boundary.files import reason
@@ -79,11 +81,28 @@ def _parser() -> Parser:
         about="Runs GGUF language models on ordinary CPUs.",
         epilog=f"{WORDS}\n'llamaq COMMAND --help' lists the options of a command.",
     )
-    parser.add_argument("--version", action="version", version=f"llamaq {__version__}")
+    parser.add_argument("--version", action=_Version, help="show the version, the SIMD level in use and the build")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, command in commands():
         command.add_to(subparsers, name)
     return parser
+
+
+class _Version(argparse.Action):
+    """``--version``; compiled code is loaded only when it is asked for."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from llamaq import _core
+
+        try:
+            level = _core.chosen_isa()
+        except LlamaqError:
+            level = "no level"  # whatever runs a model says what is wrong with LLAMAQ_ISA
+        write(f"llamaq {__version__} ({level}; {_core.BUILD})\n")
+        parser.exit()
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -21,6 +22,7 @@ __all__ = [
     "check_memory",
     "fitting_context",
     "memory_need",
+    "physical_memory",
     "step_rows",
 ]
 
@@ -106,6 +108,14 @@ def available_memory(root: Path = Path("/")) -> int | None:
     cgroup limits it; None where neither can be found out."""
     limits = [_system_available(root), *(_group_available(group) for group in cgroup.groups("memory", root))]
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def physical_memory() -> int | None:
+    """Bytes of memory that the machine has; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
 
 
 def _system_available(root: Path) -> int | None:
