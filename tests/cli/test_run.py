@@ -256,7 +256,7 @@ def test_verbose_tells_times_and_sizes_on_stderr(command: Command, model: Path) 
     done = command("run", model, "-p", "Lily went", "-n", 7, "-s", 11, "--verbose", "-t", 2)
     assert done.code == 0
     lines = dict(line.split(maxsplit=1) for line in done.err.splitlines())
-    assert list(lines) == ["load", "prompt", "generation", "ended", "context", "memory", "threads", "seed"]
+    assert list(lines) == ["load", "prompt", "generation", "guesses", "ended", "context", "memory", "threads", "seed"]
     assert "(0 cached)" in lines["prompt"]
     assert lines["generation"].startswith("7 tokens in ")
     assert "tokens/s" in lines["generation"]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.engine.page_pool import GONE
 from llamaq.errors import ContextOverflowError, LlamaqError
-from llamaq.serving.request import F32, Capture, Request
+from llamaq.serving.request import F32, Capture, Guess, Request
 from llamaq.serving.scheduler import Scheduler
 from pages import check_pages, limited_plan
 
@@ -48,26 +48,38 @@ class Engine:
 
 class Text(Request):
     """Grows by a token for each that is wanted, up to ``length``; waits for its reader while ``held``. Where it is
-    ``foreign``, its work is done when the test says so."""
+    ``foreign``, its work is done when the test says so. ``guesses`` draws tokens that may be the next ones."""
 
     def __init__(
-        self, ids: list[int], length: int, *, share: bool = True, max_rows: int | None = None, foreign: bool = False
-    ) -> None:
+        self, ids: list[int], length: int, *, share: bool = True, max_rows: int | None = None, foreign: bool = False,
+        guesses: random.Random | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1, share=share)
+        self.guesses, self.right = guesses, 0
         self.length, self.held, self.foreign, self.max_rows = length, False, foreign, max_rows
         self.error: BaseException | None = None
 
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         self.complete = read == len(self.ids)
 
+    def guess(self, most: int) -> Guess | None:
+        if self.guesses is None:
+            return None
+        next, count = len(self.ids), min(most, self.length - len(self.ids))
+        return Guess([(next + i + (self.guesses.random() < 0.2)) % 3 for i in range(count)], 1.0)
+
     def settle(self) -> None:
         if not self.complete:
             return
-        if len(self.ids) >= self.length:
-            self.done = True
-        else:
+        drafts = [*self.drafts, None]
+        while len(self.ids) < self.length:
             self.ids.append(len(self.ids) % 3)
             self.first_wanted = len(self.ids) - 1
+            if self.ids[-1] != drafts.pop(0):
+                return
+            self.right += 1
+            self.read += self.sequence is not None
+        self.done = True
 
     def on_end(self, error: BaseException | None) -> None:
         self.error = error
@@ -104,6 +116,7 @@ class Stepped(Scheduler):
         engine: Any = Engine(limited_plan(*limits, states=states), max_rows)
         n_ctx = pages * PAGE_TOKENS
         super().__init__(engine, KVCache(engine.plan, n_ctx + PAGE_TOKENS, max_rows=max_rows, texts=1), n_ctx)
+        self.speculation.costs.price = lambda rows: 0.0  # type: ignore[method-assign]
         self.tasks = Tasks()
         self.workers: Any = self.tasks
 
@@ -135,7 +148,7 @@ def test_while_somebody_waits_something_runs(
                 ids[rng.randrange(len(ids))] = 1
             text = Text(
                 ids, rng.randrange(1, n_ctx + 1), share=rng.random() < 0.8, max_rows=rng.choice([None, None, 1, 5]),
-                foreign=rng.random() < 0.2,
+                foreign=rng.random() < 0.2, guesses=rng if rng.random() < 0.5 else None,
             )  # fmt: skip
             everybody.append(text)
             s.submit(text)

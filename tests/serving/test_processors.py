@@ -196,6 +196,7 @@ def test_answers_with_quick_processors_share_their_steps(llm: LLM, monkeypatch: 
         return forward(step, *args, **kwargs)
 
     monkeypatch.setattr(llm.engine, "forward", counted)
+    monkeypatch.setattr(llm.model, "speculation", False)
     slow_steps(llm, monkeypatch)
     samplings = [with_processor(lambda ids, logits: None) for _ in range(4)]
     llm.batch([[300 + i] for i in range(4)], max_tokens=20, samplings=samplings)

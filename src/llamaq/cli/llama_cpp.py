@@ -30,6 +30,8 @@ _HARMLESS = {
         "--cpu-mask-batch", "-Crb", "--cpu-range-batch", "--cpu-strict-batch", "--prio-batch", "--poll-batch", "--numa",
         "-lm", "--load-mode", "-lzm", "--lazy-mode", "-dt", "--defrag-thold", "--cache-reuse", "-cram", "--cache-ram",
         "-ctxcp", "--ctx-checkpoints", "--swa-checkpoints", "-lv", "--verbosity", "--log-verbosity", "--log-colors",
+        "--spec-type", "--draft", "--draft-n", "--draft-max", "--draft-min", "--draft-n-min", "--spec-draft-n-max",
+        "--spec-draft-n-min", "--draft-p-min",
     ),
 }  # fmt: skip
 """By the number of their values: for what llamaq does anyway, or what changes no answer."""
@@ -39,7 +41,7 @@ _WORDS = re.compile(r"on|off|auto|enabled|disabled|true|false|0|1|-1", re.IGNORE
 """Harmless options after which one of these words may stand; they were flags once, and text may follow them."""
 
 _POSITIONS = "the file says how positions are turned"
-_DRAFTS = "there is no speculative decoding"
+_DRAFTS = "there is no draft model: guesses of what comes next are taken from the text itself"
 _PICTURES = "models read text only"
 _REFUSED: dict[tuple[str, ...], str] = {
     ("-dr", "--docker-repo"): "models come from the Hugging Face hub (-hf), not from Docker's",
@@ -49,9 +51,8 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("--lora", "--lora-scaled"): "there are no adapters",
     ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "there are no control vectors",
     ("-mm", "--mmproj", "-mmu", "--mmproj-url", "--image", "--audio", "--video"): _PICTURES,
-    ("-md", "--model-draft", "--spec-draft-model", "--spec-type", "--draft", "--draft-n", "--draft-max", "--draft-min",
-     "--draft-n-min", "--spec-draft-n-max", "--spec-draft-n-min", "--draft-p-min", "-cd", "--ctx-size-draft", "-ngld",
-     "-hfd", "--hf-repo-draft", "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"): _DRAFTS,
+    ("-md", "--model-draft", "--spec-draft-model", "-cd", "--ctx-size-draft", "-ngld", "-hfd", "--hf-repo-draft",
+     "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"): _DRAFTS,
     ("--rope-scaling", "--rope-scale", "--rope-freq-base", "--rope-freq-scale", "--yarn-orig-ctx", "--yarn-ext-factor",
      "--yarn-attn-factor", "--yarn-beta-slow", "--yarn-beta-fast", "-gan", "--grp-attn-n", "-gaw",
      "--grp-attn-w"): _POSITIONS,

@@ -29,6 +29,7 @@ __all__ = [
     "add_model",
     "add_no_pack",
     "add_numerics",
+    "add_speculation",
     "at_least",
     "cache_type",
     "from_env",
@@ -213,6 +214,7 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
         "cache_type": cache_type(args),
         "pack": args.pack,
         "numerics": args.numerics,
+        "speculation": getattr(args, "speculation", True),
         "pre": args.pre,
     }
 
@@ -256,6 +258,16 @@ def add_numerics(group: argparse._ActionsContainer) -> None:
         default="exact",
         help="exact: the same bits on every CPU; fast: prompts by bfloat16 products on CPUs with AMX, with a small "
         "error, and as exact elsewhere (default exact)",
+    )
+
+
+def add_speculation(group: argparse._ActionsContainer) -> None:
+    """``--no-speculation`` (attribute ``speculation``)."""
+    group.add_argument(
+        "--no-speculation",
+        dest="speculation",
+        action="store_false",
+        help="read no guesses of what comes next; they change the speed of answers and nothing else",
     )
 
 

@@ -236,6 +236,7 @@ def _counts(usage: Usage, n_ctx: int, reason: ChatFinishReason | None) -> dict[s
         "prompt": f"{usage.prompt_tokens} tokens ({usage.cached_tokens} cached) "
         + speed(usage.prompt_tokens - usage.cached_tokens, usage.prompt_seconds),
         "generation": f"{usage.completion_tokens} tokens " + speed(usage.completion_tokens, usage.completion_seconds),
+        "guesses": f"{usage.drafted_tokens} tokens ({usage.accepted_tokens} right)",
         "ended by": _ENDS[reason],
         "context": f"{min(used, n_ctx)} of {n_ctx} tokens used",
     }

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.model_names import located
-from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, given_model
+from llamaq.cli.options import (
+    Parser,
+    add_context,
+    add_loading,
+    add_model,
+    add_speculation,
+    at_least,
+    from_env,
+    given_model,
+)
 from llamaq.cli.sampling_options import add_sampling
 from llamaq.cli.templates import add_template
 from llamaq.engine import bundled
@@ -173,3 +182,4 @@ def _add_machine(parser: Parser) -> None:
     group = parser.add_argument_group("model and machine")
     add_context(group, "tokens of prompt and text together; 0: the model's own, or what memory allows")
     add_loading(group)
+    add_speculation(group)

@@ -7,7 +7,16 @@ import math
 import os
 
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
-from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, from_env, number
+from llamaq.cli.options import (
+    Parser,
+    add_context,
+    add_loading,
+    add_model,
+    add_speculation,
+    at_least,
+    from_env,
+    number,
+)
 from llamaq.cli.sampling_options import SAMPLING
 from llamaq.cli.templates import add_template
 
@@ -58,6 +67,7 @@ def add_options(parser: Parser) -> None:
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip
     add_loading(group)
+    add_speculation(group)
     refuse(parser, _REFUSED)
     add_llama_cpp_options(parser, _HARMLESS)
 

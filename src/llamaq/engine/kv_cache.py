@@ -143,6 +143,11 @@ class KVCache:
         """Tokens for which there are unused pages in the group that keeps most."""
         return max((pool.free for pool in self.pools), default=0) * PAGE_TOKENS
 
+    def spare(self, sequence: int) -> int:
+        """Tokens that a sequence which has some may have, all together, without pages that others hold."""
+        tables = zip(self._groups, self._tables[sequence], strict=True)
+        return min((len(table) + pool.free for pool, table in tables), default=0) * PAGE_TOKENS
+
     def by_layer(self) -> list[NDArray[np.uint8]]:
         """The memory of each layer, group by group, as (pages, bytes): views."""
         return [layer for pool in self.pools for layer in pool.layers]

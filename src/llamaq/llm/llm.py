@@ -55,10 +55,12 @@ class LLM(Latest, Habits):
     be read.
     """
 
-    def __init__(self, parts: Parts | None = None, defaults: Defaults | None = None, **other: object) -> None:
+    def __init__(
+        self, parts: Parts | None = None, defaults: Defaults | None = None, *, speculation: bool = True, **other: object
+    ) -> None:
         if not isinstance(parts, Parts) or other:
             raise TypeError('LLM.load makes an LLM: LLM.load("model.gguf"), with the arguments that it shows')
-        self.model = Model(parts, defaults)
+        self.model = Model(parts, defaults, speculation=speculation)
 
     @classmethod
     def load(
@@ -72,6 +74,7 @@ class LLM(Latest, Habits):
         cache_type: CacheType = "f16",
         pack: bool = True,
         numerics: Numerics = "exact",
+        speculation: bool = True,
         pre: str | None = None,
         progress: Progress | None = None,
     ) -> LLM:
@@ -83,16 +86,18 @@ class LLM(Latest, Habits):
         ``threads`` None takes one for each physical performance core that this process may use; ``n_batch`` is the
         number of tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
-        (``engine.numerics`` tells), "exact" has the same bits everywhere; ``pre`` overrides the file's pre-tokenizer.
+        (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses tokens, which is
+        quicker and changes nothing else (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
         that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
         before anything is allocated.
         """
+        speculation = flag("speculation", speculation)
         parts, defaults = named_parts(
             path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
             numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
-        return cls(parts, defaults)
+        return cls(parts, defaults, speculation=speculation)
 
     @classmethod
     def from_pretrained(

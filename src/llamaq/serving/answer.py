@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.boundary.arguments import INT32
 from llamaq.sampling import Sampler
 from llamaq.serving.prefix import common_prefix
 from llamaq.tokenizer import Tokenizer
@@ -99,6 +100,11 @@ class Answer:
     def end_ids(self) -> frozenset[int]:
         """Tokens that end the answer and are no part of it."""
         return self._tokenizer.eog_ids
+
+    @property
+    def left(self) -> int:
+        """How many tokens may still come, as far as a number is known."""
+        return INT32 if self._max_tokens is None else self._max_tokens - len(self.tokens)
 
     def take(self, logits: NDArray[np.float32], room: int | None = None) -> list[Event]:
         """Samples from ``logits`` (vocabulary,). ``room`` is how many more tokens can be read (None: no matter)."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from llamaq.serving.answer import Answer, Event
-from llamaq.serving.request import F32, Capture, Request
+from llamaq.serving.account import Account
+from llamaq.serving.answer import Answer, Event, common_prefix
+from llamaq.serving.lookup import Lookup
+from llamaq.serving.request import F32, Capture, Guess, Request
 
 __all__ = ["Generation", "Item"]
 
@@ -24,7 +26,7 @@ class Generation(Request):
 
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
-        progress: bool = False,
+        progress: bool = False, guesses: bool = False,
     ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1)
         self._n_ctx = n_ctx
@@ -36,20 +38,48 @@ class Generation(Request):
         self.gather = False
         self._gathered: list[Item] = []
         self._items: list[Item] = []  # ``work`` made these
+        self._error: BaseException | None = None  # it came after these
         self._held = ""  # text that was held back at the last ``settle``
+        self._lookup = Lookup() if guesses else None
+        self.account = Account()
+        self._match = self._right = 0  # of the latest guess: tokens that were the same before it; its tokens that came
         self.dropped = dropped
         self._shift, self._keep = shift, keep
         self._progress = progress
         self._began = time.perf_counter()
         self._prompt_at = self._latest = 0.0
 
+    def guess(self, most: int) -> Guess | None:
+        if self._lookup is None or self.account.balance <= 0:
+            return None
+        left = min(most, self._n_ctx - len(self.ids), self.answer.left - 1)
+        tokens, self._match = self._lookup.guess(self.ids, left)
+        return Guess(tokens, self.account.chance(self._match)) if tokens else None
+
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         self._items = [(read, len(self.ids))] if self._progress and not self.made else []
+        self._error, self._right = None, 0
         if len(logits):
             self._latest = time.perf_counter()
             self._prompt_at = self._prompt_at or self._latest
-            self._items += self.answer.take(logits[-1], None if self._shift else self._n_ctx - len(self.ids))
+            try:
+                self._take(logits)
+            except BaseException as error:
+                if len(self.answer.tokens) == self.made:
+                    raise
+                self._error = error  # what came before it comes as it would have come alone
             self._latest = time.perf_counter()
+
+    def _take(self, logits: F32) -> None:
+        """Samples after ``ids``, and goes on while what comes is what was guessed."""
+        new: list[int] = []
+        while len(new) == self._right:
+            room = None if self._shift else self._n_ctx - len(self.ids) - len(new)
+            self._items += self.answer.take(logits[len(new)], room)
+            new = self.answer.tokens[self.made :]
+            self._right = common_prefix(new, self.drafts)
+            if _ends(self._items):
+                break
 
     def settle(self) -> None:
         if not self._items:
@@ -58,10 +88,14 @@ class Generation(Request):
         self.ids += new
         self.made += len(new)
         self.first_wanted = len(self.ids) - 1
+        if self.sequence is not None:  # nobody took it away meanwhile
+            self.read += self._right
+        self.account.book(self._match, len(self.drafts), self._right, self.price, self.worth)
         self._held = self.answer.held
-        last = self._items[-1]
-        self.done = isinstance(last, Event) and last.finish_reason is not None
+        self.done = self._error is None and _ends(self._items)
         self._put(self._items)
+        if self._error is not None:
+            raise self._error
 
     def on_end(self, error: BaseException | None) -> None:
         self._put([self.answer.end("cancelled", held=self._held) if error is None else error])
@@ -71,6 +105,7 @@ class Generation(Request):
         count = (len(self.ids) - self._keep) // 2
         del self.ids[self._keep : self._keep + count]
         self.dropped += count
+        self._lookup = Lookup() if self._lookup is not None else None
         self.first_wanted = len(self.ids) - 1
 
     @property
@@ -95,3 +130,8 @@ class Generation(Request):
         self._gathered = []
         if self.notify is not None:
             self.notify()
+
+
+def _ends(items: Sequence[Item]) -> bool:
+    """Whether the last of them ends the answer."""
+    return bool(items) and isinstance(items[-1], Event) and items[-1].finish_reason is not None

@@ -35,10 +35,11 @@ _SAMPLING = "a SamplingParams, such as SamplingParams(temperature=0)"
 class Model:
     """The parts of a model and the scheduler of what is asked of it. Any thread may use it."""
 
-    def __init__(self, parts: Parts, defaults: Defaults | None = None) -> None:
+    def __init__(self, parts: Parts, defaults: Defaults | None = None, *, speculation: bool = True) -> None:
         self.defaults = defaults or Defaults()
         self.tokenizer = parts.tokenizer
         self.hparams = parts.hparams
+        self.speculation = speculation
         self.memory = parts.memory
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
         self._parts: Parts | None = parts
@@ -144,7 +145,7 @@ class Model:
         answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
-            progress=progress is not None,
+            progress=progress is not None, guesses=self.speculation,
         )  # fmt: skip
         request.expected = expected if dropped == 0 else 0
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -11,11 +12,19 @@ from numpy.typing import NDArray
 
 from llamaq.serving.prefix import Node
 
-__all__ = ["F32", "Capture", "Request"]
+__all__ = ["F32", "Capture", "Guess", "Request"]
 
 F32: TypeAlias = NDArray[np.float32]
 Capture: TypeAlias = tuple[int, int, int]
 """Number of an op of the plan, the slot to look at after it, and the columns of the value there."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """Tokens that may come next, and how likely each is right where those before it are."""
+
+    tokens: list[int]
+    chance: float
 
 
 class Request(ABC):
@@ -37,6 +46,10 @@ class Request(ABC):
         self.first_wanted = first_wanted
         self.share = share
         self.captures: tuple[Capture, ...] = ()
+        self.drafts: list[int] = []
+        """Guesses of what follows ``ids``, read with the last of them: the cache has them until ``settle``."""
+        self.price = self.worth = 0.0
+        """What each of them costs, and saves where it is right, in steps."""
         self.max_rows: int | None = None
         """Most rows of this request in a step."""
         self.age = 0
@@ -63,14 +76,20 @@ class Request(ABC):
         needed its room meanwhile."""
         return
 
+    def guess(self, most: int) -> Guess | None:
+        """Up to ``most`` tokens that may follow ``ids``, for ``drafts``; None where nothing is known."""
+        return None
+
     @abstractmethod
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         """Gets what a step gave, outside of the lock, and keeps for ``settle`` what it makes of it: ``logits``
-        (n, vocabulary) of the last n of the first ``read`` tokens, and ``captured`` arrays (rows of the step, cols)."""
+        (n, vocabulary) of the last n of the first ``read`` tokens and the ``drafts`` after them, and ``captured``
+        arrays (rows of the step, cols)."""
 
     @abstractmethod
     def settle(self) -> None:
-        """After ``work``, under the lock and unless the request has ended: may add to ``ids``, or say ``done``."""
+        """After ``work``, under the lock and unless the request has ended: may add to ``ids``, or say ``done``. Where
+        the first of the ``drafts`` have joined ``ids``, and it has a sequence still, they are ``read`` already."""
 
     def end(self, error: BaseException | None) -> None:
         """Ends the request early, with an error or (None) because someone cancelled it. ``work`` may be under way."""

@@ -108,6 +108,13 @@ class Room:
             ids = request.ids[: request.read]
             request.node = self.prefixes.insert(request.sequence, ids, request.node, partial=partial)
 
+    def settle(self, request: Request) -> None:
+        """Cuts wrong guesses from a request's sequence, if it has one. The tree learns of the right ones at once: where
+        a window moves on, the node that the request comes from may go."""
+        if request.sequence is not None:
+            self.cache.truncate(request.sequence, request.read)
+            self.remember(request)
+
     def is_being_read(self, request: Request) -> bool:
         """Whether another request is just reading pages that this one, which has no sequence, can have from it."""
         if request.behind is None or not _is_reading(*request.behind):

@@ -37,6 +37,7 @@ from llamaq.serving.choice import choose, choose_whole, ready
 from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.room import Room
+from llamaq.serving.speculation import MOST_ROWS, Speculation
 from llamaq.serving.workers import Workers
 
 __all__ = ["Scheduler"]
@@ -79,6 +80,7 @@ class Scheduler:
         self.closed = False
         self.lock = threading.RLock()
         self.room = Room(cache)
+        self.speculation = Speculation(cache)
         self.workers = Workers()
         self._changed = threading.Condition(self.lock)  # notified when something comes that the loop waits for
         self._engine = engine
@@ -266,6 +268,7 @@ class Scheduler:
                 rows = choose_whole(self._requests, self.room, self._engine.max_rows)
             else:
                 rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
+                self.speculation.draft(rows, self._engine.max_rows)
             if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
                 self._stuck = None
             elif not any(r.busy and not r.slow for r in self._requests):
@@ -312,14 +315,19 @@ class Scheduler:
         for request, count in rows.items():
             assert request.sequence is not None
             start, end = request.read, request.read + count
-            part = Step.of(request.ids[start:end], sequence=request.sequence, start=start, wanted="none")
+            ids = request.ids[start:end] + request.drafts
+            part = Step.of(ids, sequence=request.sequence, start=start, wanted="none")
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)
         step = parts[0] if len(parts) == 1 else Step.join(parts)
         wanted = {capture for request in rows for capture in request.captures}
         captured = {c: np.empty((len(step), c[2]), np.float32) for c in wanted}
         places = {(op, slot): array for (op, slot, _), array in captured.items()}
-        return self._engine.forward(step, self.room.cache, stop=self._stop, captures=places), captured
+        began = time.perf_counter()
+        logits = self._engine.forward(step, self.room.cache, stop=self._stop, captures=places)
+        if len(logits) == len(step) <= MOST_ROWS:
+            self.speculation.costs.note(len(step), time.perf_counter() - began)
+        return logits, captured
 
     def _share_out(
         self, rows: Mapping[Request, int], logits: F32, captured: Mapping[Capture, F32]
@@ -331,7 +339,8 @@ class Scheduler:
         with self.lock:
             for request, count in rows.items():
                 first, request.read = request.read, request.read + count
-                n = max(0, request.read - max(first, request.first_wanted))
+                count += len(request.drafts)
+                n = max(0, first + count - max(first, request.first_wanted))
                 if not request.done:
                     self.room.remember(request, partial=first < request.prompt_tokens <= request.read)
                     own = {c: captured[c][row : row + count] for c in request.captures}
@@ -369,6 +378,7 @@ class Scheduler:
             try:
                 if not request.done:
                     settle()
+                self.room.settle(request)
                 if not request.done and len(request.ids) > self.n_ctx:
                     self.room.release(request)
                     request.page_keys.clear()

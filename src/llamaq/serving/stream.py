@@ -49,7 +49,8 @@ class Usage:
     """Counts of tokens, and seconds since the request was made.
 
     ``cached_tokens`` of the prompt were in the cache already; ``dropped_tokens`` were left out of the context, as
-    ``overflow`` asked for.
+    ``overflow`` asked for; ``drafted_tokens`` were guessed, and ``accepted_tokens`` of these came
+    (docs/speculation.md).
     """
 
     prompt_tokens: int
@@ -58,6 +59,8 @@ class Usage:
     prompt_seconds: float
     completion_seconds: float
     dropped_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def seconds(self) -> float:
@@ -184,7 +187,10 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def usage(self) -> Usage:
         """What has been used so far."""
         request = self._request
-        return Usage(request.prompt_tokens, request.cached or 0, request.made, *request.seconds, request.dropped)
+        return Usage(
+            request.prompt_tokens, request.cached or 0, request.made, *request.seconds, request.dropped,
+            request.account.drafted, request.account.accepted,
+        )  # fmt: skip
 
     @property
     def seed(self) -> int:

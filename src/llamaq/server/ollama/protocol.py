@@ -145,7 +145,7 @@ OPTIONS = (
     Field("penalize_newline", "line ends are penalized like others", neutral=(True,)),
     *(Field(name, _LOADED) for name in ("num_batch", "num_gpu", "main_gpu", "num_thread", "numa", "low_vram", "f16_kv",
                                         "use_mmap", "use_mlock", "vocab_only", "logits_all", "embedding_only")),
-    Field("draft_num_predict", "there is no speculative decoding"),
+    Field("draft_num_predict", "how much is guessed depends on what was right so far"),
 )  # fmt: skip
 
 _MODEL = Field("model", "one of the server's names, with `:latest` or without", string)
