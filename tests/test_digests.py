@@ -68,6 +68,11 @@ def test_the_bits_are_as_recorded(shared: Callable[[str], Path], tmp_path: Path)
     assert all_digests(shared, tmp_path) == json.loads(RECORDED.read_text())
 
 
+def test_the_bits_of_the_bundled_model_are_as_recorded(tmp_path: Path) -> None:
+    """Wheels are held to it wherever they are built; it needs nothing beside the wheel."""
+    assert model_digests(bundled.path(), tmp_path) == json.loads(RECORDED.read_text())["bundled"]
+
+
 if __name__ == "__main__":
     import tempfile
 
