@@ -186,6 +186,14 @@ def drop_in(session: nox.Session) -> None:
     session.run("pytest", "tests/compat", "tests/integrations", *session.posargs)
 
 
+@nox.session(default=False)
+def ray(session: nox.Session) -> None:
+    """Clusters of processes: files of requests, tables, a server. Not for CI: Ray is large, and takes its time."""
+    session.install(".[ray,test]")
+    warnings = ["-o", "filterwarnings=default"]  # Ray has some of its own
+    session.run("pytest", *warnings, "tests/distributed", *session.posargs, env={"RAY_AUTH_MODE": "disabled"})
+
+
 @nox.session(name="sdk-suites", default=False)
 def sdk_suites(session: nox.Session) -> None:
     """The suites of OpenAI's and Anthropic's SDKs and some frameworks against the server. Not for CI: they change with

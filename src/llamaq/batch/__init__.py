@@ -5,6 +5,6 @@ from __future__ import annotations
 from llamaq.batch.answering import Answerer
 from llamaq.batch.job import BatchJob
 from llamaq.batch.requests import URLS, Request
-from llamaq.batch.run import Summary, run_batch
+from llamaq.batch.run import Answering, Summary, run_batch
 
-__all__ = ["URLS", "Answerer", "BatchJob", "Request", "Summary", "run_batch"]
+__all__ = ["URLS", "Answerer", "Answering", "BatchJob", "Request", "Summary", "run_batch"]

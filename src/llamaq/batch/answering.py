@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from llamaq.batch.requests import MOST_LINE, Request
@@ -36,8 +35,8 @@ _FOR_EVER = 1e9  # seconds that a request may wait for its turn
 
 
 class Answerer:
-    """Answers requests with a loaded model, ``parallel`` of them at once, each as it would be alone. One thread may use
-    it; the end of its context ends what runs, and the model stays its maker's to close."""
+    """Answers requests with a loaded model, ``parallel`` of them at once, each as it would be alone. One event loop may
+    use it at a time; the model stays its maker's to close."""
 
     def __init__(
         self, llm: LLM, *, parallel: int = 16, template: str | None = None,
@@ -50,33 +49,15 @@ class Answerer:
         service = Service(Models(llm, settings), settings)
         self._endpoints = {url: Endpoint(service, job) for url, job in _JOBS.items()}
         self._parallel = parallel
-        self._loop = asyncio.new_event_loop()
-
-    def __enter__(self) -> Answerer:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._loop.run_until_complete(self._end())
-        self._loop.close()
 
     def run(self, requests: Iterable[Request], done: Callable[[Request, str], None]) -> None:
         """Calls ``done`` with each request and its line of the output, in the order in which they are ready."""
-        self._loop.run_until_complete(self._run(iter(requests), done))
-
-    async def _end(self) -> None:
-        """Ends what an exception such as Ctrl-C has left running."""
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in left:
-            task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
-        await asyncio.get_running_loop().shutdown_default_executor()
+        asyncio.run(self._run(iter(requests), done))
 
     async def _run(self, requests: Iterator[Request], done: Callable[[Request, str], None]) -> None:
         async def work() -> None:
             for request in requests:
-                done(request, await self._line(request))
+                done(request, await self.line(request))
 
         tasks = [asyncio.ensure_future(work()) for _ in range(self._parallel)]
         try:
@@ -86,7 +67,8 @@ class Answerer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _line(self, request: Request) -> str:
+    async def line(self, request: Request) -> str:
+        """The line of the output that answers a request."""
         head = {"id": request.id, "custom_id": request.custom_id}
         if request.problem:
             error = {"code": request.code, "message": request.problem, "line": request.number}

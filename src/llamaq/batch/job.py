@@ -45,10 +45,5 @@ class BatchJob:
         """Loads the model for the time of the context. Raises what ``LLM.load`` does."""
         from llamaq.llm.llm import LLM
 
-        with (
-            LLM.load(self.model, progress=progress, **self.load) as llm,
-            Answerer(
-                llm, parallel=self.parallel, template=self.template, template_kwargs=self.template_kwargs
-            ) as answerer,
-        ):
-            yield answerer
+        with LLM.load(self.model, progress=progress, **self.load) as llm:
+            yield Answerer(llm, parallel=self.parallel, template=self.template, template_kwargs=self.template_kwargs)

@@ -42,6 +42,10 @@ def _add_options(parser: Parser) -> None:
     add("-np", "--parallel", metavar="N", type=at_least(1), default="16", help="requests that run at once (default 16)")
     add("-s", "--seed", metavar="N", type=at_least(0), default="0",
         help="what the seeds of requests that name none are made of, with their custom_id (default 0)")  # fmt: skip
+    group = parser.add_argument_group("cluster")
+    group.add_argument("--ray", metavar="ADDRESS", help="answer on a Ray cluster (docs/ray.md): auto, local, HOST:PORT")
+    group.add_argument("--workers", metavar="N", type=at_least(1), help="of the cluster, each with the model and -np "
+                       "requests at once (default one on each machine)")  # fmt: skip
     group = parser.add_argument_group("chat")
     add_template(group)
     group = parser.add_argument_group("model and machine")
@@ -56,9 +60,16 @@ def batch(args: argparse.Namespace) -> int:
     """Runs the command; 1 where some requests have errors."""
     from llamaq.batch import run_batch  # first, to tell where the extra is missing
 
+    if args.workers and not args.ray:
+        args.parser.error("--workers are those of a cluster: give --ray")
+    job, answering = _job(args), None
+    if args.ray:
+        from llamaq.distributed.ray import cluster_batch
+
+        answering = cluster_batch(job, args.ray, workers=args.workers)
     try:
         with Bar("answering", " requests", lines=True) as progress, Bar("loading", "B", binary=True) as loading:
-            done = run_batch(_job(args), args.source, args.target, progress=progress, loading=loading)
+            done = run_batch(job, args.source, args.target, answering, progress=progress, loading=loading)
     except KeyboardInterrupt:
         print(f"\nllamaq: what is done lies in {args.target}.partial; the same command goes on", file=sys.stderr)
         raise

@@ -1,0 +1,75 @@
+"""Requests spread over workers of whatever kind, and what each of those gets of its machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from llamaq.batch.requests import Request
+from llamaq.errors import LlamaqError
+
+__all__ = ["load_for", "spread", "threads_for"]
+
+_RETRIES = 8
+
+W = TypeVar("W")
+F = TypeVar("F", bound=Hashable)
+
+
+def spread(
+    requests: Iterable[Request], workers: Sequence[W], each: int, *, ask: Callable[[W, Request], F],
+    wait: Callable[[list[F]], Sequence[F]], take: Callable[[F], str | None], done: Callable[[Request, str], None],
+) -> None:  # fmt: skip
+    """Has every request answered: ``each`` worker has so many at once, and a new one goes to who has the fewest.
+
+    ``ask`` begins one, ``wait`` gives those that are ready, one at least, ``take`` the line that came of one, which
+    ``done`` gets. Where that is None, who was asked is gone: the request is asked of another, and after that has
+    happened ``_RETRIES`` times ``LlamaqError`` is raised.
+    """
+    running: dict[F, tuple[int, Request, int]] = {}
+    busy = [0] * len(workers)
+    again: list[tuple[Request, int, int]] = []  # with how often it was asked, and of whom at last
+
+    def end_some() -> None:
+        for future in wait(list(running)):
+            number, request, tries = running.pop(future)
+            busy[number] -= 1
+            line = take(future)
+            if line is not None:
+                done(request, line)
+            elif tries == _RETRIES:
+                raise LlamaqError(
+                    f"line {request.number}: whoever was asked for it was gone before the answer, {tries} times; "
+                    "look for want of memory on the machines"
+                )
+            else:
+                again.append((request, tries, number))
+
+    coming = iter(requests)
+    while True:
+        while min(busy) >= each:
+            end_some()
+        if again:
+            request, tries, gone = again.pop(0)
+        elif (following := next(coming, None)) is not None:
+            request, tries, gone = following, 0, -1
+        elif running:
+            end_some()
+            continue
+        else:
+            return
+        number = min((i for i in range(len(workers)) if busy[i] < each), key=lambda i: (i == gone, busy[i]))
+        busy[number] += 1
+        running[ask(workers[number], request)] = number, request, tries + 1
+
+
+def threads_for(workers: int, cpus: Sequence[int]) -> int:
+    """Threads of each worker where machines have so many CPUs: all of the smallest, shared by those that it gets."""
+    return max(1, min(cpus) // -(-workers // len(cpus)))
+
+
+def load_for(load: Mapping[str, Any], workers: int, cpus: Sequence[int]) -> dict[str, Any]:
+    """The arguments of ``LLM.load`` for each of the workers. Where machines get several, these share the weights in the
+    file's mapping, so that a machine holds them once; the bits are the same."""
+    own = {"threads": threads_for(workers, cpus), "pack": workers <= len(cpus)}
+    return {**own, **{name: value for name, value in load.items() if value is not None}}

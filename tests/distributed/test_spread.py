@@ -1,0 +1,65 @@
+"""Requests spread over workers: none too many at once, each answered once, whoever is quick."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from llamaq import LlamaqError
+from llamaq.batch import Request
+from llamaq.distributed.spread import load_for, spread, threads_for
+
+
+@pytest.mark.parametrize(("workers", "each"), [(1, 1), (2, 3), (5, 2)])
+def test_every_request_is_answered_and_nobody_has_too_many(workers: int, each: int) -> None:
+    rng = random.Random(workers)
+    busy = [0] * workers
+    most = [0] * workers
+    answered: list[tuple[int, str]] = []
+
+    def ask(worker: int, request: Request) -> tuple[int, str]:
+        busy[worker] += 1
+        most[worker] = max(most[worker], busy[worker])
+        return worker, request.id
+
+    def wait(running: list[tuple[int, str]]) -> list[tuple[int, str]]:
+        ready = rng.sample(running, rng.randint(1, len(running)))
+        for worker, _ in ready:
+            busy[worker] -= 1
+        return ready
+
+    def take(future: tuple[int, str]) -> str | None:
+        return None if rng.random() < 0.3 else future[1]  # some workers die
+
+    def done(request: Request, line: str) -> None:
+        assert line == request.id
+        answered.append((request.number, line))
+
+    requests = [Request(i, f"id-{i}", None, "", {}) for i in range(50)]
+    spread(iter(requests), range(workers), each, ask=ask, wait=wait, take=take, done=done)
+    assert sorted(answered) == [(i, f"id-{i}") for i in range(50)]
+    assert most == [each] * workers
+    assert busy == [0] * workers
+
+
+def test_a_request_that_kills_whoever_is_asked_ends_the_run() -> None:
+    asked: list[int] = []
+
+    def ask(worker: int, request: Request) -> int:
+        asked.append(worker)
+        return len(asked)
+
+    with pytest.raises(LlamaqError, match="line 7: whoever was asked"):
+        spread(
+            [Request(7, "a", None, "", {})], [0, 1], 1, ask=ask, wait=lambda running: running, take=lambda future: None,
+            done=lambda request, line: None,
+        )  # fmt: skip
+    assert asked == [0, 1, 0, 1, 0, 1, 0, 1]
+
+
+def test_what_a_worker_gets_of_its_machine() -> None:
+    assert [threads_for(n, [16, 8]) for n in (1, 2, 3, 4, 8, 64)] == [8, 8, 4, 4, 2, 1]
+    assert load_for({"n_ctx": 64, "pre": None}, 2, [4, 4]) == {"threads": 4, "pack": True, "n_ctx": 64}
+    assert load_for({"threads": 3, "pack": True}, 4, [4, 4]) == {"threads": 3, "pack": True}
+    assert load_for({}, 4, [4, 4]) == {"threads": 2, "pack": False}
