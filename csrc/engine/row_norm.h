@@ -28,9 +28,9 @@ class RowNorm {
     if (bias_ >= 0 && !layer_) throw Error("an RMS norm has no bias");
   }
 
-  // y must not be x.
-  void apply(const Resources& r, const float* x, int64_t width, float* y) const {
-    const auto vector = [&](int i) { return i < 0 ? nullptr : r.vector(i); };
+  // y must not be x. The weights begin `at` numbers into their vectors.
+  void apply(const Resources& r, const float* x, int64_t width, float* y, int64_t at = 0) const {
+    const auto vector = [&](int i) { return i < 0 ? nullptr : r.vector(i) + at; };
     if (layer_)
       r.kernels.layer_norm(x, vector(weight_), vector(bias_), eps_, width, y);
     else

@@ -140,6 +140,17 @@ struct DeltaArgs {
   float* y;  // [value_dim]
 };
 
+// One token of one head of Mamba-2: its matrix of the past, [state_dim][head_dim], before and after.
+struct ScanArgs {
+  const float* before;  // may be `after`
+  float* after;
+  const float *b, *c;  // [state_dim]
+  const float* x;      // [head_dim]
+  float decay, step, skip;
+  int64_t state_dim, head_dim;
+  float* y;  // [head_dim]
+};
+
 struct KernelTable {
   const char* isa;
   uint32_t needs;                                                                       // cpu::Feature bits
@@ -160,6 +171,7 @@ struct KernelTable {
   void (*rope)(float* x, int heads, int head_dim, int pairs, bool neighbours, const float* cos, const float* sin);
   void (*short_conv)(const ShortConvArgs&);
   void (*delta_net)(const DeltaArgs&);
+  void (*ssm_scan)(const ScanArgs&);
   void (*store_kv)(const StoreArgs&);
   void (*attention)(const AttentionArgs&);
   void (*fast_attention)(const AttentionArgs&);  // the same, rounded otherwise; null where bf16_row is

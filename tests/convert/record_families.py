@@ -44,6 +44,10 @@ LONG = {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 0.7
 LONG |= {"short_factor": [1.0, 1.1, 1.2], "long_factor": [1.0, 2.0, 3.0]}
 GRANITE = {"embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.08}
 GRANITE["logits_scaling"] = 8.0
+HYBRID = GRANITE | {"num_hidden_layers": 3, "layer_types": ["linear_attention", "full_attention", "linear_attention"]}
+HYBRID |= {"mamba_n_heads": 8, "mamba_d_state": 16, "mamba_d_head": 8, "mamba_d_conv": 4, "mamba_expand": 2}
+HYBRID |= {"shared_intermediate_size": 64, "position_embedding_type": "nope"}
+DENSE = {"num_local_experts": 0, "num_experts_per_tok": 0}
 DEEPSEEK = {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16}
 DEEPSEEK |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "num_key_value_heads": 4}
 DEEPSEEK |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
@@ -102,6 +106,19 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "granite": ("GraniteForCausalLM", GRANITE),
     "granitemoe": ("GraniteMoeForCausalLM", GRANITE | EXPERTS),
     "granitemoe-shared": ("GraniteMoeSharedForCausalLM", {**GRANITE, **EXPERTS, "shared_intermediate_size": 24}),
+    "granitehybrid": ("GraniteMoeHybridForCausalLM", HYBRID | DENSE | TIED),
+    "granitehybrid-moe": (
+        "GraniteMoeHybridForCausalLM",
+        HYBRID | EXPERTS | TIED | {"intermediate_size": 16, "mamba_n_groups": 2},
+    ),
+    "granite4": (
+        "GraniteMoeHybridForCausalLM",
+        HYBRID | DENSE | TIED | {"layer_types": ["full_attention"] * 3, "position_embedding_type": "rope"},
+    ),
+    "granite4-moe": (
+        "GraniteMoeHybridForCausalLM",
+        HYBRID | EXPERTS | {"layer_types": ["full_attention"] * 3, "position_embedding_type": "rope"},
+    ),
     "olmo2": ("Olmo2ForCausalLM", {}),
     "olmo3": ("Olmo3ForCausalLM", {"sliding_window": 8, "rope_parameters": YARN | {"rope_theta": 5e5}}),
     "gpt-oss": (
@@ -178,6 +195,9 @@ def record(sources: Path, name: str) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text())
         if name == "deepseek3":
             config["scoring_func"] = "sigmoid"
+        if kind.startswith("GraniteMoeHybrid"):  # the words of published models
+            words = {"linear_attention": "mamba", "full_attention": "attention"}
+            config["layer_types"] = [words[each] for each in config["layer_types"]]
         if name == "cohere2":
             config["rotary_pct"] = 1.0
         (folder / "config.json").write_text(json.dumps(config))

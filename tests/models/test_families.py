@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+from functools import reduce
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamaq.engine.loading import plan_of
 from llamaq.errors import ModelError
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.models import build_plan, family_of
 from llamaq.models.hparams import Decoder
 from llamaq.models.registry import ARCHITECTURES, UNSUPPORTED
@@ -22,6 +26,7 @@ from llamaq.plan.rope import make_rope
 from llamaq.plan.step import Step
 from shared_files import ROOT
 from tiny_llama import Arrays, tiny_llama
+from tiny_models import tiny_model
 
 MORE_NORMS = {
     "gemma2": {"post_attention_norm": 64, "post_ffw_norm": 64},
@@ -105,6 +110,31 @@ def test_files_of_old_converters() -> None:
     old = traced("mistral3", 2, rope__scaling__beta_fast=4.0, rope__scaling__mscale_all_dim=1.0,
                  rope__scaling_beta=0.1, **yarn)  # fmt: skip
     assert new == old
+
+
+def test_gpt_oss_as_ollama_wrote_it(tmp_path: Path) -> None:
+    """Other names of keys and tensors, and no word of YaRN: the logits stay."""
+    names = {"attn_output": "attn_out", "post_attention_norm": "ffn_norm", "attn_sinks.weight": "attn_sinks"}
+    path, reference = tiny_model("gptoss")
+    with GGUFFile.open(path) as file:
+        keys = {key.replace("gpt-oss.", "gptoss."): value for key, value in file.metadata.items()}
+        keys["general.architecture"] = "gptoss"
+        del keys["gptoss.rope.scaling.type"]
+        tensors = []
+        for name, info in file.tensors.items():
+            new = reduce(lambda name, pair: name.replace(*pair), names.items(), name)
+            tensors.append(TensorData(new, info.format, info.shape, file.data(name)))
+        write_gguf(tmp_path / "old.gguf", keys, tensors)
+        want = Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all"))
+    with GGUFFile.open(tmp_path / "old.gguf") as file:
+        assert "attn_out" in " ".join(file.tensors)
+        found = Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all"))
+    np.testing.assert_array_equal(found, want)
+    assert family_of("gptoss") == family_of("gpt-oss")
+
+
+def plan_and_weights(file: GGUFFile) -> tuple[Plan, dict[str, Any]]:
+    return plan_of(file, 64)[1], {name: (info.format, file.data(name)) for name, info in file.tensors.items()}
 
 
 def test_a_long_rope_is_chosen_by_the_context_that_runs() -> None:

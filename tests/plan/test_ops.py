@@ -32,6 +32,7 @@ from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.ops.split_heads import SplitHeads
+from llamaq.plan.ops.ssm_scan import SsmScan
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from op_cases import ATTENTION, BOTH_WAYS, CASES, NORMS, ONE, ROPES, TRACED, WEIGHTS
@@ -45,7 +46,7 @@ def plan_with(op: Op) -> Plan:
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
-    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads):
+    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads | SsmScan):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
@@ -62,6 +63,8 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
         return g.linear(x, "fused"), g.linear(x, "b")
     if isinstance(op, DeltaNet):
         return g.linear(x, "a"), g.linear(x, "k")
+    if isinstance(op, SsmScan):
+        return g.linear(x, "a"), g.linear(x, "k2")
     if not isinstance(op, Route | GluExperts | Experts):
         return (x,)
     logits = g.linear(x, "router")
@@ -131,8 +134,8 @@ def test_where_in_a_head_the_rope_begins() -> None:
 
 
 def test_heads_are_normed_apart() -> None:
-    cases = ((None, 1), (None, 4), ("h.weight", 4))
-    found = [result(NormRows(Norm(weight, 1e-5), 16, heads)) for weight, heads in cases]
+    cases = ((None, 1, False), (None, 4, False), ("h.weight", 4, False), ("n.weight", 4, True), ("hs.weight", 4, True))
+    found = [result(NormRows(Norm(weight, 1e-5), 16, heads, own=own)) for weight, heads, own in cases]
     assert not any(np.array_equal(a, b) for a, b in itertools.combinations(found, 2))
 
 

@@ -19,11 +19,13 @@ from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
 from tiny_models import tiny_model
 
 KEPT = {  # by the part of the name behind the block, of tensors that are no norms
-    "ssm_a", "ssm_dt.bias", "ssm_conv1d.weight", "shortconv.conv.weight", "per_layer_model_proj.weight",
+    "ssm_a", "ssm_d", "ssm_dt.bias", "ssm_conv1d.weight", "ssm_conv1d.bias",
+    "shortconv.conv.weight", "per_layer_model_proj.weight",
     "layer_output_scale.weight", "ffn_gate_inp.weight", "ffn_gate_inp.scale", "ffn_down_exps.scale",
     "ffn_gate_inp_shexp.weight", "exp_probs_b.bias", "rope_freqs.weight",
 }  # fmt: skip
 MODELS = ["qwen35", "qwen35moe", "qwen3next", "gemma4", "gemma4-moe", "lfm2", "lfm2moe"]
+MODELS += ["granitehybrid", "granitehybrid-moe"]
 
 
 @pytest.mark.parametrize("type", ["Q8_0", "Q4_K_M"])
@@ -52,6 +54,11 @@ def test_they_keep_what_suffers_and_run(name: str, type: str, tmp_path: Path) ->
             {"attn_qkv": "QKKKKQ", "attn_v": "QQ", "ssm_alpha": "K" * 8, "ssm_out": "K" * 8, "ssm_conv1d": ""},
         ),
         ("lfm2", ("", "", "attn_v", ""), {"attn_v": "KQ", "shortconv.in_proj": "K" * 8, "shortconv.conv": ""}),
+        (
+            "granitehybrid",
+            ("", "", "attn_v", ""),
+            {"attn_v": "KQ", "ssm_in": "K" * 8, "ssm_out": "K" * 8, "ssm_conv1d": ""},
+        ),
         ("gemma4", ("attn_v",) * 2 + ("",) * 2, {"attn_v": "KKQQ", "inp_gate": "K" * 8, "proj": "K" * 8}),
     ],
 )

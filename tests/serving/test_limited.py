@@ -17,7 +17,7 @@ from pages import check_pages
 from tiny_models import tiny_model
 
 GREEDY = SamplingParams(temperature=0)
-MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4"]
+MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4", "granitehybrid"]
 RNG = np.random.default_rng(8)
 
 
@@ -157,7 +157,8 @@ def test_a_text_longer_than_the_context_goes_on(name: str) -> None:
     """Where the context shifts the oldest tokens go, and what stays is read anew."""
     with load(name, n_ctx=64) as llm:
         session = llm.session()
-        done = session.generate(text(40), max_tokens=60, sampling=GREEDY, overflow="shift")
+        on = SamplingParams(temperature=0, ignore_eos=True)
+        done = session.generate(text(40), max_tokens=60, sampling=on, overflow="shift")
         assert len(done.tokens) == 60
 
 

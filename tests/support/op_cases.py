@@ -27,6 +27,7 @@ from llamaq.plan.ops.select_rows import SelectRows
 from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.ops.split_heads import SplitHeads
+from llamaq.plan.ops.ssm_scan import SsmScan
 from llamaq.plan.rope import Rope
 
 __all__ = ["ATTENTION", "BOTH_WAYS", "CASES", "NORMS", "ONE", "ROPES", "TRACED", "WEIGHTS"]
@@ -44,6 +45,7 @@ WEIGHTS = {
         "s.bias": (8, 16), "t.bias": (8, 16), "fused_s.bias": (8, 48), "router.weight": (8, 16), "p.bias": (8,),
         "q.bias": (8,), "conv.weight": (16, 3), "conv2.weight": (16, 3),
         "one.weight": (1,), "one2.weight": (1,), "dn.weight": (2,), "dn2.weight": (2,), "falls.weight": (4,),
+        "steps.weight": (4, 1),
         "h.weight": (4,), "hs.weight": (4, 4), "ks.weight": (2, 4), "sinks.weight": (4,), "sinks2.weight": (4,),
     }.items()
 }  # fmt: skip
@@ -92,7 +94,8 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {
             "norm": NORMS[2:],
             "cols": [],
-            "heads": [],  # weights are as long as a head: see the next test
+            "heads": [],  # weights are as long as a head: see the test of heads that are normed apart
+            "own": [],
             "scale": [0.5, -3.0],
             "factor": [Weight("one.weight", "vector"), Weight("one2.weight", "vector")],
         },
@@ -216,8 +219,15 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"weight": [Weight("m.weight", "vector")], "cols": []},
     ),
     ShortConv: (
-        {"weight": Weight("conv.weight", "vector"), "layer": 0, "width": 16, "taps": 3},
-        {"weight": [Weight("conv2.weight", "vector")], "layer": [], "width": [], "taps": [], "gated": [False]},
+        {"weight": Weight("conv.weight", "vector"), "layer": 0, "width": 16, "taps": 3, "gated": False},
+        {
+            "weight": [Weight("conv2.weight", "vector")],
+            "layer": [],
+            "width": [],
+            "taps": [],
+            "gated": [True],
+            "bias": [BIAS["e"], BIAS["f"]],
+        },
     ),  # width and taps are the weight's shape
     DeltaNet: (
         {
@@ -243,6 +253,28 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "key_dim": [],
             "value_dim": [],
             "grouped": [True],
+        },
+    ),
+    SsmScan: (
+        {
+            "decay": Weight("falls.weight", "vector"),
+            "bias": Weight("h.weight", "vector"),
+            "skip": Weight("steps.weight", "vector"),
+            "layer": 0,
+            "heads": 4,
+            "groups": 2,
+            "state_dim": 2,
+            "head_dim": 2,
+        },
+        {
+            "decay": [Weight("sinks.weight", "vector")],
+            "bias": [Weight("sinks2.weight", "vector")],
+            "skip": [Weight("sinks2.weight", "vector")],
+            "layer": [],
+            "heads": [],  # this and what follows is told by the width of the input
+            "groups": [],
+            "state_dim": [],
+            "head_dim": [],
         },
     ),
     Gate: (

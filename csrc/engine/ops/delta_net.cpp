@@ -1,13 +1,9 @@
 // delta_net: gated delta rule. Each head has a matrix of a sequence's past, its state, which every token decays and corrects
 // (kernels/generic/delta_net.h). First queries and keys get their lengths; then workers share out the heads and go through
 // the rows in order.
-#include <math.h>
-
-#include <algorithm>
-
 #include "engine/ops/ops.h"
+#include "engine/ops/recurrence.h"
 #include "engine/row_norm.h"
-#include "sampling/elementary.h"
 
 namespace llamaq {
 
@@ -37,7 +33,7 @@ struct DeltaNet final : Op {
 
   int64_t keys() const { return int64_t{key_heads} * key_dim; }
   int64_t values() const { return int64_t{heads} * value_dim; }
-  int64_t floats() const { return int64_t{heads} * key_dim * value_dim; }
+  HeadStates states() const { return {layer, heads, key_dim * value_dim}; }
 
   void check(Resources& r) override {
     if (key_heads < 1 || heads < 1 || heads % key_heads || key_dim < 1 || value_dim < 1)
@@ -47,22 +43,19 @@ struct DeltaNet final : Op {
     r.check_vector(decay, heads);
     r.check_vector(step, heads);
     r.check_vector(norm, value_dim);
-    if (layer < 0 || layer >= static_cast<int>(r.states.size())) throw Error("no such layer of the state");
-    if (r.states[static_cast<size_t>(layer)] != floats()) throw Error("the heads do not fit the state");
+    states().check(r);
   }
 
   Scratch scratch(const Resources& r) const override {
-    const int64_t latest = Scratch::lines(int64_t{sizeof(float*)} * r.max_rows);
-    return {Scratch::lines(4 * int64_t{r.max_rows} * 2 * keys()), latest + Scratch::lines(4 * int64_t{value_dim})};
+    return {Scratch::lines(4 * int64_t{r.max_rows} * 2 * keys()),
+            HeadStates::latest_bytes(r) + Scratch::lines(4 * int64_t{value_dim})};
   }
 
   void run(const Call& call) const override {
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) measure(call, i);
     call.worker.sync();
     for (int head; (head = call.worker.next_chunk(heads)) >= 0;) {
-      const float** latest = reinterpret_cast<const float**>(call.own);  // the state of each sequence
-      for (int sequence = 0; sequence < call.step.n_sequences; ++sequence)
-        latest[sequence] = first(call.step, sequence, head);
+      const float** latest = states().begin(call, head);
       for (int i = 0; i < call.rows; ++i) token(call, i, head, latest);
     }
   }
@@ -83,18 +76,6 @@ struct DeltaNet final : Op {
     }
   }
 
-  float* state(const States& states, int slot, int head) const {
-    return states.of(layer, slot, static_cast<int>(floats())) + int64_t{head} * key_dim * value_dim;
-  }
-
-  // The state as the step finds it; before the first token it is all zeros.
-  const float* first(const Step& s, int sequence, int head) const {
-    if (const int before = s.states.before[sequence]; before >= 0) return state(s.states, before, head);
-    float* zeros = state(s.states, s.states.after[sequence], head);
-    std::fill_n(zeros, key_dim * value_dim, 0.0f);
-    return zeros;
-  }
-
   void token(const Call& call, int row, int head, const float** latest) const {
     const Resources& r = call.r;
     const int sequence = call.step.sequences[row];
@@ -103,8 +84,8 @@ struct DeltaNet final : Op {
     const float* v = r.slot(in) + row * (2 * keys() + values()) + 2 * keys() + int64_t{head} * value_dim;
     const float* g = r.slot(gates) + int64_t{row} * 2 * heads;
     const int b = grouped ? 2 * key * shared + head % shared : head, a = b + (grouped ? shared : heads);
-    float* const result = reinterpret_cast<float*>(call.own + Scratch::lines(int64_t{sizeof(float*)} * r.max_rows));
-    float* const after = state(call.step.states, call.step.states.after[sequence], head);
+    float* const result = reinterpret_cast<float*>(call.own + HeadStates::latest_bytes(r));
+    float* const after = states().after(call.step, sequence, head);
     r.kernels.delta_net(
         {latest[sequence], after, q, k, v, left(r, g[a], head), strength(r, g[b]), key_dim, value_dim, result});
     latest[sequence] = after;
@@ -112,24 +93,15 @@ struct DeltaNet final : Op {
     r.kernels.rms_norm(result, r.vector(norm), eps, value_dim, y);
   }
 
-  static float power(const Resources& r, float x) {
-    float y;
-    r.kernels.exp_row(&x, 0, &y, 1);
-    return y;
-  }
-
   // How much of the correction is made: the sigmoid of the gate.
   static float strength(const Resources& r, float gate) {
-    const float e = power(r, -fabsf(gate));
+    const float e = exp_of(r.kernels, -fabsf(gate));
     return (gate >= 0 ? 1.0f : e) / (1.0f + e);
   }
 
   // What is left of the past: exp(min(0, decay * softplus(gate + step))).
   float left(const Resources& r, float gate, int head) const {
-    const float x = gate + r.vector(step)[head];
-    const float rest = static_cast<float>(exact_log(1.0 + static_cast<double>(power(r, -fabsf(x)))));
-    const float fall = ((x > 0 ? x : 0.0f) + rest) * r.vector(decay)[head];
-    return power(r, fall > 0 ? 0.0f : fall);
+    return left_of_past(r.kernels, softplus(r.kernels, gate + r.vector(step)[head]) * r.vector(decay)[head]);
   }
 };
 

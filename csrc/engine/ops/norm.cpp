@@ -10,6 +10,7 @@ struct NormOp final : Op {
   int in, out, add = -1;
   int cols, heads, factor;
   float scale;
+  bool own;  // each head has weights of its own
   RowNorm norm;
 
   explicit NormOp(Attributes& a)
@@ -18,6 +19,7 @@ struct NormOp final : Op {
         heads(a.integer("heads")),
         factor(a.integer("factor", -1)),
         scale(a.number("scale")),
+        own(a.integer("own") != 0),
         norm(a) {
     const std::vector<int> ins = a.integers("ins");
     if (ins.empty() || ins.size() > 2) throw Error("a norm takes a value, and at most one to add to");
@@ -28,7 +30,7 @@ struct NormOp final : Op {
 
   void check(Resources& r) override {
     if (heads < 1 || cols % heads) throw Error("heads must share the columns");
-    norm.check(r, cols / heads);
+    norm.check(r, own ? cols : cols / heads);
     if (factor >= 0) r.check_vector(factor, 1);
     if (cols <= 0 || cols > r.cols(in) || cols > r.cols(out)) throw Error("the norm is wider than a slot");
     if (add >= 0 && cols > r.cols(add)) throw Error("a residual needs the width of the norm");
@@ -40,7 +42,7 @@ struct NormOp final : Op {
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) {
       float* y = r.slot(out) + i * width;
       const int64_t dim = width / heads;
-      for (int64_t at = 0; at < width; at += dim) norm.apply(r, r.slot(in) + i * width + at, dim, y + at);
+      for (int64_t at = 0; at < width; at += dim) norm.apply(r, r.slot(in) + i * width + at, dim, y + at, own ? at : 0);
       if (add >= 0) r.kernels.add(r.slot(add) + i * width, y, y, width);
       if (scale != 1) r.kernels.scale(y, scale, width);
       if (factor >= 0) r.kernels.scale(y, r.vector(factor)[0], width);

@@ -22,5 +22,6 @@ std::unique_ptr<Op> parse_select_rows(Attributes& a);
 std::unique_ptr<Op> parse_short_conv(Attributes& a);
 std::unique_ptr<Op> parse_sigmoid_gate(Attributes& a);
 std::unique_ptr<Op> parse_split_heads(Attributes& a);
+std::unique_ptr<Op> parse_ssm_scan(Attributes& a);
 
 }  // namespace llamaq

@@ -30,6 +30,7 @@ constexpr Kind kKinds[] = {
     {"sigmoid_gate", parse_sigmoid_gate},
     {"short_conv", parse_short_conv},
     {"split_heads", parse_split_heads},
+    {"ssm_scan", parse_ssm_scan},
 };
 
 }  // namespace

@@ -11,13 +11,14 @@ namespace {
 constexpr int kChunkCols = 64;
 
 struct ShortConv final : Op {
-  int in, out, weight, layer, width, taps;
+  int in, out, weight, bias, layer, width, taps;  // bias: -1 if there is none
   bool gated;
 
   explicit ShortConv(Attributes& a)
       : in(a.integers("ins", 1)[0]),
         out(a.integers("outs", 1)[0]),
         weight(a.integer("weight")),
+        bias(a.integer("bias", -1)),
         layer(a.integer("layer")),
         width(a.integer("width")),
         taps(a.integer("taps")),
@@ -28,6 +29,8 @@ struct ShortConv final : Op {
   void check(Resources& r) override {
     if (width < 1 || taps < 1) throw Error("a convolution needs columns and taps");
     r.check_vector(weight, int64_t{width} * taps);
+    if (bias >= 0 && gated) throw Error("a convolution between gates has no bias");
+    if (bias >= 0) r.check_vector(bias, width);
     if (in_cols() > r.cols(in) || width > r.cols(out)) throw Error("the convolution is wider than a slot");
     if (layer < 0 || layer >= static_cast<int>(r.states.size())) throw Error("no such layer of the state");
     if (r.states[static_cast<size_t>(layer)] != width * (taps - 1)) throw Error("the taps do not fit the state");
@@ -46,6 +49,7 @@ struct ShortConv final : Op {
         const float *const b = gated ? x : nullptr, *const c = gated ? x + width : nullptr;
         r.kernels.short_conv({b, c, gated ? c + width : x, r.vector(weight) + int64_t{first} * taps, taps, cols,
                               after(step, step.sequences[i]) + first, width, y});
+        if (bias >= 0) r.kernels.add(y, r.vector(bias) + first, y, cols);
         if (!gated) r.kernels.activate[static_cast<int>(Activation::silu)](y, y, cols);
       }
     }

@@ -52,6 +52,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   t.rope = rope;
   t.short_conv = short_conv;
   t.delta_net = delta_net;
+  t.ssm_scan = ssm_scan;
   t.store_kv = store_kv;
   t.attention = attention;
   t.merge_attention = merge_attention;

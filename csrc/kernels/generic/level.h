@@ -6,6 +6,7 @@
 #include "kernels/generic/rows.h"
 #include "kernels/generic/short_conv.h"
 #include "kernels/generic/delta_net.h"
+#include "kernels/generic/ssm_scan.h"
 #include "kernels/generic/cache.h"
 #include "kernels/generic/attention.h"
 #include "kernels/generic/probe.h"

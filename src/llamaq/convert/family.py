@@ -29,8 +29,8 @@ class Family:
     ``keys`` reads the hyperparameters (named without the architecture) from the configuration; ``outer`` and ``block``
     say what becomes of the tensors outside and inside of the blocks, whose names begin with ``blocks`` (* stands for
     a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
-    alone. ``tied``: the output is the embedding table where the configuration does not say. ``predicts``: blocks
-    beyond the last predict further tokens, and are left out.
+    alone. ``fits`` tells families of one class apart. ``tied``: the output is the embedding table where the
+    configuration does not say. ``predicts``: blocks beyond the last predict further tokens, and are left out.
     """
 
     architecture: str
@@ -40,6 +40,7 @@ class Family:
     outer: Table
     blocks: str = "model.layers.*."
     made: Callable[[Section, Mapping[str, Any]], Tensors] = rope_divisors
+    fits: Callable[[Section], bool] = lambda config: True
     tied: bool = False
     predicts: bool = False
 

@@ -48,6 +48,11 @@ class Source:
         kind = "" if name.endswith((".weight", ".bias")) else self.kind
         return NewTensor(f"{self.prefix}{name}{kind}", views, **rest)
 
+    def number(self, key: str) -> int:
+        """The value of a key, of those that each block has its own of the block's."""
+        value = self.keys[key]
+        return int(value[int(self.prefix.split(".")[1])] if isinstance(value, list) else value)
+
     def error(self, expected: str) -> ModelError:
         """A refusal of the tensors' shape."""
         return ModelError(f"tensor {self.names[0]!r}: expected {expected}, got the shape {self.shape}")
@@ -94,8 +99,8 @@ def turned(name: str, heads: str) -> Rule:
 
     def rule(source: Source) -> list[NewTensor]:
         (old,) = source.names
-        count = source.keys[heads]
-        if len(source.shape) > 2 or source.shape[0] % (2 * count):
+        count = source.number(heads)
+        if len(source.shape) > 2 or not count or source.shape[0] % (2 * count):
             raise source.error(f"rows for {count} heads ({heads}), an even number for each")
         return [source.new(name, View.whole(old, source.shape), heads=count)]
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, cast
 from llamaq.errors import ModelError
 from llamaq.models.hparams import MAX_HEAD_DIM, HParams
 from llamaq.models.keys import Keys
-from llamaq.models.registry import ARCHITECTURES, Architecture, family_of, what_runs
+from llamaq.models.registry import ARCHITECTURES, OLD_NAMES, Architecture, family_of, what_runs
 from llamaq.models.ropes import ROPE_FREQS, ROPE_TENSORS
 from llamaq.plan.graph import Graph, Plan, Value
 
@@ -48,14 +48,16 @@ def build_plan(
     fit together.
     """
     name = metadata.get("general.architecture")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
+    known = OLD_NAMES.get(name, name) if isinstance(name, str) else ""
+    if not isinstance(name, str) or known not in ARCHITECTURES:
         raise ModelError(what_runs(name))
     vectors = vectors or {}
     if {*vectors} != {*shapes} & {*ROPE_TENSORS}:
         raise ValueError(f"vectors must have the content of those of {', '.join(ROPE_TENSORS)} that the file has")
-    module = import_module(f"llamaq.models.{ARCHITECTURES[name].module}")
+    module = import_module(f"llamaq.models.{ARCHITECTURES[known].module}")
     model = cast("_Model", module)
-    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None)))
+    left_out = {} if name == known else getattr(module, "LEFT_OUT", {})
+    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None), left_out))
     graph = Graph(shapes)
     plan = graph.plan(model.trace(graph, hp))
     _refuse_scales({*shapes} - {*plan.tensors})

@@ -10,7 +10,14 @@ from llamaq.models.hparams import Decoder, read_decoder, windows_of
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["GptOss", "read", "trace"]
+__all__ = ["LEFT_OUT", "GptOss", "read", "trace"]
+
+
+LEFT_OUT = {"rope.scaling.type": "yarn"}
+"""What ollama's converter did not say."""
+
+
+_NAMES = ("attn_output", "post_attention_norm"), ("attn_out", "ffn_norm")  # the latter are ollama's
 
 
 @dataclass(frozen=True)
@@ -30,7 +37,8 @@ def trace(g: Graph, hp: GptOss) -> Value:
     for i in g.layers(hp.layers):
         b = f"blk.{i}."
         q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
-        x = g.linear(attend(g, hp, i, q, k, v, sinks=b + "attn_sinks"), b + "attn_output", add=x)
-        n = g.norm(x, Norm(b + "post_attention_norm", hp.eps))
+        output, norm = (b + name for name in _NAMES[g.has(b + "attn_out")])
+        x = g.linear(attend(g, hp, i, q, k, v, sinks=b + "attn_sinks"), output, add=x)
+        n = g.norm(x, Norm(norm, hp.eps))
         x = mixture(g, n, i, hp.moe, add=x, act="clamped")
     return logits(g, x, Norm("output_norm", hp.eps))

@@ -10,7 +10,7 @@ from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["Granite", "read", "trace"]
+__all__ = ["Granite", "attention", "feed_forward", "read", "trace"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Granite(Decoder):
     logit_scale: float
 
 
-def read(keys: Keys) -> Granite:
-    hp = read_decoder(keys, layout="norm")
+def read(keys: Keys, *, least_kv_heads: int = 1) -> Granite:
+    hp = read_decoder(keys, layout="norm", least_kv_heads=least_kv_heads)
     if not keys.flag("rope.scaling.finetuned", True):  # the key's meaning in this architecture alone
         hp = replace(hp, ropes=(None,) * hp.layers)
     embedding, residual, divisor = (
@@ -38,14 +38,22 @@ def trace(g: Graph, hp: Granite) -> Value:
     """Logits of the wanted rows."""
     x = g.embed("token_embd", scale=hp.embedding_scale)
     for i in g.layers(hp.layers):
-        b = f"blk.{i}."
-        q, k, v = qkv(g, hp, i, x, Norm(b + "attn_norm", hp.eps))
-        x = g.linear(attend(g, hp, i, q, k, v), b + "attn_output", add=x, scale=hp.residual_scale)
-        if hp.moe is not None:
-            n = g.norm(x, Norm(b + "ffn_norm", hp.eps))
-            x = mixture(g, n, i, hp.moe, add=x)
-            x = shared_expert(g, n, i, add=x, scale=hp.residual_scale) if g.has(b + "ffn_up_shexp") else x
-            continue
-        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=Norm(b + "ffn_norm", hp.eps))
-        x = g.linear(h, b + "ffn_down", add=x, scale=hp.residual_scale)
+        x = feed_forward(g, hp, i, attention(g, hp, i, x))
     return logits(g, x, Norm("output_norm", hp.eps), scale=hp.logit_scale)
+
+
+def attention(g: Graph, hp: Granite, layer: int, x: Value) -> Value:
+    b = f"blk.{layer}."
+    q, k, v = qkv(g, hp, layer, x, Norm(b + "attn_norm", hp.eps))
+    return g.linear(attend(g, hp, layer, q, k, v), b + "attn_output", add=x, scale=hp.residual_scale)
+
+
+def feed_forward(g: Graph, hp: Granite, layer: int, x: Value) -> Value:
+    b = f"blk.{layer}."
+    norm = Norm(b + "ffn_norm", hp.eps)
+    if hp.moe is None:
+        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm)
+        return g.linear(h, b + "ffn_down", add=x, scale=hp.residual_scale)
+    n = g.norm(x, norm)
+    x = mixture(g, n, layer, hp.moe, add=x)
+    return shared_expert(g, n, layer, add=x, scale=hp.residual_scale) if g.has(b + "ffn_up_shexp") else x

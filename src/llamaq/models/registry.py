@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ARCHITECTURES", "UNSUPPORTED", "Architecture", "family_of", "what_runs"]
+__all__ = ["ARCHITECTURES", "OLD_NAMES", "UNSUPPORTED", "Architecture", "family_of", "what_runs"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +44,18 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "qwen35moe": Architecture("Qwen 3.5 with experts", "qwen35", ("qwen35moe",)),
     "qwen3next": Architecture("Qwen3-Next", "qwen35", ("qwen3next",)),
     "granitemoe": Architecture("Granite with experts", "granite", ("granitemoe",)),
+    "granitehybrid": Architecture(
+        "Granite 4 with Mamba layers", "granite_hybrid", ("granitehybrid", "granitehybrid-moe")
+    ),
     "gpt-oss": Architecture("gpt-oss", "gpt_oss", ("gptoss",)),
     "llama4": Architecture("Llama 4", "llama4", ("llama4",)),
     "deepseek2": Architecture("DeepSeek 2 and 3", "deepseek2", ("deepseek2", "deepseek3")),
     "bert": Architecture("BERT and RoBERTa", "bert", ("bert", "bert-rank")),
     "nomic-bert": Architecture("Nomic Embed", "nomic_bert", ("nomic-bert",)),
 }
+
+OLD_NAMES: Mapping[str, str] = {"gptoss": "gpt-oss", "olmo3": "olmo2"}
+"""Architectures as ollama's own converter called them, and so the keys of its files."""
 
 UNSUPPORTED: Mapping[str, str] = {
     "apertus": "Apertus",
@@ -73,8 +79,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "glm4moe": "GLM 4.5",
     "gpt2": "GPT-2",
     "gptneox": "GPT-NeoX",
-    "gptoss": "gpt-oss",
-    "granitehybrid": "Granite 4 with Mamba layers",
     "grok": "Grok",
     "hunyuan-dense": "Hunyuan",
     "hunyuan-moe": "Hunyuan with experts",
@@ -115,6 +119,7 @@ def family_of(name: object) -> str | None:
     """What people call the models of an architecture, None where nobody here knows it."""
     if not isinstance(name, str):
         return None
+    name = OLD_NAMES.get(name, name)
     return ARCHITECTURES[name].family if name in ARCHITECTURES else UNSUPPORTED.get(name)
 
 

@@ -21,6 +21,7 @@ from llamaq.plan.ops.select_rows import TracesSelectRows
 from llamaq.plan.ops.short_conv import TracesShortConv
 from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
 from llamaq.plan.ops.split_heads import TracesSplitHeads
+from llamaq.plan.ops.ssm_scan import TracesSsmScan
 from llamaq.plan.plan import Plan, make_plan
 
 __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
@@ -45,6 +46,7 @@ class Graph(
     TracesShortConv,
     TracesSigmoidGate,
     TracesSplitHeads,
+    TracesSsmScan,
 ):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 

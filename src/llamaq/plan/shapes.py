@@ -76,10 +76,12 @@ class Shapes:
         if end - begin != n or shape[0] != experts or (shape[1] != n if biases.rows is None else end > shape[1]):
             raise ModelError(f"tensor {biases.name!r}: expected shape ({experts}, {end}), got {shape}")
 
-    def check_vector(self, vector: Weight, n: int) -> None:
-        """Raises where a vector, or the part of it, has other than ``n`` numbers. It may be a matrix of one row."""
+    def check_vector(self, vector: Weight, n: int, *, parts: int = 1) -> None:
+        """Raises where a vector, or the part of it, has other than ``n`` numbers. It may be a matrix of one row or
+        column, or one with a row for each of its ``parts``."""
         shape = self.of(vector.name, len(self._shapes.get(vector.name, ())) or 1)
-        shape = shape[1:] if len(shape) == 2 and shape[0] == 1 else shape
+        if len(shape) == 2 and (shape[0] in (1, parts) or shape[1] == 1):
+            shape = (shape[0] * shape[1],)
         begin, end = vector.rows or (0, n)
         if end - begin != n or (shape != (n,) if vector.rows is None else len(shape) != 1 or end > shape[0]):
             raise ModelError(f"tensor {vector.name!r}: expected shape ({end},), got {shape}")

@@ -28,6 +28,18 @@ __all__ = [
 _SCHEMES = ("bert", "gemma4", "gpt2", "llama", "t5")
 
 
+_UNNAMED = {"gptoss": "gpt-4o", "lfm2": "lfm2", "mistral3": "tekken"}
+"""Pre-tokenizers of architectures whose files ollama's own converter wrote without a name of one."""
+
+
+def _rule_of(metadata: Metadata) -> str | None:
+    """The name of the pre-tokenizer."""
+    named = text(metadata, "tokenizer.ggml.pre")
+    if named not in (None, "default"):
+        return named
+    return _UNNAMED.get(text(metadata, "general.architecture") or "", named)
+
+
 def load_tokenizer(metadata: Metadata, *, pre: str | None = None) -> Tokenizer:
     """The tokenizer that a file's metadata describes.
 
@@ -44,7 +56,7 @@ def load_tokenizer(metadata: Metadata, *, pre: str | None = None) -> Tokenizer:
         message = f"pre chooses among the rules of 'gpt2' tokenizers, but this one is {model!r}; leave {pre!r} out"
         raise naming(TokenizerError(message), "pre")
     if model == "gpt2":
-        rule = pretokenizer(pre or text(metadata, "tokenizer.ggml.pre"))
+        rule = pretokenizer(pre or _rule_of(metadata))
         if rule.byte_level:
             return ByteLevelTokenizer(metadata, rule)
         return CharacterTokenizer(metadata, rule)

@@ -32,17 +32,18 @@ _MODULES = (
     lfm2, bert,
 )  # fmt: skip
 FAMILIES: tuple[Family, ...] = tuple(family for module in _MODULES for family in module.FAMILIES)
-_BY_CLASS = {name: family for family in FAMILIES for name in family.classes}
+_CLASSES = {name for family in FAMILIES for name in family.classes}
 
 
 def family_of(config: Section) -> Family:
-    """The family that config.json's ``architectures`` names. Raises ModelError for another, listing those known."""
+    """The family that config.json's ``architectures`` names, the first that fits the rest. Raises ModelError for
+    another, listing those known."""
     names = config.texts("architectures") or ["none"]
-    if names[0] not in _BY_CLASS:
+    if names[0] not in _CLASSES:
         raise ModelError(
             f"config.json: architectures: models of the class {shown(names[0])} are not supported; llamaq converts "
             + ", ".join(
                 dict.fromkeys(models.family_of(family.architecture) or family.architecture for family in FAMILIES)
             )
         )
-    return _BY_CLASS[names[0]]
+    return next(family for family in FAMILIES if names[0] in family.classes and family.fits(config))

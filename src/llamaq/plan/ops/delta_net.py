@@ -18,7 +18,7 @@ from llamaq.plan.operands import StateLayer, Value, Weight
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
 
-__all__ = ["DeltaNet", "TracesDeltaNet", "softplus"]
+__all__ = ["DeltaNet", "TracesDeltaNet", "left_of_past", "softplus"]
 
 _EPS = 1e-6  # of the lengths of queries and keys
 
@@ -92,14 +92,18 @@ class DeltaNet(Op):
             b, a = each[:, :, 0].reshape(len(gates), -1), each[:, :, 1].reshape(len(gates), -1)
         else:
             b, a = np.split(gates, 2, axis=1)
-        power = softplus(a + run.vector(self.step)) * run.vector(self.decay)
-        return sigmoid(b), exp32(np.where(power > 0, np.float32(0), power))
+        return sigmoid(b), left_of_past(softplus(a + run.vector(self.step)) * run.vector(self.decay))
 
 
 def softplus(x: F32) -> F32:
     """log(1 + exp(x))."""
     rest = log64(1.0 + exp32(-abs(x)).astype(np.float64))
     return np.asarray(np.where(x > 0, x, np.float32(0)) + rest.astype(np.float32))
+
+
+def left_of_past(fall: F32) -> F32:
+    """exp(min(0, fall))."""
+    return exp32(np.where(fall > 0, np.float32(0), fall))
 
 
 def _token(state: F32, q: F32, k: F32, v: F32, decay: F32, strength: F32) -> F32:

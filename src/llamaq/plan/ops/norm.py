@@ -27,13 +27,15 @@ class NormRows(Op):
     heads: int = 1
     scale: float = 1.0
     factor: Weight | None = None
+    own: bool = False
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         x, *add = ins
         if self.heads < 1 or self.cols % self.heads:
             raise ValueError(f"{self.cols} columns are no {self.heads} heads")
         for vector in self.norm.reads():
-            shapes.check_vector(vector, self.cols // self.heads)
+            parts = self.heads if self.own else 1
+            shapes.check_vector(vector, self.cols // self.heads * parts, parts=parts)
         if self.factor is not None:
             shapes.check_vector(self.factor, 1)
         if add and (add[0].cols, add[0].selected) != (x.cols, x.selected):
@@ -42,7 +44,9 @@ class NormRows(Op):
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         x, *add = ins
-        y = normed(self.norm, x.reshape(len(x) * self.heads, -1), run.vector).reshape(x.shape)
+        rows = x.reshape(len(x), self.heads, -1)
+        y = normed(self.norm, rows, lambda name: run.vector(name).reshape(self.heads if self.own else 1, -1))
+        y = y.reshape(x.shape)
         with np.errstate(all="ignore"):
             y = add[0] + y if add else y
             if self.scale != 1.0:
@@ -53,11 +57,12 @@ class NormRows(Op):
 class TracesNorm(Tracer):
     def norm(
         self, x: Value, norm: Norm, *, add: Value | None = None, heads: int = 1, scale: float = 1.0,
-        factor: str | None = None,
+        factor: str | None = None, own: bool = False,
     ) -> Value:  # fmt: skip
-        """``norm(x)``, of each of its ``heads`` alone (+ ``add``), times ``scale`` and the one number of ``factor``."""
+        """``norm(x)``, of each of its ``heads`` alone (+ ``add``), times ``scale`` and the one number of ``factor``.
+        Heads share the weights of the norm, unless each has its ``own``."""
         weight = None if factor is None else self.shapes.weight(factor, "vector")
-        op = NormRows(self.shapes.norm(norm), x.cols, heads, float(scale), weight)
+        op = NormRows(self.shapes.norm(norm), x.cols, heads, float(scale), weight, own)
         return self.emit(op, x, *([] if add is None else [add]))[0]
 
 

@@ -31,6 +31,7 @@ class ShortConv(Op):
     width: int
     taps: int
     gated: bool = True
+    bias: Weight | None = None
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         (x,) = ins
@@ -38,6 +39,10 @@ class ShortConv(Op):
         if found != (self.width, self.taps) or self.taps < 2:
             wanted = (self.width, max(2, self.taps))
             raise ModelError(f"tensor {self.weight.name!r}: expected shape {wanted} (columns, taps), got {found}")
+        if self.bias is not None:
+            shapes.check_vector(self.bias, self.width)
+            if self.gated:
+                raise ModelError(f"tensor {self.bias.name!r}: a convolution between gates has no bias")
         parts = 3 if self.gated else 1
         if x.cols != parts * self.width:
             what = "two gates and values" if self.gated else "values"
@@ -65,6 +70,7 @@ class ShortConv(Op):
                 total = w[:, 0] * values[0]
                 for tap in range(1, self.taps):
                     total = fma32(w[:, tap], values[tap], total)
+                total = total if self.bias is None else total + run.vector(self.bias)
                 out[row] = ACTIVATIONS["silu"](total) if c is None else c[row] * total
                 kept[:] = values[1:]
         return (out,)
@@ -72,7 +78,8 @@ class ShortConv(Op):
 
 class TracesShortConv(Tracer):
     def short_conv(self, x: Value, weight: str, *, layer: int, taps: int, gated: bool = True) -> Value:
-        """``c * conv(b * u)`` of ``x`` = (b, c, u), or if not ``gated`` ``silu(conv(x))``: each column's last ``taps``
-        values times ``weight`` (columns, taps), the newest last; values before the first token are zeros."""
+        """``c * conv(b * u)`` of ``x`` = (b, c, u), or if not ``gated`` ``silu(conv(x) + bias)``: each column's last
+        ``taps`` values times ``weight`` (columns, taps), the newest last; values before the first token are zeros."""
         width = x.cols // 3 if gated else x.cols
-        return self.emit(ShortConv(self.shapes.weight(weight, "vector"), layer, width, taps, gated), x)[0]
+        op = ShortConv(self.shapes.weight(weight, "vector"), layer, width, taps, gated, self.shapes.bias(weight))
+        return self.emit(op, x)[0]
