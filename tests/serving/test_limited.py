@@ -17,6 +17,7 @@ from pages import check_pages
 from tiny_models import tiny_model
 
 GREEDY = SamplingParams(temperature=0)
+ON = SamplingParams(temperature=0, ignore_eos=True)
 MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4", "granitehybrid"]
 RNG = np.random.default_rng(8)
 
@@ -115,7 +116,7 @@ def test_answers_that_are_cancelled_leave_no_trace(name: str, llm: LLM) -> None:
     shared = text(70)
     for n in range(6):
         ids = [*shared[: 70 - 11 * n], *text(60)]
-        streams = [llm.stream([*ids, *text(i)], max_tokens=40, sampling=GREEDY) for i in (90, 5, 40)]
+        streams = [llm.stream([*ids, *text(i)], max_tokens=40, sampling=ON) for i in (90, 5, 40)]
         for _ in range(n):
             next(streams[1])
         for stream in streams:
@@ -157,8 +158,7 @@ def test_a_text_longer_than_the_context_goes_on(name: str) -> None:
     """Where the context shifts the oldest tokens go, and what stays is read anew."""
     with load(name, n_ctx=64) as llm:
         session = llm.session()
-        on = SamplingParams(temperature=0, ignore_eos=True)
-        done = session.generate(text(40), max_tokens=60, sampling=on, overflow="shift")
+        done = session.generate(text(40), max_tokens=60, sampling=ON, overflow="shift")
         assert len(done.tokens) == 60
 
 
