@@ -22,7 +22,7 @@ SAID = [{"role": "user", "content": "Tell of a cat"}]
 
 @pytest.fixture(scope="module")
 def url(stories: Path) -> Iterator[str]:
-    with cluster_of(3) as (address, _, _):
+    with cluster_of(4) as (address, _, _):
         ray.init(address=address, log_to_driver=False)
         serve.start(http_options={"host": "127.0.0.1", "port": 18431})
         model = {"path": str(stories), "load": LOAD, "num_replicas": 2, "settings": {"template": TEMPLATE}}

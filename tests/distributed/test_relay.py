@@ -97,3 +97,21 @@ def test_what_begins_alike_has_one_affinity() -> None:
 def test_a_body_that_is_too_long_is_refused(monkeypatch: pytest.MonkeyPatch, door: Client) -> None:
     monkeypatch.setattr("llamaq.distributed.relay._MOST_BODY", 10)
     assert door.post("/v1/completions", {"prompt": "x" * 10}).status == 413
+
+
+def test_the_door_lives_as_long_as_its_server() -> None:
+    told: list[str] = []
+    messages = iter(["lifespan.startup", "lifespan.shutdown"])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": next(messages)}
+
+    async def send(message: Any) -> None:
+        told.append(message["type"])
+
+    async def ask(name: str, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[dict[str, Any]]:
+        raise AssertionError("nobody asks")
+        yield {}
+
+    asyncio.run(Door(["one"], ask)({"type": "lifespan"}, receive, send))
+    assert told == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -12,6 +12,8 @@ from typing import Any
 import ray
 from ray.cluster_utils import Cluster
 
+import llamaq
+
 __all__ = ["cluster_of", "kill_actor"]
 
 _STORE = 200 * 2**20  # bytes
@@ -20,8 +22,8 @@ _STORE = 200 * 2**20  # bytes
 @contextmanager
 def cluster_of(*cpus: int) -> Iterator[tuple[str, list[Any], Cluster]]:
     """The address of a cluster, and its nodes beside the head, which lends no CPUs: each so many."""
-    package = str(Path(__file__).parents[2] / "src")
-    os.environ["PYTHONPATH"] = os.pathsep.join([package, os.environ.get("PYTHONPATH", "")])
+    places = [Path(llamaq.__file__).parents[1], Path(__file__).parent]  # functions of tests are imported from there
+    os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
     os.environ["RAY_AUTH_MODE"] = "disabled"
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _STORE,
                       "include_dashboard": False})  # fmt: skip

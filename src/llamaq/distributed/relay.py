@@ -32,7 +32,9 @@ class Door:
         self._ask = ask
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # Serve has no use for lifespans, and there are no web sockets
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        if scope["type"] != "http":  # there are no web sockets
             return
         body = await _body(receive)
         if body is None:
@@ -146,6 +148,14 @@ async def _body(receive: Receive) -> bytes | None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Begins and ends with the ASGI server; there is nothing to prepare."""
+    while (message := await receive())["type"] == "lifespan.startup":
+        await send({"type": "lifespan.startup.complete"})
+    if message["type"] == "lifespan.shutdown":
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _gone(receive: Receive) -> None:

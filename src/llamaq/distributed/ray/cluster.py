@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,10 @@ from llamaq.errors import LlamaqError
 __all__ = ["connected", "cpus_of_nodes"]
 
 
+_PATIENCE = 10.0
+"""Seconds for a machine to answer."""
+
+
 @contextmanager
 def connected(address: str) -> Iterator[None]:
     """A connection for the time of the context, unless there is one: ``auto`` is a cluster of this machine, ``local`` a
@@ -20,6 +25,7 @@ def connected(address: str) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
+    _check_listens(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (ConnectionError, OSError, ValueError, RuntimeError) as error:
@@ -29,6 +35,17 @@ def connected(address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Raises ``LlamaqError`` for a HOST:PORT where nobody listens, for which Ray itself would wait for minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "/" in address:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise LlamaqError(f"no Ray cluster at {address!r}: {error}; start one with 'ray start --head'") from None
 
 
 def cpus_of_nodes() -> list[int]:

@@ -68,8 +68,9 @@ def openai_app(models: Mapping[str, Mapping[str, Any]]) -> Any:
     deployments = {name: _deployment(name, dict(model)) for name, model in models.items()}
     names = list(deployments)
 
-    def door(**handles: Any) -> Any:
-        by_name = dict(zip(names, handles.values(), strict=True))
+    def door() -> Any:
+        app_name = serve.get_replica_context().app_name
+        by_name = {name: serve.get_deployment_handle(_called(name), app_name=app_name) for name in names}
 
         async def ask(name: str, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[dict[str, Any]]:
             answer = by_name[name].answer.options(stream=True).remote(key, scope, body)
@@ -82,7 +83,12 @@ def openai_app(models: Mapping[str, Mapping[str, Any]]) -> Any:
         return Door(names, ask)
 
     entrance = serve.deployment(serve.ingress(door)(), name="llamaq", max_ongoing_requests=1000)
-    return entrance.bind(**{f"model_{i}": deployment for i, deployment in enumerate(deployments.values())})
+    return entrance.bind(*deployments.values())
+
+
+def _called(name: str) -> str:
+    """The name of a model's deployment."""
+    return f"model {name}"
 
 
 def _deployment(name: str, model: dict[str, Any]) -> Any:
@@ -97,7 +103,7 @@ def _deployment(name: str, model: dict[str, Any]) -> Any:
     if model:
         raise ValueError(f"models[{name!r}] has {sorted(model)[0]!r}, which has no meaning there")
     deployment = serve.deployment(
-        _Replica, name=f"model {name}", ray_actor_options={"num_cpus": threads}, max_ongoing_requests=2 * parallel,
+        _Replica, name=_called(name), ray_actor_options={"num_cpus": threads}, max_ongoing_requests=2 * parallel,
         request_router_config=RequestRouterConfig(request_router_class=PrefixRouter), **scaling,
     )  # fmt: skip
     return deployment.bind(name, path, load, settings)
