@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from adapters import random_factors, write_adapter
 from gguf_files import copy_with
 
 DOCS = Path(__file__).parents[1] / "docs"
 LOADING = "library.md"
 """The page that shows how a model is loaded; the first example of it comes before those of the others."""
 GUIDES = [LOADING, "chat.md", "sampling.md", "sessions.md", "structured-output.md", "measure.md", "server.md",
-          "llama-cpp-python.md"]  # fmt: skip
+          "llama-cpp-python.md", "adapters.md"]  # fmt: skip
 TEMPLATE = """\
 S1: What is unsafe.
 {% if tools %}Write <tool_call> for: {{ tools|tojson }}
@@ -39,6 +40,9 @@ def test_examples_run(
     entries = {"tokenizer.chat_template": TEMPLATE, **marks}
     copy_with(entries, shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
     monkeypatch.chdir(tmp_path)
+    for name_of_adapter in ("pirate", "formal"):
+        factors = {"blk.0.attn_q.weight": random_factors(name_of_adapter, 64, 64, 4)}
+        write_adapter(tmp_path / f"{name_of_adapter}.gguf", factors)
     variables: dict[str, Any] = {}
     (tmp_path / "wiki.test.raw").write_text("Once upon a time there was a little girl. " * 100)
     blocks = [(LOADING, *example) for example in examples(LOADING)[:1] if name != LOADING]

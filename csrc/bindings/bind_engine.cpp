@@ -2,6 +2,7 @@
 #include <atomic>
 
 #include "bindings/bind.h"
+#include "engine/adapter.h"
 #include "engine/cache_pages.h"
 #include "engine/executor.h"
 #include "measure/probe.h"
@@ -90,6 +91,37 @@ static std::unique_ptr<Op> op_of(const py::tuple& t) {
   return make_op(Attributes(t[0].cast<std::string>(), std::move(values)));
 }
 
+// An adapter points at the weights of the model.
+struct PyAdapter {
+  py::object weights;
+  Adapter adapter;
+};
+
+// Factors come as the number of the model's weight, formats and data of A and B, the rank and the scale.
+static std::unique_ptr<PyAdapter> make_adapter(const py::object& weights, const py::list& factors) {
+  const Weights& model = weights.cast<PyWeights&>().weights;
+  auto made = std::unique_ptr<PyAdapter>(new PyAdapter{weights, Adapter(model)});
+  std::vector<Array<uint8_t>> kept;
+  for (const py::handle item : factors) {
+    const auto t = item.cast<py::tuple>();
+    const int weight = t[0].cast<int>();
+    const auto rank = t[1].cast<int64_t>();
+    const Format a_format = format_of(t[2].cast<int>()), b_format = format_of(t[4].cast<int>());
+    const auto a = t[3].cast<Array<uint8_t>>(), b = t[5].cast<Array<uint8_t>>();
+    if (weight < 0 || weight >= static_cast<int>(model.all().size())) throw Error("the model has no such weight");
+    const Weight& w = model.all()[static_cast<size_t>(weight)];
+    checked(a, a_format, rank, w.cols);
+    checked(b, b_format, w.rows, rank);
+    made->adapter.add(weight, rank, a_format, a.data(), b_format, b.data(), t[6].cast<double>());
+    kept.push_back(a), kept.push_back(b);
+  }
+  {
+    py::gil_scoped_release unlocked;
+    made->adapter.pack();
+  }
+  return made;
+}
+
 // Asks one forward pass to stop; set by any thread, before it begins or while it runs.
 struct StopFlag {
   std::atomic<bool> set{false};
@@ -171,7 +203,8 @@ static States states_of(const py::tuple& t, const std::vector<int>& layers, py::
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
                     const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
                     const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits,
-                    const StopFlag* stop, const py::list& captures) {
+                    const StopFlag* stop, const py::list& captures, const py::list& adaptations,
+                    const Array<int32_t>& adapted) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -195,6 +228,15 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
       throw Error("a capture needs room for " + std::to_string(tokens.size()) + " rows");
     step.captures.push_back({c[0].cast<int>(), c[1].cast<int>(), static_cast<int>(out.shape(1)), out.mutable_data()});
   }
+  for (const py::handle several : adaptations) {
+    step.adaptations.emplace_back();
+    for (const py::handle one : several.cast<py::list>()) {
+      const auto t = one.cast<py::tuple>();
+      step.adaptations.back().push_back({&t[0].cast<PyAdapter&>().adapter, t[1].cast<double>()});
+    }
+  }
+  if (adaptations.size() && adapted.size() != n_sequences) throw Error("each sequence needs its adapters, or -1");
+  if (adaptations.size()) step.adapted = adapted.data();
   py::gil_scoped_release unlocked;
   // With a flag nobody asks Python for signals: that would wait for the interpreter in the middle of the pass.
   if (stop)
@@ -264,12 +306,13 @@ void bind_engine(py::module_& m) {
           [](PyWeights& self, const Array<float>& data) { return self.weights.vector(data.data(), data.size()); },
           arg("data"))
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
+  py::class_<PyAdapter>(m, "Adapter").def(py::init(&make_adapter), arg("weights"), arg("factors"));
   py::class_<PyExecutor>(m, "Executor")
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("out"), arg("ropes"), arg("caches"),
            arg("states"), arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
            arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
-           arg("captures") = py::list())
+           arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0))
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "engine/adapter.h"
 #include "engine/executor.h"
 
 namespace llamaq {
@@ -56,6 +57,12 @@ void Executor::check(const Step& s) const {
   if (s.n_selected < 0 || s.n_selected > r_.max_rows) throw Error("more rows selected than a step holds");
   for (int i = 0; i < s.n_selected; ++i)
     if (s.selected[i] < 0 || s.selected[i] >= s.rows) throw Error("a selected row is not in the step");
+  for (int i = 0; s.adapted && i < s.n_sequences; ++i)
+    if (s.adapted[i] < -1 || s.adapted[i] >= static_cast<int>(s.adaptations.size()))
+      throw Error("sequence " + std::to_string(i) + " has no such adapters");
+  for (const auto& adaptations : s.adaptations)
+    for (const Adaptation& one : adaptations)
+      if (&one.adapter->model() != &r_.weights) throw Error("an adapter is of another model");
   for (const Capture& c : s.captures)
     if (c.op < 0 || c.op >= static_cast<int>(ops_.size()) || c.slot < 0 ||
         c.slot >= static_cast<int>(r_.slot_cols.size()) || c.cols > r_.cols(c.slot))

@@ -75,10 +75,19 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
       [&](Worker& worker) {
         rotations(step, worker);
         int rows = step.rows;
+        const std::vector<Addition>* additions = &additions_;
         for (size_t i = 0; i < ops_.size(); ++i) {
           Squares* squares = squares_.empty() || squares_[i].sums.empty() ? nullptr : &squares_[i];
-          if (ops_[i]->selects()) rows = step.n_selected;
-          const Call call{r_, step, worker, rows, squares, shared_, own_[static_cast<size_t>(worker.id())]};
+          if (ops_[i]->selects()) rows = step.n_selected, additions = &selected_additions_;
+          const Call call{r_,
+                          step,
+                          worker,
+                          rows,
+                          squares,
+                          shared_,
+                          own_[static_cast<size_t>(worker.id())],
+                          *additions,
+                          low_.as<float>()};
           ops_[i]->run(call);
           worker.sync();
           capture(i, call);
@@ -92,6 +101,12 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
 void Executor::begin(const Step& step) {
   r_.slots[static_cast<size_t>(out_)] = step.logits;
   for (Tiles& tiles : r_.tiles) tiles.lay(step);
+  additions_ = additions_of(step, false);
+  selected_additions_ = additions_of(step, true);
+  int64_t floats = 0;
+  for (const Addition& a : additions_)
+    floats += a.rows * a.adapter->most_rank() * static_cast<int64_t>(r_.most_projections);
+  if (4 * floats > low_.size()) low_ = Buffer(4 * floats);
 }
 
 void Executor::capture(size_t op, const Call& call) {

@@ -57,9 +57,11 @@ class Executor {
   Resources r_;
   int64_t vocabulary_ = 0;  // token ids that the plan can look up
   Buffer arena_;
-  uint8_t* shared_ = nullptr;     // scratch of the op that runs
-  std::vector<uint8_t*> own_;     // scratch of each worker
-  std::vector<Squares> squares_;  // one for each op while they are collected, otherwise empty
+  uint8_t* shared_ = nullptr;                             // scratch of the op that runs
+  std::vector<uint8_t*> own_;                             // scratch of each worker
+  std::vector<Addition> additions_, selected_additions_;  // of the step that runs
+  Buffer low_;                                            // what their products with A take
+  std::vector<Squares> squares_;                          // one for each op while they are collected, otherwise empty
 };
 
 }  // namespace llamaq

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cpu/thread_team.h"
+#include "engine/adapter.h"
 #include "engine/attributes.h"
 #include "engine/resources.h"
 #include "engine/squares.h"
@@ -18,9 +19,11 @@ struct Call {
   const Resources& r;
   const Step& step;
   Worker& worker;
-  int rows;               // all rows of the step, or the selected ones
-  Squares* squares;       // null where nothing is collected
-  uint8_t *shared, *own;  // scratch that all workers share, and that of this one
+  int rows;                                // all rows of the step, or the selected ones
+  Squares* squares;                        // null where nothing is collected
+  uint8_t *shared, *own;                   // scratch that all workers share, and that of this one
+  const std::vector<Addition>& additions;  // what adapters add to products of these rows
+  float* low;                              // room for the products of all of them with A
 };
 
 // Bytes of scratch that an op takes while it runs.

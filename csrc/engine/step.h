@@ -35,6 +35,14 @@ struct States {
   }
 };
 
+class Adapter;
+
+// An adapter that rows go through, and how much of it.
+struct Adaptation {
+  const Adapter* adapter;
+  double scale;
+};
+
 struct Step {
   int rows = 0;
   const int32_t* tokens = nullptr;     // [rows]
@@ -48,6 +56,9 @@ struct Step {
   Format cache_type = Format::F16;
   float* logits = nullptr;  // [n_selected][vocabulary]
   std::vector<Capture> captures;
+  std::vector<std::vector<Adaptation>> adaptations;
+  const int32_t* adapted =
+      nullptr;  // [n_sequences], which of these a sequence has, -1: none; null: no sequence has any
 };
 
 }  // namespace llamaq

@@ -118,6 +118,13 @@ class Weights:
     def raw(self, format: int, rows: int, cols: int, data: NDArray[np.uint8]) -> int: ...
     def vector(self, data: NDArray[np.float32]) -> int: ...
 
+class Adapter:
+    def __init__(
+        self,
+        weights: Weights,
+        factors: Sequence[tuple[int, int, int, NDArray[np.uint8], int, NDArray[np.uint8], float]],
+    ) -> None: ...
+
 class Executor:
     def __init__(
         self,
@@ -147,6 +154,8 @@ class Executor:
         logits: NDArray[np.float32],
         stop: StopFlag | None = None,
         captures: Sequence[tuple[int, int, NDArray[np.float32]]] = (),
+        adaptations: Sequence[Sequence[tuple[object, float]]] = (),
+        adapted: NDArray[np.int32] = ...,
     ) -> None: ...
     def collect_squares(self, on: bool) -> None: ...
     def squares(self, op: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/additions.h"
 #include "engine/row_groups.h"
 #include "engine/unpacked.h"
 
@@ -25,6 +26,7 @@ void Product::check(Resources& r) const {
   }
   if (width > r.cols(in)) throw Error("the weight has more columns than its input");
   norm_.check(r, width);
+  r.most_projections = std::max(r.most_projections, projections.size());
 }
 
 Product::Layout Product::layout(const Resources& r) const {
@@ -101,6 +103,7 @@ Product::Input Product::prepare(const Call& call) const {
   }
   const Input input{norm_ ? normed : in_rows, blocks, fast ? bf16 : nullptr};
   if (call.squares) add_squares(input.x, width, call);
+  if (!call.additions.empty()) lower(projections, input.x, width, call);
   return input;
 }
 
@@ -113,6 +116,7 @@ void Product::project(const Projection& p, const Input& input, const Call& call,
   const MatmulArgs args{w.data, input.bf16 ? input.bf16 : x, rows, w.rows, w.cols, begin, end, y, stride};
   const auto run = input.bf16 ? w.kernel->fast : w.kernel->run;
   matmul(w, run, args, call.own + layout(r).own_packed);
+  if (!call.additions.empty()) add_raised(projections, p, call, begin, end, y, stride);
   if (p.bias < 0) return;
   const float* bias = r.vector(p.bias) + begin;
   for (int i = 0; i < rows; ++i) r.kernels.add(y + i * stride, bias, y + i * stride, end - begin);

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -14,7 +14,8 @@ from llamaq.boundary.progress import Progress
 from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
-from llamaq.formats import Format, can_decode, decode
+from llamaq.formats import Format, can_decode, decode, format_by_name
+from llamaq.plan.adapter import Adapted, LowRank
 from llamaq.plan.operands import StateLayer, Weight
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.rope import Rope
@@ -167,6 +168,15 @@ class Engine:
         """Bytes of activations and scratch. Tests hold what ``memory_need`` foretells against it."""
         return int(self._executor.scratch_bytes)
 
+    def attach(self, adapter: LowRank) -> object:
+        """Packs an adapter: what steps name it by. It takes its memory for as long as that is held."""
+        self._running()
+        factors = []
+        for weight, found in adapter.items():
+            (a_format, a), (b_format, b) = map(_as_floats, (found.a_format, found.b_format), (found.a, found.b))
+            factors.append((self._numbers[weight], found.rank, a_format.id, a, b_format.id, b, found.scale))
+        return _core.Adapter(self._weights, factors)
+
     def forward(
         self,
         step: Step,
@@ -203,7 +213,7 @@ class Engine:
             [(pool.data, table) for pool, table in cache.tables(sequences)],
             format_of(cache.cache_type).id, cache.state_slots(sequences),
             selected, logits, stop,
-            [(*place, array) for place, array in (captures or {}).items()],
+            [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
         )  # fmt: skip
         for sequence, (_, end) in step.spans.items():
             cache.commit(sequence, end)
@@ -258,6 +268,21 @@ class Engine:
             progress(0, total)
             self._weights.pack(self._team, lambda done: progress(done, total))
         progress(total, total)
+
+
+def _adaptations(step: Step, sequences: Sequence[int]) -> tuple[list[Adapted], NDArray[np.int32]]:
+    """The different lists of adapters that sequences have, and the number of each one's (-1: none)."""
+    lists = dict.fromkeys(tuple(adapters) for adapters in step.adapters.values())
+    numbers = {adapters: i for i, adapters in enumerate(lists)}
+    found = [numbers.get(tuple(step.adapters.get(sequence, ())), -1) for sequence in sequences]
+    return list(lists), np.array(found, np.int32)
+
+
+def _as_floats(format: Format, data: NDArray[np.uint8]) -> tuple[Format, NDArray[np.uint8]]:
+    """Factors of an adapter as they are multiplied: in their format, if its numbers are floats, otherwise as F32."""
+    if format.name in ("F32", "F16", "BF16"):
+        return format, data
+    return format_by_name("F32"), np.ascontiguousarray(decode(format, data), np.float32).view(np.uint8)
 
 
 class _Numbers:

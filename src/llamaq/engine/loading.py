@@ -10,6 +10,7 @@ from functools import cached_property
 
 from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, text, whole
 from llamaq.boundary.progress import Progress
+from llamaq.engine.adapters import is_adapter
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows
@@ -49,6 +50,11 @@ class Parts:
 def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of a model file for a context (None: the model's own). Raises ``ModelError`` for what
     llamaq cannot run."""
+    if is_adapter(file):
+        raise ModelError(
+            "the file is an adapter, which is loaded beside its model: llamaq run MODEL --lora FILE, or "
+            "LLM.load(model, adapters=file)"
+        )
     if not file.tensors:
         raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
     shapes = {name: info.shape for name, info in file.tensors.items()}

@@ -43,7 +43,7 @@ _METHODS = {
     "stream": "LLM.stream gives the events as they come",
     "messages": "LLM.chat takes messages",
     "system": 'the first of the messages may be {"role": "system", "content": ...}',
-    "lora_path": "llamaq has no adapters",
+    "lora_path": "LLM.load(..., adapters=path) and LLM.load_adapter(path) load adapters",
 }
 
 

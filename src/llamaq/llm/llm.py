@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import INT32, flag, items, shown, text_or_bytes, whole, wholes
+from llamaq.boundary.arguments import flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import Parts
 from llamaq.engine.memory import MemoryNeed
 from llamaq.gguf import GGUFFile, Value
+from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
 from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
@@ -29,10 +30,11 @@ from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
 from llamaq.plan.graph import Plan
 from llamaq.sampling import SamplingParams
+from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.defaults import Defaults
-from llamaq.serving.model import Model, Prompt, token_ids
+from llamaq.serving.model import Model, Prompt
 from llamaq.serving.occupancy import Occupancy
-from llamaq.serving.reading import Reading, Score, Scoring, async_wait, wait
+from llamaq.serving.reading import Reading, Scoring, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 from llamaq.tokenizer import Tokenizer
 
@@ -47,7 +49,7 @@ __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
 
 @public
-class LLM(Latest, Habits):
+class LLM(Adapting, Scoring, Latest, Habits):
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
     Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.
@@ -76,6 +78,7 @@ class LLM(Latest, Habits):
         numerics: Numerics = "exact",
         speculation: bool = True,
         pre: str | None = None,
+        adapters: PathsOfAdapters = (),
         progress: Progress | None = None,
     ) -> LLM:
         """Loads a GGUF file, by its path or by a name that ``llamaq list`` shows (docs/models-by-name.md); one that is
@@ -87,17 +90,18 @@ class LLM(Latest, Habits):
         number of tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
         (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses tokens, which is
-        quicker and changes nothing else (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer.
+        quicker and changes nothing else (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer;
+        ``adapters`` are LoRA files (or a mapping of such to scales) for whatever asks for no other.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
         that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
         before anything is allocated.
         """
         speculation = flag("speculation", speculation)
-        parts, defaults = named_parts(
+        parts = named_parts(
             path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
             numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
-        return cls(parts, defaults, speculation=speculation)
+        return cls(*parts, speculation=speculation)._with_adapters(adapters)
 
     @classmethod
     def from_pretrained(
@@ -285,13 +289,13 @@ class LLM(Latest, Habits):
         """``infill`` for coroutines."""
         return await self.infill(prefix, suffix, order=order, stream=True, **options).aresult()
 
-    def session(self) -> Session:
-        """An empty text that can be gone on with, forked, cut, saved and loaded. Raises ``ModelError`` for an
-        encoder."""
+    def session(self, *, adapter: AdapterChoice = None) -> Session:
+        """An empty text that can be gone on with, forked, cut, saved and loaded; all of it goes through ``adapter``.
+        Raises ``ModelError`` for an encoder."""
         self.model.check_writes()
-        return Session(self.model)
+        return Session(self.model, adaptation=self.model.adapters.of(adapter))
 
-    def logits(self, tokens: Prompt, *, first: int = 0) -> NDArray[np.float32]:
+    def logits(self, tokens: Prompt, *, first: int = 0, adapter: AdapterChoice = None) -> NDArray[np.float32]:
         """Logits after each token from number ``first`` on, float32 (tokens - first, vocabulary), read from an empty
         context.
 
@@ -299,7 +303,7 @@ class LLM(Latest, Habits):
         """
         self.model.check_writes()
         ids = self._reading_ids(tokens, "tokens")
-        reading = Reading(ids, whole("first", first, 0, len(ids)))
+        reading = Reading(ids, whole("first", first, 0, len(ids)), adaptation=self.model.adapters.of(adapter))
         logits: NDArray[np.float32] = wait(self.model.scheduler, [reading])[0]
         return logits
 
@@ -316,21 +320,6 @@ class LLM(Latest, Habits):
         inside = Inside(self.plan, self.tensors, self.model.parts.cache.cache_type, capture, layers)
         ids = self._reading_ids(text, "text")
         return inside.forward(ids, wait(self.model.scheduler, [inside.request(ids)])[0])
-
-    def score(self, text: Prompt, *, prompt: Prompt = "", top_logprobs: int = 0) -> Score:
-        """How likely the model finds a text after a prompt: the log-probability of each of its tokens, and of so many
-        of the most likely tokens in the place of each.
-
-        Without a prompt the text begins after BOS, or with its own first token, which then has no probability.
-        Raises ``ContextOverflowError`` where both exceed the context, ``ModelError`` for logits that are not numbers.
-        """
-        score: Score = wait(self.model.scheduler, [self._scoring(text, prompt, top_logprobs)])[0]
-        return score
-
-    async def ascore(self, text: Prompt, *, prompt: Prompt = "", top_logprobs: int = 0) -> Score:
-        """``score`` for coroutines."""
-        score: Score = (await async_wait(self.model.scheduler, [self._scoring(text, prompt, top_logprobs)]))[0]
-        return score
 
     def embed(
         self, texts: str | Sequence[Prompt], *, pooling: Pooling | None = None, normalize: bool = True
@@ -367,17 +356,6 @@ class LLM(Latest, Habits):
 
     def _reading_ids(self, text: Prompt, name: str) -> list[int]:
         return self.model.fitting(self.model.prompt_ids(text, name))
-
-    def _scoring(self, text: Prompt, prompt: Prompt, top_logprobs: int) -> Scoring:
-        model, size = self.model, self.hparams.vocab_size
-        model.check_writes()
-        top = whole("top_logprobs", top_logprobs, 0, INT32)
-        prompt = prompt if isinstance(prompt, str | bytes) else token_ids("prompt", prompt)
-        if not prompt:
-            return Scoring(self._reading_ids(text, "text"), 1, size, top)
-        before = model.prompt_ids(prompt)
-        ids = [*before, *model.text_ids(text, "text", continuation=True)]
-        return Scoring(self._reading_ids(ids, "text"), len(before), size, top)
 
     def _embedding(
         self, texts: str | Sequence[Prompt], pooling: Pooling | None, normalize: bool

@@ -10,6 +10,7 @@ from llamaq.boundary.arguments import instance, path_of, whole
 from llamaq.boundary.progress import Progress
 from llamaq.llm import session_file
 from llamaq.llm.calls import public
+from llamaq.serving.adaptation import BASE, Adaptation
 from llamaq.serving.model import Model
 from llamaq.serving.reading import Reading, wait
 from llamaq.serving.stream import Completion, Stream
@@ -30,9 +31,12 @@ class Session:
     still being made.
     """
 
-    def __init__(self, model: Model, tokens: Sequence[int] = (), expected: int = 0) -> None:
+    def __init__(
+        self, model: Model, tokens: Sequence[int] = (), expected: int = 0, *, adaptation: Adaptation = BASE
+    ) -> None:
         self._model = instance("model", model, Model, "that of an LLM, whose method session() makes a Session")
         self._tokens = tuple(tokens)
+        self._adaptation = adaptation
         self._expected = expected  # of the tokens were in the cache
         self._stream: Stream | None = None
         self._why = "nothing has been read yet"
@@ -54,7 +58,7 @@ class Session:
     @property
     def n_past(self) -> int:
         """How many of the tokens the cache holds now."""
-        return self._model.scheduler.known(self.tokens)
+        return self._model.scheduler.known(self.tokens, self._adaptation.key)
 
     @property
     def why(self) -> str:
@@ -69,6 +73,9 @@ class Session:
         The answer joins the session as its events are read. With ``overflow`` "truncate_left" or "shift" the session
         loses the tokens that the context had no room for.
         """
+        if options.get("adapter") is not None:
+            raise ValueError("adapter belongs to a session as a whole: LLM.session(adapter=...)")
+        options = {**options, "adapter": dict(self._adaptation.parts)}
         ids = self._with(text)
         self._stream = self._model.start(ids, progress=progress, expected=self._expected, **options)
         return self._stream
@@ -87,14 +94,14 @@ class Session:
         Raises ``ContextOverflowError`` where the context has no room for it; the session is as before then.
         """
         ids = self._model.fitting(self._with(text))
-        request = Reading(ids, len(ids) - 1, share=True)
+        request = Reading(ids, len(ids) - 1, share=True, adaptation=self._adaptation)
         request.expected = self._expected
         wait(self._model.scheduler, [request])
         self._tokens, self._stream, self._expected, self._why = tuple(ids), None, len(ids), request.why
 
     def fork(self) -> Session:
         """Another session with the same text. Nothing is copied, whatever the length: tokens and pages are shared."""
-        fork = Session(self._model, self.tokens, self._expected)
+        fork = Session(self._model, self.tokens, self._expected, adaptation=self._adaptation)
         fork._why = self.why
         return fork
 
@@ -117,18 +124,18 @@ class Session:
         """
         target = path_of("path", path)
         self._settle(now=True)
-        session_file.save(target, self._model.parts, self._model.scheduler, self.tokens)
+        session_file.save(target, self._model.parts, self._model.scheduler, self.tokens, self._adaptation.key)
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Takes the text of a file that ``save`` wrote in the place of the session's own.
 
         Where the cache has room for its keys and values, nothing is read anew. Raises ``SessionError`` for a file that
-        is no session, is damaged, or is of another model, cache type or version; ``ContextOverflowError`` for a text
-        longer than the context.
+        is no session, is damaged, or is of another model, adapter, cache type or version; ``ContextOverflowError`` for
+        a text longer than the context.
         """
         source = path_of("path", path)
         self._settle(now=True)
-        tokens, held = session_file.load(source, self._model.parts, self._model.scheduler)
+        tokens, held = session_file.load(source, self._model.parts, self._model.scheduler, self._adaptation.key)
         self._tokens, self._stream, self._expected = tokens, None, held
         self._why = f"{held} of the {len(tokens)} tokens came from {path}"
 

@@ -1,7 +1,8 @@
 """Files of sessions: a header in JSON, tokens, pages of keys and values, and the SHA-256 of it all.
 
     "llamaq session\\n"  version, length of the header: uint32
-    header {"model": SHA-256, "cache": type, "numerics", "shape": [pages, layers, bytes of a page], "tokens": n}
+    header {"model": SHA-256, "cache": type, "numerics", "shape": [pages, layers, bytes of a page], "tokens": n},
+           and where the text went through adapters, "adapter": "SHA-256 scale, ..."
     tokens: int32        pages, as they are in memory        SHA-256 of everything before
 
 Numbers are little-endian. Only full pages are written: the rest of the last one may hold traces of other texts.
@@ -26,6 +27,7 @@ from llamaq.boundary.files import open_file, reason
 from llamaq.engine.kv_cache import PAGE_TOKENS
 from llamaq.engine.loading import Parts
 from llamaq.errors import ContextOverflowError, SessionError, naming
+from llamaq.serving.prefix import Mark
 from llamaq.serving.scheduler import Scheduler
 
 __all__ = ["load", "save"]
@@ -37,12 +39,12 @@ _MOST_HEADER = 1 << 16  # bytes; ours have some 200
 _DAMAGED = "the file is damaged or no session: save it again"
 
 
-def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]) -> None:
+def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...], mark: Mark = ()) -> None:
     """Writes ``tokens`` and what the cache has of them. Raises ``SessionError``."""
-    length, groups = scheduler.copy_pages(tokens)
+    length, groups = scheduler.copy_pages(tokens, mark)
     shapes = [list(pages.shape) for pages in groups]
     pages = {"read": length, "shapes": shapes} if scheduler.has_windows else {"shape": shapes[0]}
-    header = json.dumps({**_identity(parts), **pages, "tokens": len(tokens)}).encode()
+    header = json.dumps({**_identity(parts, mark), **pages, "tokens": len(tokens)}).encode()
     chunks: list[bytes | memoryview] = [
         _START.pack(_MAGIC, _version(scheduler), len(header)), header, np.array(tokens, "<i4").tobytes(),
         *(pages.reshape(-1).data for pages in groups),
@@ -55,7 +57,7 @@ def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]
         file.write(digest.digest())
 
 
-def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...], int]:
+def load(path: Path, parts: Parts, scheduler: Scheduler, mark: Mark = ()) -> tuple[tuple[int, ...], int]:
     """Tokens of a file, and how many of them the cache has now. Raises ``SessionError``, ``ContextOverflowError``.
 
     Pages are read once they are known to fit the context; a pipe or a device is no session.
@@ -64,10 +66,11 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
         size = os.fstat(file.fileno()).st_size
         front, header = _header(path, file, size, _version(scheduler))
         n, length, shapes = _counts(path, header, scheduler, size - len(front) - _DIGEST)
-        for key, ours in _identity(parts).items():
-            if header.get(key) != ours:
+        identity = _identity(parts, mark)
+        for key in (*identity, "adapter"):
+            if header.get(key) != identity.get(key):
                 raise SessionError(
-                    f"{path}: expected a session with {key} {ours}, got {str(header.get(key))[:80]}; "
+                    f"{path}: expected a session with {key} {identity.get(key)}, got {str(header.get(key))[:80]}; "
                     "load it with the model and the settings that it was saved with"
                 )
         if n > scheduler.n_ctx + 1:  # the last token of an answer that filled the context was not read
@@ -84,7 +87,7 @@ def load(path: Path, parts: Parts, scheduler: Scheduler) -> tuple[tuple[int, ...
     ends = np.cumsum([math.prod(shape) for shape in shapes])
     parts_of = np.split(np.frombuffer(body, np.uint8, offset=4 * n), ends[:-1])
     groups = [data.reshape(shape) for data, shape in zip(parts_of, shapes, strict=True)]
-    return tokens, scheduler.put_pages(tokens, length, groups)
+    return tokens, scheduler.put_pages(tokens, length, groups, mark)
 
 
 def _read(path: Path, file: BinaryIO, size: int) -> bytes:
@@ -97,9 +100,10 @@ def _read(path: Path, file: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _identity(parts: Parts) -> dict[str, str]:
+def _identity(parts: Parts, mark: Mark) -> dict[str, str]:
     """What the cache's bytes depend on beside the tokens."""
-    return {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
+    own = {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
+    return {**own, "adapter": ", ".join(f"{digest} {scale!r}" for digest, scale in mark)} if mark else own
 
 
 def _version(scheduler: Scheduler) -> int:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.formats import Format, Unpacked, can_unpack, decode, unpack
-from llamaq.plan.arithmetic import round_to_cache
+from llamaq.plan.adapter import LowRank
+from llamaq.plan.arithmetic import fma_dot, round_to_cache
 from llamaq.plan.op import F32
 from llamaq.plan.operands import StateLayer, Weight
 from llamaq.plan.ops.product import linear
@@ -71,6 +72,10 @@ class Reference:
             self._lengths[sequence] = position + 1
         return slots[self._plan.out]
 
+    def attach(self, adapter: LowRank) -> object:
+        """Takes an adapter: what steps name it by."""
+        return {weight: (decode(f.a_format, f.a), decode(f.b_format, f.b), f.scale) for weight, f in adapter.items()}
+
     # What ops ask for (``plan.op.Run``).
 
     @property
@@ -79,7 +84,8 @@ class Reference:
         return self._step
 
     def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
-        return linear(self._matrices[weight][expert], x)
+        y = linear(self._matrices[weight][expert], x)
+        return self._adapted(weight, x, y) if weight.role == "matrix" and self.step.adapters else y
 
     def vector(self, weight: Weight | str) -> F32:
         return self._vectors[Weight(weight, "vector") if isinstance(weight, str) else weight]
@@ -105,6 +111,19 @@ class Reference:
         if (self.step.positions[self.step.sequences == sequence] == 0).any():
             self._states[state, sequence] = np.zeros(state.floats, np.float32)
         return self._states[state, sequence]
+
+    def _adapted(self, weight: Weight, x: F32, y: F32) -> F32:
+        """What the adapters of the rows add to their products with a matrix."""
+        step = self.step
+        sequences = step.sequences if len(x) == len(step) else step.sequences[step.wanted]
+        with np.errstate(all="ignore"):
+            for sequence, adapters in step.adapters.items():
+                rows = np.nonzero(sequences == sequence)[0]
+                for adapter, scale in adapters:
+                    if len(rows) and (found := adapter.get(weight)) is not None:  # type: ignore[attr-defined]
+                        a, b, own = found
+                        y[rows] += fma_dot(b, fma_dot(a, x[rows]) * np.float32(own * scale))
+        return y
 
 
 def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:

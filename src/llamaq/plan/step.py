@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from llamaq.plan.adapter import Adapted
 
 __all__ = ["Step"]
 
@@ -27,6 +29,8 @@ class Step:
     sequences: NDArray[np.int32]
     positions: NDArray[np.int32]
     wanted: NDArray[np.bool_]
+    adapters: Mapping[int, Adapted] = field(default_factory=dict)
+    """By sequence the adapters that its rows go through; those without have no entry."""
 
     spans: dict[int, tuple[int, int]] = field(init=False)
     """By sequence the positions of its rows, from the first to behind the last, in the order of their first rows."""
@@ -62,6 +66,7 @@ class Step:
         sequence: int = 0,
         start: int = 0,
         wanted: Literal["last", "all", "none"] = "last",
+        adapters: Adapted = (),
     ) -> Step:
         """Tokens of one sequence from position ``start`` on."""
         ids = np.asarray(tokens, np.int32)
@@ -69,7 +74,8 @@ class Step:
         mask = np.full(n, wanted == "all")
         if wanted == "last":
             mask[-1:] = True
-        return cls(ids, np.full(n, sequence, np.int32), np.arange(start, start + n, dtype=np.int32), mask)
+        positions = np.arange(start, start + n, dtype=np.int32)
+        return cls(ids, np.full(n, sequence, np.int32), positions, mask, {sequence: adapters} if adapters else {})
 
     @classmethod
     def join(cls, steps: Sequence[Step]) -> Step:
@@ -79,6 +85,7 @@ class Step:
             np.concatenate([s.sequences for s in steps]),
             np.concatenate([s.positions for s in steps]),
             np.concatenate([s.wanted for s in steps]),
+            {sequence: adapters for s in steps for sequence, adapters in s.adapters.items()},
         )
 
     def __len__(self) -> int:

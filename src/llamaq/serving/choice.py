@@ -41,7 +41,7 @@ def choose(requests: Sequence[Request], room: Room, max_rows: int, *, patient: b
                 break  # there is no room, so those behind it wait too
             if not request.done:
                 _choose_rows(request, chosen, room, max_rows)
-    return chosen
+    return _side_by_side(chosen)
 
 
 def choose_whole(requests: Sequence[Request], room: Room, max_rows: int) -> dict[Request, int]:
@@ -55,7 +55,14 @@ def choose_whole(requests: Sequence[Request], room: Room, max_rows: int) -> dict
         if sum(chosen.values()) + request.pending > max_rows:
             break
         chosen[request] = request.pending
-    return chosen
+    return _side_by_side(chosen)
+
+
+def _side_by_side(chosen: dict[Request, int]) -> dict[Request, int]:
+    """The same rows, those that go through the same adapters together: they are one product then."""
+    if not any(request.mark for request in chosen):
+        return chosen
+    return dict(sorted(chosen.items(), key=lambda row: row[0].mark))
 
 
 def _choose_rows(request: Request, chosen: dict[Request, int], room: Room, max_rows: int) -> None:

@@ -13,6 +13,7 @@ from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, ModelE
 from llamaq.gguf import Value
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
+from llamaq.serving.adaptation import AdapterChoice, Adapters
 from llamaq.serving.answer import Answer
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.generation import Generation
@@ -41,7 +42,8 @@ class Model:
         self.hparams = parts.hparams
         self.speculation = speculation
         self.memory = parts.memory
-        self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx)
+        self.adapters = Adapters(parts.engine, parts.file)
+        self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx, self.adapters)
         self._parts: Parts | None = parts
 
     def __str__(self) -> str:
@@ -126,7 +128,8 @@ class Model:
     def prepare(
         self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
-        timeout: float | None = None, progress: Progress | None = None, expected: int = 0,
+        timeout: float | None = None, adapter: AdapterChoice = None, progress: Progress | None = None,
+        expected: int = 0,
     ) -> Stream:  # fmt: skip
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
         self.check_writes()
@@ -147,6 +150,7 @@ class Model:
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None, guesses=self.speculation,
         )  # fmt: skip
+        request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)
 

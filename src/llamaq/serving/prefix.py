@@ -5,16 +5,23 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache, Pages
 from llamaq.engine.page_pool import GONE
 
-__all__ = ["Node", "PrefixTree", "common_prefix"]
+__all__ = ["Mark", "Node", "PrefixTree", "common_prefix"]
 
 
-def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[object], b: Sequence[object]) -> int:
     """How many tokens two sequences share at their beginning."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+Mark: TypeAlias = tuple[tuple[str, float], ...]
+"""What keys and values of a text depend on beside its tokens: the key of its ``Adaptation``."""
+Key: TypeAlias = tuple["int | Mark", ...]
+"""The tokens of a page; of a text's first page behind its mark, where it has one."""
 
 
 @dataclass(eq=False)
@@ -25,14 +32,14 @@ class Node:
     """
 
     pages: list[int]
-    tokens: tuple[int, ...]
+    tokens: Key
     parent: Node | None
     depth: int = 0  # pages of the text up to this one
     used: int = 0
     """When it was last on a text's way."""
     seen: int = 0
     """When it was last among what a text's next token sees through a window."""
-    children: dict[tuple[int, ...], Node] = field(default_factory=dict)
+    children: dict[Key, Node] = field(default_factory=dict)
 
 
 class PrefixTree:
@@ -40,7 +47,7 @@ class PrefixTree:
 
     The pages that nothing else uses and that were not asked for longest go first. A text's beginning is of use where
     each group has what the next token sees: windows need the pages just before it, and no earlier ones, a state
-    the last.
+    the last. Texts with another ``mark`` have other pages: it stands in the key of a text's first page.
     """
 
     def __init__(self, cache: KVCache) -> None:
@@ -52,11 +59,17 @@ class PrefixTree:
         cache.evict = lambda group, pages: tree().evict(group, pages) if tree() else None  # type: ignore[union-attr]
 
     def find(
-        self, tokens: Sequence[int], *, limit: int | None = None, whole: bool = False, touch: bool = True
+        self,
+        tokens: Sequence[int],
+        *,
+        mark: Mark = (),
+        limit: int | None = None,
+        whole: bool = False,
+        touch: bool = True,
     ) -> tuple[list[Pages], int]:
         """Pages of the longest known beginning of ``tokens`` up to ``limit`` from which reading can go on, and how many
         of the tokens they hold; ``whole``: full pages alone."""
-        nodes, length = self._way(tokens)
+        nodes, length = self._way(tokens, mark)
         length = length if limit is None else min(length, limit)
         whole = whole or self._cache.states is not None  # states are kept for full pages alone
         length = self._readable(nodes, length // PAGE_TOKENS * PAGE_TOKENS if whole else length)
@@ -69,7 +82,9 @@ class PrefixTree:
                 node.seen = self._clock if i >= first else node.seen
         return [tuple(node.pages) for node in nodes], length
 
-    def insert(self, sequence: int, tokens: Sequence[int], after: Node, *, partial: bool = False) -> Node:
+    def insert(
+        self, sequence: int, tokens: Sequence[int], after: Node, *, mark: Mark = (), partial: bool = False
+    ) -> Node:
         """Adds the sequence's full pages that follow ``after``, and where ``partial`` the page begun last; ``tokens``
         is what the sequence holds. Returns the node of the last full page.
 
@@ -82,11 +97,12 @@ class PrefixTree:
         while above is not None:  # no page was used later than the one before it
             above.used, above = self._clock, above.parent
         for i in range(after.depth, len(tokens) // PAGE_TOKENS):
-            key = tuple(tokens[i * PAGE_TOKENS : (i + 1) * PAGE_TOKENS])
+            key = self._key(after, tokens[i * PAGE_TOKENS : (i + 1) * PAGE_TOKENS], mark)
             after = self._child(after, key, pages[i])
             self._cache.replace(sequence, i, tuple(after.pages))
-        rest = tuple(tokens[len(tokens) // PAGE_TOKENS * PAGE_TOKENS :])
-        if partial and rest and all(key[: len(rest)] != rest for key in after.children):
+        begun = tokens[len(tokens) // PAGE_TOKENS * PAGE_TOKENS :]
+        rest = self._key(after, begun, mark)
+        if partial and begun and all(key[: len(rest)] != rest for key in after.children):
             self._child(after, rest, pages[len(tokens) // PAGE_TOKENS])
         return after
 
@@ -103,19 +119,25 @@ class PrefixTree:
             for node in sorted(nodes, key=lambda node: (node.used, -node.depth))[:pages]:
                 self._remove(node)
 
-    def _way(self, tokens: Sequence[int]) -> tuple[list[Node], int]:
+    def _key(self, parent: Node, page: Sequence[int], mark: Mark) -> Key:
+        """What a page is found by below its parent."""
+        return (mark, *page) if mark and parent is self.root else tuple(page)
+
+    def _way(self, tokens: Sequence[int], mark: Mark) -> tuple[list[Node], int]:
         """The nodes that share a beginning with ``tokens``, and its length."""
         node, nodes, length = self.root, [], 0
         while True:
-            key = tuple(tokens[length : length + PAGE_TOKENS])
-            child = node.children.get(key) if len(key) == PAGE_TOKENS else None
+            page = tokens[length : length + PAGE_TOKENS]
+            key = self._key(node, page, mark)
+            child = node.children.get(key) if len(page) == PAGE_TOKENS else None
             if child is None:
                 break
             node, length = child, length + PAGE_TOKENS
             nodes.append(node)
-        if node.children and key:
+        if node.children and page:
             best = max(node.children.values(), key=lambda child: common_prefix(child.tokens, key))
-            if shared := common_prefix(best.tokens, key):
+            shared = common_prefix(best.tokens, key) - (len(key) - len(page))
+            if shared > 0:
                 return [*nodes, best], length + shared
         return nodes, length
 
@@ -133,7 +155,7 @@ class PrefixTree:
                 return length
             length = max(missing) * PAGE_TOKENS
 
-    def _child(self, parent: Node, key: tuple[int, ...], pages: Pages) -> Node:
+    def _child(self, parent: Node, key: Key, pages: Pages) -> Node:
         known = parent.children.get(key)
         if known is None:
             for old in [k for k in parent.children if key[: len(k)] == k]:  # partial pages that this one goes on

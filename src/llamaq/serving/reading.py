@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from llamaq import _core
 from llamaq.errors import CancelledError, not_numbers
 from llamaq.sampling.logprobs import LogProbabilities
+from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.interrupt import at_once
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.scheduler import Scheduler
@@ -45,8 +46,11 @@ class Reading(Request):
     """Reads ``ids`` once. ``future`` gets the logits of token number ``first_wanted`` and all after it; a subclass
     keeps other things."""
 
-    def __init__(self, ids: list[int], first_wanted: int, *, share: bool = False) -> None:
+    def __init__(
+        self, ids: list[int], first_wanted: int, *, share: bool = False, adaptation: Adaptation | None = None
+    ) -> None:
         super().__init__(ids, first_wanted, share=share)
+        self.adaptation = adaptation
         self.future: Future[Any] = Future()
         self._parts: list[NDArray[Any]] = []
         self._result: Any = None

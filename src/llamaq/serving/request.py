@@ -10,7 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.serving.prefix import Node
+from llamaq.plan.adapter import Adapted
+from llamaq.serving.adaptation import Adaptation
+from llamaq.serving.prefix import Mark, Node
 
 __all__ = ["F32", "Capture", "Guess", "Request"]
 
@@ -45,6 +47,8 @@ class Request(ABC):
         """Tokens that were in the cache when their owner last looked."""
         self.first_wanted = first_wanted
         self.share = share
+        self.adaptation: Adaptation | None = None
+        """The adapters that it is read with; None: the scheduler's default, once it is submitted."""
         self.captures: tuple[Capture, ...] = ()
         self.drafts: list[int] = []
         """Guesses of what follows ``ids``, read with the last of them: the cache has them until ``settle``."""
@@ -128,6 +132,16 @@ class Request(ABC):
         if self.read < known or known == total:
             return f"{self.read} of the {total} tokens were in the cache; the others are read for their logits"
         return f"{known} of the {total} tokens were in the cache; no text in it goes on with the same token after them"
+
+    @property
+    def mark(self) -> Mark:
+        """What its pages depend on beside its tokens."""
+        return () if self.adaptation is None else self.adaptation.key
+
+    @property
+    def adapted(self) -> Adapted:
+        """The same for a step."""
+        return () if self.adaptation is None else self.adaptation.adapted
 
     @property
     def wants_something(self) -> bool:

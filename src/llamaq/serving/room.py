@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.errors import ContextOverflowError
-from llamaq.serving.prefix import PrefixTree
+from llamaq.serving.prefix import Mark, PrefixTree
 from llamaq.serving.request import Request
 
 __all__ = ["Room"]
@@ -32,8 +32,8 @@ class Room:
         """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens. False
         where it must wait for room; where it never fits, it ends with an error."""
         sequence = self._new_sequence()
-        known = self.known(request.ids) if request.share else 0
-        pages, request.read = self.prefixes.find(request.ids, limit=min(known, request.first_wanted))
+        known = self.known(request.ids, request.mark) if request.share else 0
+        pages, request.read = self.prefixes.find(request.ids, mark=request.mark, limit=min(known, request.first_wanted))
         self.cache.adopt(sequence, pages, request.read)
         request.node = self.prefixes.root
         while True:
@@ -106,7 +106,7 @@ class Room:
             return
         if partial or request.read // PAGE_TOKENS > request.node.depth:
             ids = request.ids[: request.read]
-            request.node = self.prefixes.insert(request.sequence, ids, request.node, partial=partial)
+            request.node = self.prefixes.insert(request.sequence, ids, request.node, mark=request.mark, partial=partial)
 
     def settle(self, request: Request) -> None:
         """Cuts wrong guesses from a request's sequence, if it has one. The tree learns of the right ones at once: where
@@ -130,20 +130,20 @@ class Room:
         self.holders.clear()
         self._readers.clear()
 
-    def known(self, tokens: Sequence[int]) -> int:
+    def known(self, tokens: Sequence[int], mark: Mark = ()) -> int:
         """How many tokens of a text's beginning the cache holds."""
-        return self.prefixes.find(tokens, touch=False)[1]
+        return self.prefixes.find(tokens, mark=mark, touch=False)[1]
 
-    def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
+    def copy_pages(self, tokens: Sequence[int], mark: Mark = ()) -> tuple[int, list[NDArray[np.uint8]]]:
         """How many tokens of a text's beginning fill pages that the cache has, and for each group the last of these
         pages, as many as a later token sees: (pages, layers, bytes)."""
         # Behind a state the last token is read again for its logits.
         limit = len(tokens) if self.cache.states is None else max(0, len(tokens) - 1)
-        pages, length = self.prefixes.find(tokens, limit=limit, whole=True)
+        pages, length = self.prefixes.find(tokens, mark=mark, limit=limit, whole=True)
         pools = self.cache.pools
         return length, [pool.read([pages[i][group] for i in pool.needed(length)]) for group, pool in enumerate(pools)]
 
-    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
+    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]], mark: Mark = ()) -> int:
         """Puts such pages into the cache where there is room; how many tokens it holds of the text then."""
         sequence = self._new_sequence()
         with suppress(ContextOverflowError):
@@ -151,9 +151,9 @@ class Room:
             own = self.cache.pages(sequence)
             for group, (pool, data) in enumerate(zip(self.cache.pools, pages, strict=True)):
                 pool.write([own[i][group] for i in pool.needed(length)], data)
-            self.prefixes.insert(sequence, tokens[:length], self.prefixes.root)
+            self.prefixes.insert(sequence, tokens[:length], self.prefixes.root, mark=mark)
         self.cache.drop(sequence)
-        return self.known(tokens)
+        return self.known(tokens, mark)
 
     def _new_sequence(self) -> int:
         self._next_sequence += 1
@@ -168,7 +168,7 @@ class Room:
 
     def _reader(self, request: Request) -> tuple[Request, int] | None:
         """Who reads the first page that the tree does not know of a request, and the end of the last that it reads."""
-        keys, first = _page_keys(request), self.known(request.ids) // PAGE_TOKENS
+        keys, first = _page_keys(request), self.known(request.ids, request.mark) // PAGE_TOKENS
         reader = self._readers.get(keys[first]) if first < len(keys) else None
         if reader is None:
             return None
@@ -184,5 +184,5 @@ def _page_keys(request: Request) -> list[int]:
     """The keys of all full pages. Where two texts have one key by chance, one waits in vain for the other, no more."""
     keys = request.page_keys
     for at in range(len(keys) * PAGE_TOKENS, len(request.ids) - PAGE_TOKENS + 1, PAGE_TOKENS):
-        keys.append(hash((keys[-1] if keys else 0, *request.ids[at : at + PAGE_TOKENS])))
+        keys.append(hash((keys[-1] if keys else request.mark, *request.ids[at : at + PAGE_TOKENS])))
     return keys

@@ -33,8 +33,10 @@ from llamaq.engine.engine import Engine, StopFlag
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.step import Step
+from llamaq.serving.adaptation import BASE, Adapters
 from llamaq.serving.choice import choose, choose_whole, ready
 from llamaq.serving.occupancy import Occupancy
+from llamaq.serving.prefix import Mark
 from llamaq.serving.request import F32, Capture, Request
 from llamaq.serving.room import Room
 from llamaq.serving.speculation import MOST_ROWS, Speculation
@@ -75,8 +77,9 @@ if hasattr(os, "register_at_fork"):
 class Scheduler:
     """Runs requests on an engine and a cache; ``lock`` guards all state but the running step's."""
 
-    def __init__(self, engine: Engine, cache: KVCache, n_ctx: int) -> None:
+    def __init__(self, engine: Engine, cache: KVCache, n_ctx: int, adapters: Adapters | None = None) -> None:
         self.n_ctx = n_ctx
+        self._adapters = adapters
         self.closed = False
         self.lock = threading.RLock()
         self.room = Room(cache)
@@ -125,6 +128,8 @@ class Scheduler:
             for request in requests:
                 self._submitted += 1
                 request.age = self._submitted
+                if request.adaptation is None:
+                    request.adaptation = BASE if self._adapters is None else self._adapters.default
             self._requests.extend(request for request in requests if request.wants_something)
             self.wake()
         for request in requests:
@@ -198,10 +203,10 @@ class Scheduler:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def known(self, tokens: Sequence[int]) -> int:
+    def known(self, tokens: Sequence[int], mark: Mark = ()) -> int:
         """How many tokens of a text's beginning the cache holds."""
         with self.lock:
-            return self.room.known(tokens)
+            return self.room.known(tokens, mark)
 
     @property
     def has_windows(self) -> bool:
@@ -213,17 +218,17 @@ class Scheduler:
         pools = self.room.cache.pools
         return [(len(pool.needed(length)), *pool.shape) for pool in pools]
 
-    def copy_pages(self, tokens: Sequence[int]) -> tuple[int, list[NDArray[np.uint8]]]:
+    def copy_pages(self, tokens: Sequence[int], mark: Mark = ()) -> tuple[int, list[NDArray[np.uint8]]]:
         """Does what ``Room.copy_pages`` does. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
-            return self.room.copy_pages(tokens)
+            return self.room.copy_pages(tokens, mark)
 
-    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]]) -> int:
+    def put_pages(self, tokens: Sequence[int], length: int, pages: Sequence[NDArray[np.uint8]], mark: Mark = ()) -> int:
         """Does what ``Room.put_pages`` does. Raises ``ClosedError``."""
         with self.lock:
             self.check_open()
-            return self.room.put_pages(tokens, length, pages)
+            return self.room.put_pages(tokens, length, pages, mark)
 
     def _loop(self) -> None:
         with self.lock:
@@ -316,7 +321,7 @@ class Scheduler:
             assert request.sequence is not None
             start, end = request.read, request.read + count
             ids = request.ids[start:end] + request.drafts
-            part = Step.of(ids, sequence=request.sequence, start=start, wanted="none")
+            part = Step.of(ids, sequence=request.sequence, start=start, wanted="none", adapters=request.adapted)
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)
         step = parts[0] if len(parts) == 1 else Step.join(parts)

@@ -13,6 +13,7 @@ from typing import Literal, TypedDict
 from llamaq.boundary.arguments import real
 from llamaq.boundary.progress import Progress
 from llamaq.sampling import SamplingParams
+from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.answer import Event, FinishReason
 from llamaq.serving.generation import Generation, Item
 from llamaq.serving.interrupt import LONGEST, at_once
@@ -32,7 +33,8 @@ class Options(TypedDict, total=False):
     shows control tokens in it, all or these. ``overflow`` says what becomes of tokens that the context has no room for:
     "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
     ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
-    After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled".
+    After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled". ``adapter`` is a loaded adapter
+    or its name, or several with their scales ({}: none of them); None takes ``LLM.adapter``.
     """
 
     max_tokens: int | None
@@ -42,6 +44,7 @@ class Options(TypedDict, total=False):
     overflow: Overflow
     keep: int
     timeout: float | None
+    adapter: AdapterChoice
 
 
 @dataclass(frozen=True)

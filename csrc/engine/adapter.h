@@ -1,0 +1,54 @@
+// Adapters: low-rank factors whose products are added to those of a model's matrices.
+#pragma once
+#include <vector>
+
+#include "engine/step.h"
+#include "engine/weights.h"
+
+namespace llamaq {
+
+// The product of one of the model's matrices with x gets B * (A * x * scale) added.
+struct Factors {
+  int a, b;  // numbers among the adapter's own weights; the rows of A and the columns of B are the rank
+  double scale;
+};
+
+class Adapter {
+ public:
+  // `model` must outlive this object.
+  explicit Adapter(const Weights& model) : model_(model), weights_(model.table()), of_(model.all().size(), -1) {}
+
+  // The factors of the model's weight of that number: rank rows A, and B with its rows. The data must stay until pack().
+  // Throws Error where they do not fit the matrix, or are not floats.
+  void add(int weight, int64_t rank, Format a_format, const uint8_t* a, Format b_format, const uint8_t* b,
+           double scale);
+  void pack();
+
+  // Null where the adapter leaves the matrix as it is.
+  const Factors* of(int weight) const {
+    const int found = of_[static_cast<size_t>(weight)];
+    return found < 0 ? nullptr : &factors_[static_cast<size_t>(found)];
+  }
+  const Weight& weight(int i) const { return weights_.all()[static_cast<size_t>(i)]; }
+  const Weights& model() const { return model_; }
+  int64_t most_rank() const { return most_rank_; }
+
+ private:
+  const Weights& model_;
+  Weights weights_;
+  std::vector<Factors> factors_;
+  std::vector<int> of_;  // by weight of the model
+  int64_t most_rank_ = 0;
+};
+
+// Rows of an op, side by side, whose products one adapter adds to.
+struct Addition {
+  int first, rows;
+  const Adapter* adapter;
+  double scale;
+};
+
+// The additions of a step's rows, or of the selected ones: runs of rows whose sequences have the same adapters.
+std::vector<Addition> additions_of(const Step& step, bool selected);
+
+}  // namespace llamaq
