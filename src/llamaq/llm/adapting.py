@@ -22,8 +22,9 @@ PathsOfAdapters: TypeAlias = (
 T = TypeVar("T", bound="Adapting")
 
 
-@public
 class Adapting:
+    """Its methods are those of ``LLM``."""
+
     model: Model
 
     def load_adapter(self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None) -> Adapter:
@@ -65,3 +66,6 @@ class Adapting:
             self.model.close()
             raise
         return self
+
+
+public(Adapting, called="LLM")

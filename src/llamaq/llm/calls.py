@@ -60,12 +60,14 @@ def elsewhere(name: str, value: str) -> str | None:
     return _METHODS.get(name)
 
 
-def public(kind: type[T]) -> type[T]:
-    """Makes each public method of a class tell what it takes where it gets something else."""
+def public(kind: type[T], called: str | None = None) -> type[T]:
+    """Makes each public method of a class tell what it takes where it gets something else. Errors name the class, or
+    what it is ``called``: the class that it is a part of."""
     for name, member in list(vars(kind).items()):
         function = member.__func__ if isinstance(member, classmethod) else member
         if name.startswith("_") or not isinstance(function, FunctionType):
             continue
+        function.__qualname__ = f"{called or kind.__name__}.{name}"
         rest = [one for one in inspect.signature(function).parameters.values() if one.kind is one.VAR_KEYWORD]
         made = answering(options=_options(kind, rest[0].annotation) if rest else (), elsewhere=elsewhere)(function)
         setattr(kind, name, classmethod(made) if isinstance(member, classmethod) else made)
