@@ -71,11 +71,11 @@ def test_answers_in_one_batch_are_those_alone(llm: LLM, stories: Path, files: li
 def test_no_text_takes_pages_of_another_adapter(llm: LLM) -> None:
     ids = llm.prompt_ids(PROMPT)
     want = {}
-    for name in ("all", "some", {}):
-        key = str(name)
-        want[key] = llm.score(PROMPT, adapter=name)
-        assert llm.generate(ids, max_tokens=1, adapter=name).usage.cached_tokens >= 32
-    again = {str(name): llm.score(PROMPT, adapter=name) for name in ("all", "some", {})}
+    choices: list[Any] = ["all", "some", {}]
+    for choice in choices:
+        want[str(choice)] = llm.score(PROMPT, adapter=choice)
+        assert llm.generate(ids, max_tokens=1, adapter=choice).usage.cached_tokens >= 32
+    again = {str(choice): llm.score(PROMPT, adapter=choice) for choice in choices}
     assert [x.sum for x in want.values()] == [x.sum for x in again.values()]
     assert len({x.sum for x in want.values()}) == 3
     assert llm.generate(ids, max_tokens=1, adapter={"all": 0.25}).usage.cached_tokens == 0
@@ -143,9 +143,15 @@ def test_sessions_and_their_files_go_with_their_adapter(llm: LLM, tmp_path: Path
 
 
 def test_wrong_choices_are_told(llm: LLM, files: list[Path]) -> None:
-    for choice, error in (("none", ValueError), (3, TypeError), ({"all": "x"}, TypeError), ({"all": 1e9}, ValueError)):
+    wrong: list[tuple[Any, type[Exception]]] = [
+        ("none", ValueError),
+        (3, TypeError),
+        ({"all": "x"}, TypeError),
+        ({"all": 1e9}, ValueError),
+    ]
+    for choice, error in wrong:
         with pytest.raises(error, match="adapter"):
-            llm.generate(PROMPT, adapter=choice)  # type: ignore[arg-type]
+            llm.generate(PROMPT, adapter=choice)
     with pytest.raises(ValueError, match="new among the loaded"):
         llm.load_adapter(files[0])
     assert llm.load_adapter(files[0], name="again").digest == llm.adapters[0].digest

@@ -38,7 +38,8 @@ def factors_of(
             rows, cols = shapes[weight.name]
             a, b = random_factors(weight.name, rows, cols, rank, seed)
             b = b if weight.rows is None else b[slice(*weight.rows)]
-            found[weight] = Factors(*_packed(a, format), *_packed(b, format), scale=scale)
+            (a_format, a_data), (b_format, b_data) = _packed(a, format), _packed(b, format)
+            found[weight] = Factors(a_format, a_data, b_format, b_data, scale)
     return found
 
 
