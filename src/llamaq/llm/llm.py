@@ -25,6 +25,7 @@ from llamaq.llm.habits import Habits
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.latest import Latest
 from llamaq.llm.named import named_parts, pretrained
+from llamaq.llm.scoring import Scoring
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
 from llamaq.models import HParams
@@ -34,7 +35,7 @@ from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.model import Model, Prompt
 from llamaq.serving.occupancy import Occupancy
-from llamaq.serving.reading import Reading, Scoring, async_wait, wait
+from llamaq.serving.reading import Reading, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 from llamaq.tokenizer import Tokenizer
 

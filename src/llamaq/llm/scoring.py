@@ -43,9 +43,8 @@ class Scoring:
         prompt = prompt if isinstance(prompt, str | bytes) else token_ids("prompt", prompt)
         before = model.prompt_ids(prompt) if prompt else []
         ids = [*before, *model.text_ids(text, "text", continuation=True)] if prompt else text
-        scoring = ScoringRequest(
-            model.fitting(model.prompt_ids(ids, "text")), len(before) or 1, model.hparams.vocab_size, top
-        )
+        ids = model.fitting(model.prompt_ids(ids, "text"))
+        scoring = ScoringRequest(ids, len(before) or 1, model.hparams.vocab_size, top)
         scoring.adaptation = model.adapters.of(adapter)
         return scoring
 
