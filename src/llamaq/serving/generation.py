@@ -128,8 +128,8 @@ class Generation(Request):
             return
         self.queue.put(self._gathered)
         self._gathered = []
-        if self.notify is not None:
-            self.notify()
+        if (notify := self.notify) is not None:  # the reader may take it back now
+            notify()
 
 
 def _ends(items: Sequence[Item]) -> bool:

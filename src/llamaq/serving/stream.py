@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from queue import Empty
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from llamaq.boundary.arguments import real
 from llamaq.boundary.progress import Progress
@@ -18,6 +19,9 @@ from llamaq.serving.answer import Event, FinishReason
 from llamaq.serving.generation import Generation, Item
 from llamaq.serving.interrupt import LONGEST, at_once
 from llamaq.serving.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    import asyncio
 
 __all__ = ["Completion", "Options", "Overflow", "Stream", "Usage"]
 
@@ -250,48 +254,50 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
     def _wait(self) -> Item:
         while True:
             left = self._left()
-            if self._ready:
-                return self._ready.popleft()
-            with suppress(Empty):
-                return self._take(self._request.queue.get_nowait())
+            if (item := self._at_hand()) is not None:
+                return item
             self._scheduler.wake()
             with suppress(Empty):
                 return self._take(self._request.queue.get(timeout=at_once(left)))
 
     async def _await(self) -> Item:
-        self._left()
-        if self._ready:
-            return self._ready.popleft()
-        with suppress(Empty):
-            return self._take(self._request.queue.get_nowait())
-        return await self._await_next()
-
-    async def _await_next(self) -> Item:
-        """The next item, which is not there yet."""
         import asyncio
 
-        loop, ready = asyncio.get_running_loop(), asyncio.Event()
-
-        def notify() -> None:
-            with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
-                loop.call_soon_threadsafe(ready.set)
-
-        self._request.notify = notify
-        try:
-            while True:
-                left = self._left()
-                if self._ready:
-                    return self._ready.popleft()
-                with suppress(Empty):
-                    return self._take(self._request.queue.get_nowait())
+        loop, request = asyncio.get_running_loop(), self._request
+        while True:
+            left = self._left()
+            if (item := self._at_hand()) is not None:
+                return item
+            # A future alone, for each token has its own; and not asyncio.wait_for: before Python 3.12 it may take no
+            # notice of a task that is cancelled.
+            woken: asyncio.Future[None] = loop.create_future()
+            request.notify = partial(_wake, loop, woken)
+            timer = None if left is None else loop.call_later(left, _set, woken)
+            try:
+                if (item := self._at_hand()) is not None:  # it came before there was somebody to notify
+                    return item
                 self._scheduler.wake()
-                # Not asyncio.wait_for: before Python 3.12 it may take no notice of a task that is cancelled.
-                timer = None if left is None else loop.call_later(left, ready.set)
-                try:
-                    await ready.wait()
-                finally:
-                    if timer is not None:
-                        timer.cancel()
-                ready.clear()
-        finally:
-            self._request.notify = None
+                await woken
+            finally:
+                request.notify = None
+                if timer is not None:
+                    timer.cancel()
+
+    def _at_hand(self) -> Item | None:
+        """The next item, where it is there."""
+        if self._ready:
+            return self._ready.popleft()
+        if not self._request.queue.empty():  # an exception costs more than the question
+            with suppress(Empty):  # another reader has taken it
+                return self._take(self._request.queue.get_nowait())
+        return None
+
+
+def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
+    with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+        loop.call_soon_threadsafe(_set, woken)
+
+
+def _set(woken: asyncio.Future[None]) -> None:
+    if not woken.done():
+        woken.set_result(None)
