@@ -47,7 +47,7 @@ def smol_known(smol: LLM) -> LLM:
 
 
 def test_commands(smol_known: LLM) -> None:
-    assert run("llamaq", "list") == f"llamaq/smol  {smollm2().resolve()}\n"
+    assert run("llamaq", "list").startswith(f"llamaq/smol  {smollm2().resolve()}\n")
     assert "llamaq: llamaq/smol" in run("models")
     said = [{"role": "system", "content": "You are kind."}, {"role": "user", "content": "Say hello."}]
     expected = smol_known.chat(said, max_tokens=8, sampling=SamplingParams(temperature=0)).text
@@ -57,7 +57,17 @@ def test_commands(smol_known: LLM) -> None:
     vector = json.loads(run("embed", "-m", "llamaq/smol", "-c", "a text"))
     np.testing.assert_array_equal(np.array(vector, np.float32), smol_known.embed("a text")[0])
     run("llamaq", "remove", "smol")
-    assert run("llamaq", "list") == ""
+    assert "llamaq/smol" not in run("llamaq", "list")
+
+
+def test_models_that_are_here_can_be_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLAMAQ_MODELS", str(tmp_path))
+    (tmp_path / "a model.gguf").symlink_to(smollm2())
+    (line,) = [line for line in run("llamaq", "list").splitlines() if "a model" in line]
+    assert line == f"  'a model'  {tmp_path / 'a model.gguf'}"
+    run("llamaq", "add", "mine", "a model")
+    assert run("llamaq", "list").startswith("llamaq/mine  a model\n")
+    assert "  'a model'" not in run("llamaq", "list")
     done = CliRunner().invoke(cli, ["llamaq", "remove", "smol"])
     assert (done.exit_code, "there is no model llamaq/smol" in done.output) == (1, True)
 

@@ -4,6 +4,7 @@ which finds this by its entry point."""
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from pathlib import Path
@@ -150,9 +151,18 @@ def register_commands(cli: Any) -> None:
 
     @group.command(name="list")
     def show() -> None:
-        """Lists names and files"""
-        for name, path in _entries().items():
+        """Lists names and files, and the models of this machine that add can make known"""
+        from llamaq.hub import models  # here, for llm imports its plugins at every start
+
+        entries = _entries()
+        for name, path in entries.items():
             click.echo(f"llamaq/{name}  {path}")
+        known = {*entries.values()}
+        others = [found for found in models() if known.isdisjoint({found.name, str(found.path.resolve())})]
+        if others:
+            click.echo("Also here, for llm llamaq add NAME MODEL:")
+        for found in others:
+            click.echo(f"  {shlex.quote(found.name)}  {found.path}")
 
 
 def _file() -> Path:
