@@ -250,6 +250,15 @@ def test_odd_bodies(server: Served, raw: bytes, status: int) -> None:
     assert ask(server, "POST", ROUTE, raw)[0] == status
 
 
+@pytest.mark.parametrize("part", [b"X: y\r\n", b"y"], ids=["headers", "header"])
+def test_a_head_without_end_takes_no_memory(server: Served, part: bytes) -> None:
+    """It is ended long before the time for it is over; the system's buffers take some, too."""
+    with connect(server) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nA: b\r\nC: ")
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            connection.sendall(part * (64 * 2**20 // len(part)))
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -49,6 +49,8 @@ class Guard:
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
+        if not host and scope.get("http_version") == "1.1":  # h11 refuses this itself, httptools does not
+            raise Refusal(400, "a request of HTTP/1.1 needs the header Host", headers={"connection": "close"})
         if host and not self._settings.is_host(_name_of(host)):
             message = f"this server is not known as {host!r:.100}; start it with --allowed-hosts, or with an --api-key"
             raise Refusal(403, message)

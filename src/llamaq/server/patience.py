@@ -1,4 +1,5 @@
-"""Connections over which no whole request comes: they are closed after a while, so that they cannot take all places."""
+"""Connections over which no whole request comes: they are closed after a while, or where its head does not end, so that
+they can take neither all places nor all memory."""
 
 from __future__ import annotations
 
@@ -10,14 +11,18 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 __all__ = ["patient_protocol"]
 
 _BASE: Any = AutoHTTPProtocol
+_LARGEST_HEAD = 1 << 16
+"""Bytes of a request before its body, as h11 allows; httptools itself allows any."""
 
 
 def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
     """Uvicorn's protocol, with httptools where that is installed, which closes a connection whose next request's head
-    takes longer than ``seconds``. Uvicorn itself only limits how long a connection may rest between two requests."""
+    takes longer than ``seconds``, or is larger than any honest one. Uvicorn itself only limits how long a connection
+    may rest between two requests."""
 
     class PatientProtocol(_BASE):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
+        _came = 0  # bytes that are no whole head yet
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -25,6 +30,7 @@ def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
+            self._came += len(data)
             self._look()
 
         def connection_lost(self, error: Exception | None) -> None:
@@ -36,6 +42,9 @@ def patient_protocol(seconds: float) -> type[asyncio.Protocol]:
             answering = self.cycle is not None and not self.cycle.response_complete
             if answering or self.timeout_keep_alive_task is not None:
                 self._forget()
+                self._came = 0
+            elif self._came > _LARGEST_HEAD:
+                self.transport.abort()
             elif self._timer is None:
                 self._timer = self.loop.call_later(seconds, self.transport.abort)
 
