@@ -36,6 +36,13 @@ def test_the_reference_of_the_command_line(monkeypatch: pytest.MonkeyPatch) -> N
     assert r"\fB\-n, \-\-predict, \-\-n\-predict N\fR" in lines
 
 
+def test_extras_are_added_to_the_llamaq_that_is_installed() -> None:
+    """By name, from any folder; only who installs llamaq itself is in a checkout of it."""
+    for page in PAGES:
+        for line in page.read_text(encoding="utf-8").splitlines():
+            assert "'.[" not in line or "checkout" in line or "[test]" in line, f"{page.name}: {line}"
+
+
 def runs(format: Format) -> str:
     try:
         _core.kernel_name("scalar", format.id)
