@@ -52,6 +52,10 @@ SANITIZED = {
 }
 """What the sanitizers watch, by part."""
 
+RUNNERS = {
+    "x86_64-linux-musl": ["-"],
+}
+"""What code is compiled for besides Linux with glibc, and what runs it here, if anything can."""
 
 FRAMEWORKS = [
     ["langchain-community", "langchain-core"],
@@ -103,7 +107,7 @@ def lint(session: nox.Session) -> None:
     session.install(*GROUPS["lint"])
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    session.run("clang-format", "--dry-run", "-Werror", *sources(".h", ".cpp"))
+    session.run("clang-format", "--dry-run", "-Werror", *sources(".h", ".cpp"), "tests/native/levels.cpp")
 
 
 @nox.session
@@ -277,6 +281,17 @@ def aarch64(session: nox.Session) -> None:
     work = ROOT / ".ci" / "work" / "aarch64"
     chosen = parts(session, ["cortex_a72", "neoverse_n1", "kernels", "engine"], 2)  # an emulator takes one core
     session.run("bash", ".ci/aarch64.sh", str(work), f"{session.bin}/python", *chosen, external=True)
+
+
+@nox.session
+def cross(session: nox.Session) -> None:
+    """The engine and every kernel compiled for other systems by another compiler, Clang; where they can run here,
+    the levels are held to recorded digests."""
+    session.install("ziglang==0.17.1")
+    for target in parts(session, list(RUNNERS)):
+        work = ROOT / ".ci" / "work" / "cross" / target
+        env = {"WINEDEBUG": "-all", "WINEPREFIX": str(work / "wine")}
+        session.run("python", "tools/cross_compile.py", target, str(work), *RUNNERS[target], env=env)
 
 
 @nox.session

@@ -67,3 +67,15 @@ def test_another_session_draws_for_itself(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(COMMIT, f"{i:040x}")
         pairs.add((*part_of("one", ["a", "b"]), *part_of("other", ["a", "b"])))
     assert len(pairs) == 4
+
+
+@pytest.mark.parametrize("target", ["x86_64-windows-gnu", "aarch64-macos"])
+def test_cross_compiling_takes_every_file(target: str) -> None:
+    from cross_compile import sources
+
+    files = sources(target)
+    other = "neon" if target.startswith("x86_64") else "avx|amx"
+    there = {str(path.relative_to(ROOT)) for path in (ROOT / "csrc").rglob("*.cpp")}
+    assert set(files) == {path for path in there if not re.search(rf"bindings/|kernels/({other})", path)}
+    assert not [word for words in files.values() for word in words if word[:2] not in ("-D", "-m", "-W")]
+    assert "-DLLAMAQ_SCALAR" in files["csrc/kernels/dispatch.cpp"]
