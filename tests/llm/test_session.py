@@ -10,12 +10,15 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from llamaq import LLM, SamplingParams, Session
 from llamaq.errors import ContextOverflowError, SessionError
+from llamaq.formats import format_by_name
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.llm import session_file
 from llamaq.llm.session_file import _read
 
@@ -170,6 +173,32 @@ def test_a_session_longer_than_the_room_is_read_anew(session: Session, saved: Pa
         loaded.load(saved)
         stream.cancel()
         assert loaded.generate(max_tokens=5, sampling=GREEDY).tokens == want.tokens
+
+
+def test_a_session_belongs_to_the_rope_of_its_context(stories: Path, tmp_path: Path) -> None:
+    """A longrope turns keys otherwise in a context beyond its original one."""
+    path = tmp_path / "long.gguf"
+    keys = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.original_context_length": 64}
+    with GGUFFile.open(stories) as file:
+        tensors = [TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()]
+        for name, divisor in (("long", 4.0), ("short", 1.0)):
+            numbers = np.full(4, divisor, np.float32)
+            tensors.append(TensorData(f"rope_factors_{name}.weight", format_by_name("F32"), (4,), numbers))
+        write_gguf(path, {**file.metadata, **keys}, tensors)
+    saved = {}
+    for n_ctx in (60, 64, 128):
+        with LLM.load(path, threads=1, n_ctx=n_ctx) as llm:
+            session = llm.session()
+            session.extend([1, *range(300, 340)])
+            saved[n_ctx] = tmp_path / f"{n_ctx}.session"
+            session.save(saved[n_ctx])
+    for n_ctx, fits, other in ((64, 60, 128), (256, 128, 64)):
+        with LLM.load(path, threads=1, n_ctx=n_ctx) as llm:
+            session = llm.session()
+            with pytest.raises(SessionError, match=r"expected a session with rope (long|short), got (long|short); "):
+                session.load(saved[other])
+            session.load(saved[fits])
+            assert session.generate(max_tokens=1).usage.cached_tokens >= 32
 
 
 def test_sessions_of_other_models_and_settings_are_refused(llm: LLM, saved: Path, stories: Path) -> None:

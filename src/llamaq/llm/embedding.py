@@ -1,5 +1,4 @@
-"""Vectors for texts: what the last layer makes of their tokens, normed, pooled and scaled to length 1; and the scores
-of pairs of texts, from models that have a head for them."""
+"""Vectors for texts: what the last layer makes of their tokens, normed, pooled and scaled to length 1."""
 
 from __future__ import annotations
 
@@ -20,7 +19,7 @@ from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Captured, Reading
 from llamaq.serving.request import Capture
 
-__all__ = ["Embedder", "Pooling", "check_ranks", "final_norm", "last_layer", "ranked"]
+__all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
 
 Pooling = Literal["mean", "last", "cls"]
 _POOLINGS: dict[object, Pooling] = {1: "mean", 2: "cls", 3: "last"}  # numbers of the file's key
@@ -93,26 +92,6 @@ def final_norm(plan: Plan) -> Norm | None:
         if (norm := node.op.norm_first) is not None:
             return norm
     raise ModelError("the model has no norm after its last layer, so it has no embeddings to give")
-
-
-def check_ranks(file: GGUFFile, plan: Plan) -> None:
-    """Raises ``ModelError`` where the model's result is no score of a pair of texts."""
-    ranks = _pooling_type(file) == _RANK
-    if not ranks or not plan.encodes:
-        what = "is a decoder that ranks, which is not supported yet" if ranks else "has no head that ranks documents"
-        raise ModelError(
-            f"the model {what}; use a reranker that is an encoder (bge-reranker and the like), or compare vectors "
-            "(LLM.embed)"
-        )
-    if plan.out_cols != 1:
-        raise ModelError(
-            f"the model's head sorts texts into {plan.out_cols} classes; expected one score, as rerankers have"
-        )
-
-
-def ranked(results: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Scores of texts, float32 (texts,): the head's numbers for their first tokens."""
-    return np.array([rows[0, 0] for rows in results], np.float32)
 
 
 def _pooling_type(file: GGUFFile) -> object:

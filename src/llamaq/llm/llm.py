@@ -20,11 +20,12 @@ from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
-from llamaq.llm.embedding import Embedder, Pooling, check_ranks, ranked
+from llamaq.llm.embedding import Embedder, Pooling
 from llamaq.llm.habits import Habits
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.latest import Latest
 from llamaq.llm.named import named_parts, pretrained
+from llamaq.llm.ranking import Ranker
 from llamaq.llm.scoring import Scoring
 from llamaq.llm.session import Session
 from llamaq.llm.tensors import Tensors
@@ -342,18 +343,19 @@ class LLM(Adapting, Scoring, Latest, Habits):
         return embedder.pooled(await async_wait(self.model.scheduler, requests))
 
     def rerank(self, query: str | bytes, documents: Sequence[str | bytes]) -> NDArray[np.float32]:
-        """How well each document answers a query, by a model that has a head for it: float32 (documents,), greater is
-        better; the head's own numbers, of which the logistic function makes probabilities.
+        """How well each document answers a query, by a model made for it: float32 (documents,), greater is better. Of
+        an encoder they are the head's own numbers, of which the logistic function makes probabilities; of a decoder
+        that says yes or no (Qwen3-Reranker), the probability of yes.
 
         Raises ``ModelError`` for other models, ``ContextOverflowError`` where query and document exceed the context.
         """
-        requests = self._ranking(query, documents)
-        return ranked(wait(self.model.scheduler, requests))
+        ranker, requests = self._ranking(query, documents)
+        return ranker.scores(wait(self.model.scheduler, requests))
 
     async def arerank(self, query: str | bytes, documents: Sequence[str | bytes]) -> NDArray[np.float32]:
         """``rerank`` for coroutines."""
-        requests = self._ranking(query, documents)
-        return ranked(await async_wait(self.model.scheduler, requests))
+        ranker, requests = self._ranking(query, documents)
+        return ranker.scores(await async_wait(self.model.scheduler, requests))
 
     def _reading_ids(self, text: Prompt, name: str) -> list[int]:
         return self.model.fitting(self.model.prompt_ids(text, name))
@@ -366,11 +368,11 @@ class LLM(Adapting, Scoring, Latest, Habits):
         texts = [texts] if isinstance(texts, str | bytes) else items("texts", texts, "texts")
         return embedder, [embedder.request(self._reading_ids(text, "each of texts")) for text in texts]
 
-    def _ranking(self, query: str | bytes, documents: Sequence[str | bytes]) -> list[Reading]:
-        check_ranks(self.model.parts.file, self.plan)
+    def _ranking(self, query: str | bytes, documents: Sequence[str | bytes]) -> tuple[Ranker, list[Reading]]:
+        ranker = Ranker(self.model.parts.file, self.plan, self.tokenizer)
         query = text_or_bytes("query", query)
         pairs = [
-            self.tokenizer.encode_pair(query, text_or_bytes("each of documents", document))
+            ranker.ids(query, text_or_bytes("each of documents", document))
             for document in items("documents", documents, "texts")
         ]
-        return [Reading(self.model.fitting(ids), 0) for ids in pairs]
+        return ranker, [ranker.request(self.model.fitting(ids)) for ids in pairs]

@@ -27,6 +27,7 @@ from llamaq.boundary.files import open_file, reason
 from llamaq.engine.kv_cache import PAGE_TOKENS
 from llamaq.engine.loading import Parts
 from llamaq.errors import ContextOverflowError, SessionError, naming
+from llamaq.models.ropes import ROPE_LONG
 from llamaq.serving.prefix import Mark
 from llamaq.serving.scheduler import Scheduler
 
@@ -103,7 +104,13 @@ def _read(path: Path, file: BinaryIO, size: int) -> bytes:
 def _identity(parts: Parts, mark: Mark) -> dict[str, str]:
     """What the cache's bytes depend on beside the tokens."""
     own = {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
-    return {**own, "adapter": ", ".join(f"{digest} {scale!r}" for digest, scale in mark)} if mark else own
+    if mark:
+        own["adapter"] = ", ".join(f"{digest} {scale!r}" for digest, scale in mark)
+    if ROPE_LONG in parts.file.tensors:
+        key = f"{parts.hparams.architecture}.rope.scaling.original_context_length"
+        original = parts.file.metadata.get(key, parts.hparams.context_length)
+        own["rope"] = "long" if isinstance(original, int) and parts.memory.n_ctx > original else "short"
+    return own
 
 
 def _version(scheduler: Scheduler) -> int:

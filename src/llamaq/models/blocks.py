@@ -43,6 +43,9 @@ def gate_up(g: Graph, layer: int) -> tuple[WeightName, WeightName]:
 
 
 def logits(g: Graph, x: Value, norm: Norm, *, scale: float = 1.0, softcap: float = 0.0) -> Value:
-    """Logits of the wanted rows. Without a matrix of its own the embedding table serves both ends."""
+    """Logits of the wanted rows, or the numbers of a head that ranks. Without a matrix of its own the embedding table
+    serves both ends."""
+    if g.has("cls.output"):
+        return g.linear(g.select_rows(x), "cls.output", norm=norm)
     output = "output" if g.has("output") else "token_embd"
     return g.linear(g.select_rows(x), output, norm=norm, scale=scale, softcap=softcap)

@@ -78,12 +78,15 @@ class Model:
         self._parts = None
 
     def check_writes(self) -> None:
-        """Raises ``ModelError`` for an encoder, which has no logits."""
+        """Raises ``ModelError`` for an encoder, which has no logits, and for a decoder with a head that ranks."""
         if self.parts.engine.plan.encodes:
             raise ModelError(
                 "the model is an encoder: it makes vectors of texts (LLM.embed) or ranks them (LLM.rerank), and writes "
                 "none; choose another model to write"
             )
+
+        if "cls.output.weight" in self.parts.engine.plan.tensors:
+            raise ModelError("the model ranks documents (LLM.rerank), and writes none; choose another model to write")
 
     def prompt_ids(self, prompt: Prompt, name: str = "prompt") -> list[int]:
         """Tokens of a prompt: text gets the file's special tokens (BOS) and its own special ones are understood;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -127,6 +127,19 @@ class Tokenizer(ABC):
         <s> first </s></s> second </s>. Special tokens spelled out in the texts are text."""
         own, other = (self.encode(text, add_special=False) for text in (first, second))
         return [*self._prefix, *own, *self._suffix, *self._between, *other, *self._suffix]
+
+    def encode_filled(self, template: str, texts: Mapping[str, str | bytes]) -> list[int]:
+        """Token ids of a template with control tokens, in which texts take the places of ``{name}``. Special tokens
+        spelled out in the texts are text."""
+        names = re.compile("|".join(re.escape(f"{{{name}}}") for name in texts))
+        ids: list[int] = []
+        for fragment in self._added.split(template, True):
+            if isinstance(fragment, int):
+                ids.append(fragment)
+            else:
+                filled = names.sub(lambda found: self._as_text(texts[found[0][1:-1]]), fragment)
+                ids += self.encode(filled, add_special=False, continuation=bool(ids))
+        return ids
 
     def decode(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
-from llamaq.llm.embedding import check_ranks
+from llamaq.llm.ranking import Ranker
 from llamaq.server.endpoint import Job
 from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
@@ -68,10 +68,10 @@ class Ranking(Job):
     def prepare(self) -> Sequence[Stream]:
         llm = self.served.llm
         try:
-            check_ranks(llm.model.parts.file, llm.plan)
+            ranker = Ranker(llm.model.parts.file, llm.plan, llm.tokenizer)
         except ModelError as error:
             raise Refusal(501, str(error), param="model") from None
-        pairs = [llm.tokenizer.encode_pair(self._values["query"], document) for document in self._documents]
+        pairs = [ranker.ids(self._values["query"], document) for document in self._documents]
         self._counts = [len(llm.model.fitting(pair)) for pair in pairs]
         return []
 
