@@ -9,6 +9,7 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_a_session_longer_than_the_room_is_read_anew(session: Session, saved: Pa
 def test_a_session_belongs_to_the_rope_of_its_context(stories: Path, tmp_path: Path) -> None:
     """A longrope turns keys otherwise in a context beyond its original one."""
     path = tmp_path / "long.gguf"
-    keys = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.original_context_length": 64}
+    keys: dict[str, Any] = {"llama.rope.scaling.type": "longrope", "llama.rope.scaling.original_context_length": 64}
     with GGUFFile.open(stories) as file:
         tensors = [TensorData(n, i.format, i.shape, file.data(n)) for n, i in file.tensors.items()]
         for name, divisor in (("long", 4.0), ("short", 1.0)):

@@ -133,6 +133,14 @@ def test_gpt_oss_as_ollama_wrote_it(tmp_path: Path) -> None:
     assert family_of("gptoss") == family_of("gpt-oss")
 
 
+def test_olmo_3_as_ollama_named_it() -> None:
+    metadata, tensors = model("olmo2", attention__sliding_window=8)
+    named = {key.replace("olmo2.", "olmo3."): value for key, value in metadata.items()}
+    shapes = {name: x.shape for name, x in tensors.items()}
+    _, plan = build_plan(named | {"general.architecture": "olmo3"}, shapes)
+    assert plan == build_plan(metadata, shapes)[1]
+
+
 def plan_and_weights(file: GGUFFile) -> tuple[Plan, dict[str, Any]]:
     return plan_of(file, 64)[1], {name: (info.format, file.data(name)) for name, info in file.tensors.items()}
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamaq.errors import TokenizerError
-from llamaq.tokenizer import PRETOKENIZERS, load_tokenizer
+from llamaq.tokenizer import PRETOKENIZERS, _rule_of, load_tokenizer
 from llamaq.tokenizer.charsmap import Charsmap
 from llamaq.tokenizer.merging import Memo, merge, word_pattern
 from tokenizer_cases import CONTROL, NORMAL, UNKNOWN, USER_DEFINED, metadata, recorded, spm
@@ -259,3 +259,18 @@ def test_wordpiece_options() -> None:
     assert texts("É", strip_accents=False) == ["[CLS]", "▁é", "[SEP]"]
     assert texts("ee!中\u200dx\x07") == ["[CLS]", "▁e", "e", "▁!", "▁中", "[UNK]", "[SEP]"]
     assert texts(" \u3000\n") == ["[CLS]", "[SEP]"]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "named", "expected"),
+    [
+        ("gptoss", None, "gpt-4o"), ("gptoss", "default", "gpt-4o"), ("lfm2", "default", "lfm2"),
+        ("mistral3", None, "tekken"), ("gptoss", "qwen2", "qwen2"), ("llama", "default", "default"),
+        ("llama", None, None),
+    ],
+)  # fmt: skip
+def test_files_of_ollamas_converter_do_not_name_their_pretokenizer(
+    architecture: str, named: str | None, expected: str | None
+) -> None:
+    keys = {"general.architecture": architecture} | ({} if named is None else {"tokenizer.ggml.pre": named})
+    assert _rule_of(keys) == expected

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
-from llamaq.gguf import GGUFFile
+from llamaq.gguf import GGUFArray, GGUFFile
 from llamaq.plan.arithmetic import sigmoid
 from llamaq.plan.plan import Plan
 from llamaq.serving.reading import Reading
@@ -73,7 +73,8 @@ def _check_head(file: GGUFFile, plan: Plan) -> None:
     if file.metadata.get(f"{architecture}.pooling_type") != _RANK:
         raise _has_none()
     labels = file.metadata.get(f"{architecture}.classifier.output_labels")
-    if plan.out_cols != 1 and (plan.encodes or labels is None or list(labels) != ["yes", "no"]):
+    says_yes = not plan.encodes and isinstance(labels, GGUFArray) and list(labels) == ["yes", "no"]
+    if plan.out_cols != 1 and not says_yes:
         raise ModelError(
             f"the model's head sorts texts into {plan.out_cols} classes; expected one score, as rerankers have, or yes "
             "and no"
