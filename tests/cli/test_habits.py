@@ -21,7 +21,6 @@ TAKEN = {
 }  # fmt: skip
 REFUSED = [
     "-dr u/r",
-    "--lora x",
     "--mmproj x",
     "-md d.gguf",
     "--rope-scale 2",

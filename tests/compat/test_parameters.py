@@ -9,8 +9,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
+from adapters import random_factors, write_adapter
 from llamaq.compat import install, llama_cpp
 from llamaq.compat.llama_cpp import Llama
 from llamaq.compat.llama_cpp.llama_speculative import LlamaDraftModel, LlamaPromptLookupDecoding
@@ -20,11 +22,11 @@ from llamaq.errors import GGUFError, LlamaqError
 PAGE = Path(__file__).parents[2] / "docs" / "llama-cpp-python.md"
 REFUSED: dict[str, Any] = {
     "rope_scaling_type": 2, "attention_type": 1, "yarn_ext_factor": 1.0, "yarn_attn_factor": 2.0,
-    "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0, "yarn_orig_ctx": 4096, "lora_path": "adapter.gguf",
+    "yarn_beta_fast": 16.0, "yarn_beta_slow": 2.0, "yarn_orig_ctx": 4096,
 }  # fmt: skip
 ASKS: dict[str, Any] = {
     "n_gpu_layers": -1, "split_mode": 2, "main_gpu": 1, "tensor_split": [0.5, 0.5], "use_mlock": True,
-    "n_threads_batch": 8, "lora_base": "base.gguf", "lora_scale": 0.5, "numa": True,
+    "n_threads_batch": 8, "lora_base": "base.gguf", "numa": True,
 }  # fmt: skip
 
 
@@ -71,6 +73,18 @@ def test_those_that_are_honoured(story: Path) -> None:
         assert llama.context_params.n_ctx == 96
     with Llama(str(story), n_ctx=0) as llama:
         assert llama.n_ctx() == llama.llm.hparams.context_length
+
+
+def test_an_adapter(story: Path, tmp_path: Path) -> None:
+    a, b = random_factors("blk.0.attn_q.weight", 64, 64, 4)
+    path = write_adapter(tmp_path / "a.gguf", {"blk.0.attn_q.weight": (a, b)}, alpha=4.0)
+    half = write_adapter(tmp_path / "half.gguf", {"blk.0.attn_q.weight": (a, b)}, alpha=2.0)
+    logits = []
+    for given in ({}, {"lora_path": str(path), "lora_scale": 0.5}, {"lora_path": str(half)}):
+        with Llama(str(story), n_ctx=64, n_threads=1, **given) as llama:
+            logits.append(llama.llm.logits(llama.tokenize(b"Once upon a time there was")))
+    assert not np.array_equal(logits[0], logits[1])
+    np.testing.assert_array_equal(logits[1], logits[2])
 
 
 def test_keys_of_the_file_can_be_others(story: Path) -> None:

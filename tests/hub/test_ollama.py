@@ -38,7 +38,6 @@ def test_names_of_other_hosts_and_people(places: Places) -> None:
 @pytest.mark.parametrize(
     ("layers", "why"),
     [
-        ({"adapter": b"lora"}, "adapter"),
         ({"projector": b"clip"}, "projector"),
         ({"tensor": b"x"}, "image.tensor"),
     ],
@@ -48,6 +47,13 @@ def test_what_llamaq_cannot_use_is_refused_by_name(places: Places, layers: dict[
     with pytest.raises(ModelError, match=f"llama3.2:latest: .*{why}"):
         resolve("llama3.2")
     assert [found.name for found in models() if why in found.problem] == ["llama3.2:latest"]
+
+
+def test_its_adapter_comes_along(places: Places) -> None:
+    places.ollama(adapter=b"lora")
+    (adapter,) = resolve("llama3.2").adapters
+    assert adapter.read_bytes() == b"lora"
+    assert defaults_of(resolve("llama3.2")).adapters == (adapter,)
 
 
 def layer(digest: Any, size: Any = 4, kind: str = MODEL) -> dict[str, Any]:

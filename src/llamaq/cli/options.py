@@ -11,6 +11,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from llamaq.cli.adapters import adapters_of, add_adapters, with_scales
 from llamaq.cli.llama_cpp import without_words
 from llamaq.cli.output import write
 from llamaq.cli.spelling import misspelt, no_command, no_option
@@ -118,7 +119,7 @@ class Parser(argparse.ArgumentParser):
                     self.error(no_option(word, {} if hint else self._option_string_actions) + hint)
         if self._subparsers is not None or self._intermixed:
             return super().parse_known_args(args, namespace)
-        args = without_words(args)
+        args = with_scales(without_words(args))
         if (word := misspelt(args, self._option_string_actions)) is not None:
             self.error(no_option(word, self._option_string_actions))
         self._intermixed = True
@@ -204,6 +205,7 @@ def add_loading(group: argparse._ActionsContainer) -> None:
     add_no_pack(group)
     add_numerics(group)
     group.add_argument("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
+    add_adapters(group)
 
 
 def loading_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -216,6 +218,7 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
         "numerics": args.numerics,
         "speculation": getattr(args, "speculation", True),
         "pre": args.pre,
+        "adapters": adapters_of(args),
     }
 
 

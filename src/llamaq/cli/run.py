@@ -162,7 +162,9 @@ def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults) -> LLM
     from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
-        return LLM.load(file, n_ctx=args.ctx_size or defaults.n_ctx or None, progress=progress, **loading_options(args))
+        load = {"n_ctx": args.ctx_size or defaults.n_ctx or None, **loading_options(args)}
+        load["adapters"] = {**dict.fromkeys(map(str, defaults.adapters), 1.0), **load["adapters"]}
+        return LLM.load(file, progress=progress, **load)
 
 
 def _continue(

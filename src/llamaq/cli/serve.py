@@ -137,6 +137,8 @@ def _models(args: argparse.Namespace) -> list[str | Found]:
     several = len(given) + len(folders) > 1 or any(os.path.isdir(name) for name in (*given, *folders))
     if several and set(_listed(args.alias)) - {"*"}:
         args.parser.error("--alias names the only model; where there are several, each has its own name")
+    if several and args.lora:
+        args.parser.error("--lora goes with one model: an adapter is of one alone")
     found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
     if not found and not folders:
         path = bundled.path()

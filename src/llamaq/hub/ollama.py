@@ -24,8 +24,8 @@ _HOST, _NAMESPACE, _TAG = "registry.ollama.ai", "library", "latest"
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _KIND = "application/vnd.ollama.image."
+_MOST_ADAPTERS = 64
 _REFUSED = {
-    "adapter": "it has an adapter (LoRA), which llamaq cannot apply yet",
     "projector": "it has a projector for images, which llamaq cannot use yet",
     "tensor": "its weights are tensors of Ollama's own engine (image.tensor), not a GGUF file",
 }
@@ -92,7 +92,11 @@ def _read(folder: Path, manifest: Path, name: str, aliases: tuple[str, ...]) -> 
             system = read_small(_blob(folder, found["system"], name)).decode().strip()
         except UnicodeDecodeError:
             raise ModelError(f"{name}: its system message is not UTF-8") from None
-    return Found(path, name, Ollama.title, aliases, parameters, system)
+    adapters = [layer for kind, layer in zip(kinds, layers, strict=True) if kind == "adapter"]
+    if len(adapters) > _MOST_ADAPTERS:
+        raise ModelError(f"{name}: expected at most {_MOST_ADAPTERS} adapters, got {len(adapters)}")
+    paths = tuple(_blob(folder, layer, name) for layer in adapters)
+    return Found(path, name, Ollama.title, aliases, parameters, system, adapters=paths)
 
 
 def _blob(folder: Path, layer: dict[str, Any], name: str) -> Path:

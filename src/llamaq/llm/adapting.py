@@ -56,11 +56,12 @@ class Adapting:
         self.model.adapters.default = self.model.adapters.of({} if adapter is None else adapter)
 
     def _with_adapters(self: T, paths: PathsOfAdapters) -> T:
-        """Loads them, and makes them the default. What goes wrong closes the model."""
+        """Loads them and those of the model's owner, and makes them the default. What goes wrong closes the model."""
         adapters = self.model.adapters
         try:
             paths = [paths] if isinstance(paths, str | os.PathLike) else paths
             scales = paths if isinstance(paths, Mapping) else dict.fromkeys(items("adapters", paths, "paths"), 1.0)
+            scales = {**dict.fromkeys(self.model.defaults.adapters, 1.0), **scales}
             adapters.default = adapters.of({adapters.load(path, scale): scale for path, scale in scales.items()})
         except BaseException:
             self.model.close()

@@ -54,7 +54,7 @@ def pretrained(repo: str, filename: str | None, revision: str | None, progress: 
 
 def defaults_of(found: Found) -> Defaults:
     """What a manifest's parameters mean here; those that are unknown or wrong are told in the log and left out."""
-    values: dict[str, Any] = {"system": found.system}
+    values: dict[str, Any] = {"system": found.system, "adapters": found.adapters}
     sampling: dict[str, Any] = {}
     for name, value in found.parameters.items():
         try:

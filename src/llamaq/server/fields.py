@@ -10,9 +10,11 @@ from llamaq.boundary.arguments import one_of, real, shown, text, whole
 from llamaq.server.errors import Refusal
 
 __all__ = [
-    "Field", "any_value", "boolean", "integer", "list_of_texts", "mapping", "number", "read_fields", "string",
+    "Field", "any_value", "boolean", "integer", "list_of_texts", "mapping", "number", "read_fields", "scales", "string",
     "table_of", "word",
 ]  # fmt: skip
+
+_MOST_ADAPTERS = 64
 
 Reader: TypeAlias = Callable[[str, Any], Any]
 """Makes of a field's name and value what it means; TypeError and ValueError say what is wrong with it."""
@@ -101,6 +103,19 @@ def number(least: float, most: float) -> Reader:
 
 def word(*choices: str) -> Reader:
     return lambda name, value: one_of(name, value, choices)
+
+
+def scales(name: str, value: Any) -> list[tuple[int, float]]:
+    """Adapters by number, and how much of each, as llama-server has them."""
+    if not isinstance(value, list) or len(value) > _MOST_ADAPTERS or not all(isinstance(each, dict) for each in value):
+        raise TypeError(f'{name} must be up to {_MOST_ADAPTERS} of {{"id": 0, "scale": 1.0}}, got {shown(value)}')
+    pairs = [
+        (whole(f"{name}: id", each.get("id"), 0), real(f"{name}: scale", each.get("scale"), -1e6, 1e6))
+        for each in value
+    ]
+    if len({id for id, _ in pairs}) < len(pairs):
+        raise ValueError(f"{name} must name each adapter once, got {shown(value)}")
+    return pairs
 
 
 def list_of_texts(most: int, longest: int) -> Reader:

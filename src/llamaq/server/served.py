@@ -31,7 +31,7 @@ class Served:
         self.name = name
         self.created = int(time.time())
         path = llm.model.parts.file.path
-        own = (*signature(path), path.name, __version__, llm.engine.numerics)
+        own = (*signature(path), path.name, __version__, llm.engine.numerics, *llm.model.adapters.default.key)
         self.fingerprint = f"llamaq-{hashlib.sha256(repr(own).encode()).hexdigest()[:16]}"
         """Equal ones give equal answers to equal requests."""
 

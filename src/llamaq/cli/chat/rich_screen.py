@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,14 +83,11 @@ def history_path() -> Path:
 @contextlib.contextmanager
 def _typing_unseen() -> Iterator[None]:
     """Keys that are pressed during an answer wait for the next prompt, and do not tear the answer apart."""
-    if sys.platform == "win32":  # consoles show no key that nobody reads
-        yield
-        return
-    import termios
-
     try:
+        import termios
+
         before = termios.tcgetattr(0)
-    except (OSError, termios.error):
+    except (ImportError, OSError, termios.error):
         yield
         return
     unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]

@@ -17,6 +17,7 @@ from llamaq.server.fields import Field, read_fields
 from llamaq.server.native.protocol import COMPLETION, Parts
 from llamaq.server.native.told import cut_out, settings_of, stop_of
 from llamaq.server.openai.asking import (
+    adapter_of,
     finish_reason,
     sampling_of,
     structure_of,
@@ -78,7 +79,7 @@ class Completion(Job):
 
     def prepare(self) -> Sequence[Stream]:
         model = self.served.llm.model
-        options: dict[str, Any] = {**self.options()}
+        options: dict[str, Any] = {**self.options(), "adapter": adapter_of(self.values, self.served)}
         self._sampling = with_defaults(self._sampling, self.values, model.defaults.sampling)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         structure = structure_of(self.values)

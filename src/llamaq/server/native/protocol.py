@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from llamaq.boundary.arguments import INT32, real, shown, whole
 from llamaq.server.fields import Field, boolean, integer, list_of_texts, mapping, string
-from llamaq.server.openai.protocol import MOST_ANSWERS, MOST_PROMPTS, SAMPLING, count, token_bias
+from llamaq.server.openai.protocol import LORA, MOST_ANSWERS, MOST_PROMPTS, SAMPLING, count, token_bias
 
 __all__ = ["COMPLETION", "DETOKENIZE", "EMBEDDING", "INFILL", "RERANK", "TOKENIZE", "Parts"]
 
@@ -102,7 +102,7 @@ _ANSWER = (
     Field("post_sampling_probs", "probabilities are told as the model gives them", neutral=(False,)),
     Field("t_max_predict_ms", "answers are not bound in time: hang up, or bound `n_predict`", neutral=(0, -1)),
     Field("n_indent", "answers are not bound by indentation", neutral=(0,)),
-    Field("lora", "adapters are not served", neutral=([],)),
+    LORA,
     Field("n_keep", "a prompt that is too long is refused"),
     Field("n_discard", "nothing is dropped from a context"),
     Field("cache_prompt", "what was read is always reused"),

@@ -38,6 +38,7 @@ def routes(service: Service) -> list[Route]:
         ("/slots", state.slots, "GET"),
         ("/slots/{id}", state.no_slot, "POST"),
         ("/lora-adapters", state.adapters, "GET"),
+        ("/lora-adapters", state.no_adapters, "POST"),
     ):
         found.append(Route(path, told(partial(answer, service)), methods=[method]))
     return found

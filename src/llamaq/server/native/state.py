@@ -16,7 +16,7 @@ from llamaq.server.errors import Refusal
 from llamaq.server.native.told import settings_of
 from llamaq.server.service import Service
 
-__all__ = ["adapters", "no_props", "no_slot", "props", "slots"]
+__all__ = ["adapters", "no_adapters", "no_props", "no_slot", "props", "slots"]
 
 _NO_DEFAULT = ("dry_sequence_breakers", "grammar", "grammar_lazy", "grammar_triggers", "logit_bias", "preserved_tokens",
                "stop")  # fmt: skip
@@ -80,7 +80,19 @@ def no_slot(service: Service, request: Request) -> Response:
 
 
 def adapters(service: Service, request: Request) -> Response:
-    return json_response([])
+    """Those that the only model, or the first that is loaded, was given, with the scales that they have by default."""
+    llm = next((served.llm for served in service.models.loaded), None)
+    loaded = () if llm is None else llm.adapters
+    return json_response(
+        [
+            {"id": id, "path": adapter.path.name, "scale": llm.adapter.get(adapter.name, 0.0) if llm else 0.0}
+            for id, adapter in enumerate(loaded)
+        ]
+    )
+
+
+def no_adapters(service: Service, request: Request) -> Response:
+    raise Refusal(501, "scales do not change while the server runs: each request says its own, in its field lora")
 
 
 def _caps(service: Service, metadata: Any) -> dict[str, bool]:

@@ -15,7 +15,7 @@ _NOT_TOLD = {"logit_processors", "logprobs", "min_tokens", "structure", "logit_b
 _NOT_HERE: dict[str, Any] = {
     "n_keep": 0, "n_discard": 0, "grammar_lazy": False, "grammar_triggers": [], "preserved_tokens": [],
     "chat_format": "Content-only", "reasoning_in_content": False, "generation_prompt": "", "speculative.types": "none",
-    "post_sampling_probs": False, "backend_sampling": False, "lora": [],
+    "post_sampling_probs": False, "backend_sampling": False,
 }  # fmt: skip
 """Settings that llama-server tells and nothing here could change."""
 
@@ -33,6 +33,7 @@ def settings_of(sampling: SamplingParams, values: Mapping[str, Any]) -> dict[str
         **found, **_NOT_HERE, "stop": list(values.get("stop", ())), "max_tokens": limit, "n_predict": limit,
         "stream": values.get("stream", False), "logit_bias": [{"token": id, "bias": bias} for id, bias in biases],
         "n_probs": values.get("n_probs", 0), "grammar": values.get("grammar", ""), "reasoning_format": "none",
+        "lora": [{"id": id, "scale": scale} for id, scale in values.get("lora", ())],
         "timings_per_token": values.get("timings_per_token", False),
     }  # fmt: skip
 

@@ -18,13 +18,14 @@ from llamaq.server.openai.protocol import SAMPLING
 if TYPE_CHECKING:
     from llamaq.chat import ChatStream
     from llamaq.server.served import Served
+    from llamaq.serving.adaptation import AdapterChoice
     from llamaq.serving.stream import Stream
     from llamaq.structure import Structure
     from llamaq.tokenizer import Tokenizer
 
 __all__ = [
-    "finish_reason", "head_of", "sampling_of", "structure_of", "timings_of", "token_entry", "usage_of", "variables_of",
-    "with_defaults",
+    "adapter_of", "finish_reason", "head_of", "sampling_of", "structure_of", "timings_of", "token_entry", "usage_of",
+    "variables_of", "with_defaults",
 ]  # fmt: skip
 
 _ENDS = {"stop": "stop", "length": "length", "context": "length", "tool_calls": "tool_calls"}
@@ -73,6 +74,17 @@ def structure_of(values: Mapping[str, Any], field: str = "response_format") -> S
     except (LlamaqError, TypeError, ValueError) as error:
         at = field if asked == ["response_format"] else asked[0]
         raise Refusal(400, f"{at}: {error}", param=at) from None
+
+
+def adapter_of(values: Mapping[str, Any], served: Served) -> AdapterChoice:
+    """The adapters that a request asks for. Raises ``Refusal`` for a number that none has."""
+    wanted, loaded = values.get("lora"), served.llm.adapters
+    if not wanted:
+        return None
+    for id, _ in wanted:
+        if id >= len(loaded):
+            raise Refusal(400, f"lora: expected an id below {len(loaded)}, got {id}; see /lora-adapters", param="lora")
+    return {loaded[id]: scale for id, scale in wanted}
 
 
 def finish_reason(reason: str) -> str:

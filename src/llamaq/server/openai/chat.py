@@ -14,6 +14,7 @@ from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
 from llamaq.server.fields import read_fields
 from llamaq.server.openai.asking import (
+    adapter_of,
     finish_reason,
     head_of,
     sampling_of,
@@ -59,6 +60,7 @@ class Chat(Job):
             "max_tokens": values.get("max_completion_tokens", values.get("max_tokens")),
             "sampling": replace(self._sampling, structure=structure_of(values)),
             "stop": values.get("stop", ()),
+            "adapter": adapter_of(values, self.served),
             "parallel_tool_calls": values.get("parallel_tool_calls", True),
         }
         self._chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)

@@ -15,6 +15,7 @@ from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal, refusal_of
 from llamaq.server.fields import read_fields
 from llamaq.server.openai.asking import (
+    adapter_of,
     finish_reason,
     head_of,
     sampling_of,
@@ -70,6 +71,7 @@ class Completion(Job):
         sampling = replace(self._sampling, structure=structure_of(values))
         asked: Options = {"max_tokens": values.get("max_tokens"), "stop": values.get("stop", ())}
         options: dict[str, Any] = {**(with_stops(model.tokenizer, asked) if "suffix" in values else asked)}
+        options["adapter"] = adapter_of(values, self.served)
         self._ids = [self._ids_of(prompt) for prompt in self._prompts]
         for ids in self._ids:
             for i in range(self._n):

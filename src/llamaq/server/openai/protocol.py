@@ -13,12 +13,13 @@ from llamaq.server.fields import (
     list_of_texts,
     mapping,
     number,
+    scales,
     string,
     word,
 )
 
 __all__ = [
-    "CHAT", "COMPLETION", "EMBEDDING", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
+    "CHAT", "COMPLETION", "EMBEDDING", "LORA", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
     "token_bias", "tools",
 ]  # fmt: skip
 
@@ -30,6 +31,13 @@ _MOST_MESSAGES = 10_000
 _MOST_TOOLS = 256
 _MOST_BIASES = 10_000
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
+
+
+LORA = Field(
+    "lora",
+    "adapters of `--lora`, each an object with its `id` and `scale`, the others none; `[]`: as the server has them",
+    scales,
+)
 
 
 def _messages(name: str, value: Any) -> list[dict[str, Any]]:
@@ -197,7 +205,7 @@ CHAT = (
     Field("modalities", "this server writes text only", neutral=(["text"], [])),
     Field("web_search_options", "this server does not search the web", neutral=()),
     Field("moderation", "this server does not moderate", neutral=()),
-    Field("lora", "adapters are not served", neutral=([],)),
+    LORA,
     *_IGNORED,
     Field("verbosity", "models have no such switch"),
     Field("prediction", "it would change the speed alone"),
@@ -215,7 +223,7 @@ COMPLETION = (
     Field("echo", "the prompt's text before the answer, and with `logprobs` its tokens' too", boolean),
     Field("suffix", "fills in before it, with a model of code that can", string),
     Field("best_of", "answers are not ranked", neutral=(1,)),
-    Field("lora", "adapters are not served", neutral=([],)),
+    LORA,
     *_IGNORED,
 )
 
