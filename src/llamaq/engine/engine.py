@@ -197,6 +197,8 @@ class Engine:
         self._check()
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
+        if not self.plan.selects and not step.wanted.all():
+            raise ValueError("the plan ends with all rows of a step: it must want all of them")
         for sequence, (start, _) in step.spans.items():
             if start > cache.length(sequence):
                 raise ValueError(f"sequence {sequence} has {cache.length(sequence)} tokens; the step begins at {start}")

@@ -73,6 +73,11 @@ class Plan:
         return any(node.op.whole_texts for node in self.nodes)
 
     @cached_property
+    def selects(self) -> bool:
+        """Whether the result has the rows alone that a step wants; otherwise it must want all."""
+        return any(node.op.selects for node in self.nodes)
+
+    @cached_property
     def weights(self) -> tuple[Weight, ...]:
         """What the plan reads of the file, each once, in order of first use."""
         return tuple(dict.fromkeys(weight for node in self.nodes for weight in node.op.reads()))

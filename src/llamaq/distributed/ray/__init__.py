@@ -1,5 +1,5 @@
-"""llamaq on a Ray cluster: tables (``processor``), files of requests (``cluster_batch``) and a server
-(``openai_app``).
+"""llamaq on a Ray cluster: tables (``processor``), files of requests (``cluster_batch``), a server (``openai_app``), a
+model in stages (``staged``).
 
 It needs the extra ``llamaq[ray]`` on every machine; importing this without it raises ``LlamaqError``.
 """
@@ -15,8 +15,9 @@ except ImportError:
 
 from llamaq.distributed.ray.batches import cluster_batch
 from llamaq.distributed.ray.serving import openai_app
+from llamaq.distributed.ray.stages import staged
 from llamaq.distributed.ray.tables import processor
 
-__all__ = ["cluster_batch", "openai_app", "processor"]
+__all__ = ["cluster_batch", "openai_app", "processor", "staged"]
 
 del ray
