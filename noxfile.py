@@ -54,6 +54,8 @@ SANITIZED = {
 
 RUNNERS = {
     "x86_64-linux-musl": ["-"],
+    "x86_64-windows-gnu": [],
+    "aarch64-macos": [],
 }
 """What code is compiled for besides Linux with glibc, and what runs it here, if anything can."""
 
