@@ -59,14 +59,20 @@ def sweep(name: str, call: Callable[[Any], Any], values: list[Any] = WRONG) -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["path", "n_ctx", "n_cache", "threads", "n_batch", "cache_type", "pack", "numerics", "pre", "progress"]
-)
+    "name",
+    [
+        "path", "n_ctx", "n_cache", "threads", "n_batch", "cache_type", "pack", "numerics", "speculation", "pre",
+        "progress",
+    ],
+)  # fmt: skip
 def test_loading(stories: Path, name: str) -> None:
     values = [value for value in WRONG if value is not object]  # that is a function, though not one of two arguments
     sweep(name, lambda v: LLM.load(**{"path": stories, "n_ctx": 64, "threads": 1, name: v}).close(), values)
 
 
-@pytest.mark.parametrize("name", ["max_tokens", "sampling", "stop", "special", "overflow", "keep", "timeout"])
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "sampling", "stop", "special", "overflow", "keep", "timeout", "prediction"]
+)
 def test_generating(llm: LLM, name: str) -> None:
     sweep(name, lambda v: llm.generate("Tom", **{"max_tokens": 2, "sampling": GREEDY, name: v}))
     sweep(name, lambda v: llm.session().generate("Tom", **{"max_tokens": 2, "sampling": GREEDY, name: v}))

@@ -345,6 +345,21 @@ def test_reasoning_comes_apart(client: Client) -> None:
     assert 0 < details["reasoning_tokens"] < replies[0].json["usage"]["completion_tokens"]
 
 
+def test_a_prediction_changes_the_counts_alone(client: Client) -> None:
+    asked = {"messages": HELLO, "temperature": 0, "max_tokens": 24}
+    want = client.post(CHAT, asked).json
+    text = want["choices"][0]["message"]["content"]
+    for content in (text, [{"type": "text", "text": text}]):
+        done = client.post(CHAT, {**asked, "prediction": {"type": "content", "content": content}}).json
+        assert done["choices"] == want["choices"]
+        details = done["usage"]["completion_tokens_details"]
+        timings = done["timings"]
+        assert details["accepted_prediction_tokens"] == timings["draft_n_accepted"] > 5
+        assert details["rejected_prediction_tokens"] == timings["draft_n"] - timings["draft_n_accepted"]
+    for bad in ({"type": "content"}, {"type": "other", "content": ""}, {"type": "content", "content": [1]}, "text"):
+        assert client.post(CHAT, {**asked, "prediction": bad}).json["error"]["param"] == "prediction"
+
+
 def test_embeddings(client: Client, model: LLM) -> None:
     texts = ["Tom saw a dog", "One day"]
     expected = model.embed(texts)

@@ -26,7 +26,7 @@ class Generation(Request):
 
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
-        progress: bool = False, guesses: bool = False,
+        progress: bool = False, lookup: Lookup | None = None,
     ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1)
         self._n_ctx = n_ctx
@@ -40,7 +40,7 @@ class Generation(Request):
         self._items: list[Item] = []  # ``work`` made these
         self._error: BaseException | None = None  # it came after these
         self._held = ""  # text that was held back at the last ``settle``
-        self._lookup = Lookup() if guesses else None
+        self._lookup = lookup
         self.account = Account()
         self._match = self._right = 0  # of the latest guess: tokens that were the same before it; its tokens that came
         self.dropped = dropped
@@ -105,7 +105,7 @@ class Generation(Request):
         count = (len(self.ids) - self._keep) // 2
         del self.ids[self._keep : self._keep + count]
         self.dropped += count
-        self._lookup = Lookup() if self._lookup is not None else None
+        self._lookup = Lookup() if self._lookup is not None else None  # the text is another one now
         self.first_wanted = len(self.ids) - 1
 
     @property

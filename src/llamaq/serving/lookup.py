@@ -34,7 +34,7 @@ class Lookup:
         self._key = 0
         self._read = 0
         if prediction:
-            self._add([*start[-_MOST:], *prediction, -1])
+            self._add([*start[-_MOST:], *prediction, -1])  # no guess goes on past the end
 
     def guess(self, ids: Sequence[int], count: int) -> tuple[list[int], int]:
         """Up to ``count`` tokens that may follow ``ids``, which go on those of the last call, and how many of the last

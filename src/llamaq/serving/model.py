@@ -17,6 +17,7 @@ from llamaq.serving.adaptation import AdapterChoice, Adapters
 from llamaq.serving.answer import Answer
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.generation import Generation
+from llamaq.serving.lookup import Lookup
 from llamaq.serving.scheduler import Scheduler
 from llamaq.serving.stream import Overflow, Stream
 
@@ -99,17 +100,21 @@ class Model:
             if self.tokenizer.bos_id is None:
                 raise TokenizerError("the prompt is empty and the model has no BOS token to start from; give a prompt")
             ids = [self.tokenizer.bos_id]
-        if min(ids) < 0 or max(ids) >= self.hparams.vocab_size:
-            raise TokenizerError(
-                f"token ids are 0 to {self.hparams.vocab_size - 1}, got {shown(min(ids))} to {shown(max(ids))}"
-            )
-        return ids
+        return self._known(ids)
 
     def text_ids(self, text: Prompt, name: str = "text", *, continuation: bool = False) -> list[int]:
         """Tokens of a text, which may go on another one; as ``prompt_ids`` but for what that does with an empty one."""
         if isinstance(text, str | bytes):
             return self.tokenizer.encode(text, parse_special=True, continuation=continuation)
         return token_ids(name, text)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """These ids. Raises ``TokenizerError`` for one outside the vocabulary."""
+        if ids and (min(ids) < 0 or max(ids) >= self.hparams.vocab_size):
+            raise TokenizerError(
+                f"token ids are 0 to {self.hparams.vocab_size - 1}, got {shown(min(ids))} to {shown(max(ids))}"
+            )
+        return ids
 
     def fitting(self, ids: list[int]) -> list[int]:
         """These ids. Raises ``ContextOverflowError`` where they exceed the context."""
@@ -131,8 +136,8 @@ class Model:
     def prepare(
         self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
-        timeout: float | None = None, adapter: AdapterChoice = None, progress: Progress | None = None,
-        expected: int = 0,
+        timeout: float | None = None, adapter: AdapterChoice = None, prediction: Prompt | None = None,
+        progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
         self.check_writes()
@@ -149,9 +154,12 @@ class Model:
             raise LlamaqError("a logit processor asks for an answer that it would take part in itself")
         sampler = Sampler(sampling, self.tokenizer)
         answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
+        predicted = self._known(
+            self.text_ids("" if prediction is None else prediction, "prediction", continuation=True)
+        )
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
-            progress=progress is not None, guesses=self.speculation,
+            progress=progress is not None, lookup=Lookup(ids, predicted) if self.speculation else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0

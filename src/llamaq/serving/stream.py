@@ -38,7 +38,8 @@ class Options(TypedDict, total=False):
     "error" raises ``ContextOverflowError`` for such a prompt, "truncate_left" drops its oldest tokens, after the first
     ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
     After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled". ``adapter`` is a loaded adapter
-    or its name, or several with their scales ({}: none of them); None takes ``LLM.adapter``.
+    or its name, or several with their scales ({}: none of them); None takes ``LLM.adapter``. A ``prediction`` is text
+    (or tokens) that the answer may repeat: where it does, it comes sooner (docs/speculation.md).
     """
 
     max_tokens: int | None
@@ -49,6 +50,7 @@ class Options(TypedDict, total=False):
     keep: int
     timeout: float | None
     adapter: AdapterChoice
+    prediction: str | bytes | Sequence[int] | None
 
 
 @dataclass(frozen=True)

@@ -123,8 +123,12 @@ def timings_of(streams: Sequence[Stream | ChatStream], n: int, why: str) -> dict
     made = sum(usage.completion_tokens for usage in usages)
     reading = max(usage.prompt_seconds for usage in usages)
     making = max(usage.completion_seconds for usage in usages)
+    drafted, accepted = (
+        sum(each) for each in zip(*((u.drafted_tokens, u.accepted_tokens) for u in usages), strict=True)
+    )
     return {
         "cache_n": cached, **_rate("prompt", read, reading), **_rate("predicted", made, making), "why": why,
+        **({"draft_n": drafted, "draft_n_accepted": accepted} if drafted else {}),
     }  # fmt: skip
 
 

@@ -61,6 +61,7 @@ class Chat(Job):
             "sampling": replace(self._sampling, structure=structure_of(values)),
             "stop": values.get("stop", ()),
             "adapter": adapter_of(values, self.served),
+            "prediction": values.get("prediction"),
             "parallel_tool_calls": values.get("parallel_tool_calls", True),
         }
         self._chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)
@@ -131,7 +132,14 @@ class Chat(Job):
         return {"usage": self._usage(), "timings": timings}
 
     def _usage(self) -> dict[str, Any]:
-        return usage_of(self._chats, self.answers, sum(chat.reasoning_tokens for chat in self._chats))
+        found = usage_of(self._chats, self.answers, sum(chat.reasoning_tokens for chat in self._chats))
+        if "prediction" in self._values:  # otherwise the clock's business would be in what is compared
+            accepted = sum(chat.usage.accepted_tokens for chat in self._chats)
+            drafted = sum(chat.usage.drafted_tokens for chat in self._chats)
+            found["completion_tokens_details"] |= {
+                "accepted_prediction_tokens": accepted, "rejected_prediction_tokens": drafted - accepted,
+            }  # fmt: skip
+        return found
 
 
 class ChatTokens(Chat):

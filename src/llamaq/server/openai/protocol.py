@@ -80,6 +80,15 @@ def tools(name: str, value: Any) -> list[dict[str, Any]]:
     return value
 
 
+def _prediction(name: str, value: Any) -> str:
+    found = mapping(name, value)
+    word("content")(f"{name}.type", found.get("type"))
+    content = found.get("content")
+    if isinstance(content, list):
+        return "".join(_part(f"{name}.content[{i}]", part)["text"] for i, part in enumerate(content))
+    return string(f"{name}.content", content)
+
+
 def _stream_options(name: str, value: Any) -> dict[str, bool]:
     options = mapping(name, value)
     return {key: boolean(f"{name}.{key}", option) for key, option in options.items() if option is not None}
@@ -199,6 +208,7 @@ CHAT = (
           word("auto", "deepseek", "none")),
     Field("chat_template_kwargs", "variables of the template", mapping),
     Field("add_generation_prompt", "variable of the template", boolean),
+    Field("prediction", "text that the answer may repeat, which is quicker then and no other", _prediction),
     Field("functions", "the old form is not taken: use tools", neutral=([],)),
     Field("function_call", "the old form is not taken: use tool_choice", neutral=("auto", "none")),
     Field("audio", "this server writes text only", neutral=()),
@@ -208,7 +218,6 @@ CHAT = (
     LORA,
     *_IGNORED,
     Field("verbosity", "models have no such switch"),
-    Field("prediction", "it would change the speed alone"),
     Field("safety_identifier", "nothing is kept of who asks"),
     Field("prompt_cache_key", "what was read is always reused"),
     Field("prompt_cache_options", "what was read is always reused"),
