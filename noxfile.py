@@ -54,7 +54,8 @@ SANITIZED = {
 
 RUNNERS = {
     "x86_64-linux-musl": ["-"],
-    "x86_64-windows-gnu": [],
+    "x86_64-windows-gnu": ["/usr/lib/wine/wine64"],
+    "aarch64-windows-gnu": [],
     "aarch64-macos": [],
 }
 """What code is compiled for besides Linux with glibc, and what runs it here, if anything can."""
@@ -289,7 +290,7 @@ def cross(session: nox.Session) -> None:
     session.install("ziglang==0.17.1")
     for target in parts(session, list(RUNNERS)):
         work = ROOT / ".ci" / "work" / "cross" / target
-        env = {"WINEDEBUG": "-all", "WINEPREFIX": str(work / "wine")}
+        env = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=", "WINEPREFIX": str(work / "wine")}
         session.run("python", "tools/cross_compile.py", target, str(work), *RUNNERS[target], env=env)
 
 
