@@ -35,7 +35,13 @@ LEVEL_TESTS = {
         "kernels/test_quantize_search",
         "sampling/test_properties",
     ],
-    "models": ["engine/test_engine", "models/test_real_models", "models/test_bundled", "test_digests"],
+    "models": [
+        "engine/test_engine",
+        "models/test_real_models",
+        "models/test_bundled",
+        "llm/test_verify",
+        "test_digests",
+    ],
 }
 """What a SIMD level can make wrong, from its choice to a model's text. Kernels alone are compared in one process."""
 SANITIZED = {

@@ -61,7 +61,8 @@ kernels() {
 }
 engine() {
   emulated "${all_levels[@]}" tests/kernels/test_isa.py tests/engine/test_engine.py "$models[stories260K-Q4_0]" \
-    "tests/models/test_bundled.py::test_greedy_answers_are_golden[Hello]" -k "not bits_do_not_depend or f16-Q4_K"
+    "tests/models/test_bundled.py::test_greedy_answers_are_golden[Hello]" \
+    tests/llm/test_verify.py::test_the_receipt_in_the_repository_holds -k "not bits_do_not_depend or f16-Q4_K"
 }
 running=()
 for part in "${@:3}"; do

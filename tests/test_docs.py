@@ -15,8 +15,8 @@ from gguf_files import copy_with
 DOCS = Path(__file__).parents[1] / "docs"
 LOADING = "library.md"
 """The page that shows how a model is loaded; the first example of it comes before those of the others."""
-GUIDES = [LOADING, "chat.md", "sampling.md", "sessions.md", "structured-output.md", "measure.md", "server.md",
-          "llama-cpp-python.md", "adapters.md"]  # fmt: skip
+GUIDES = [LOADING, "chat.md", "sampling.md", "sessions.md", "receipts.md", "structured-output.md", "measure.md",
+          "server.md", "llama-cpp-python.md", "adapters.md"]  # fmt: skip
 TEMPLATE = """\
 S1: What is unsafe.
 {% if tools %}Write <tool_call> for: {{ tools|tojson }}

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from llamaq.llm.llm import LLM
     from llamaq.llm.moderation import Moderation, amoderate, moderate
     from llamaq.llm.session import Session
+    from llamaq.llm.verify import verify
     from llamaq.quantization import quantize
     from llamaq.sampling import SamplingParams
     from llamaq.serving.answer import Event
+    from llamaq.serving.receipt import Receipt
     from llamaq.serving.stream import Completion, Stream, Usage
 
 logging.getLogger("llamaq").addHandler(logging.NullHandler())  # silent unless whoever uses it listens
@@ -39,6 +41,7 @@ __all__ = [
     "GGUFFile",
     "LlamaqError",
     "Moderation",
+    "Receipt",
     "SamplingParams",
     "Session",
     "Stream",
@@ -49,6 +52,7 @@ __all__ = [
     "errors",
     "moderate",
     "quantize",
+    "verify",
 ]
 
 # Imported when they are first asked for, so that `import llamaq` costs next to nothing.
@@ -60,6 +64,7 @@ _LAZY = {
     "ChatStream": "llamaq.chat",
     "Completion": "llamaq.serving.stream",
     "Moderation": "llamaq.llm.moderation",
+    "Receipt": "llamaq.serving.receipt",
     "Session": "llamaq.llm.session",
     "Stream": "llamaq.serving.stream",
     "Usage": "llamaq.serving.stream",
@@ -70,6 +75,7 @@ _LAZY = {
     "amoderate": "llamaq.llm.moderation",
     "moderate": "llamaq.llm.moderation",
     "quantize": "llamaq.quantization",
+    "verify": "llamaq.llm.verify",
 }
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "ModelError",
     "ModelNotFoundError",
     "QuantizationError",
+    "ReceiptError",
     "SamplingError",
     "SessionError",
     "StructureError",
@@ -98,6 +99,10 @@ class ChatTemplateError(LlamaqError):
 
 class SessionError(LlamaqError):
     """A session cannot be saved; or its file is none, is damaged, or is of another model."""
+
+
+class ReceiptError(LlamaqError):
+    """A receipt cannot be made or read, or cannot be verified here: it is of another model, or not exact."""
 
 
 class ContextOverflowError(LlamaqError):

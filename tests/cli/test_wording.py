@@ -21,6 +21,8 @@ from llamaq.errors import ContextOverflowError, InsufficientMemoryError, naming
 
 ABSURD = ("-1", "0", "99999999999999999999", "1e99", "nan", "inf", "-inf", "999999+1", "1+1e99", "no such", "[]", "{}")
 WITHOUT_MODEL = {"--model", "-m", "--help", "--version"}
+WRITES = {"--receipt"}
+"""Options whose value may be the name of any new file."""
 
 
 @pytest.fixture
@@ -37,7 +39,11 @@ def parsers() -> dict[str, Parser]:
 
 def options_with_values(name: str) -> list[str]:
     actions = [action for action in parsers()[name]._actions if action.option_strings and action.nargs != 0]
-    return [max(action.option_strings, key=len) for action in actions if not WITHOUT_MODEL & {*action.option_strings}]
+    return [
+        max(action.option_strings, key=len)
+        for action in actions
+        if not (WITHOUT_MODEL | WRITES) & {*action.option_strings}
+    ]
 
 
 def library_words() -> set[str]:

@@ -140,4 +140,4 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
 
     def _completion(self) -> ChatCompletion:
         assert self._reason is not None
-        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed, self._stop)
+        return ChatCompletion(self.message, self._reason, self.usage, self.text.seed, self._stop, self.text.recorded)

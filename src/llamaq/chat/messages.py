@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from llamaq.boundary.arguments import items
-from llamaq.errors import naming
+from llamaq.errors import ReceiptError, naming
 
 if TYPE_CHECKING:
+    from llamaq.serving.receipt import Receipt
     from llamaq.serving.stream import Usage
 
 __all__ = [
@@ -102,10 +103,17 @@ class ChatCompletion:
     usage: Usage
     seed: int
     stop: str | None = None
+    recorded: Callable[[], Receipt] | None = field(default=None, repr=False, compare=False)
 
     @property
     def text(self) -> str:
         return self.message.content
+
+    def receipt(self) -> Receipt:
+        """As ``Completion.receipt``."""
+        if self.recorded is None:
+            raise ReceiptError("the answer was not recorded; ask for it with receipt=True")
+        return self.recorded()
 
 
 def with_system(

@@ -13,7 +13,7 @@ __all__ = ["OTHER_WORDS", "WORDS", "Command", "commands", "spelt_out"]
 
 _NAMES = (
     "run", "serve", "batch", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
-    "imatrix", "quantize", "convert", "split", "merge", "doctor", "completion",
+    "imatrix", "verify", "quantize", "convert", "split", "merge", "doctor", "completion",
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
 

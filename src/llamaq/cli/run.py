@@ -56,6 +56,8 @@ def run(args: argparse.Namespace) -> int:
     interactive = chats and terminal and (not prompt or args.conversation)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
+    if args.receipt and interactive:
+        args.parser.error("--receipt is for one answer, but this is a chat; give a PROMPT")
     beginning = _conversation(args, defaults) if chats else {}
     kept = _kept(args, found) if chats and (interactive or args.resume) else None
     if kept is not None and interactive:
@@ -86,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
             reason, answer = _answer(conversation, prompt), conversation.latest
             if kept is not None:
                 kept.save(conversation)
+        if args.receipt and answer is not None:
+            answer.receipt().save(args.receipt)
         if reason == "context":
             _tell(f"llamaq: the context of {llm.n_ctx} tokens is full, so the text ends here (-c sets a longer one)")
         if args.verbose:
@@ -101,7 +105,7 @@ def _generation(args: argparse.Namespace, defaults: Defaults) -> dict[str, Any]:
     return {
         "sampling": sampling_params(args, defaults.sampling), "max_tokens": max_tokens,
         "stop": [*defaults.stop, *stop], "overflow": overflow,
-        "keep": args.keep,
+        "keep": args.keep, "receipt": bool(args.receipt),
     }  # fmt: skip
 
 

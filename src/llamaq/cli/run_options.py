@@ -175,6 +175,7 @@ def _add_text(parser: Parser) -> None:
     )
     add("--suffix", metavar="TEXT", help="with --infill: what follows the gap, which then is at the prompt's end")
     add("--echo", action="store_true", help="print the text that is continued before what follows")
+    add("--receipt", metavar="FILE", help="write what the answer was made of, for llamaq verify (docs/receipts.md)")
     add("-v", "--verbose", action="store_true", help="tell times, speeds and sizes on stderr at the end")
 
 

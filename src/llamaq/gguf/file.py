@@ -49,6 +49,8 @@ class GGUFFile:
         self.metadata: Mapping[str, Value] = MappingProxyType(first.metadata)
         self.metadata_types: Mapping[str, ValueType] = MappingProxyType(first.types)
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_merged(shards))
+        self.overridden = False
+        """Whether `override` has put other values in the place of the file's."""
         self._shards = shards  # empty once the file is closed
 
     @classmethod
@@ -63,7 +65,7 @@ class GGUFFile:
 
     def override(self, entries: Mapping[str, Value]) -> None:
         """Puts other values in the place of the file's metadata, for whatever is made of it from now on."""
-        self.metadata = MappingProxyType({**self.metadata, **entries})
+        self.metadata, self.overridden = MappingProxyType({**self.metadata, **entries}), True
 
     @property
     def mapped(self) -> bool:

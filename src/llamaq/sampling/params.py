@@ -30,7 +30,7 @@ _STRUCTURE = "what llamaq.structure makes, such as json_schema({...})"
 
 _LARGE = 1e30  # no setting that makes sense is larger, and sums of it stay numbers
 
-_OPTIONS = ("max_tokens", "stop", "special", "overflow", "keep", "timeout", "prediction")
+_OPTIONS = ("max_tokens", "stop", "special", "overflow", "keep", "timeout", "prediction", "receipt")
 _STRUCTURES = ("grammar", "json_schema", "schema", "regex", "response_format", "format")
 
 _RANGES = {

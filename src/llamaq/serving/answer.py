@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llamaq.boundary.arguments import INT32
 from llamaq.sampling import Sampler
 from llamaq.serving.prefix import common_prefix
+from llamaq.serving.recording import Recording
 from llamaq.tokenizer import Tokenizer
 
 __all__ = ["Answer", "Event", "FinishReason", "StopStrings", "common_prefix"]
@@ -78,13 +79,15 @@ class Answer:
     """What follows a prompt: ``take`` the logits after the latest token, read the new ``tokens``, and so on until an
     event has a finish reason.
 
-    ``tokens`` are those of the answer so far, without an end token.
+    ``tokens`` are those of the answer so far, without an end token. ``recording`` is told all of them, and the logits.
     """
 
     def __init__(
         self, tokenizer: Tokenizer, sampler: Sampler, prompt: Sequence[int], *, max_tokens: int | None,
         stop: Sequence[str] = (), special: bool | Container[int] = False,
+        recording: Recording | None = None,
     ) -> None:  # fmt: skip
+        self.recording = recording
         self.tokens: list[int] = []
         self.sampler = sampler
         self.sampler.feed(prompt)
@@ -113,6 +116,8 @@ class Answer:
         events: list[Event] = []
         tokens = [self.sampler.sample(logits)]
         for i, token in enumerate(tokens):  # the list grows by tokens that a structure forces
+            if self.recording is not None:
+                self.recording.add(token, None if i else logits)
             logprob, top = self.sampler.logprob(token), tuple(self.sampler.top_logprobs())
             if token in self.end_ids:
                 return [*events, replace(self.end("stop", token), logprob=logprob, top_logprobs=top)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llamaq.boundary.arguments import function, instance, items, one_of, shown, texts, whole, wholes
+from llamaq.boundary.arguments import flag, function, instance, items, one_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
 from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, ModelError, TokenizerError, naming
@@ -18,6 +19,7 @@ from llamaq.serving.answer import Answer
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.generation import Generation
 from llamaq.serving.lookup import Lookup
+from llamaq.serving.recording import Recording
 from llamaq.serving.scheduler import Scheduler
 from llamaq.serving.stream import Overflow, Stream
 
@@ -137,6 +139,7 @@ class Model:
         self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, adapter: AdapterChoice = None, prediction: Prompt | None = None,
+        receipt: bool = False,
         progress: Progress | None = None, expected: int = 0,
     ) -> Stream:  # fmt: skip
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
@@ -153,7 +156,10 @@ class Model:
         if any(map(is_inside, sampling.logit_processors)):
             raise LlamaqError("a logit processor asks for an answer that it would take part in itself")
         sampler = Sampler(sampling, self.tokenizer)
-        answer = Answer(self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special)
+        recording = Recording(self._parts_later(), ids, sampler) if flag("receipt", receipt) else None
+        answer = Answer(
+            self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special, recording=recording
+        )
         predicted = self._known(
             self.text_ids("" if prediction is None else prediction, "prediction", continuation=True)
         )
@@ -164,6 +170,18 @@ class Model:
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)
+
+    def _parts_later(self) -> Callable[[], Parts]:
+        """What gives the parts as long as the model is there, which it does not keep alive."""
+        reference = weakref.ref(self)
+
+        def parts() -> Parts:
+            model = reference()
+            if model is None:
+                raise ClosedError("the model is closed; load it again")
+            return model.parts
+
+        return parts
 
     @contextmanager
     def together(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Container, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from llamaq.boundary.arguments import real
 from llamaq.boundary.progress import Progress
+from llamaq.errors import ReceiptError
 from llamaq.sampling import SamplingParams
 from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.answer import Event, FinishReason
 from llamaq.serving.generation import Generation, Item
 from llamaq.serving.interrupt import LONGEST, at_once
+from llamaq.serving.receipt import Receipt
 from llamaq.serving.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ __all__ = ["Completion", "Options", "Overflow", "Stream", "Usage"]
 
 Overflow = Literal["error", "truncate_left", "shift"]
 """What to do with more tokens than the context has room for (docs/sessions.md)."""
+
+
+_UNRECORDED = "the answer was not recorded; ask for it with receipt=True"
 
 
 class Options(TypedDict, total=False):
@@ -39,7 +44,8 @@ class Options(TypedDict, total=False):
     ``keep`` (BOS at least), and "shift" does so while the answer grows, too; ``usage.dropped_tokens`` counts them.
     After ``timeout`` seconds (None or infinity: never) the answer ends as "cancelled". ``adapter`` is a loaded adapter
     or its name, or several with their scales ({}: none of them); None takes ``LLM.adapter``. A ``prediction`` is text
-    (or tokens) that the answer may repeat: where it does, it comes sooner (docs/speculation.md).
+    (or tokens) that the answer may repeat: where it does, it comes sooner (docs/speculation.md). ``receipt`` records
+    what the method ``receipt`` of stream and completion needs.
     """
 
     max_tokens: int | None
@@ -51,6 +57,7 @@ class Options(TypedDict, total=False):
     timeout: float | None
     adapter: AdapterChoice
     prediction: str | bytes | Sequence[int] | None
+    receipt: bool
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,17 @@ class Completion:
     seed: int
     events: tuple[Event, ...] = field(default=(), repr=False)
     stop: str | None = None
+    recorded: Callable[[], Receipt] | None = field(default=None, repr=False, compare=False)
+
+    def receipt(self) -> Receipt:
+        """What the answer was made of, for others to verify (docs/receipts.md); hashes the model file the first time.
+
+        Raises ``ReceiptError`` for an answer that was asked for without ``receipt=True``, or whose context was shifted;
+        ``ClosedError`` once the model is closed.
+        """
+        if self.recorded is None:
+            raise ReceiptError(_UNRECORDED)
+        return self.recorded()
 
 
 class Stream(Iterator[Event], AsyncIterator[Event]):
@@ -106,7 +124,8 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         self._progress = progress
         self._deadline = None if timeout is None else time.monotonic() + real("timeout", timeout, 0.0)
         self._ready: deque[Item] = deque()
-        self._seen = 0
+        self._seen = self._chosen = 0
+        self._dropped = request.dropped
         self._ended = False
 
     def __iter__(self) -> Stream:
@@ -218,6 +237,19 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             unseen = self._request.made - self._seen
             return self._request.ids[: len(self._request.ids) - unseen]
 
+    def receipt(self) -> Receipt:
+        """``Completion.receipt`` of what has been read so far."""
+        if self.recorded is None:
+            raise ReceiptError(_UNRECORDED)
+        return self.recorded()
+
+    @property
+    def recorded(self) -> Callable[[], Receipt] | None:
+        """What makes the receipt of what has been read so far; None where the answer is not recorded."""
+        recording = self._request.answer.recording
+        shifted = self._request.dropped > self._dropped
+        return None if recording is None else partial(_shifted if shifted else recording.receipt, self._chosen)
+
     def _completion(self, events: list[Event]) -> Completion:
         ends = self._request.answer.end_ids
         tokens = tuple(e.token for e in events if e.token is not None and e.token not in ends)
@@ -225,7 +257,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         if reason is None:
             raise ValueError("the stream has been read to its end already; there is nothing to wait for")
         text, stop = "".join(e.text for e in events), events[-1].stop
-        return Completion(text, tokens, reason, self.usage, self.seed, tuple(events), stop)
+        return Completion(text, tokens, reason, self.usage, self.seed, tuple(events), stop, self.recorded)
 
     def _event(self, item: Item) -> Event | None:
         if isinstance(item, tuple):
@@ -236,6 +268,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             self._ended = True
             raise item
         self._ended = item.finish_reason is not None
+        self._chosen += item.token is not None
         self._seen += item.token is not None and item.token not in self._request.answer.end_ids
         return item
 
@@ -303,3 +336,10 @@ def _wake(loop: asyncio.AbstractEventLoop, woken: asyncio.Future[None]) -> None:
 def _set(woken: asyncio.Future[None]) -> None:
     if not woken.done():
         woken.set_result(None)
+
+
+def _shifted(_: int) -> Receipt:
+    raise ReceiptError(
+        "the context was shifted while the answer grew, so that its tokens do not follow one prompt; raise n_ctx, or "
+        'leave overflow "shift" out'
+    )
