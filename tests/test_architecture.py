@@ -67,6 +67,7 @@ USES_CORE = {
     "measure.weights",
     "quantization.encode",
     "llm.verify",
+    "serving.disk_prefixes",
     "serving.reading",
     "serving.recording",
     "sampling.chain",

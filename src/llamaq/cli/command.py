@@ -12,8 +12,8 @@ from llamaq.cli.options import Parser
 __all__ = ["OTHER_WORDS", "WORDS", "Command", "commands", "spelt_out"]
 
 _NAMES = (
-    "run", "serve", "batch", "list", "pull", "rm", "where", "ps", "info", "tokenize", "bench", "perplexity", "compare",
-    "imatrix", "verify", "quantize", "convert", "split", "merge", "doctor", "completion",
+    "run", "serve", "batch", "list", "pull", "rm", "where", "cache", "ps", "info", "tokenize", "bench",
+    "perplexity", "compare", "imatrix", "verify", "quantize", "convert", "split", "merge", "doctor", "completion",
 )  # fmt: skip
 """The files of this folder that have a ``COMMAND``, in the order of ``llamaq --help``."""
 

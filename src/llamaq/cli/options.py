@@ -24,6 +24,7 @@ __all__ = [
     "INTERRUPTED",
     "MODEL",
     "Parser",
+    "add_cache_dir",
     "add_cache_type",
     "add_context",
     "add_loading",
@@ -220,6 +221,15 @@ def loading_options(args: argparse.Namespace) -> dict[str, Any]:
         "pre": args.pre,
         "adapters": adapters_of(args),
     }
+
+
+def add_cache_dir(group: argparse._ActionsContainer, default: str) -> None:
+    """``--cache-dir``: where what was read of long prompts is kept."""
+    group.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help=f"keep what was read of prompts of 256 tokens and more in a folder, for later runs (default {default})",
+    )
 
 
 def add_cache_type(group: argparse._ActionsContainer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     kept = _kept(args, found) if chats and (interactive or args.resume) else None
     if kept is not None and interactive:
         options = _generation(args, kept.over(defaults))
-    with _loaded(file, args, defaults) as llm:
+    with _loaded(file, args, defaults, _cache_dir(args, chats)) as llm:
         load_seconds = time.perf_counter() - began
         reason: ChatFinishReason | None
         if not chats:
@@ -162,11 +163,20 @@ def _conversation(args: argparse.Namespace, defaults: Defaults) -> dict[str, Any
     return {"system": system, "template": template_of(args), "template_kwargs": template_kwargs(args)}
 
 
-def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults) -> LLM:
+def _cache_dir(args: argparse.Namespace, chats: bool) -> str | None:
+    """The folder of the cache on disk: that of the option, or the user's for chats, unless nothing is to be kept."""
+    if args.cache_dir is None and chats and not os.environ.get("LLAMAQ_NOHISTORY"):
+        from llamaq.serving.disk_cache import default_folder
+
+        return str(default_folder())
+    return args.cache_dir or None
+
+
+def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults, cache_dir: str | None) -> LLM:
     from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
-        load = {"n_ctx": args.ctx_size or defaults.n_ctx or None, **loading_options(args)}
+        load = {"n_ctx": args.ctx_size or defaults.n_ctx or None, **loading_options(args), "cache_dir": cache_dir}
         load["adapters"] = {**dict.fromkeys(map(str, defaults.adapters), 1.0), **load["adapters"]}
         return LLM.load(file, progress=progress, **load)
 
@@ -238,8 +248,9 @@ def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None, ans
 
 def _counts(usage: Usage, n_ctx: int, reason: ChatFinishReason | None) -> dict[str, str]:
     used = usage.prompt_tokens + usage.completion_tokens
+    disk = f", {usage.disk_tokens} of them from the disk" if usage.disk_tokens else ""
     return {
-        "prompt": f"{usage.prompt_tokens} tokens ({usage.cached_tokens} cached) "
+        "prompt": f"{usage.prompt_tokens} tokens ({usage.cached_tokens} cached{disk}) "
         + speed(usage.prompt_tokens - usage.cached_tokens, usage.prompt_seconds),
         "generation": f"{usage.completion_tokens} tokens " + speed(usage.completion_tokens, usage.completion_seconds),
         "guesses": f"{usage.drafted_tokens} tokens ({usage.accepted_tokens} right)",

@@ -11,6 +11,7 @@ from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.model_names import located
 from llamaq.cli.options import (
     Parser,
+    add_cache_dir,
     add_context,
     add_loading,
     add_model,
@@ -183,4 +184,6 @@ def _add_machine(parser: Parser) -> None:
     group = parser.add_argument_group("model and machine")
     add_context(group, "tokens of prompt and text together; 0: the model's own, or what memory allows")
     add_loading(group)
+    add_cache_dir(group, "for chats the user's caches, env LLAMAQ_CACHE_DIR; else none")
+    group.add_argument("--no-cache-dir", dest="cache_dir", action="store_const", const="", help="keep nothing on disk")
     add_speculation(group)

@@ -80,7 +80,7 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
         names=_listed(args.alias) or _names(models),
-        load={"n_ctx": args.ctx_size or None, **loading_options(args)},
+        load={"n_ctx": args.ctx_size or None, "cache_dir": args.cache_dir, **loading_options(args)},
         models_max=args.models_max or MOST_MODELS,
         idle_seconds=args.sleep_idle_seconds,
         api_keys=keys,
@@ -102,6 +102,7 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
         slots=args.slots,
         page=args.page,
         strict=args.strict,
+        cache_shared=args.cache_shared,
         template=template_of(args),
         reasoning_format=args.reasoning_format,
         template_kwargs=template_kwargs(args),

@@ -9,6 +9,7 @@ import os
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.options import (
     Parser,
+    add_cache_dir,
     add_context,
     add_loading,
     add_model,
@@ -67,6 +68,9 @@ def add_options(parser: Parser) -> None:
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip
     add_loading(group)
+    add_cache_dir(group, "none")
+    group.add_argument("--cache-shared", action="store_true",
+                       help="with --cache-dir: one API key may find what another's requests left there")  # fmt: skip
     add_speculation(group)
     refuse(parser, _REFUSED)
     add_llama_cpp_options(parser, _HARMLESS)

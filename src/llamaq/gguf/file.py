@@ -94,7 +94,9 @@ class GGUFFile:
             shard.check()
 
     def sha256(self) -> str:
-        """SHA-256 of the file's bytes, of all parts in their order, in hex."""
+        """SHA-256 of the file's bytes, of all parts in their order, in hex. ``ValueError`` once it is closed."""
+        if not self._shards:
+            raise ValueError(f"{self.path}: the file is closed")
         digest = hashlib.sha256()
         for shard in self._shards:
             digest.update(shard.map)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import flag, items, shown, text_or_bytes, whole, wholes
 from llamaq.boundary.progress import Progress
-from llamaq.engine.engine import Engine, Numerics
+from llamaq.engine.engine import Numerics
 from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import Parts
-from llamaq.engine.memory import MemoryNeed
-from llamaq.gguf import GGUFFile, Value
+from llamaq.gguf import GGUFFile
 from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
@@ -28,17 +27,14 @@ from llamaq.llm.named import named_parts, pretrained
 from llamaq.llm.ranking import Ranker
 from llamaq.llm.scoring import Scoring
 from llamaq.llm.session import Session
-from llamaq.llm.tensors import Tensors
-from llamaq.models import HParams
-from llamaq.plan.graph import Plan
+from llamaq.llm.shown import Shown
 from llamaq.sampling import SamplingParams
 from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.defaults import Defaults
+from llamaq.serving.disk_cache import DEFAULT_LIMIT
 from llamaq.serving.model import Model, Prompt
-from llamaq.serving.occupancy import Occupancy
 from llamaq.serving.reading import Reading, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
-from llamaq.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -51,7 +47,7 @@ __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
 
 @public
-class LLM(Adapting, Scoring, Latest, Habits):
+class LLM(Shown, Adapting, Scoring, Latest, Habits):
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
     Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.
@@ -81,6 +77,8 @@ class LLM(Adapting, Scoring, Latest, Habits):
         speculation: bool = True,
         pre: str | None = None,
         adapters: PathsOfAdapters = (),
+        cache_dir: str | os.PathLike[str] | None = None,
+        cache_limit: int = DEFAULT_LIMIT,
         progress: Progress | None = None,
     ) -> LLM:
         """Loads a GGUF file, by its path or by a name that ``llamaq list`` shows (docs/models-by-name.md); one that is
@@ -93,7 +91,8 @@ class LLM(Adapting, Scoring, Latest, Habits):
         but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
         (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses tokens, which is
         quicker and changes nothing else (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer;
-        ``adapters`` are LoRA files (or a mapping of such to scales) for whatever asks for no other.
+        ``adapters`` are LoRA files (or a mapping of such to scales) for whatever asks for no other; in ``cache_dir``
+        what is read of long prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most.
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
         that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
         before anything is allocated.
@@ -103,7 +102,10 @@ class LLM(Adapting, Scoring, Latest, Habits):
             path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
             numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
-        return cls(*parts, speculation=speculation)._with_adapters(adapters)
+        llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
+        if cache_dir is not None:
+            llm.model.keep_on_disk(cache_dir, cache_limit)
+        return llm
 
     @classmethod
     def from_pretrained(
@@ -132,44 +134,6 @@ class LLM(Adapting, Scoring, Latest, Habits):
     def cancel(self) -> None:
         """Ends everything that runs now, from any thread: answers as "cancelled", the rest with ``CancelledError``."""
         self.model.scheduler.cancel_all()
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self.model.tokenizer
-
-    @property
-    def hparams(self) -> HParams:
-        return self.model.hparams
-
-    @property
-    def memory(self) -> MemoryNeed:
-        return self.model.memory
-
-    @property
-    def n_ctx(self) -> int:
-        return self.model.n_ctx
-
-    @property
-    def occupancy(self) -> Occupancy:
-        """How many requests run and wait now, and how full the cache is. Raises ``ClosedError``."""
-        return self.model.scheduler.occupancy
-
-    @property
-    def metadata(self) -> Mapping[str, Value]:
-        return self.model.metadata
-
-    @property
-    def engine(self) -> Engine:
-        return self.model.parts.engine
-
-    @property
-    def plan(self) -> Plan:
-        return self.engine.plan
-
-    @property
-    def tensors(self) -> Tensors:
-        """The file's tensors by name, raw and as numbers, without copies where the format allows."""
-        return Tensors(self.model.parts.file)
 
     def tokenize(self, text: str, *, add_special: bool = False, parse_special: bool = True) -> list[int]:
         """Token ids of a text; ``add_special`` adds BOS and the like, ``parse_special`` sees special tokens in it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import json
 import logging
@@ -16,6 +17,7 @@ from llamaq.server.dialect import request_id
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
+from llamaq.serving.request import OWNER
 
 __all__ = ["Guard", "RequestLog", "access"]
 
@@ -58,7 +60,8 @@ class Guard:
         if cross and not self._settings.is_origin(headers.get("origin", "")):
             raise Refusal(403, "pages of other sites may not use this server; --cors-origins names those that may")
         if self._keys and scope["path"] not in PUBLIC:
-            scope["llamaq.key"] = self._key_of(headers)
+            number = scope["llamaq.key"] = self._key_of(headers)
+            OWNER.set("" if self._settings.cache_shared else hashlib.sha256(self._keys[number]).hexdigest())
         if self._models.starting and scope["path"] not in _ALWAYS:
             raise Refusal(503, "Loading model", retry_after=_LOADING, more={"code": 503})
 

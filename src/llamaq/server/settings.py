@@ -21,6 +21,7 @@ _SECONDS = (
     "queue_seconds", "body_seconds", "send_seconds", "ping_seconds", "drain_seconds", "watchdog_seconds",
     "idle_seconds", "answer_seconds",
 )  # fmt: skip
+_FLAGS = ("allow_pull", "metrics", "slots", "page", "strict", "cache_shared")
 _MAY_BE_FOR_EVER = ("idle_seconds", "answer_seconds")
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
@@ -47,7 +48,7 @@ class Settings:
 
     ``allow_pull`` lets clients fetch models from the Hugging Face hub into its cache, and serves those that are there;
     ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses fields that
-    are unknown.
+    are unknown; ``cache_shared`` lets one key find what another's requests have left in the cache on disk.
     ``template`` and ``template_kwargs`` are those of ``LLM.chat``; with ``reasoning_format`` "none" (else
     "auto" or "deepseek") OpenAI's clients get reasoning within the text.
 
@@ -77,6 +78,7 @@ class Settings:
     slots: bool = False
     page: bool = True
     strict: bool = False
+    cache_shared: bool = False
     template: str | None = None
     reasoning_format: str = "auto"
     template_kwargs: Mapping[str, Any] = field(default_factory=dict)
@@ -87,9 +89,7 @@ class Settings:
             if not (name in _MAY_BE_FOR_EVER and getattr(self, name) == math.inf):
                 checked[name] = real(name, getattr(self, name), 0.0)
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
-        checked |= {
-            name: flag(name, getattr(self, name)) for name in ("allow_pull", "metrics", "slots", "page", "strict")
-        }
+        checked |= {name: flag(name, getattr(self, name)) for name in (*_FLAGS,)}
         if self.hosts is not None:
             checked["hosts"] = texts("hosts", self.hosts)
         elif not checked["api_keys"]:

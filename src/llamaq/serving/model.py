@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from llamaq.boundary.arguments import flag, function, instance, items, one_of, shown, texts, whole, wholes
+from llamaq.boundary.arguments import flag, function, instance, items, one_of, path_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
 from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, ModelError, TokenizerError, naming
@@ -17,6 +18,8 @@ from llamaq.sampling.turns import is_inside
 from llamaq.serving.adaptation import AdapterChoice, Adapters
 from llamaq.serving.answer import Answer
 from llamaq.serving.defaults import Defaults
+from llamaq.serving.disk_cache import DEFAULT_LIMIT, DiskCache
+from llamaq.serving.disk_prefixes import DiskPrefixes
 from llamaq.serving.generation import Generation
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.recording import Recording
@@ -48,6 +51,7 @@ class Model:
         self.adapters = Adapters(parts.engine, parts.file)
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx, self.adapters)
         self._parts: Parts | None = parts
+        self._disk: DiskPrefixes | None = None
 
     def __str__(self) -> str:
         """What it is, for people."""
@@ -75,10 +79,18 @@ class Model:
     def close(self) -> None:
         """Ends what runs and frees weights and cache at once."""
         self.scheduler.close()
+        if self._disk is not None:
+            self._disk.close()
         if self._parts is not None:
             for part in (self._parts.engine, self._parts.cache, self._parts.file):
                 part.close()
         self._parts = None
+
+    def keep_on_disk(self, folder: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> None:
+        """Keeps what is read of long prompts in a folder, in so many bytes at most, and takes it from there."""
+        cache = DiskCache(path_of("cache_dir", folder), whole("cache_limit", limit, 0))
+        if self.parts.cache.pools:  # an encoder keeps nothing
+            self._disk = self.scheduler.room.beyond = DiskPrefixes(cache, self.parts, self.scheduler)
 
     def check_writes(self) -> None:
         """Raises ``ModelError`` for an encoder, which has no logits, and for a decoder with a head that ranks."""

@@ -61,9 +61,10 @@ class Recording:
         self._digests.append(None if logits is None else logits_digest(logits))
         self._top.append(() if logits is None else top_logits(self._candidates, logits))
 
-    def receipt(self, count: int) -> Receipt:
-        """Of the first ``count`` tokens. Reads the model file for its hash the first time. Raises ``ClosedError`` where
-        the model is closed, ``ReceiptError`` where the file is not what runs."""
+    def receipt(self, count: int, adapters: tuple[str, ...] = ()) -> Receipt:
+        """Of the first ``count`` tokens, made with such ``adapters`` (SHA-256, hex). Reads the model file for its hash
+        the first time. Raises ``ClosedError`` where the model is closed, ``ReceiptError`` where the file is not what
+        runs."""
         parts = self._parts()
         if parts.file.overridden:
             raise ReceiptError("values of the model's metadata were overridden, so that its file says nothing of it")
@@ -75,4 +76,5 @@ class Recording:
             chosen_by_functions=bool(params.logit_processors), prompt=self._prompt,
             tokens=tuple(self._tokens[:count]), logits=tuple(map(short, self._digests[:count])),
             top=tuple(self._top[:count]), digest=digest_of_all(self._digests[:count]),
+            adapters=adapters,
         )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -14,7 +15,7 @@ from llamaq.plan.adapter import Adapted
 from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.prefix import Mark, Node
 
-__all__ = ["F32", "Capture", "Guess", "Request"]
+__all__ = ["F32", "OWNER", "Capture", "Guess", "Request"]
 
 F32: TypeAlias = NDArray[np.float32]
 Capture: TypeAlias = tuple[int, int, int]
@@ -27,6 +28,10 @@ class Guess:
 
     tokens: list[int]
     chance: float
+
+
+OWNER: ContextVar[str] = ContextVar("llamaq-owner", default="")
+"""Whose requests those made here are: on disk nobody finds what another owner's have left."""
 
 
 class Request(ABC):
@@ -49,6 +54,13 @@ class Request(ABC):
         self.share = share
         self.adaptation: Adaptation | None = None
         """The adapters that it is read with; None: the scheduler's default, once it is submitted."""
+        self.owner = OWNER.get()
+        self.asked_disk = False
+        """Whether it was asked what the disk has of its beginning."""
+        self.kept_on_disk = False
+        """Whether its prompt was given to the disk."""
+        self.from_disk = (0, 0)
+        """From which token to which the disk has brought its text into the cache."""
         self.captures: tuple[Capture, ...] = ()
         self.drafts: list[int] = []
         """Guesses of what follows ``ids``, read with the last of them: the cache has them until ``settle``."""
@@ -142,6 +154,12 @@ class Request(ABC):
     def adapted(self) -> Adapted:
         """The same for a step."""
         return () if self.adaptation is None else self.adaptation.adapted
+
+    @property
+    def disk_tokens(self) -> int:
+        """How many of the tokens that were in the cache at the beginning had come from the disk."""
+        first, end = self.from_disk
+        return max(0, min(self.cached or 0, end) - first)
 
     @property
     def wants_something(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,17 @@ from llamaq.errors import ContextOverflowError
 from llamaq.serving.prefix import Mark, PrefixTree
 from llamaq.serving.request import Request
 
-__all__ = ["Room"]
+__all__ = ["Beyond", "Room"]
+
+
+class Beyond(Protocol):
+    """What knows beginnings of texts that the cache does not: the disk."""
+
+    def brings(self, request: Request) -> bool:
+        """Whether it has something of a request, and now brings it."""
+
+    def keeps(self, request: Request) -> None:
+        """Keeps the prompt of a request, which has been read."""
 
 
 class Room:
@@ -24,6 +35,7 @@ class Room:
         self.prefixes = PrefixTree(cache)
         self.holders: set[Request] = set()
         """The requests that have a sequence."""
+        self.beyond: Beyond | None = None
         self._next_sequence = 0
         self._readers: dict[int, Request] = {}
         """Who reads a page, or has read it: by the key of the text up to its end."""
@@ -57,6 +69,8 @@ class Room:
         if request.cached is None:
             request.cached = request.read
             request.why = request.explain(known)
+            if request.disk_tokens:
+                request.why += f"; {request.disk_tokens} of those in the cache came from the disk"
         return True
 
     def grow(self, request: Request, length: int) -> bool:
@@ -107,6 +121,9 @@ class Room:
         if partial or request.read // PAGE_TOKENS > request.node.depth:
             ids = request.ids[: request.read]
             request.node = self.prefixes.insert(request.sequence, ids, request.node, mark=request.mark, partial=partial)
+        if self.beyond is not None and not request.kept_on_disk and request.read >= request.prompt_tokens:
+            request.kept_on_disk = True
+            self.beyond.keeps(request)
 
     def settle(self, request: Request) -> None:
         """Cuts wrong guesses from a request's sequence, if it has one. The tree learns of the right ones at once: where
@@ -116,7 +133,10 @@ class Room:
             self.remember(request)
 
     def is_being_read(self, request: Request) -> bool:
-        """Whether another request is just reading pages that this one, which has no sequence, can have from it."""
+        """Whether another request is just reading pages that this one, which has no sequence, can have from it; or the
+        disk brings them."""
+        if self.beyond is not None and self.beyond.brings(request):
+            return True
         if request.behind is None or not _is_reading(*request.behind):
             request.behind = self._reader(request) if request.share and self._readers else None
         return request.behind is not None

@@ -66,7 +66,7 @@ class Usage:
 
     ``cached_tokens`` of the prompt were in the cache already; ``dropped_tokens`` were left out of the context, as
     ``overflow`` asked for; ``drafted_tokens`` were guessed, and ``accepted_tokens`` of these came
-    (docs/speculation.md).
+    (docs/speculation.md); ``disk_tokens`` of the cached ones had come from the disk (docs/disk-cache.md).
     """
 
     prompt_tokens: int
@@ -77,6 +77,7 @@ class Usage:
     dropped_tokens: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    disk_tokens: int = 0
 
     @property
     def seconds(self) -> float:
@@ -217,7 +218,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         request = self._request
         return Usage(
             request.prompt_tokens, request.cached or 0, request.made, *request.seconds, request.dropped,
-            request.account.drafted, request.account.accepted,
+            request.account.drafted, request.account.accepted, request.disk_tokens,
         )  # fmt: skip
 
     @property
@@ -248,7 +249,10 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         """What makes the receipt of what has been read so far; None where the answer is not recorded."""
         recording = self._request.answer.recording
         shifted = self._request.dropped > self._dropped
-        return None if recording is None else partial(_shifted if shifted else recording.receipt, self._chosen)
+        adapters = tuple(digest for digest, _ in self._request.mark)
+        return (
+            None if recording is None else partial(_shifted if shifted else recording.receipt, self._chosen, adapters)
+        )
 
     def _completion(self, events: list[Event]) -> Completion:
         ends = self._request.answer.end_ids
@@ -338,7 +342,7 @@ def _set(woken: asyncio.Future[None]) -> None:
         woken.set_result(None)
 
 
-def _shifted(_: int) -> Receipt:
+def _shifted(*_: object) -> Receipt:
     raise ReceiptError(
         "the context was shifted while the answer grew, so that its tokens do not follow one prompt; raise n_ctx, or "
         'leave overflow "shift" out'

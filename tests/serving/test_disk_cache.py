@@ -1,0 +1,68 @@
+"""The files of the cache on disk by themselves."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from llamaq.gguf import GGUFFile
+from llamaq.serving.disk_cache import DiskCache, default_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "kept"
+
+
+def blocks(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*/*.block"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def test_a_write_that_fails_leaves_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    block = DiskCache(folder).of({})
+    block.write(bytes(32), [np.zeros((2, 3), np.uint8)])
+
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        block.write(bytes(31) + b"x", [np.zeros((2, 3), np.uint8)])
+    assert [path.suffix for path in folder.glob("*/*")].count(".block") == 1
+    assert list(folder.glob("*/*.partial")) == []
+
+
+def test_what_was_not_used_for_longest_goes(folder: Path) -> None:
+    disk = DiskCache(folder, limit=10_000)
+    block = disk.of({"name": "a"})
+    for i in range(9):
+        block.write(bytes([i]) * 32, [np.zeros(1000, np.uint8)])
+        os.utime(block._path(bytes([i]) * 32), (i, i))
+    disk.trim()
+    assert len(blocks(folder)) == 9  # 9,720 bytes
+    block.touch([bytes([0]) * 32])
+    other = disk.of({"name": "b"})
+    other.write(bytes(32), [np.zeros(1000, np.uint8)])
+    disk.trim()
+    left = [path.name[:2] for path in blocks(folder)]
+    assert left == ["03", "04", "05", "06", "07", "08", "00", "00"]  # at most 9,000 bytes
+    assert [kept.about["name"] for kept in disk.kept()] == ["b", "a"]
+
+
+def test_a_file_that_may_still_change_is_not_remembered(folder: Path, tmp_path: Path, stories: Path) -> None:
+    copy = tmp_path / "model.gguf"
+    copy.write_bytes(stories.read_bytes())
+    with GGUFFile.open(copy) as file:
+        assert DiskCache(folder).model_digest(file, file.sha256) == file.sha256()
+        assert DiskCache(folder).model_digest(file, None) is None
+
+
+def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("LLAMAQ_CACHE_DIR", str(tmp_path))
+    assert default_folder() == tmp_path
+    monkeypatch.delenv("LLAMAQ_CACHE_DIR")
+    assert default_folder().parts[-1] in ("llamaq", "cache")
