@@ -106,7 +106,7 @@ int64_t Candidates::find_all(Wanted wanted) {
   int32_t* found = found_.data();
   for (int64_t i = 0; i < size(); ++i) {
     found[count] = static_cast<int32_t>(i);
-    count += wanted(i) & (x[i] > kNever) ? 1 : 0;
+    count += (wanted(i) & (x[i] > kNever)) ? 1 : 0;
   }
   return count;
 }
