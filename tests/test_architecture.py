@@ -17,6 +17,7 @@ from llamaq.cli.command import commands
 from llamaq.models.registry import ARCHITECTURES
 from llamaq.plan.graph import Graph
 from llamaq.plan.op import Op
+from llamaq.vision.projectors import PROJECTORS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "llamaq"
@@ -28,6 +29,7 @@ TIERS = [
     {"gguf", "tokenizer", "plan"},
     {"models", "structure"},
     {"engine", "sampling"},
+    {"vision"},
     {"serving"},
     {"chat", "hub"},
     {"llm"},
@@ -220,6 +222,7 @@ REGISTERED: dict[str, set[str]] = {
     "A new operation": {op.kind for op in Op.__subclasses__()},
     "A new architecture": {entry.module for entry in ARCHITECTURES.values()},
     "A new SIMD level": set(re.findall(r"&llamaq_table_(\w+)", (CSRC / "kernels/dispatch.cpp").read_text("utf-8"))),
+    "A new kind of projector": {*PROJECTORS},
     "A new sampler": set(),
     "A new command": {name for name, _ in commands()},
     "A new route of the server": set(),
@@ -230,6 +233,7 @@ REGISTRIES = {
                         "src/llamaq/plan/graph.py", "tests/support/op_cases.py"],
     "A new architecture": ["src/llamaq/models/registry.py"],
     "A new SIMD level": ["CMakeLists.txt", "csrc/kernels/dispatch.cpp", "csrc/kernels/table.h"],
+    "A new kind of projector": ["src/llamaq/vision/projectors/__init__.py", "docs/images.md"],
     "A new command": ["src/llamaq/cli/command.py", "docs/cli.md"],
 }  # fmt: skip
 """Files in which each of them has its line."""

@@ -1,5 +1,6 @@
 // This file binds the thread team, the weights and the executor.
 #include <atomic>
+#include <optional>
 
 #include "bindings/bind.h"
 #include "engine/adapter.h"
@@ -204,7 +205,8 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
                     const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
                     const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits,
                     const StopFlag* stop, const py::list& captures, const py::list& adaptations,
-                    const Array<int32_t>& adapted) {
+                    const Array<int32_t>& adapted, const std::optional<Array<int32_t>>& last_seen,
+                    const std::optional<Array<float>>& given) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -212,6 +214,13 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   step.rows = static_cast<int>(tokens.size());
   step.tokens = tokens.data(), step.positions = positions.data(), step.sequences = sequences.data();
   step.n_sequences = n_sequences;
+  if (last_seen && last_seen->size() != tokens.size()) throw Error("last_seen needs the length of tokens");
+  step.last_seen = last_seen ? last_seen->data() : positions.data();
+  if (given) {
+    if (given->ndim() != 2) throw Error("rows given in the place of tokens need two dimensions");
+    step.given = given->data();
+    step.n_given = static_cast<int>(given->shape(0)), step.given_cols = static_cast<int>(given->shape(1));
+  }
   step.selected = selected.data(), step.n_selected = static_cast<int>(selected.size());
   step.cache_type = format_of(type);
   for (size_t i = 0; i < caches.size(); ++i)
@@ -312,7 +321,8 @@ void bind_engine(py::module_& m) {
            arg("states"), arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
            arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
-           arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0))
+           arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0),
+           arg("last_seen") = py::none(), arg("given") = py::none())
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

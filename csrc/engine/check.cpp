@@ -1,6 +1,8 @@
 // What the executor refuses: plans whose parts do not fit, steps that would read or write outside their buffers. Messages
 // are put together only once something is wrong.
+#include <algorithm>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "engine/adapter.h"
@@ -31,8 +33,10 @@ void Executor::check(const Step& s) const {
   if (s.rows < 1 || s.rows > r_.max_rows)
     throw Error("a step has 1 to " + std::to_string(r_.max_rows) + " rows, got " + std::to_string(s.rows));
   if (s.caches.size() != r_.caches.size()) throw Error("a step needs pages for each cache of the plan");
+  if (s.n_given < 0 || s.given_cols < 0 || (s.n_given && !s.given)) throw Error("a step has no such rows given");
+  std::vector<int32_t> ends(static_cast<size_t>(std::max(0, s.n_sequences)), -1);  // the last position of each
   for (int i = 0; i < s.rows; ++i) {
-    if (s.tokens[i] < 0 || s.tokens[i] >= vocabulary_)
+    if (s.tokens[i] < -s.n_given || s.tokens[i] >= vocabulary_)
       refuse_row(
           i, "token " + std::to_string(s.tokens[i]) + " is outside the vocabulary of " + std::to_string(vocabulary_));
     if (s.sequences[i] < 0 || s.sequences[i] >= s.n_sequences) refuse_row(i, "no such sequence in this step");
@@ -47,7 +51,12 @@ void Executor::check(const Step& s) const {
       for (int page = first_seen(s.positions[i], layer.window, layer.chunk) / kPageTokens; page <= last; ++page)
         if (pages[page] < 0 || pages[page] >= cache.n_pages) refuse_row(i, "a page number is outside the cache");
     }
+    int32_t& end = ends[static_cast<size_t>(s.sequences[i])];
+    end = std::max(end, s.positions[i]);
   }
+  for (int i = 0; i < s.rows; ++i)
+    if (s.last_seen[i] < s.positions[i] || s.last_seen[i] > ends[static_cast<size_t>(s.sequences[i])])
+      refuse_row(i, "it sees other tokens than those up to a later row of its sequence");
   for (const auto& op : ops_) op->check_step(s);
   if (s.states.layers.size() != r_.states.size()) throw Error("a step needs the states of the plan's layers");
   for (int i = 0; i < (r_.states.empty() ? 0 : s.n_sequences); ++i)

@@ -45,12 +45,15 @@ struct Adaptation {
 
 struct Step {
   int rows = 0;
-  const int32_t* tokens = nullptr;     // [rows]
+  const int32_t* tokens = nullptr;     // [rows]; -1 - i: row i of `given` in the place of a token
   const int32_t* positions = nullptr;  // [rows]
+  const int32_t* last_seen = nullptr;  // [rows] the last position that a row sees, its own or a later one
   const int32_t* sequences = nullptr;  // [rows], row of the page tables
   int n_sequences = 0;
   const int32_t* selected = nullptr;  // [n_selected] rows whose logits are wanted
   int n_selected = 0;
+  const float* given = nullptr;  // [n_given][given_cols]
+  int n_given = 0, given_cols = 0;
   std::vector<CachePages> caches;  // one for each group of the plan
   States states;                   // empty where the plan has none
   Format cache_type = Format::F16;

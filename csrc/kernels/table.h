@@ -98,7 +98,7 @@ struct AttentionArgs {
   CacheView cache;
   const float* q;  // heads x head_dim; row i begins i * q_stride floats later
   ptrdiff_t q_stride;
-  const int32_t* positions;  // [rows], none below the one before; a row sees tokens first_seen() .. position
+  const int32_t *positions, *last;  // [rows], none below the one before; a row sees tokens first_seen() .. last
   int rows, heads, window, chunk;
   float scale, softcap;      // a scaled score s becomes softcap * tanh(s / softcap); 0: it stays
   const float* sinks;        // [heads] scores that count in the sum of exponentials only; null: none

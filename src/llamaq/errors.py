@@ -14,6 +14,7 @@ __all__ = [
     "DownloadError",
     "GGUFError",
     "ISAError",
+    "ImageError",
     "InsufficientMemoryError",
     "LlamaqError",
     "ModelError",
@@ -95,6 +96,10 @@ class TokenizerError(LlamaqError):
 
 class ChatTemplateError(LlamaqError):
     """A model has no chat template, none was chosen, or it cannot render these messages."""
+
+
+class ImageError(LlamaqError):
+    """A picture cannot be read, is damaged, or is larger than llamaq takes."""
 
 
 class SessionError(LlamaqError):

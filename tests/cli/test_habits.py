@@ -21,7 +21,7 @@ TAKEN = {
 }  # fmt: skip
 REFUSED = [
     "-dr u/r",
-    "--mmproj x",
+    "--mmproj-url x",
     "-md d.gguf",
     "--rope-scale 2",
     "--rpc h:1",

@@ -315,6 +315,49 @@ def test_windows_of_the_reference_agree_with_a_mask() -> None:
         np.testing.assert_allclose(got[:, 0], expected, atol=2e-5)
 
 
+def seeing(rows: int, *spans: tuple[int, int]) -> Any:
+    """The last position that each row sees, where those of each span see all of it."""
+    last = np.arange(rows, dtype=np.int32)
+    for begin, end in spans:
+        last[begin:end] = end - 1
+    return last
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("features", [{}, {"window": 100}, {"softcap": 0.7, "sinks": "sinks", "window": 300}], ids=str)
+def test_rows_of_a_span_see_each_other(isa: str, features: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The NumPy executor's bits: whole prompts, cuts between spans, a beginning in a span, and company."""
+    plan, weights = attention_alone(14, heads=6, kv_heads=2, head_dim=16, **features)
+    tokens, last = tokens_of(14, 330), seeing(330, (20, 90), (230, 290))
+
+    def step(begin: int, end: int) -> Step:
+        return Step.of(tokens[begin:end], start=begin, wanted="all", last_seen=last[begin:end])
+
+    want = Reference(plan, weights).forward(step(0, 330))
+    causal = Reference(plan, weights).forward(Step.of(tokens, wanted="all"))
+    assert (want != causal).any(-1).nonzero()[0].tolist() == [*range(20, 89), *range(230, 289)]
+    for threads, cuts in ((1, [330]), (2, [20, 90, 95, 330]), (5, [13, 200, 290, 330])):
+        engine = engine_of(plan, weights, isa, monkeypatch, threads=threads, max_rows=340)
+        cache = KVCache(plan, 512)
+        got = [engine.forward(step(a, b), cache) for a, b in zip([0, *cuts], cuts, strict=False)]
+        np.testing.assert_array_equal(np.concatenate(got), want, err_msg=f"{threads} threads, cuts {cuts}")
+        other = Step.of(tokens_of(2, 9), sequence=3, wanted="all")
+        both = engine.forward(Step.join([other, step(250, 330)]), cache)
+        np.testing.assert_array_equal(both[9:], want[250:])
+        np.testing.assert_array_equal(both[:9], Reference(plan, weights).forward(Step.of(other.tokens, wanted="all")))
+
+
+def test_spans_of_the_reference_agree_with_a_mask() -> None:
+    rng = np.random.default_rng(7)
+    q, k, v = (rng.normal(size=(600, 1, 4)).astype(np.float32) for _ in range(3))
+    last = seeing(600, (0, 30), (240, 300))
+    got = attend(q, k, v, np.arange(600, dtype=np.int32), 0.5, last=last, window=290)
+    row, token = np.ogrid[:600, :600]
+    scores = np.where((token <= last[:, None]) & (token > row - 290), q[:, 0].astype(float) @ k[:, 0].T * 0.5, -np.inf)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    np.testing.assert_allclose(got[:, 0], weights / weights.sum(-1, keepdims=True) @ v[:, 0], atol=2e-5)
+
+
 def test_what_attention_refuses() -> None:
     for limits in ({"window": -1}, {"chunk": -1}):
         with pytest.raises(ValueError, match="count tokens"):

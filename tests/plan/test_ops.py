@@ -24,10 +24,13 @@ from llamaq.plan.ops.delta_net import DeltaNet
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
 from llamaq.plan.ops.gate import Gate
+from llamaq.plan.ops.given import Given
 from llamaq.plan.ops.glu_experts import GluExperts
 from llamaq.plan.ops.head_linear import HeadLinear
 from llamaq.plan.ops.linear import Linear
+from llamaq.plan.ops.merge_rows import MergeRows
 from llamaq.plan.ops.norm import NormRows
+from llamaq.plan.ops.positions import Positions
 from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
@@ -41,19 +44,19 @@ from op_cases import ATTENTION, BOTH_WAYS, CASES, NORMS, ONE, ROPES, TRACED, WEI
 def plan_with(op: Op) -> Plan:
     """The op between embeddings and logits."""
     g = Graph({name: w.shape for name, w in WEIGHTS.items()})
-    x = g.embed("embd")
+    x = g.given(16) if isinstance(op, Given) else g.embed("embd")
     if isinstance(op, Attention | BidirectionalAttention):
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
-    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads | SsmScan):
+    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads | SsmScan | MergeRows):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
 
 def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
     """What the op reads: x first, where it can."""
-    if isinstance(op, Embed):
+    if isinstance(op, Embed | Given | Positions):
         return ()
     if isinstance(op, SigmoidGate | Concat):
         return x, g.linear(x, "a")
@@ -97,6 +100,10 @@ def widened(g: Graph, y: Value) -> Value:
 def result(op: Op) -> NDArray[np.float32]:
     """Logits of seven rows, equal bits from both executors."""
     plan, step = plan_with(op), Step.of([3, 1, 4, 1, 5, 9, 2], wanted="all")
+    if isinstance(op, MergeRows):
+        step.wanted[:] = [True, False, True, True, False, False, False]
+    if isinstance(op, Given):
+        step = Step.of([-3, -1, -2], wanted="all", given=WEIGHTS["embd.weight"][4:7])
     want = Reference(plan, WEIGHTS).forward(step)
     got = Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32))
     np.testing.assert_array_equal(got, want)
@@ -191,6 +198,46 @@ def test_encoders_read_whole_texts() -> None:
             reference.forward(step)
         with pytest.raises(LlamaqError, match=r"step row \d: an encoder reads whole texts, each from position 0 on"):
             engine.forward(step, cache)
+
+
+def test_rows_are_given_in_the_place_of_tokens() -> None:
+    """They are neither scaled nor looked up, and stand as they are between tokens."""
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    plan = g.plan(g.select_rows(g.embed("embd", 2.0)))
+    rows = WEIGHTS["a.weight"][:2]
+    step = Step.of([3, -2, -1, 4, -2], wanted="all", given=rows)
+    want = np.stack([2 * WEIGHTS["embd.weight"][3], rows[1], rows[0], 2 * WEIGHTS["embd.weight"][4], rows[1]])
+    engine, cache = Engine(plan, Source(WEIGHTS), threads=2), KVCache(plan, 32)
+    np.testing.assert_array_equal(Reference(plan, WEIGHTS).forward(step), want)
+    np.testing.assert_array_equal(engine.forward(step, cache), want)
+    with pytest.raises(ValueError, match="need 16 columns, got 8"):
+        Reference(plan, WEIGHTS).forward(Step.of([-1], given=rows[:, :8]))
+    with pytest.raises(LlamaqError, match="need 16 columns, got 8"):
+        engine.forward(Step.of([-1], given=rows[:, :8]), cache)
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    plan = g.plan(g.select_rows(g.given(16)))
+    engine = Engine(plan, Source(WEIGHTS), threads=2)
+    for wrong in (Step.of([1]), Step.of([-1, 1], given=rows), Step.of([-1], given=rows[:, :8])):
+        with pytest.raises(ValueError, match="16 floats in the place of all tokens"):
+            Reference(plan, WEIGHTS).forward(wrong)
+        with pytest.raises(LlamaqError, match=r"16 floats in the place of all tokens|outside the vocabulary of 0"):
+            engine.forward(wrong, cache)
+
+
+def test_merged_rows_are_the_mean_or_stand_behind_each_other() -> None:
+    x = WEIGHTS["embd.weight"]
+    for mode, want in (("mean", x[[1, 4]] / 2 + x[[2, 5]] / 2), ("join", np.concatenate([x[[1, 4]], x[[2, 5]]], 1))):
+        g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+        plan = g.plan(g.merge_rows(g.embed("embd"), mode, 2))
+        step = Step.of(range(7), wanted="none")
+        step.wanted[[1, 4]] = True
+        np.testing.assert_allclose(Reference(plan, WEIGHTS).forward(step), want, rtol=1e-6, atol=1e-6)
+        apart = Step.join([Step.of([1, 2], wanted="last"), Step.of([1], sequence=1)])
+        for wrong in (Step.of([1, 2]), apart):
+            with pytest.raises(ValueError, match="needs 1 rows of its sequence behind it"):
+                Reference(plan, WEIGHTS).forward(wrong)
+            with pytest.raises(LlamaqError, match="needs 1 rows of its sequence behind it"):
+                Engine(plan, Source(WEIGHTS), threads=2).forward(wrong, KVCache(plan, 32))
 
 
 def test_every_op_is_tried() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llamaq.plan.step import Step
@@ -21,6 +22,18 @@ def test_sequences_have_their_spans() -> None:
     assert Step.join([Step.of([4, 4], sequence=2, start=7), Step.of([1], sequence=0)]).spans == {2: (7, 9), 0: (0, 1)}
 
 
+def test_rows_that_are_given_keep_their_numbers_in_company() -> None:
+    rows = [np.full((n, 3), n, np.float32) for n in (1, 2)]
+    steps = [Step.of([4, -1], given=rows[0]), Step.of([5], sequence=1), Step.of([-2, -1, 6], sequence=2, given=rows[1])]
+    joined = Step.join(steps)
+    assert joined.tokens.tolist() == [4, -1, 5, -3, -2, 6]
+    assert joined.given is not None
+    assert joined.given.tolist() == [[1] * 3, [2] * 3, [2] * 3]
+    assert joined.last_seen is None
+    seeing = Step.of([4, 4, 4], sequence=3, start=7, last_seen=np.array([8, 8, 9]))
+    assert Step.join([steps[0], seeing]).last_seen.tolist() == [0, 1, 8, 8, 9]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -30,6 +43,22 @@ def test_sequences_have_their_spans() -> None:
         ({"positions": [-1, 9, 0, 10]}, "positions must not be negative, got -1"),
         ({"sequences": [-3, 1, -3, 1]}, "sequences must not be negative, got -3"),
         ({"tokens": [5, 6, -7, 8]}, "tokens must not be negative, got -7"),
+        ({"tokens": [5, 6, -3, 8], "given": np.ones((2, 4))}, "tokens must be -2 or more, got -3"),
+        ({"given": np.ones(4)}, r"form a matrix, got shape \(4,\)"),
+        ({"last_seen": [0, 9, 0, 10]}, "a row at position 1 sees up to itself or a later row"),
+        ({"last_seen": [1, 11, 1, 11]}, "a row at position 9 sees up to .* got 11"),
+        ({"last_seen": [2, 9, 2, 10]}, "a row at position 0 sees up to .* got 2"),
+        (
+            {
+                "tokens": [5] * 3,
+                "sequences": [1] * 3,
+                "positions": [0, 1, 2],
+                "wanted": [False] * 3,
+                "last_seen": [2, 1, 2],
+            },
+            "no less than the one before it; got 1",
+        ),
+        ({"last_seen": [0]}, r"expected 4 \(at least 1\) last_seen, got shape \(1,\)"),
         ({"wanted": [True]}, r"expected 4 \(at least 1\) wanted, got shape \(1,\)"),
         ({name: [] for name in ROWS}, r"expected 0 \(at least 1\) tokens"),
     ],

@@ -17,11 +17,14 @@ from llamaq.plan.ops.delta_net import DeltaNet
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
 from llamaq.plan.ops.gate import Gate
+from llamaq.plan.ops.given import Given
 from llamaq.plan.ops.glu_experts import GluExperts
 from llamaq.plan.ops.glu_linear import GluLinear
 from llamaq.plan.ops.head_linear import HeadLinear
 from llamaq.plan.ops.linear import Linear
+from llamaq.plan.ops.merge_rows import MergeRows
 from llamaq.plan.ops.norm import NormRows
+from llamaq.plan.ops.positions import Positions
 from llamaq.plan.ops.route import Route
 from llamaq.plan.ops.select_rows import SelectRows
 from llamaq.plan.ops.short_conv import ShortConv
@@ -105,6 +108,9 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
         {"weights": [(MATRIX["b"],)], "biases": [(BIAS["e"],)], "norm": NORMS[1:], "act": ["gelu", "gelu_erf"]},
     ),
     SelectRows: ({"cols": 16}, {"cols": []}),
+    MergeRows: ({"mode": "mean", "count": 2, "cols": 16}, {"mode": ["join"], "count": [1, 3], "cols": []}),
+    Given: ({"cols": 16}, {"cols": []}),
+    Positions: ({"table": Weight("embd.weight", "table")}, {"table": [Weight("embd2.weight", "table")]}),
     Linear: (
         ONE,
         {

@@ -193,11 +193,12 @@ struct Attention final : Op {
     const Step& step = call.step;
     const int64_t q_cols = int64_t{heads} * dim, out_cols = int64_t{heads} * value_dim;
     const int64_t first_head = int64_t{head} * group();
-    const int32_t* positions = step.positions + tile.first;
+    const int32_t *positions = step.positions + tile.first, *last = step.last_seen + tile.first;
     return {view(call, head, step.sequences[tile.first]),
             call.r.slot(q) + tile.first * q_cols + first_head * dim,
             q_cols,
             positions,
+            last,
             tile.rows,
             group(),
             window,
@@ -206,7 +207,7 @@ struct Attention final : Op {
             softcap,
             sinks < 0 ? nullptr : call.r.vector(sinks) + first_head,
             first_seen(positions[0], window, chunk) / kSpanTokens,
-            positions[tile.rows - 1] / kSpanTokens + 1,
+            last[tile.rows - 1] / kSpanTokens + 1,
             call.r.slot(out) + tile.first * out_cols + first_head * value_dim,
             out_cols,
             nullptr,

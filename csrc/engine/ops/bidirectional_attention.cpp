@@ -88,7 +88,7 @@ struct BidirectionalAttention final : Op {
     for (int tile = begin; tile < end; ++tile) {
       const int row = tile * tile_rows();
       const int64_t at = (text.first + row) * q_cols + int64_t{head} * group() * dim;
-      kernel({view, r.slot(q) + at, q_cols, last, std::min(tile_rows(), text.rows - row), group(), 0, 0, scale, 0,
+      kernel({view, r.slot(q) + at, q_cols, last, last, std::min(tile_rows(), text.rows - row), group(), 0, 0, scale, 0,
               nullptr, 0, (text.rows - 1) / kSpanTokens + 1, r.slot(out) + at, q_cols, nullptr, scratch});
     }
   }

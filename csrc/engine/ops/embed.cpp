@@ -1,5 +1,7 @@
-// embed: the row of a table for each token, times a scale; plus the row of its type, and that of its position, where there
-// are tables of such.
+// embed: the row of a table for each token, times a scale, or a row that the step gives in its place; plus the row of its
+// type, and that of its position, where there are tables of such.
+#include <algorithm>
+
 #include "engine/ops/ops.h"
 
 namespace llamaq {
@@ -10,6 +12,7 @@ struct Embed final : Op {
   int out, table, types, second_after, positions;
   float scale;
   int64_t places = 0;  // positions that have a row; 0: all
+  int width = 0;       // columns
 
   explicit Embed(Attributes& a)
       : out(a.integers("outs", 1)[0]),
@@ -21,6 +24,7 @@ struct Embed final : Op {
 
   void check(Resources& r) override {
     const int64_t cols = r.checked_weight(table).cols;
+    width = static_cast<int>(cols);
     if (cols > r.cols(out)) throw Error("the embedding is wider than its output");
     for (const int more : {types, positions})
       if (more >= 0 && r.checked_weight(more).cols != cols) throw Error("tables of an embedding differ in width");
@@ -29,6 +33,9 @@ struct Embed final : Op {
   }
 
   void check_step(const Step& step) const override {
+    if (step.n_given && step.given_cols != width)
+      throw Error("rows given in the place of tokens need " + std::to_string(width) + " columns, got " +
+                  std::to_string(step.given_cols));
     for (int row = 0; places && row < step.rows; ++row)
       if (step.positions[row] >= places)
         throw Error("position " + std::to_string(step.positions[row]) + " lies outside the table of " +
@@ -56,8 +63,12 @@ struct Embed final : Op {
         read(weight, row, further);
         for (int64_t c = 0; c < cols; ++c) y[c] += further[c];
       };
-      read(table, call.step.tokens[i], y);
-      if (scale != 1.0f) r.kernels.scale(y, scale, cols);
+      if (const int token = call.step.tokens[i]; token < 0) {
+        std::copy_n(call.step.given + int64_t{-1 - token} * cols, cols, y);
+      } else {
+        read(table, token, y);
+        if (scale != 1.0f) r.kernels.scale(y, scale, cols);
+      }
       add(types, type(call.step, i));
       add(positions, call.step.positions[i]);
     }

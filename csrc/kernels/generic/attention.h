@@ -149,7 +149,7 @@ inline Range see_span(const Tile& t, int span) {
   Range all = {kSpanTokens, 0};
   for (int i = 0; i < t.queries; ++i) {
     const int position = t.a.positions[i / t.a.heads], first = first_seen(position, t.a.window, t.a.chunk);
-    const Range seen = overlap({first - start, position + 1 - start}, {0, kSpanTokens});
+    const Range seen = overlap({first - start, t.a.last[i / t.a.heads] + 1 - start}, {0, kSpanTokens});
     t.seen[i] = seen;
     float* state = t.part + i * t.state_size;
     for (int j = 0; j < t.pad; ++j) state[j] = 0;
@@ -182,7 +182,7 @@ inline void attend_span(const Tile& t, int span) {
     score_page(t, {p, p + kPageTokens}, t.keys(page_of(c, start + p)), ahead, last ? value_bytes : key_bytes);
   }
   weigh_span(t);
-  const int newest = t.a.positions[t.a.rows - 1];
+  const int newest = t.a.last[t.a.rows - 1];
   for (int p = first_page; p < all.end; p += kPageTokens) {
     const bool last = p + kPageTokens >= all.end;
     const uint8_t* page = page_of(c, start + p);

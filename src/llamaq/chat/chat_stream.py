@@ -41,7 +41,8 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
     def render(model: Model, messages: Messages, options: PromptOptions) -> ChatRequest:
         """The prompt alone; see ``LLM.render_chat``."""
         messages = with_system(messages, model.defaults.system)
-        return chat_request(model.metadata, model.tokenizer, messages, **checked({**options}))
+        own = checked({**options})
+        return chat_request(model.metadata, model.tokenizer, messages, encoder=model.encoder, **own)
 
     @classmethod
     def start(cls, model: Model, messages: Messages, options: ChatOptions) -> ChatStream:
@@ -75,6 +76,7 @@ class ChatStream(Iterator[ChatEvent], AsyncIterator[ChatEvent]):
         rest["stop"] = (*request.stop, *(() if stop is None else texts("stop", stop)))
         rest = {"special": request.shown, **rest}
         own_sampling = [sampling if sampling is None else sampling.nth(i) for i in range(count)]
+        rest["inserted"] = request.inserted
         return [
             cls(request, model.prepare(request.ids, **rest, sampling=each), one_call=not parallel)
             for each in own_sampling

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from llamaq.boundary.arguments import items
+from llamaq.chat.pictures import PICTURE_TYPES, picture_in
 from llamaq.errors import ReceiptError, naming
 
 if TYPE_CHECKING:
     from llamaq.serving.receipt import Receipt
     from llamaq.serving.stream import Usage
+    from llamaq.vision.preprocess import PictureSource
 
 __all__ = [
     "ChatCompletion",
@@ -53,10 +55,15 @@ class ChatMessage:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    pictures: tuple[PictureSource, ...] = field(default=(), compare=False)
+    """What a user shows before the text; the model needs a projector."""
 
     def to_dict(self) -> dict[str, Any]:
         """The message in OpenAI's shape, with ``reasoning_content``; tool arguments are objects, as in templates."""
         found: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.pictures:
+            shown: list[dict[str, Any]] = [{"type": "image", "image": picture} for picture in self.pictures]
+            found["content"] = [*shown, {"type": "text", "text": self.content}]
         if self.reasoning:
             found["reasoning_content"] = self.reasoning
         if self.tool_calls:
@@ -127,9 +134,12 @@ def with_system(
     return found if "system" in roles or "developer" in roles else [ChatMessage("system", system), *found]
 
 
-def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[dict[str, Any]]:
+def message_dicts(
+    messages: Sequence[ChatMessage | Mapping[str, Any]], pictures: list[Any] | None = None
+) -> list[dict[str, Any]]:
     """What templates read: contents as text, tool arguments as objects; of messages with tool calls the content may be
-    None.
+    None. Where ``pictures`` are wanted, a message with some has a list of parts ``{"type": "text", "text": ...}`` and
+    ``{"type": "image"}``, and they are added to the list in their order.
 
     Raises ``ValueError`` for a message without a role, content that is no text, arguments that are no JSON.
     """
@@ -138,35 +148,49 @@ def message_dicts(messages: Sequence[ChatMessage | Mapping[str, Any]]) -> list[d
     found = items("messages", messages, "messages")
     if not found:
         raise naming(ValueError(f"messages must hold one at least, {_EXAMPLE}"), "messages")
-    return [_message_dict(message, f"message {number}") for number, message in enumerate(found)]
+    return [_message_dict(message, f"message {number}", pictures) for number, message in enumerate(found)]
 
 
-def _message_dict(message: ChatMessage | Mapping[str, Any], where: str) -> dict[str, Any]:
-    if isinstance(message, ChatMessage):
+def _message_dict(message: ChatMessage | Mapping[str, Any], where: str, pictures: list[Any] | None) -> dict[str, Any]:
+    if isinstance(message, ChatMessage) and not message.pictures:
         return message.to_dict()
+    message = message.to_dict() if isinstance(message, ChatMessage) else message
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise ValueError(f'{where}: expected a dict with a "role" and "content", got {message!r:.100}')
     found = dict(message)
     calls = found.pop("tool_calls", None)
     calls = [] if calls is None else items(f"{where}: tool_calls", calls, "tool calls")
     content = found.get("content")
-    found["content"] = None if content is None and calls else _text(content, where)
+    found["content"] = None if content is None and calls else _content(content, where, pictures)
+    if isinstance(found["content"], list) and found["role"] != "user":
+        raise ValueError(f"{where}: pictures stand in messages of the role user, got {found['role']!r:.40}")
     if calls:
         found["tool_calls"] = [_call_dict(call, where) for call in calls]
     return found
 
 
-def _text(content: Any, where: str) -> str:
-    """The text of a content, which may be a list of parts ``{"type": "text", "text": ...}``."""
+def _content(content: Any, where: str, pictures: list[Any] | None) -> str | list[dict[str, Any]]:
+    """The text of a content, which may be a list of parts ``{"type": "text", "text": ...}``; with pictures among them,
+    which are added to ``pictures``, a list for templates."""
     if content is None:
         return ""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else [None]
-    texts = [part.get("text") if isinstance(part, Mapping) else None for part in parts]
-    if not all(isinstance(text, str) for text in texts):
-        raise ValueError(f"{where}: the content must be text, or a list of text parts, got {content!r:.100}")
-    return "".join(texts)  # type: ignore[arg-type]
+    parts: list[dict[str, Any]] = []
+    for part in content if isinstance(content, list) else [None]:
+        if not isinstance(part, Mapping):
+            part = {}
+        picture = picture_in(part) if part.get("type") in PICTURE_TYPES else None
+        if picture is not None and pictures is not None:
+            pictures.append(picture)
+            parts.append({"type": "image"})
+        elif isinstance(text := part.get("text"), str):
+            parts.append({"type": "text", "text": text})
+        else:
+            kinds = "text parts" if pictures is None else "text parts and pictures"
+            raise ValueError(f"{where}: the content must be text, or a list of {kinds}, got {content!r:.100}")
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    return "".join(texts) if len(texts) == len(parts) else parts
 
 
 def _call_dict(call: Any, where: str) -> dict[str, Any]:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.arguments import flag, instance, items, shown, text
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
+from llamaq.chat.pictures import Places
 from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
 from llamaq.chat.tools import Syntax, ToolChoiceOption, ToolReader, format_of, frame_of, read_choice
-from llamaq.errors import ChatTemplateError, naming
+from llamaq.errors import ChatTemplateError, ImageError, naming
+from llamaq.plan.inserted import Inserted
 from llamaq.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llamaq.vision.encoder import Encoder
 
 __all__ = ["ChatRequest", "chat_request", "checked", "prompt_ids", "special_texts"]
 
@@ -41,6 +46,8 @@ class ChatRequest:
     tool_reader: type[ToolReader] | None
     reasoning: bool = True
     """Whether the answer's reasoning is told from its text."""
+    inserted: tuple[Inserted, ...] = ()
+    """Rows of pictures, whose ids stand among ``ids``."""
 
     def reader(self, *, one_call: bool = False) -> AnswerReader:
         """Reads an answer to this request; with ``one_call`` it ends before a second one."""
@@ -60,8 +67,9 @@ def chat_request(
     tool_format: str | None = None,
     tool_choice: ToolChoiceOption | None = None,
     reasoning: bool = True,
+    encoder: Encoder | None = None,
 ) -> ChatRequest:
-    """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``."""
+    """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``. ``encoder`` reads pictures."""
     strange = [tool for tool in tools or () if not _is_tool(tool)]
     if strange:
         expected = 'each tool must be {"type": "function", "function": {"name": ..., "parameters": {...}}}'
@@ -70,15 +78,37 @@ def chat_request(
     tools = choice.tools
     chosen = choose_template(metadata, template, tools=bool(tools))
     reader = format_of(chosen.source, tool_format) if tools else frame_of(chosen.source)
-    said = message_dicts(messages)
+    sources: list[Any] = []
+    said = message_dicts(messages, sources)
+    places = _places(encoder, sources)
+    if places is not None:
+        said = [places.marked(message, parts=chosen.shows_parts) for message in said]
     prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
+    found: list[int] | None = None
+    inserted: tuple[Inserted, ...] = ()
+    if places is not None:
+        prompt, found, inserted = places.ids(prompt, tokenizer)
+    ids = prompt_ids(tokenizer, prompt, found)
     marks = (*REASONING_MARKS, *REASONING_MARKS.values(), *(reader.marks if reader else ()))
     marks += tuple(mark.partition(">")[0] + ">" for mark in REASONING_MARKS)  # the token that a mark begins with
     visible = frozenset(id for mark in marks if (id := tokenizer.token_to_id(mark)) is not None)
     return ChatRequest(
-        prompt, prompt_ids(tokenizer, prompt), beginning, _before_answer(chosen.source, beginning, reader), chosen.stop,
+        prompt, ids, beginning, _before_answer(chosen.source, beginning, reader), chosen.stop,
         visible, tools, choice.required, reader.syntax(chosen.source) if reader else None, reader, reasoning,
+        inserted,
     )  # fmt: skip
+
+
+def _places(encoder: Encoder | None, sources: Sequence[Any]) -> Places | None:
+    """Where pictures stand, if there are any."""
+    if not sources:
+        return None
+    if encoder is None:
+        raise ImageError(
+            "this model reads text only, for it was loaded without a projector: LLM.load(model, mmproj=...), or "
+            "--mmproj, if there is one for it"
+        )
+    return Places(encoder, sources)
 
 
 def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> tuple[str, ...]:
@@ -118,9 +148,10 @@ def _is_tool(tool: Any) -> bool:
     return isinstance(parameters, Mapping) and isinstance(parameters.get("properties") or {}, Mapping)
 
 
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """The tokens of a rendered prompt. Templates write BOS themselves, or leave it to the tokenizer: one is enough."""
-    ids = tokenizer.encode(prompt, add_special=False, parse_special=True)
+def prompt_ids(tokenizer: Tokenizer, prompt: str, ids: list[int] | None = None) -> list[int]:
+    """The tokens of a rendered prompt. Templates write BOS themselves, or leave it to the tokenizer: one is enough.
+    ``ids`` are those that it has without."""
+    ids = tokenizer.encode(prompt, add_special=False, parse_special=True) if ids is None else ids
     if not ids:
         raise ChatTemplateError("the chat template renders nothing for these messages")
     begin = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []

@@ -86,6 +86,11 @@ class ChatTemplate:
             return False
         return shown and re.search("['\"]developer['\"]", self.source) is not None
 
+    @property
+    def shows_parts(self) -> bool:
+        """Whether the template tells pictures from text in a content that is a list of parts."""
+        return re.search("['\"]image['\"]", self.source) is not None
+
     def _shows_call(self, content: str | None, arguments: Any) -> bool:
         call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": arguments}}
         messages: list[dict[str, Any]] = [

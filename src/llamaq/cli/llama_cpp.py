@@ -42,7 +42,7 @@ _WORDS = re.compile(r"on|off|auto|enabled|disabled|true|false|0|1|-1", re.IGNORE
 
 _POSITIONS = "the file says how positions are turned"
 _DRAFTS = "there is no draft model: guesses of what comes next are taken from the text itself"
-_PICTURES = "models read text only"
+_PICTURES = "this command reads text alone; 'llamaq run MODEL --mmproj FILE --image FILE' shows a picture"
 _REFUSED: dict[tuple[str, ...], str] = {
     ("-dr", "--docker-repo"): "models come from the Hugging Face hub (-hf), not from Docker's",
     ("-hff", "--hf-file"): "the repository has it: -hf user/repo/file.gguf",

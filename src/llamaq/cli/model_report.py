@@ -92,6 +92,10 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tu
     from llamaq.engine.memory import available_memory, memory_need
     from llamaq.tokenizer import load_tokenizer
 
+    if _is_projector(file):
+        from llamaq.vision.encoder import traced
+
+        return traced(file).need(default_threads().threads), available_memory()
     hparams, plan = plan_of(file, n_ctx or None)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
@@ -174,9 +178,23 @@ def _headline(report: Report) -> list[str]:
     ]
     if isinstance(name := file.metadata.get("general.architecture"), str):
         lines.append(f"architecture {_shown(name)} ({family_of(name) or 'unknown'})")
+    if _is_projector(file) and report.problem is None:
+        lines.append(_projector(file))
     if report.bits_per_weight is not None:
         lines.append(f"{_count(report.parameters)} parameters, {report.bits_per_weight:.2f} bits per weight")
     return lines
+
+
+def _projector(file: GGUFFile) -> str:
+    """What a projector makes of pictures."""
+    from llamaq.vision.encoder import traced
+
+    projector = traced(file).projector
+    hp = projector.hp
+    return (
+        f"projector {hp.projector}: {projector.rows} rows of {hp.columns} floats for {hp.image_size} x {hp.image_size} "
+        f"pixels; llamaq run MODEL --mmproj {_shown(file.path.name)} --image FILE"
+    )
 
 
 def _metadata(file: GGUFFile) -> list[str]:
@@ -227,7 +245,12 @@ def _needs(report: Report) -> list[str]:
         ("available", available, ""),
         ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),
     ]
-    return [f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
+    what = "memory beside that of its model" if _is_projector(report.file) else ""
+    return [what or f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
+
+
+def _is_projector(file: GGUFFile) -> bool:
+    return file.metadata.get("general.architecture") == "clip"
 
 
 def _group_row(group: GroupNeed) -> tuple[str, str, str]:

@@ -31,6 +31,7 @@ __all__ = [
     "add_model",
     "add_no_pack",
     "add_numerics",
+    "add_projector",
     "add_speculation",
     "at_least",
     "cache_type",
@@ -38,6 +39,7 @@ __all__ = [
     "given_model",
     "loading_options",
     "number",
+    "projector_options",
     "threads_default",
 ]
 
@@ -207,6 +209,25 @@ def add_loading(group: argparse._ActionsContainer) -> None:
     add_numerics(group)
     group.add_argument("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
     add_adapters(group)
+
+
+def add_projector(group: argparse._ActionsContainer) -> None:
+    """``--mmproj``: what a model sees pictures with."""
+    group.add_argument(
+        "-mm", "--mmproj", metavar="FILE", help="the projector file with which the model sees pictures (docs/images.md)"
+    )
+    group.add_argument(
+        "--image-edge",
+        metavar="N",
+        type=at_least(1),
+        help="scale pictures to N pixels of the longer side, for projectors that cut them into tiles (SmolVLM): fewer "
+        "pixels, fewer tokens (default: as the file says)",
+    )
+
+
+def projector_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of ``LLM.load`` that the options of ``add_projector`` say."""
+    return {"mmproj": args.mmproj, "image_edge": args.image_edge}
 
 
 def loading_options(args: argparse.Namespace) -> dict[str, Any]:

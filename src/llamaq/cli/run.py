@@ -6,11 +6,13 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.command import Command
 from llamaq.cli.infill import check_infill, gap_of
-from llamaq.cli.options import INTERRUPTED, loading_options
+from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
 from llamaq.cli.output import TextOutput, size, speed
 from llamaq.cli.progress import Bar, Status
 from llamaq.cli.prompt import file_text, is_terminal, prompt_text, unescaped
@@ -54,6 +56,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     file = GGUFFile.open(found)
     chats = _chats(file, args)
+    _check_pictures(args, file, chats)
     interactive = chats and terminal and (not prompt or args.conversation)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
@@ -85,8 +88,9 @@ def run(args: argparse.Namespace) -> int:
                     verbose=args.verbose,
                     tell=args.parser.told,
                     kept=kept,
+                    pictures=args.image,
                 )
-            reason, answer = _answer(conversation, prompt), conversation.latest
+            reason, answer = _answer(conversation, prompt, args.image), conversation.latest
             if kept is not None:
                 kept.save(conversation)
         if args.receipt and answer is not None:
@@ -133,6 +137,22 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     return True
 
 
+def _check_pictures(args: argparse.Namespace, file: GGUFFile, chats: bool) -> None:
+    """Ends the command before the model is loaded where pictures cannot be shown or read."""
+    from llamaq.vision.preprocess import picture_of
+
+    try:
+        if args.image and not chats:
+            args.parser.error("--image is for chats, where a message says what is wanted of the picture")
+        if args.image and args.mmproj is None:
+            args.parser.error("--image needs the model's projector file: --mmproj FILE, often named mmproj-*.gguf")
+        for path in args.image:
+            picture_of(path)
+    except BaseException:
+        file.close()
+        raise
+
+
 def _kept(args: argparse.Namespace, found: Found) -> Kept:
     """The chats with the model; ends the command where there is none to go on with."""
     from llamaq.cli.chat.kept import Kept
@@ -176,7 +196,12 @@ def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults, cache_
     from llamaq.llm.llm import LLM
 
     with Bar("loading", "B", binary=True) as progress:
-        load = {"n_ctx": args.ctx_size or defaults.n_ctx or None, **loading_options(args), "cache_dir": cache_dir}
+        load: dict[str, Any] = {
+            "n_ctx": args.ctx_size or defaults.n_ctx or None,
+            **projector_options(args),
+            **loading_options(args),
+            "cache_dir": cache_dir,
+        }
         load["adapters"] = {**dict.fromkeys(map(str, defaults.adapters), 1.0), **load["adapters"]}
         return LLM.load(file, progress=progress, **load)
 
@@ -208,7 +233,7 @@ def _continue(
     return reason, events
 
 
-def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
+def _answer(conversation: Conversation, prompt: str, pictures: Sequence[Path]) -> ChatFinishReason | None:
     """Prints the answer to one message as it comes, without the reasoning before it."""
     out, status, thinks, answers = TextOutput(), Status(), False, False
 
@@ -220,7 +245,9 @@ def _answer(conversation: Conversation, prompt: str) -> ChatFinishReason | None:
             status.show("thinking" if thinks else "")
         out.write(event.text)
 
-    conversation.ask(prompt)
+    conversation.ask(prompt, [path.absolute() for path in pictures])
+    if pictures:
+        status.show("looking at the picture" if len(pictures) == 1 else "looking at the pictures")
     with Bar("reading the prompt", " tokens") as progress:
         reason = conversation.answer(show, progress)
     if thinks:
@@ -237,7 +264,9 @@ def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None, ans
         rows |= _counts(answer.usage, llm.n_ctx, reason)
     rows |= {
         "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
-        f"scratch {size(memory.scratch)} at most; {size(memory.mapped)} mapped",
+        f"scratch {size(memory.scratch)} at most"
+        + (f", projector {size(memory.projector)}" if memory.projector else "")
+        + f"; {size(memory.mapped)} mapped",
         "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",
     }
     if answer is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
@@ -15,6 +16,7 @@ from llamaq.cli.options import (
     add_context,
     add_loading,
     add_model,
+    add_projector,
     add_speculation,
     at_least,
     from_env,
@@ -119,6 +121,14 @@ def _add_chat(parser: Parser) -> None:
     )
     add("-no-cnv", "--no-conversation", dest="conversation", action="store_false", help="continue a text, do not chat")
     add("--continue", dest="resume", action="store_true", help="go on with the latest chat with this model")
+    add(
+        "--image",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="show the model a picture with the message (PNG, JPEG, WebP, GIF, BMP); may be repeated; needs --mmproj",
+    )
     add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
     system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
@@ -187,3 +197,4 @@ def _add_machine(parser: Parser) -> None:
     add_cache_dir(group, "for chats the user's caches, env LLAMAQ_CACHE_DIR; else none")
     group.add_argument("--no-cache-dir", dest="cache_dir", action="store_const", const="", help="keep nothing on disk")
     add_speculation(group)
+    add_projector(group)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
-from llamaq.cli.options import INTERRUPTED, loading_options
+from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
 from llamaq.cli.templates import template_kwargs, template_of
@@ -80,7 +80,12 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
         hosts = [*LOCAL_HOSTS, args.host]
     return Settings(
         names=_listed(args.alias) or _names(models),
-        load={"n_ctx": args.ctx_size or None, "cache_dir": args.cache_dir, **loading_options(args)},
+        load={
+            "n_ctx": args.ctx_size or None,
+            "cache_dir": args.cache_dir,
+            **projector_options(args),
+            **loading_options(args),
+        },
         models_max=args.models_max or MOST_MODELS,
         idle_seconds=args.sleep_idle_seconds,
         api_keys=keys,
@@ -140,6 +145,8 @@ def _models(args: argparse.Namespace) -> list[str | Found]:
         args.parser.error("--alias names the only model; where there are several, each has its own name")
     if several and args.lora:
         args.parser.error("--lora goes with one model: an adapter is of one alone")
+    if several and args.mmproj is not None:
+        args.parser.error("--mmproj belongs to one model; where there are several, none has a projector")
     found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
     if not found and not folders:
         path = bundled.path()

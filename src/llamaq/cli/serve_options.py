@@ -13,6 +13,7 @@ from llamaq.cli.options import (
     add_context,
     add_loading,
     add_model,
+    add_projector,
     add_speculation,
     at_least,
     from_env,
@@ -72,6 +73,7 @@ def add_options(parser: Parser) -> None:
     group.add_argument("--cache-shared", action="store_true",
                        help="with --cache-dir: one API key may find what another's requests left there")  # fmt: skip
     add_speculation(group)
+    add_projector(group)
     refuse(parser, _REFUSED)
     add_llama_cpp_options(parser, _HARMLESS)
 

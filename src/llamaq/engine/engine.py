@@ -185,7 +185,7 @@ class Engine:
         stop: StopFlag | None = None,
         captures: Captures | None = None,
     ) -> NDArray[np.float32]:
-        """Logits of the wanted rows, float32 (wanted, vocabulary); the step's tokens go to the cache.
+        """Logits of the wanted rows, float32 (wanted, vocabulary); the step's rows go to the cache.
 
         With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does. ``captures`` are filled on the way.
         Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
@@ -216,6 +216,7 @@ class Engine:
             format_of(cache.cache_type).id, cache.state_slots(sequences),
             selected, logits, stop,
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
+            step.last_seen, step.given,
         )  # fmt: skip
         for sequence, (_, end) in step.spans.items():
             cache.commit(sequence, end)

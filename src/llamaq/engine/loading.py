@@ -114,8 +114,9 @@ def load_parts(
     numerics: Numerics,
     pre: str | None,
     progress: Progress | None,
+    projector: int = 0,
 ) -> Parts:
-    """See ``LLM.load``."""
+    """See ``LLM.load``; ``projector`` bytes are loaded besides."""
     n_ctx, n_cache, threads = (
         None if value is None else whole(name, value, 0, most)
         for name, value, most in (
@@ -144,7 +145,7 @@ def load_parts(
 
         def need(n_ctx: int) -> MemoryNeed:
             return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
-                               threads=threads or 1, pack=pack)  # fmt: skip
+                               threads=threads or 1, pack=pack, projector=projector)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         if memory.n_ctx != (n_ctx or hparams.context_length):
@@ -152,8 +153,7 @@ def load_parts(
         n_ctx = memory.n_ctx
         max_rows = step_rows(plan, n_ctx, n_batch)
         cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
-        engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics,
-                        progress=progress)  # fmt: skip
+        engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics, progress=progress)
     except (ModelError, TokenizerError) as error:
         file.close()
         error.args = (f"{file.path}: {error}",)

@@ -23,7 +23,7 @@ from llamaq.llm.embedding import Embedder, Pooling
 from llamaq.llm.habits import Habits
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.latest import Latest
-from llamaq.llm.named import named_parts, pretrained
+from llamaq.llm.named import pretrained, with_encoder
 from llamaq.llm.ranking import Ranker
 from llamaq.llm.scoring import Scoring
 from llamaq.llm.session import Session
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from llamaq.chat import ChatCompletion, ChatRequest, ChatStream
     from llamaq.chat.options import ChatOptions, Messages, PromptOptions
     from llamaq.serving.stream import Options
+    from llamaq.vision.encoder import Encoder
 
 __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
@@ -56,11 +57,12 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
     """
 
     def __init__(
-        self, parts: Parts | None = None, defaults: Defaults | None = None, *, speculation: bool = True, **other: object
-    ) -> None:
+        self, parts: Parts | None = None, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
+        speculation: bool = True, **other: object,
+    ) -> None:  # fmt: skip
         if not isinstance(parts, Parts) or other:
             raise TypeError('LLM.load makes an LLM: LLM.load("model.gguf"), with the arguments that it shows')
-        self.model = Model(parts, defaults, speculation=speculation)
+        self.model = Model(parts, defaults, encoder, speculation=speculation)
 
     @classmethod
     def load(
@@ -79,28 +81,29 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         adapters: PathsOfAdapters = (),
         cache_dir: str | os.PathLike[str] | None = None,
         cache_limit: int = DEFAULT_LIMIT,
+        mmproj: str | os.PathLike[str] | None = None,
+        image_edge: int | None = None,
         progress: Progress | None = None,
     ) -> LLM:
         """Loads a GGUF file, by its path or by a name that ``llamaq list`` shows (docs/models-by-name.md); one that is
         open already is the model's from then on; None is the bundled model.
 
-        ``n_ctx`` None takes the model's own context, shortened (with a warning in the log) where memory does not allow
-        it; ``n_cache`` is the tokens of all texts together that the cache has room for, None: ``n_ctx``;
-        ``threads`` None takes one for each physical performance core that this process may use; ``n_batch`` is the
-        number of tokens read at once; without ``pack`` the weights stay in the file's mapping, which is slower
-        but takes no second copy; ``numerics`` "fast" reads prompts as bfloat16 where the CPU has AMX
-        (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses tokens, which is
-        quicker and changes nothing else (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer;
-        ``adapters`` are LoRA files (or a mapping of such to scales) for whatever asks for no other; in ``cache_dir``
-        what is read of long prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most.
-        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError`` for files
-        that cannot be used, ``ModelNotFoundError`` and ``AmbiguousModelError`` for names, ``InsufficientMemoryError``
-        before anything is allocated.
+        ``n_ctx`` None takes the model's own context, shortened with a warning where memory is short; ``n_cache`` is the
+        tokens of all texts that the cache has room for, None: ``n_ctx``; ``threads`` None takes one for each physical
+        performance core that this process may use; ``n_batch`` is the tokens read at once; without ``pack`` the weights
+        stay in the file's mapping, slower and without a second copy; ``numerics`` "fast" reads prompts as bfloat16
+        where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses
+        tokens to be quicker (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA
+        files (or a mapping of such to scales) for whatever asks for no other; in ``cache_dir`` what is read of long
+        prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most; ``mmproj`` is the
+        projector file for pictures, ``image_edge`` pixels of their longer side (docs/images.md); ``progress`` gets
+        bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError``, ``ModelNotFoundError``,
+        ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
         """
         speculation = flag("speculation", speculation)
-        parts = named_parts(
-            path, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
-            numerics=numerics, pre=pre, progress=progress,
+        parts = with_encoder(
+            path, mmproj, image_edge, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch,
+            cache_type=cache_type, pack=pack, numerics=numerics, pre=pre, progress=progress,
         )  # fmt: skip
         llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
         if cache_dir is not None:

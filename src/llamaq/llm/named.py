@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from llamaq.boundary.arguments import INT32, text, texts, whole
+from llamaq.boundary.arguments import INT32, path_of, text, texts, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.loading import Parts, load_parts
@@ -17,7 +17,10 @@ from llamaq.hub.download import fetch
 from llamaq.sampling import SamplingParams
 from llamaq.serving.defaults import Defaults
 
-__all__ = ["defaults_of", "named_parts", "pretrained"]
+if TYPE_CHECKING:
+    from llamaq.vision.encoder import Encoder
+
+__all__ = ["defaults_of", "named_parts", "pretrained", "with_encoder"]
 
 logger = logging.getLogger("llamaq")
 
@@ -38,6 +41,30 @@ def named_parts(
     found = path if isinstance(path, Found) else resolve(path)
     defaults = defaults_of(found)
     return load_parts(found, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options), defaults
+
+
+def with_encoder(
+    path: str | os.PathLike[str] | GGUFFile | None, mmproj: str | os.PathLike[str] | None, image_edge: int | None,
+    **options: Any,
+) -> tuple[Parts, Defaults, Encoder | None]:  # fmt: skip
+    """``named_parts``, and the encoder of a projector file where there is one."""
+    image_edge = None if image_edge is None else whole("image_edge", image_edge, 1, INT32)
+    if mmproj is None:
+        return *named_parts(path, **options), None
+    from llamaq.vision.loading import ProjectorFile
+
+    projector = ProjectorFile(path_of("mmproj", mmproj), image_edge)
+    try:
+        parts, defaults = named_parts(path, projector=projector.need(options["threads"]), **options)
+    except BaseException:
+        projector.file.close()
+        raise
+    try:
+        return parts, defaults, projector.encoder(parts)
+    except BaseException:
+        for part in (parts.engine, parts.cache, parts.file):
+            part.close()
+        raise
 
 
 def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:

@@ -100,6 +100,14 @@ class Keys:
             raise self.error(key, value, "a number that is not negative")
         return value
 
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """An array of so many finite numbers."""
+        value = self._get(key, _MISSING)
+        found = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
+        if len(found) != count or not all(isinstance(v, float | np.floating) and math.isfinite(v) for v in found):
+            raise self.error(key, value, f"an array of {count} finite numbers")
+        return tuple(float(v) for v in found)
+
     def flag(self, key: str, default: bool) -> bool:
         value = self._get(key, default)
         if not isinstance(value, bool | np.bool_):

@@ -11,11 +11,14 @@ from llamaq.plan.ops.delta_net import TracesDeltaNet
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.experts import TracesExperts
 from llamaq.plan.ops.gate import TracesGate
+from llamaq.plan.ops.given import TracesGiven
 from llamaq.plan.ops.glu_experts import TracesGluExperts
 from llamaq.plan.ops.glu_linear import TracesGluLinear
 from llamaq.plan.ops.head_linear import TracesHeadLinear
 from llamaq.plan.ops.linear import TracesLinear
+from llamaq.plan.ops.merge_rows import TracesMergeRows
 from llamaq.plan.ops.norm import TracesNorm
+from llamaq.plan.ops.positions import TracesPositions
 from llamaq.plan.ops.route import TracesRoute
 from llamaq.plan.ops.select_rows import TracesSelectRows
 from llamaq.plan.ops.short_conv import TracesShortConv
@@ -36,11 +39,14 @@ class Graph(
     TracesEmbed,
     TracesExperts,
     TracesGate,
+    TracesGiven,
     TracesGluExperts,
     TracesGluLinear,
     TracesHeadLinear,
     TracesLinear,
+    TracesMergeRows,
     TracesNorm,
+    TracesPositions,
     TracesRoute,
     TracesSelectRows,
     TracesShortConv,

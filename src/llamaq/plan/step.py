@@ -13,7 +13,7 @@ from llamaq.plan.adapter import Adapted
 
 __all__ = ["Step"]
 
-_ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_}
+_ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_, "last_seen": np.int32}
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +23,10 @@ class Step:
     Rows of one sequence stand in order, each position one more than the last; sequences may be mixed.
     Raises ``ValueError`` where that does not hold. A position below the cached length of its sequence
     rewinds the sequence to it.
+
+    ``given`` are rows of floats, float32 (n, columns), that stand in the place of tokens: the id -1 - i is row i of
+    them. ``last_seen`` are the last positions that rows see, where some see later rows of their sequence in this step;
+    along a sequence they do not descend.
     """
 
     tokens: NDArray[np.int32]
@@ -31,6 +35,8 @@ class Step:
     wanted: NDArray[np.bool_]
     adapters: Mapping[int, Adapted] = field(default_factory=dict)
     """By sequence the adapters that its rows go through; those without have no entry."""
+    given: NDArray[np.float32] | None = None
+    last_seen: NDArray[np.int32] | None = None
 
     spans: dict[int, tuple[int, int]] = field(init=False)
     """By sequence the positions of its rows, from the first to behind the last, in the order of their first rows."""
@@ -38,6 +44,8 @@ class Step:
     def __post_init__(self) -> None:
         n = len(self.tokens)
         for name, dtype in _ARRAYS.items():
+            if name == "last_seen" and self.last_seen is None:
+                continue
             array: NDArray[np.generic] = np.ascontiguousarray(getattr(self, name), dtype)
             if array.shape != (n,) or n == 0:
                 raise ValueError(f"step: expected {n} (at least 1) {name}, got shape {array.shape}")
@@ -49,14 +57,33 @@ class Step:
             if position != expected:
                 raise ValueError("step: positions of one sequence must ascend by one")
             spans[sequence] = first, position + 1
-        for name, least in (
-            ("tokens", min(self.tokens.tolist())),
-            ("sequences", min(spans)),
-            ("positions", min(first for first, _ in spans.values())),
+        if self.given is not None:
+            object.__setattr__(self, "given", np.ascontiguousarray(self.given, np.float32))
+            if self.given.ndim != 2:
+                raise ValueError(f"step: rows that are given form a matrix, got shape {self.given.shape}")
+        for name, value, least in (
+            ("tokens", min(self.tokens.tolist()), 0 if self.given is None else -len(self.given)),
+            ("sequences", min(spans), 0),
+            ("positions", min(first for first, _ in spans.values()), 0),
         ):
-            if least < 0:
-                raise ValueError(f"step: {name} must not be negative, got {least}")
+            if value < least:
+                expected = f"be {least} or more" if least else "not be negative"
+                raise ValueError(f"step: {name} must {expected}, got {value}")
         object.__setattr__(self, "spans", spans)
+        if self.last_seen is not None:
+            self._check_last_seen(self.last_seen)
+
+    def _check_last_seen(self, last_seen: NDArray[np.int32]) -> None:
+        seen: dict[int, int] = {}
+        for sequence, position, last in zip(
+            self.sequences.tolist(), self.positions.tolist(), last_seen.tolist(), strict=True
+        ):
+            if not max(position, seen.get(sequence, 0)) <= last < self.spans[sequence][1]:
+                raise ValueError(
+                    f"step: a row at position {position} sees up to itself or a later row of the step, and no less "
+                    f"than the one before it; got {last}"
+                )
+            seen[sequence] = last
 
     @classmethod
     def of(
@@ -67,6 +94,8 @@ class Step:
         start: int = 0,
         wanted: Literal["last", "all", "none"] = "last",
         adapters: Adapted = (),
+        given: NDArray[np.float32] | None = None,
+        last_seen: NDArray[np.int32] | None = None,
     ) -> Step:
         """Tokens of one sequence from position ``start`` on."""
         ids = np.asarray(tokens, np.int32)
@@ -75,17 +104,24 @@ class Step:
         if wanted == "last":
             mask[-1:] = True
         positions = np.arange(start, start + n, dtype=np.int32)
-        return cls(ids, np.full(n, sequence, np.int32), positions, mask, {sequence: adapters} if adapters else {})
+        own = {sequence: adapters} if adapters else {}
+        return cls(ids, np.full(n, sequence, np.int32), positions, mask, own, given, last_seen)
 
     @classmethod
     def join(cls, steps: Sequence[Step]) -> Step:
         """The rows of several steps in one."""
+        given = [s.given for s in steps if s.given is not None]
+        before = np.cumsum([0, *(0 if s.given is None else len(s.given) for s in steps[:-1])])
+        tokens = [np.where(s.tokens < 0, s.tokens - n, s.tokens) for s, n in zip(steps, before, strict=True)]
+        spans = any(s.last_seen is not None for s in steps)
         return cls(
-            np.concatenate([s.tokens for s in steps]),
+            np.concatenate(tokens),
             np.concatenate([s.sequences for s in steps]),
             np.concatenate([s.positions for s in steps]),
             np.concatenate([s.wanted for s in steps]),
             {sequence: adapters for s in steps for sequence, adapters in s.adapters.items()},
+            np.concatenate(given) if given else None,
+            np.concatenate([s.positions if s.last_seen is None else s.last_seen for s in steps]) if spans else None,
         )
 
     def __len__(self) -> int:

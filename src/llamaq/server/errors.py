@@ -10,6 +10,7 @@ from llamaq.errors import (
     ChatTemplateError,
     ClosedError,
     ContextOverflowError,
+    ImageError,
     ModelError,
     SamplingError,
     StructureError,
@@ -27,7 +28,7 @@ _TYPES = {
 }  # fmt: skip
 _FIELDS = {"template_kwargs": "chat_template_kwargs"}
 """Fields that are called otherwise than the library's argument."""
-_ASKED_WRONG = (ChatTemplateError, SamplingError, StructureError, TokenizerError)
+_ASKED_WRONG = (ChatTemplateError, ImageError, SamplingError, StructureError, TokenizerError)
 
 
 class Gone(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from llamaq.plan.inserted import whole_spans
 from llamaq.serving.request import Request
 from llamaq.serving.room import Room
 
@@ -71,6 +72,8 @@ def _choose_rows(request: Request, chosen: dict[Request, int], room: Room, max_r
     if request.pending > _FEW and any(r.pending <= _FEW for r in chosen):
         left = min(left, _PROMPT_ROWS - sum(n for r, n in chosen.items() if r.pending > _FEW))
     count = min(request.pending, left, request.max_rows or left)
+    if request.inserted and count > 0:
+        count = whole_spans(request.ids, request.inserted, request.read, count, max_rows - sum(chosen.values()))
     if count > 0:
         count = room.step_rows(request, count)
         has_room = room.grow(request, request.read + count)

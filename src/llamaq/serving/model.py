@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from llamaq.boundary.arguments import flag, function, instance, items, one_of, path_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import Parts
-from llamaq.errors import ClosedError, ContextOverflowError, LlamaqError, ModelError, TokenizerError, naming
+from llamaq.errors import (
+    ClosedError,
+    ContextOverflowError,
+    LlamaqError,
+    ModelError,
+    ReceiptError,
+    TokenizerError,
+    naming,
+)
 from llamaq.gguf import Value
+from llamaq.plan.inserted import Inserted
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
 from llamaq.serving.adaptation import AdapterChoice, Adapters
@@ -30,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from llamaq.serving.stream import Options
+    from llamaq.vision.encoder import Encoder
 
 __all__ = ["Model", "Prompt", "fitted", "token_ids"]
 
@@ -42,7 +52,10 @@ _SAMPLING = "a SamplingParams, such as SamplingParams(temperature=0)"
 class Model:
     """The parts of a model and the scheduler of what is asked of it. Any thread may use it."""
 
-    def __init__(self, parts: Parts, defaults: Defaults | None = None, *, speculation: bool = True) -> None:
+    def __init__(
+        self, parts: Parts, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
+        speculation: bool = True,
+    ) -> None:  # fmt: skip
         self.defaults = defaults or Defaults()
         self.tokenizer = parts.tokenizer
         self.hparams = parts.hparams
@@ -50,6 +63,8 @@ class Model:
         self.memory = parts.memory
         self.adapters = Adapters(parts.engine, parts.file)
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx, self.adapters)
+        self.encoder = encoder
+        """Makes rows of pictures, where there is a projector."""
         self._parts: Parts | None = parts
         self._disk: DiskPrefixes | None = None
 
@@ -84,6 +99,8 @@ class Model:
         if self._parts is not None:
             for part in (self._parts.engine, self._parts.cache, self._parts.file):
                 part.close()
+        if self.encoder is not None:
+            self.encoder.close()
         self._parts = None
 
     def keep_on_disk(self, folder: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> None:
@@ -151,16 +168,21 @@ class Model:
         self, ids: list[int], *, max_tokens: int | None = None, sampling: SamplingParams | None = None,
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, adapter: AdapterChoice = None, prediction: Prompt | None = None,
-        receipt: bool = False,
-        progress: Progress | None = None, expected: int = 0,
+        receipt: bool = False, progress: Progress | None = None, expected: int = 0,
+        inserted: tuple[Inserted, ...] = (),
     ) -> Stream:  # fmt: skip
-        """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several."""
+        """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several. ``inserted`` are
+        the rows whose ids stand among ``ids``; no part of such a prompt can be left out."""
         self.check_writes()
         max_tokens = self.defaults.max_tokens if max_tokens is None else whole("max_tokens", max_tokens, 0)
         progress = None if progress is None else function("progress", progress)
         stop = (*self.defaults.stop, *texts("stop", stop))
         keep = whole("keep", keep)
         keep = max(keep, ids[0] == self.tokenizer.bos_id) if keep >= 0 else keep
+        if inserted and overflow != "error":
+            raise naming(
+                ValueError(f"overflow must be 'error' for a prompt with pictures, got {overflow!r}"), "overflow"
+            )
         ids, dropped = fitted(ids, self.n_ctx, overflow, keep, max_tokens)
         given = None if sampling is None else instance("sampling", sampling, SamplingParams, _SAMPLING)
         sampling = given or self.defaults.sampling
@@ -168,19 +190,24 @@ class Model:
         if any(map(is_inside, sampling.logit_processors)):
             raise LlamaqError("a logit processor asks for an answer that it would take part in itself")
         sampler = Sampler(sampling, self.tokenizer)
+        if receipt and inserted:
+            raise ReceiptError("a receipt cannot tell what a picture shows; leave out the receipt, or the pictures")
+        tokens = [id for id in ids if id < self.hparams.vocab_size] if inserted else ids
         recording = Recording(self._parts_later(), ids, sampler) if flag("receipt", receipt) else None
         answer = Answer(
-            self.tokenizer, sampler, ids, max_tokens=max_tokens, stop=stop, special=special, recording=recording
+            self.tokenizer, sampler, tokens, max_tokens=max_tokens, stop=stop, special=special, recording=recording
         )
         predicted = self._known(
             self.text_ids("" if prediction is None else prediction, "prediction", continuation=True)
         )
+        guesses = self.speculation and not inserted
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
-            progress=progress is not None, lookup=Lookup(ids, predicted) if self.speculation else None,
+            progress=progress is not None, lookup=Lookup(ids, predicted) if guesses else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0
+        request.inserted = inserted
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)
 
     def _parts_later(self) -> Callable[[], Parts]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.plan.adapter import Adapted
+from llamaq.plan.inserted import Inserted
 from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.prefix import Mark, Node
 
@@ -54,6 +55,8 @@ class Request(ABC):
         self.share = share
         self.adaptation: Adaptation | None = None
         """The adapters that it is read with; None: the scheduler's default, once it is submitted."""
+        self.inserted: tuple[Inserted, ...] = ()
+        """Rows whose ids stand in ``ids``."""
         self.owner = OWNER.get()
         self.asked_disk = False
         """Whether it was asked what the disk has of its beginning."""

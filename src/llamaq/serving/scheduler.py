@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from llamaq.engine.engine import Engine, StopFlag
 from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
+from llamaq.plan.inserted import step_of
 from llamaq.plan.step import Step
 from llamaq.serving.adaptation import BASE, Adapters
 from llamaq.serving.choice import choose, choose_whole, ready
@@ -321,7 +322,9 @@ class Scheduler:
             assert request.sequence is not None
             start, end = request.read, request.read + count
             ids = request.ids[start:end] + request.drafts
-            part = Step.of(ids, sequence=request.sequence, start=start, wanted="none", adapters=request.adapted)
+            part = step_of(
+                ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted
+            )  # fmt: skip
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)
         step = parts[0] if len(parts) == 1 else Step.join(parts)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.output import speed
-from llamaq.errors import LlamaqError
+from llamaq.errors import ImageError, LlamaqError
 
 if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
@@ -58,6 +58,7 @@ class Commands:
         self._say = say
         self._attached: list[str] = []
         self._attached_tokens = 0
+        self._pictures: list[Path] = []
         self._table: dict[str, tuple[str, str, Callable[[str], Action | None]]] = {
             "help": ("", "show this", self._help),
             "set": (
@@ -75,6 +76,7 @@ class Commands:
             "stats": ("", "tokens and speeds of the latest answer", self._stats),
             "context": ("", "how full the context is", self._context),
             "file": ("PATH", "put a file's text before the next message", self._file),
+            "image": ("PATH", "show a picture with the next message", self._image),
             "bye": ("", "leave", lambda _: "leave"),
         }
 
@@ -113,6 +115,21 @@ class Commands:
         """What the user's text amounts to: after the files that were put before it."""
         parts, self._attached, self._attached_tokens = [*self._attached, text], [], 0
         return "\n\n".join(parts)
+
+    def pictures(self) -> list[Path]:
+        """The pictures that go with the next message; they are no longer held then."""
+        found, self._pictures = self._pictures, []
+        return found
+
+    def show(self, path: Path) -> None:
+        """Holds a picture for the next message. Raises ``ImageError``, also where the model sees none."""
+        from llamaq.vision.preprocess import picture_of
+
+        if self._chat.llm.model.encoder is None:
+            raise ImageError("the model sees no pictures: --mmproj FILE names its projector, if there is one for it")
+        picture = picture_of(path)
+        self._pictures.append(path.absolute())
+        self._say(f"{path.name}, {picture.width} x {picture.height}, goes with your next message")
 
     def _help(self, argument: str) -> None:
         rows = [(f"/{name} {usage}".strip(), about) for name, (usage, about, _) in self._table.items()]
@@ -187,6 +204,7 @@ class Commands:
         self._chat.clear()
         self._attached.clear()
         self._attached_tokens = 0
+        self._pictures.clear()
         self._say("the conversation is forgotten")
 
     def _regen(self, argument: str) -> Action:
@@ -229,6 +247,9 @@ class Commands:
         self._attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
         self._attached_tokens += count
         self._say(f"{path.name}, {count} tokens, goes before your next message")
+
+    def _image(self, argument: str) -> None:
+        self.show(_path(argument))
 
 
 def context_bar(used: int, total: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,9 +70,9 @@ class Conversation:
         """The tokens in use are to be counted anew."""
         self._used = None
 
-    def ask(self, text: str) -> None:
+    def ask(self, text: str, pictures: Sequence[Path] = ()) -> None:
         """The user's turn."""
-        self.messages.append(ChatMessage("user", text))
+        self.messages.append(ChatMessage("user", text, pictures=tuple(pictures)))
 
     def answer(
         self, show: Callable[[ChatEvent], None], progress: Callable[[int, int], None] | None = None
@@ -130,13 +130,13 @@ class Conversation:
             return 0
         request = chat_request(
             self.llm.metadata, self.llm.tokenizer, self.said, template=self.template,
-            template_kwargs=self.template_kwargs,
+            template_kwargs=self.template_kwargs, encoder=self.llm.model.encoder,
         )  # fmt: skip
         return len(request.ids)
 
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON. Raises ``LlamaqError`` where that cannot be done."""
-        kept = {"format": _FORMAT, "version": 1, "messages": [message.to_dict() for message in self.said]}
+        kept = {"format": _FORMAT, "version": 1, "messages": [_kept(message) for message in self.said]}
         with atomic_file(path) as file:
             text = json.dumps(kept, ensure_ascii=False, indent=1)
             file.write(text.encode(errors="backslashreplace") + b"\n")  # JSON can escape what UTF-8 cannot spell
@@ -148,10 +148,7 @@ class Conversation:
             kept = json.loads(text)
             if kept["format"] != _FORMAT or kept["version"] != 1:
                 raise ValueError("another format")
-            messages = [
-                ChatMessage(str(m["role"]), str(m["content"]), str(m.get("reasoning_content", "")))
-                for m in kept["messages"]
-            ]
+            messages = [_message(m) for m in kept["messages"]]
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: not a conversation that /save wrote ({error})") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else ""
@@ -172,3 +169,15 @@ class Conversation:
         self._used = None if reason is None else usage.prompt_tokens + usage.completion_tokens
         self.totals[0] += usage.prompt_tokens - usage.cached_tokens
         self.totals[1] += usage.completion_tokens
+
+
+def _message(kept: Mapping[str, Any]) -> ChatMessage:
+    pictures = tuple(Path(path) for path in kept.get("pictures", ()))
+    reasoning = str(kept.get("reasoning_content", ""))
+    return ChatMessage(str(kept["role"]), str(kept["content"]), reasoning, pictures=pictures)
+
+
+def _kept(message: ChatMessage) -> dict[str, Any]:
+    """A message as JSON has it, pictures by their paths."""
+    found = replace(message, pictures=()).to_dict()
+    return {**found, "pictures": [str(picture) for picture in message.pictures]} if message.pictures else found

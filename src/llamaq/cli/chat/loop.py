@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq.cli.chat.commands import Commands, context_bar
@@ -27,15 +28,18 @@ def chat(
     verbose: bool = False,
     tell: Callable[[Exception], str] = str,
     kept: Kept | None = None,
+    pictures: Sequence[Path] = (),
 ) -> int:
     """Chats until the user leaves, from the message ``first`` on if there is one; the exit code. ``tell`` words the
-    errors of answers; ``kept`` is where the chat is kept."""
+    errors of answers; ``kept`` is where the chat is kept; ``pictures`` go with the first message."""
     screen = _screen()
     commands = Commands(conversation, screen.say, screen.keys, kept)
     keep = _Keeper(conversation, screen, kept)
     commands.verbose = verbose
     screen.begin(commands.names, lambda: context_bar(conversation.used, conversation.llm.n_ctx))
     screen.say(_greeting(conversation, kept))
+    for path in pictures:
+        commands.show(path)
     text = first
     while True:
         try:
@@ -51,7 +55,7 @@ def chat(
         if commands.takes(line):
             action = commands.run(line)
         else:
-            conversation.ask(commands.message(line))
+            conversation.ask(commands.message(line), commands.pictures())
             action = "answer"
         if action == "leave":
             return 0

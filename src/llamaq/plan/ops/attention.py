@@ -118,6 +118,7 @@ class Attention(Op):
                 values = keys[..., : self.value_dim]
             out[rows] = attend(
                 q[rows], keys, values, positions, self.scale,
+                last=None if step.last_seen is None else step.last_seen[rows],
                 window=self.window, chunk=self.chunk, softcap=self.softcap, sinks=sinks,
             )  # fmt: skip
         return (out.reshape(len(out), -1),)
@@ -222,25 +223,28 @@ def attend(
     positions: NDArray[np.int32],
     scale: float,
     *,
+    last: NDArray[np.int32] | None = None,
     window: int = 0,
     chunk: int = 0,
     softcap: float = 0.0,
     sinks: F32 | None = None,
 ) -> F32:
-    """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r up to token positions[r]."""
+    """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r up to token ``last[r]`` (None:
+    its own, ``positions[r]``)."""
+    last = positions if last is None else last
     group = q.shape[1] // keys.shape[1]
     rows = q.transpose(1, 0, 2)
     k, v = (np.repeat(x.transpose(1, 0, 2), group, axis=0) for x in (keys, values))
     first = first_seen(positions, window, chunk)
     peak, norm = np.empty(rows.shape[:2], np.float32), np.empty(rows.shape[:2], np.float32)
     out = np.empty((*rows.shape[:2], v.shape[-1]), np.float32)
-    for start in range(0, int(positions.max()) + 1, SPAN):
+    for start in range(0, int(last.max()) + 1, SPAN):
         span = slice(start, start + SPAN)
-        here = np.nonzero((positions >= start) & (first < start + SPAN))[0]
+        here = np.nonzero((last >= start) & (first < start + SPAN))[0]
         if not len(here):
             continue
         seen = np.arange(start, min(start + SPAN, k.shape[1]))
-        seen = (seen >= first[here, None]) & (seen <= positions[here, None])
+        seen = (seen >= first[here, None]) & (seen <= last[here, None])
         peak_b, norm_b, out_b = _span(rows[:, here], k[:, span], v[:, span], seen, scale, softcap)
         new = first[here] >= start  # their first span; the others merge
         fresh, old = here[new], here[~new]

@@ -1,5 +1,5 @@
-"""embed: the row of a table for each token, times a scale; plus the row of its type, and that of its position, where
-there are tables of such."""
+"""embed: the row of a table for each token, times a scale, or a row that the step gives in its place; plus the row of
+its type, and that of its position, where there are tables of such."""
 
 from __future__ import annotations
 
@@ -41,10 +41,14 @@ class Embed(Op):
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         step = run.step
-        x = run.lookup(self.table, step.tokens)
+        x = run.lookup(self.table, np.maximum(step.tokens, 0))
         with np.errstate(all="ignore"):
             if self.scale != 1.0:
                 x = x * np.float32(self.scale)
+            if step.given is not None:
+                if step.given.shape[1] != x.shape[1]:
+                    raise ValueError(f"step: rows given need {x.shape[1]} columns, got {step.given.shape[1]}")
+                x[step.tokens < 0] = step.given[-1 - step.tokens[step.tokens < 0]]
             if self.types is not None:
                 x = x + run.lookup(self.types, self._types_of(step))
             if self.positions is not None:

@@ -56,12 +56,19 @@ def _said(pieces: list[Piece], tools: Mapping[str, str]) -> list[dict[str, Any]]
     for is_result, group in groupby(pieces or [("text", "")], lambda piece: piece[0] == "result"):
         values = [value for _, value in group]
         if not is_result:
-            found.append({"role": "user", "content": "\n".join(values)})
+            found.append({"role": "user", "content": _shown_and_said(values)})
             continue
         for value in values:
             named = {"name": tools[value["tool_call_id"]]} if value["tool_call_id"] in tools else {}
             found.append({"role": "tool", **value, **named})
     return found
+
+
+def _shown_and_said(values: list[Any]) -> str | list[dict[str, Any]]:
+    """Texts as one, or in a list with pictures."""
+    if all(isinstance(value, str) for value in values):
+        return "\n".join(values)
+    return [{"type": "text", "text": value} if isinstance(value, str) else value for value in values]
 
 
 def _answer(pieces: list[Piece], tools: dict[str, str]) -> dict[str, Any]:
@@ -118,6 +125,14 @@ def _document(where: str, block: Mapping[str, Any]) -> Piece:
     return "text", f"{title}\n{text}" if isinstance(title, str) else text
 
 
+def _image(where: str, block: Mapping[str, Any]) -> Piece:
+    source = _field(where, block, "source", dict)
+    if source.get("type") != "base64":
+        raise ValueError(f"{where}.source must be of the type base64: this server fetches nothing")
+    data = _field(f"{where}.source", source, "data")
+    return "image", {"type": "image_url", "image_url": f"data:;base64,{data}"}
+
+
 def _result(where: str, block: Mapping[str, Any]) -> Piece:
     content = _joined(f"{where}.content", block.get("content") or "")
     failed = "Error: " if block.get("is_error") is True else ""
@@ -147,6 +162,6 @@ def _without_attribution(text: str) -> str:
 
 _TEXTS: dict[str, BlockReader] = {"text": _text, "document": _document}
 _BLOCKS: dict[str, dict[str, BlockReader]] = {
-    "user": {**_TEXTS, "tool_result": _result},
+    "user": {**_TEXTS, "image": _image, "tool_result": _result},
     "assistant": {"text": _text, "tool_use": _call, "thinking": _thought, "redacted_thinking": _hidden_thought},
 }

@@ -29,7 +29,7 @@ class Chat(Answering):
             raise Refusal(400, f'"{self.served.name}" does not support tools', param="tools")
         return chat_request(
             model.metadata, model.tokenizer, self.values["messages"], tools=tools, template=template,
-            template_kwargs=self.variables(),
+            template_kwargs=self.variables(), encoder=model.encoder,
         )  # fmt: skip
 
     def piece(self, text: str, thinking: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -89,14 +89,18 @@ def _message(name: str, value: Any) -> dict[str, Any]:
     role = value.get("role") if isinstance(value, dict) else None
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise ValueError(f"{name} must be an object with a role of {', '.join(_ROLES)}, got {shown(value)}")
-    if value.get("images"):
-        raise ValueError(f"{name} has images: this model reads text only")
     found: dict[str, Any] = {"role": role.lower()}
     for theirs, ours in (("content", "content"), ("thinking", "reasoning_content"), ("tool_name", "name"),
                          ("tool_call_id", "tool_call_id")):  # fmt: skip
         if value.get(theirs) is not None:
             found[ours] = string(f"{name}.{theirs}", value[theirs])
     found.setdefault("content", "")
+    if images := value.get("images"):
+        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+            raise TypeError(f"{name}.images must be a list of base64 texts, got {shown(images)}")
+        urls = [image if image.startswith("data:") else f"data:;base64,{image}" for image in images]
+        parts = [{"type": "image_url", "image_url": url} for url in urls]
+        found["content"] = [*parts, {"type": "text", "text": found["content"]}]
     if calls := value.get("tool_calls"):
         if not isinstance(calls, list):
             raise TypeError(f"{name}.tool_calls must be a list, got {shown(calls)}")

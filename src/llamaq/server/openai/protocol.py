@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamaq.boundary.arguments import INT32, real, shown, whole
+from llamaq.chat.pictures import picture_in
 from llamaq.server.fields import (
     Field,
     any_value,
@@ -60,7 +61,9 @@ def _part(name: str, part: Any) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in ("text", "refusal") and isinstance(part.get(kind), str):
         return {"type": "text", "text": part[kind]}
-    raise ValueError(f'{name} must be {{"type": "text", "text": ...}}: this model reads text only; got {shown(part)}')
+    if kind == "image_url" and picture_in(part) is not None:
+        return {"type": kind, "image_url": picture_in(part)}
+    raise ValueError(f'{name} must be {{"type": "text", "text": ...}}, or an image_url; got {shown(part)}')
 
 
 def tools(name: str, value: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,77 @@
+"""Rows of floats that stand in a text in the place of tokens, such as those of an image.
+
+A text with them is a list of ids as any other: rows have ids of their own behind the vocabulary, the same for the same
+rows, so that whoever compares texts needs to know nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.plan.adapter import Adapted
+from llamaq.plan.step import Step
+
+__all__ = ["Inserted", "step_of", "whole_spans"]
+
+
+@dataclass(frozen=True, eq=False)
+class Inserted:
+    """``rows``, float32 (n, columns), whose ids are ``first`` to ``first + n - 1``. With ``together`` each sees all of
+    them, so that one step must hold them all."""
+
+    first: int
+    rows: NDArray[np.float32]
+    together: bool = False
+
+    @property
+    def ids(self) -> range:
+        return range(self.first, self.first + len(self.rows))
+
+
+def step_of(
+    ids: Sequence[int], inserted: Sequence[Inserted], *, sequence: int, start: int, adapters: Adapted = ()
+) -> Step:
+    """The ids as a step of one sequence from position ``start`` on, in which no logits are wanted."""
+    tokens = np.asarray(ids, np.int64)
+    if not inserted:
+        return Step.of(tokens, sequence=sequence, start=start, wanted="none", adapters=adapters)
+    last = np.arange(start, start + len(tokens), dtype=np.int32)
+    given = [np.empty((0, inserted[0].rows.shape[1]), np.float32)]
+    at = total = 0
+    while at < len(tokens):
+        found = _of(int(tokens[at]), inserted)
+        if found is None:
+            at += 1
+            continue
+        offset = int(tokens[at]) - found.first
+        count = min(len(found.rows) - offset, len(tokens) - at)
+        if found.together:
+            last[at : at + count] = start + at + count - 1
+        tokens[at : at + count] = -1 - total - np.arange(count)
+        given.append(found.rows[offset : offset + count])
+        at, total = at + count, total + count
+    return Step.of(
+        tokens, sequence=sequence, start=start, wanted="none", adapters=adapters, given=np.concatenate(given),
+        last_seen=last,
+    )  # fmt: skip
+
+
+def whole_spans(ids: Sequence[int], inserted: Sequence[Inserted], start: int, count: int, most: int) -> int:
+    """How many of the ids from number ``start`` on to read at once: ``count``, or fewer so as to end before rows that
+    see each other, or more, up to ``most``, where these come first; 0 where there is no room for them."""
+    found = _of(ids[start + count - 1], inserted) if count else None
+    if found is None or not found.together:
+        return count
+    before = ids[start + count - 1] - found.first + 1
+    if before < count:
+        return count if before == len(found.rows) else count - before
+    whole = count - before + len(found.rows)
+    return whole if whole <= most else 0
+
+
+def _of(id: int, inserted: Sequence[Inserted]) -> Inserted | None:
+    return next((each for each in inserted if each.first <= id < each.first + len(each.rows)), None)

@@ -1,0 +1,58 @@
+"""From a projector file to what a model reads pictures with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from llamaq.boundary.progress import Progress
+from llamaq.engine.loading import Parts
+from llamaq.engine.topology import default_threads
+from llamaq.errors import ModelError, naming
+from llamaq.gguf import GGUFFile
+from llamaq.vision.encoder import STORE_BYTES, Encoder, Traced, traced
+
+__all__ = ["ProjectorFile"]
+
+
+class ProjectorFile:
+    """A projector file that is open and understood; pictures have ``edge`` pixels of their longer side (None: as the
+    file says). Raises ``GGUFError``, ``ModelError``, ``ValueError``."""
+
+    def __init__(self, path: str | os.PathLike[str], edge: int | None = None) -> None:
+        self.file = GGUFFile.open(path)
+        with self._closing():
+            self.traced: Traced = traced(self.file)
+            if edge is not None:
+                self.traced.projector.choose_edge(edge)
+
+    def need(self, threads: int | None) -> int:
+        """Bytes of memory that it takes once loaded, the results that it keeps among them."""
+        return self.traced.need(threads or default_threads().threads).total + STORE_BYTES
+
+    def encoder(self, parts: Parts, progress: Progress | None = None) -> Encoder:
+        """The encoder for a model. Raises ``ModelError`` where it belongs to another one, ``ValueError`` where a step
+        of the model holds no picture."""
+        with self._closing():
+            projector, most = self.traced.projector, parts.engine.max_rows
+            if projector.together and projector.rows > most:
+                message = f"n_batch must be {projector.rows} at least, the rows of a picture, got {most}"
+                raise naming(ValueError(message), "n_batch")
+            return Encoder(
+                self.file, self.traced, columns=parts.hparams.width, first_id=parts.hparams.vocab_size,
+                threads=parts.engine.threads, progress=progress,
+            )  # fmt: skip
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """Closes the file where something goes wrong, and names it."""
+        try:
+            yield
+        except ModelError as error:
+            self.file.close()
+            error.args = (f"{self.file.path}: {error}",)
+            raise
+        except BaseException:
+            self.file.close()
+            raise

@@ -1,0 +1,76 @@
+"""The tensors of a projector file, laid out as the plan reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.formats import Format, can_decode, decode, format_by_name
+from llamaq.gguf import GGUFFile
+from llamaq.vision.projector import Projector
+from llamaq.vision.vit import PATCHES, POSITIONS
+
+__all__ = ["VisionTensors"]
+
+TRANSPOSED = "mm.input_projection.weight"
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class _Info:
+    format: Format
+    shape: tuple[int, ...]
+    nbytes: int
+
+
+class VisionTensors:
+    """A source of tensors in the place of the file (``engine.Tensors``).
+
+    The kernel of the patches is a matrix; positions stand in the order in which patches are given; Gemma's projection,
+    which files have the other way round, has a row for each output.
+    """
+
+    mapped = False  # what it gives may be a copy
+
+    def __init__(self, file: GGUFFile, projector: Projector) -> None:
+        self._file = file
+        self._projector = projector
+        self.tensors: Mapping[str, _Info] = {name: self._info(name) for name in file.tensors}
+
+    def check(self) -> None:
+        self._file.check()
+
+    def data(self, name: str) -> Bytes:
+        """Its rows: uint8 (*outer, bytes of a row)."""
+        data, info = self._file.data(name), self._file.tensors[name]
+        change = self._change(name)
+        return data if change is None else change(data, info.format)
+
+    def _info(self, name: str) -> _Info:
+        info = self._file.tensors[name]
+        if name == f"{PATCHES}.weight" and len(info.shape) == 4 and info.format.block == 1:
+            return _Info(info.format, (info.shape[0], int(np.prod(info.shape[1:]))), info.nbytes)
+        if name == TRANSPOSED and len(info.shape) == 2 and can_decode(info.format):
+            format = info.format if info.format.block == 1 else format_by_name("F32")
+            shape = info.shape[::-1]
+            return _Info(format, shape, shape[0] * format.row_bytes(shape[1]))
+        return _Info(info.format, info.shape, info.nbytes)
+
+    def _change(self, name: str) -> Callable[[Bytes, Format], Bytes] | None:
+        shape = self._file.tensors[name].shape
+        if name == f"{PATCHES}.weight":
+            return lambda data, _: data.reshape(shape[0], -1)
+        if name == f"{POSITIONS}.weight" and len(shape) == 2 and shape[0] == self._projector.hp.grid**2:
+            return lambda data, _: np.ascontiguousarray(data[self._projector.order])
+        return _transposed if name == TRANSPOSED else None
+
+
+def _transposed(data: Bytes, format: Format) -> Bytes:
+    if format.block != 1:
+        data, format = decode(format, data).view(np.uint8), format_by_name("F32")
+    elements = data.reshape(data.shape[0], -1, format.block_bytes).transpose(1, 0, 2)
+    return np.ascontiguousarray(elements).reshape(elements.shape[0], -1)

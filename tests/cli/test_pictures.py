@@ -1,0 +1,109 @@
+"""Pictures on the command line: ``--mmproj`` and ``--image``, ``/image`` in a chat, ``llamaq info``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from command import Command
+from gguf_files import copy_with
+from llamaq import LLM, ChatMessage, SamplingParams
+from llamaq.cli.chat.commands import Commands
+from llamaq.cli.chat.conversation import Conversation
+from vision_cases import picture
+
+GREEDY = SamplingParams(temperature=0)
+TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.content }}b{% endfor %}"
+
+
+@pytest.fixture
+def command(capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.delenv("LLAMA_ARG_MODEL", raising=False)
+    return Command(capsysbinary, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def model(shared: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models") / "sees.gguf"
+    copy_with({"tokenizer.chat_template": TEMPLATE}, shared("tiny-models/gemma3v.gguf"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def mmproj(shared: Callable[[str], Path]) -> Path:
+    return shared("tiny-models/gemma3v-mmproj.gguf")
+
+
+@pytest.fixture(scope="module")
+def cat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "cat.png"
+    Image.fromarray(picture(30, 20)).save(path)
+    return path
+
+
+def test_an_answer_about_a_picture(command: Command, model: Path, mmproj: Path, cat: Path) -> None:
+    with LLM.load(model, mmproj=mmproj, threads=1) as llm:
+        message = ChatMessage("user", "ab", pictures=(cat,))
+        want = llm.chat([message], max_tokens=5, sampling=GREEDY)
+    done = command("run", model, "--mmproj", mmproj, "--image", cat, "-n", 5, "--temp", 0, "-t", 1, "-v", "-p", "ab")
+    assert done.code == 0
+    assert done.out.decode() == want.text.rstrip("\n") + "\n" or done.out.decode().strip() == want.text.strip()
+    assert f"prompt      {want.usage.prompt_tokens} tokens" in done.err
+    assert ", projector " in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--image", "cat.png"], "--image needs the model's projector file: --mmproj FILE"),
+        (["--image", "cat.png", "--mmproj", "x", "-no-cnv"], "--image is for chats"),
+        (["--image", "nowhere.png", "--mmproj", "x"], "nowhere.png: the picture cannot be read"),
+        (["--mmproj", "nowhere.gguf"], "nowhere.gguf"),
+    ],
+)
+def test_what_is_refused(command: Command, model: Path, options: list[str], message: str) -> None:
+    done = command("run", model, *options, "-p", "ab")
+    assert done.code in (1, 2)
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_pictures_in_a_chat(model: Path, mmproj: Path, cat: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    with LLM.load(model, mmproj=mmproj, threads=1) as llm:
+        conversation = Conversation(llm, sampling=GREEDY, max_tokens=3)
+        commands = Commands(conversation, said.append)
+        commands.run(f"/image {cat}")
+        assert said == ["cat.png, 30 x 20, goes with your next message"]
+        commands.run("/image nowhere.png")
+        assert "nowhere.png: the picture cannot be read" in said[-1]
+        conversation.ask(commands.message("ab"), commands.pictures())
+        assert commands.pictures() == []
+        before = conversation.tokens()
+        assert conversation.answer(lambda event: None) is not None
+        conversation.save(tmp_path / "chat.json")
+        other = Conversation(llm, sampling=GREEDY, max_tokens=3)
+        other.load(tmp_path / "chat.json")
+        assert [message.pictures for message in other.messages] == [(cat,), ()]
+        assert other.messages == conversation.messages
+        other.messages.pop()
+        assert other.tokens() == before
+        other.messages[0] = ChatMessage("user", "ab")
+        assert other.tokens() < before
+    with LLM.load(model, threads=1) as blind:
+        commands = Commands(Conversation(blind, sampling=GREEDY), said.append)
+        commands.run(f"/image {cat}")
+        assert "the model sees no pictures: --mmproj FILE" in said[-1]
+
+
+def test_info_of_a_projector(command: Command, mmproj: Path) -> None:
+    text = command("info", mmproj).out.decode()
+    assert "projector gemma3: 4 rows of 64 floats for 64 x 64 pixels; llamaq run MODEL --mmproj gemma3v-mmproj" in text
+    assert "memory beside that of its model" in text
+    found = json.loads(command("info", mmproj, "--json").out)
+    assert found["runnable"]
+    assert found["memory"]["weights"] > 0

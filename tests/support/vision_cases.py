@@ -1,0 +1,39 @@
+"""Pictures, prompts and what is kept of results, for tests of images and for what records their expected values."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["EMBEDDED", "KEPT", "PIXELS", "SHAPES", "SIZE", "picture", "prompt"]
+
+EMBEDDED = {"gemma3v": 4, "smolvlm": 16}
+"""Tiny models with projectors in the shared material, and rows of a tile of theirs."""
+SIZE = 64
+"""Pixels of a side of their tiles."""
+KEPT = np.random.default_rng(5).permutation(2048)[:48]
+"""Ids whose log-probabilities are recorded."""
+SHAPES = [
+    (64, 64), (1, 1), (1, 500), (500, 1), (63, 65), (640, 480), (480, 640), (1000, 300), (300, 1000), (97, 89),
+    (896, 896), (1920, 1080), (33, 700), (224, 224), (512, 512), (513, 511), (100, 2000), (2000, 100), (800, 600),
+    (7, 3),
+]  # fmt: skip
+"""Width and height of pictures whose preprocessing is recorded."""
+PIXELS = np.random.default_rng(6).integers(0, SIZE, (80, 2))
+"""Rows and columns of the pixels of each tile that are recorded."""
+
+
+def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Pixels (height, width, 3): smooth, with noise and edges."""
+    rng = np.random.default_rng([width, height, seed])
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x / rng.uniform(2, 40) + rng.uniform(0, 6)) * np.cos(y / rng.uniform(2, 40)) for _ in range(3)]
+    smooth = np.stack(waves, -1) * 70 + 128 + rng.normal(size=(height, width, 3)) * 12
+    smooth[height // 3 : height // 2, width // 4 : width // 2] = rng.integers(0, 256, 3)
+    return np.clip(smooth, 0, 255).round().astype(np.uint8)
+
+
+def prompt() -> tuple[list[int], list[int]]:
+    """Ids before and after a picture."""
+    ids = np.random.default_rng(9).integers(3, 2000, 14).tolist()
+    return [1, *ids[:6]], ids[6:]

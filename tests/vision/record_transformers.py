@@ -1,0 +1,175 @@
+"""Records what transformers makes of the tiny models with projectors, and of pictures of many shapes.
+
+    python tests/vision/record_transformers.py SHARED
+
+needs torch, transformers and gguf, and writes tests/data/vision. Log-probabilities are kept for some ids of each
+position, and colours for some pixels of each tile, so that the files stay small.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import PIL.Image
+import torch
+import transformers
+
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from vision_cases import EMBEDDED, KEPT, PIXELS, SHAPES, SIZE, picture, prompt
+
+OUT = Path(__file__).parents[1] / "data" / "vision"
+VISION = {
+    "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64,
+    "patch_size": 8,
+}  # fmt: skip
+TEXT = {
+    "vocab_size": 2048, "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "attn_implementation": "eager",
+}  # fmt: skip
+IMAGE_TOKEN = 2040
+TEXT_NAMES = {
+    "token_embd": "embed_tokens", "output_norm": "norm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm", "attn_norm": "input_layernorm", "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "ffn_norm": "post_attention_layernorm",
+    "post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
+}  # fmt: skip
+VISION_NAMES = {
+    "patch_embd": "embeddings.patch_embedding", "position_embd": "embeddings.position_embedding",
+    "post_ln": "post_layernorm", "ln1": "layer_norm1", "ln2": "layer_norm2", "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_out": "self_attn.out_proj", "ffn_up": "mlp.fc1",
+    "ffn_down": "mlp.fc2",
+}  # fmt: skip
+
+
+def model_of(name: str) -> Any:
+    if name == "gemma3v":
+        text = TEXT | {
+            "num_hidden_layers": 6, "head_dim": 32, "query_pre_attn_scalar": 32, "sliding_window": 256,
+            "layer_types": ["sliding_attention"] * 5 + ["full_attention"],
+            "rope_parameters": {
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                "full_attention": {"rope_type": "default", "rope_theta": 1000000.0},
+            },
+        }  # fmt: skip
+        config = transformers.Gemma3Config(
+            text_config=text, vision_config=VISION, mm_tokens_per_image=4, image_token_index=IMAGE_TOKEN
+        )
+        return transformers.Gemma3ForConditionalGeneration(config)
+    text = TEXT | {"num_hidden_layers": 4, "head_dim": 16, "model_type": "llama", "rope_theta": 10000.0,
+                   "tie_word_embeddings": False}  # fmt: skip
+    config = transformers.SmolVLMConfig(
+        text_config=text, vision_config=VISION, scale_factor=2, image_token_id=IMAGE_TOKEN, tie_word_embeddings=False
+    )
+    return transformers.SmolVLMForConditionalGeneration(config)
+
+
+def name_there(name: str, theirs: dict[str, Any]) -> str:
+    """The tensor's name in transformers."""
+    stem, kind = name.rsplit(".", 1)
+    parts = stem.split(".")
+    if stem == "output":
+        wanted = "lm_head.weight"
+    elif parts[0] == "mm":
+        ends = {
+            "input_projection": "mm_input_projection_weight",
+            "soft_emb_norm": "mm_soft_emb_norm.weight",
+            "fc": "modality_projection.proj.weight",
+        }
+        wanted = ends[parts[-1]]
+    elif parts[0] == "v":
+        layer = f"encoder.layers.{parts[2]}." if parts[1] == "blk" else ""
+        wanted = f"{layer}{VISION_NAMES[parts[-1]]}.{kind}"
+    else:
+        last = TEXT_NAMES[parts[-1]]
+        if parts[-1] == "ffn_norm" and any("pre_feedforward" in each for each in theirs):
+            last = "pre_feedforward_layernorm"
+        wanted = f"layers.{parts[1]}.{last}.{kind}" if parts[0] == "blk" else f"{last}.{kind}"
+    vision = parts[0] == "v"
+    (found,) = (
+        (each for each in theirs if each.endswith("." + wanted) and ("vision" in each) == vision)
+        if (wanted != "lm_head.weight")
+        else (wanted,)
+    )
+    return found
+
+
+def load(model: Any, files: list[Path], gemma: bool) -> None:
+    theirs = model.state_dict()
+    seen = set()
+    for path in files:
+        for tensor in gguf.GGUFReader(path).tensors:
+            data = torch.tensor(np.array(tensor.data, np.float32))
+            name = name_there(tensor.name, theirs)
+            if gemma and (tensor.name.startswith("mm.soft") or ("norm" in tensor.name and tensor.name[0] != "v")):
+                data = data - 1  # files of Gemma have weights of norms plus one
+            if not gemma and tensor.name.startswith("blk.") and tensor.name.split(".")[-2] in ("attn_q", "attn_k"):
+                # Pairs of rotated rows stand side by side in files of Llama.
+                data = data.reshape(-1, 8, 2, data.shape[-1]).transpose(1, 2).reshape(data.shape)
+            assert theirs[name].shape == data.reshape(theirs[name].shape).shape, name
+            theirs[name].copy_(data.reshape(theirs[name].shape))
+            seen.add(name)
+    unseen = {name for name in theirs if name not in seen and "position_ids" not in name and "head." not in name}
+    print(sorted(unseen))
+
+
+def logits_of(model: Any, ids: list[int], pixels: Any, gemma: bool) -> Any:
+    row = torch.tensor([ids])
+    more = {"token_type_ids": (row == IMAGE_TOKEN).long()} if gemma else {}
+    if pixels is None:
+        more = {"token_type_ids": torch.zeros_like(row)} if gemma else {}
+        return model(input_ids=row, **more).logits[0]
+    return model(input_ids=row, pixel_values=pixels, **more).logits[0]
+
+
+def record_models(shared: Path) -> None:
+    torch.set_grad_enabled(False)
+    for name, rows in EMBEDDED.items():
+        gemma = name == "gemma3v"
+        model = model_of(name).eval().float()
+        load(model, [shared / "tiny-models" / f"{name}.gguf", shared / "tiny-models" / f"{name}-mmproj.gguf"], gemma)
+        before, after = prompt()
+        found = {}
+        for which in range(2):
+            x = torch.tensor(picture(64, 64, which).astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None]
+            x = x if gemma else x[None]
+            ids = [*before, *[IMAGE_TOKEN] * rows, *after]
+            logits = torch.log_softmax(logits_of(model, ids, x, gemma).double(), -1).numpy()
+            features = model.model.get_image_features(x)
+            features = getattr(features, "pooler_output", features)
+            features = features[0] if isinstance(features, list | tuple) else features
+            found[f"rows{which}"] = features.reshape(rows, 64).float().numpy()
+            found[f"logprobs{which}"] = logits[:, KEPT].astype(np.float32)
+        text = torch.log_softmax(logits_of(model, [*before, *after], None, gemma).double(), -1).numpy()
+        found["text"] = text[:, KEPT].astype(np.float32)
+        np.savez_compressed(OUT / f"{name}.npz", **found)
+
+
+def record_pictures() -> None:
+    """Colours of some pixels of each tile, uint8 (tiles, pixels, 3), by the kind of projector and the shape."""
+    as_they_are = {"do_rescale": False, "do_normalize": False, "return_tensors": "np"}
+    gemma = transformers.Gemma3ImageProcessorPil(size={"height": SIZE, "width": SIZE})
+    smol = transformers.SmolVLMImageProcessorPil(
+        size={"longest_edge": 2 * SIZE}, max_image_size={"longest_edge": SIZE}, do_pad=False
+    )
+    found = {}
+    for width, height in SHAPES:
+        image = PIL.Image.fromarray(picture(width, height))
+        for name, processor in (("gemma3", gemma), ("idefics3", smol)):
+            tiles = np.asarray(processor(image, **as_they_are)["pixel_values"])
+            tiles = tiles.reshape(-1, 3, SIZE, SIZE).transpose(0, 2, 3, 1)
+            assert np.array_equal(tiles, tiles.round())
+            found[f"{name} {width}x{height}"] = tiles[:, PIXELS[:, 0], PIXELS[:, 1]].astype(np.uint8)
+    np.savez_compressed(OUT / "pictures.npz", **found)
+
+
+if __name__ == "__main__":
+    OUT.mkdir(exist_ok=True)
+    record_pictures()
+    record_models(Path(sys.argv[1]))

@@ -1,0 +1,96 @@
+"""What a projector file may say: every contradiction is an error, and quantized files run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from llamaq.errors import ModelError
+from llamaq.formats import encode, format_by_name
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.vision.encoder import Encoder, traced
+from llamaq.vision.projectors import PROJECTORS
+from vision_cases import EMBEDDED, SIZE, picture
+
+
+def copy_of(source: Path, target: Path, entries: dict[str, Any], *, without: str = "", format: str = "") -> Path:
+    """A projector file with other metadata, without a tensor, or with matrices of blocks in another format."""
+    with GGUFFile.open(source) as file:
+        tensors = []
+        for name, info in file.tensors.items():
+            kind, data = info.format, file.data(name)
+            if format and len(info.shape) == 2 and info.shape[1] % 32 == 0 and "position" not in name:
+                numbers = data.view(np.float16 if kind.name == "F16" else np.float32).astype(np.float32)
+                kind = format_by_name(format)
+                data = encode(kind, numbers)
+            if name != without:
+                tensors.append(TensorData(name, kind, info.shape, data))
+        metadata = {key: value for key, value in {**file.metadata, **entries}.items() if value is not None}
+        types = {key: kind for key, kind in file.metadata_types.items() if key in metadata and key not in entries}
+        write_gguf(target, metadata, tensors, types=types)
+    return target
+
+
+@pytest.fixture
+def gemma(shared: Callable[[str], Path]) -> Path:
+    return shared("tiny-models/gemma3v-mmproj.gguf")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"general.architecture": "llama"}, "'llama', but a projector file"),
+        ({"clip.projector_type": "ultravox"}, f"is 'ultravox'; llamaq has {', '.join(PROJECTORS)}"),
+        ({"clip.projector_type": None}, "is ''"),
+        ({"clip.vision.image_size": 4}, "clip.vision.image_size is 4; expected 8 to 1024"),
+        ({"clip.vision.image_size": 8192}, "clip.vision.image_size is 8192; expected"),
+        ({"clip.vision.image_size": 40}, "expected patches by 4 along each side"),
+        ({"clip.vision.image_size": 96}, "position_embd.weight': expected 144 rows, one for each patch, got 64"),
+        ({"clip.vision.patch_size": 0}, "clip.vision.patch_size is 0; expected"),
+        ({"clip.vision.patch_size": 4}, "position_embd.weight': expected 256 rows"),
+        ({"clip.vision.patch_size": 4, "clip.vision.image_size": 32}, "patch_embd.weight': expected 48 columns"),
+        ({"clip.vision.attention.head_count": 5}, "expected a divisor of embedding_length"),
+        ({"clip.vision.embedding_length": 64}, "patch_embd|attn|position"),
+        ({"clip.vision.block_count": 3}, "no tensor 'v.blk.2"),
+        ({"clip.vision.block_count": 2**31 - 1}, "no tensor 'v.blk.2"),
+        ({"clip.vision.projection_dim": 65}, "projection_dim is 65; expected 64"),
+        ({"clip.vision.image_std": [0.5, 0.0, 0.5]}, "expected positive numbers"),
+        ({"clip.vision.image_mean": [0.5, 0.5]}, "an array of 3 finite numbers"),
+        ({"clip.vision.image_mean": "grey"}, "an array of 3 finite numbers"),
+        ({"clip.vision.image_mean": None}, "lacks the key clip.vision.image_mean"),
+        ({"clip.use_gelu": False}, "quick gelu, which is not supported yet"),
+        ({"clip.vision.projector.scale_factor": 9}, "scale_factor is 9; expected an integer from 1 to 8"),
+    ],
+    ids=str,
+)
+def test_contradictions_are_errors(gemma: Path, tmp_path: Path, entries: dict[str, Any], message: str) -> None:
+    path = copy_of(gemma, tmp_path / "x.gguf", entries)
+    with GGUFFile.open(path) as file, pytest.raises(ModelError, match=message):
+        traced(file)
+
+
+@pytest.mark.parametrize("name", ["mm.input_projection.weight", "v.position_embd.weight", "v.blk.1.ffn_up.weight"])
+def test_a_missing_tensor_is_an_error(gemma: Path, tmp_path: Path, name: str) -> None:
+    path = copy_of(gemma, tmp_path / "x.gguf", {}, without=name)
+    with GGUFFile.open(path) as file, pytest.raises(ModelError, match=name):
+        traced(file)
+
+
+def test_a_projector_of_another_model_is_an_error(gemma: Path) -> None:
+    with GGUFFile.open(gemma) as file, pytest.raises(ModelError, match="makes rows of 64 floats, the model reads 128"):
+        Encoder(file, traced(file), columns=128, first_id=10, threads=1)
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_quantized_projectors_are_near_the_others(shared: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    source = shared(f"tiny-models/{name}-mmproj.gguf")
+    found = []
+    for path in (source, copy_of(source, tmp_path / "q.gguf", {}, format="Q8_0")):
+        with GGUFFile.open(path) as file:
+            found.append(Encoder(file, traced(file), columns=64, first_id=10, threads=1).rows(picture(SIZE, SIZE)).rows)
+    error = abs(found[1] - found[0]).max()
+    assert 0 < error < 0.05 * abs(found[0]).max()
