@@ -14,7 +14,7 @@ from PIL import Image
 
 from llamaq import LLM
 from llamaq.chat import ChatMessage
-from llamaq.errors import ChatTemplateError, ImageError
+from llamaq.errors import ChatTemplateError, ImageError, ReceiptError
 from llamaq.gguf import GGUFFile
 from llamaq.sampling import SamplingParams
 from vision_cases import picture
@@ -133,3 +133,20 @@ def test_what_is_refused(llm: LLM, messages: Any, error: type[Exception], messag
 def test_templates_that_show_no_pictures_are_refused(llm: LLM) -> None:
     with pytest.raises(ChatTemplateError, match="shows 0 of 1 pictures"):
         llm.chat(asked(image(picture(2, 2)), "a"), template="{% if false %}{{ 'image' }}{% endif %}ab")
+
+
+def test_texts_with_pictures_are_not_kept_on_disk(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    """In another process the same ids may stand for another picture."""
+    file, projector = shared("tiny-models/gemma3v.gguf"), shared("tiny-models/gemma3v-mmproj.gguf")
+    options: dict[str, Any] = {"sampling": GREEDY, "max_tokens": 1, "template": TEXTS}
+    with LLM.load(file, mmproj=projector, threads=2, n_ctx=1024, cache_dir=tmp_path) as llm:
+        llm.chat(asked(image(picture(9, 9)), "ab" * 400), **options)
+    assert not [*tmp_path.glob("*/*.block")]
+    with LLM.load(file, mmproj=projector, threads=2, n_ctx=1024, cache_dir=tmp_path) as llm:
+        llm.chat(asked("ab" * 400), **options)
+    assert [*tmp_path.glob("*/*.block")]
+
+
+def test_a_receipt_has_no_pictures(llm: LLM) -> None:
+    with pytest.raises(ReceiptError, match="picture"):
+        llm.chat(asked(image(picture(9, 9))), max_tokens=1, receipt=True)
