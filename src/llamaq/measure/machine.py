@@ -24,9 +24,10 @@ REQUIRED = ("numpy", "jinja2", "regex", "tqdm")
 EXTRAS: dict[str, tuple[str, ...]] = {
     "chat": ("prompt_toolkit", "rich"),
     "structure": ("llguidance",),
-    "server": ("starlette", "uvicorn", "prometheus_client"),
+    "server": ("starlette", "uvicorn", "httptools", "prometheus_client"),
     "hub": ("huggingface_hub",),
     "convert": ("safetensors", "ml_dtypes", "sentencepiece"),
+    "images": ("pillow",),
 }
 """The packages of each extra of pyproject.toml."""
 _VALUES_SHOWN = ("LLAMAQ_ISA", "OMP_NUM_THREADS")
