@@ -62,7 +62,9 @@ WITHOUT_COMPILER = [
 USES_CORE = {
     "engine.engine",
     "engine.kv_cache",
+    "engine.memory",
     "engine.page_pool",
+    "engine.topology",
     "measure.limits",
     "measure.machine",
     "measure.speed",

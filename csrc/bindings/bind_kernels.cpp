@@ -3,6 +3,7 @@
 
 #include "bindings/bind.h"
 #include "cpu/features.h"
+#include "cpu/system.h"
 #include "engine/activation.h"
 #include "engine/cache_pages.h"
 #include "engine/row_groups.h"
@@ -15,6 +16,17 @@ static std::vector<std::string> names_of(const std::vector<const KernelTable*>& 
   std::vector<std::string> names;
   for (const KernelTable* table : tables) names.push_back(table->isa);
   return names;
+}
+
+static std::vector<std::tuple<int, int, int, bool>> cpus() {
+  std::vector<std::tuple<int, int, int, bool>> rows;
+  for (const CpuInfo& cpu : system_cpus()) rows.emplace_back(cpu.number, cpu.core, cpu.speed, cpu.allowed);
+  return rows;
+}
+
+static std::pair<int64_t, int64_t> memory() {
+  const MemoryInfo memory = system_memory();
+  return {memory.total, memory.available};
 }
 
 static Array<float> dequantize(const std::string& isa, int id, const Array<uint8_t>& data) {
@@ -188,6 +200,9 @@ static Array<float> softcap(const std::string& isa, const Array<float>& x, float
 void bind_kernels(py::module_& m) {
   using py::arg;
   m.attr("BUILD") = LLAMAQ_BUILD;  // compiler, architecture, kind of build
+  m.def("cpu_name", &cpu_name, "The processor's name; \"\" where it has none to tell.");
+  m.def("system_cpus", &cpus, "Number, core, speed and whether it is allowed, of each CPU (Windows and macOS).");
+  m.def("system_memory", &memory, "Bytes of memory, and of what is available; 0: not told (Windows and macOS).");
   m.def("built_isas", [] { return names_of(built_tables()); }, "SIMD levels that this build holds, slowest first.");
   m.def("isas", [] { return names_of(usable_tables()); }, "Those that this CPU runs.");
   m.def("chosen_isa", [] { return std::string(kernel_table().isa); }, "The level in use (LLAMAQ_ISA or the best).");

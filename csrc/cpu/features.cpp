@@ -1,13 +1,7 @@
 #include "cpu/features.h"
 
-#if defined(__x86_64__) || defined(_M_X64)
-#define LLAMAQ_X86 1
-#if defined(_MSC_VER)
-#include <immintrin.h>
-#include <intrin.h>
-#else
+#if defined(__x86_64__)
 #include <cpuid.h>
-#endif
 #if defined(__linux__)
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -16,6 +10,8 @@
 #include <sys/auxv.h>
 #elif defined(__aarch64__) && defined(__APPLE__)
 #include <sys/sysctl.h>
+#elif defined(__aarch64__) && defined(_WIN32)
+#include "cpu/windows.h"
 #endif
 
 namespace llamaq {
@@ -40,33 +36,21 @@ uint32_t features_of(const CpuidLeaves& leaves) {
   return features;
 }
 
-#if LLAMAQ_X86
+#if defined(__x86_64__)
 struct Registers {
   uint32_t a = 0, b = 0, c = 0, d = 0;
 };
 
 static Registers cpuid(uint32_t leaf, uint32_t subleaf) {
   Registers r;
-#if defined(_MSC_VER)
-  int top[4], answer[4];
-  __cpuid(top, 0);
-  if (leaf > static_cast<uint32_t>(top[0])) return r;
-  __cpuidex(answer, static_cast<int>(leaf), static_cast<int>(subleaf));
-  r.a = answer[0], r.b = answer[1], r.c = answer[2], r.d = answer[3];
-#else
   __get_cpuid_count(leaf, subleaf, &r.a, &r.b, &r.c, &r.d);  // leaves zeros where there is no such leaf
-#endif
   return r;
 }
 
 static uint64_t read_xcr0() {
-#if defined(_MSC_VER)
-  return _xgetbv(0);
-#else
   uint32_t lo, hi;
   __asm__("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
   return (uint64_t{hi} << 32) | lo;
-#endif
 }
 
 static CpuidLeaves read_cpuid() {
@@ -113,7 +97,15 @@ static uint32_t find_features() {
   if (reports("hw.optional.arm.FEAT_I8MM")) features |= kI8mm;
   return features;
 }
-#elif defined(__aarch64__) || defined(_M_ARM64)
+#elif defined(__aarch64__) && defined(_WIN32)
+static uint32_t find_features() {
+  constexpr DWORD kDotProducts = 43, kByteMatrices = 66;  // winnt.h of older SDKs lacks their names
+  uint32_t features = kNeon;
+  if (IsProcessorFeaturePresent(kDotProducts)) features |= kDotProd;
+  if (IsProcessorFeaturePresent(kByteMatrices)) features |= kI8mm;
+  return features;
+}
+#elif defined(__aarch64__)
 static uint32_t find_features() { return kNeon; }
 #else
 static uint32_t find_features() { return 0; }

@@ -22,7 +22,7 @@ static int this_process() {
 }
 
 static inline void pause_cpu() {
-#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__x86_64__)
   __builtin_ia32_pause();
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
@@ -92,7 +92,7 @@ bool ThreadTeam::inherited() const { return process_ != this_process(); }
 void ThreadTeam::quit() {
   quit_.store(true, std::memory_order_relaxed);
   start_.advance();
-  for (std::thread& thread : threads_) thread.join();
+  for (Thread& thread : threads_) thread.join();
 }
 
 void ThreadTeam::loop(int id) {

@@ -8,8 +8,9 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "cpu/thread.h"
 
 namespace llamaq {
 
@@ -77,7 +78,7 @@ class ThreadTeam {
   const std::function<void(Worker&)>* job_ = nullptr;
   const std::function<bool()>* interrupted_ = nullptr;
   std::chrono::steady_clock::time_point last_poll_{};
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 };
 
 // Leaves an inherited team where it is: what its threads waited for in the other process can't be destroyed here.

@@ -6,25 +6,23 @@
 #include "core/error.h"
 
 #if defined(_WIN32)
-#include <malloc.h>
-#include <string.h>
+#include "cpu/windows.h"
 #else
 #include <sys/mman.h>
 #endif
 
 namespace llamaq {
 
-constexpr int64_t kHugePage = int64_t{2} << 20;
-
 Buffer::Buffer(int64_t bytes) : size_(bytes) {
   if (bytes == 0) return;
   const std::string failure = "the system refused " + std::to_string(bytes) + " bytes of memory";
   if (bytes < 0) throw Error(failure);
 #if defined(_WIN32)
-  data_ = static_cast<uint8_t*>(_aligned_malloc(static_cast<size_t>(bytes), 64));
-  if (!data_) throw Error(failure);
-  memset(data_, 0, static_cast<size_t>(bytes));
+  void* memory = VirtualAlloc(nullptr, static_cast<size_t>(bytes), MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+  if (!memory) throw Error(failure);
+  data_ = static_cast<uint8_t*>(memory);
 #else
+  constexpr int64_t kHugePage = int64_t{2} << 20;
   constexpr int64_t kPage = 65536;  // bytes of the largest pages that today's systems have
   size_ = (bytes + kPage - 1) / kPage * kPage;
   const int64_t spare = size_ < kHugePage ? 0 : kHugePage;  // the system gives huge pages at multiples of their size
@@ -47,7 +45,7 @@ Buffer::Buffer(int64_t bytes) : size_(bytes) {
 Buffer::~Buffer() {
   if (!data_) return;
 #if defined(_WIN32)
-  _aligned_free(data_);
+  VirtualFree(data_, 0, MEM_RELEASE);
 #else
   munmap(data_, static_cast<size_t>(size_));
 #endif

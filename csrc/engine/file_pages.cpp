@@ -1,6 +1,8 @@
 #include "engine/file_pages.h"
 
-#if !defined(_WIN32)
+#if defined(_WIN32)
+#include "cpu/windows.h"
+#else
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
@@ -8,8 +10,15 @@
 namespace llamaq {
 
 #if defined(_WIN32)
-void will_read(const uint8_t*, int64_t) {}
-void release_pages(const uint8_t*, int64_t) {}
+void will_read(const uint8_t* data, int64_t bytes) {
+  WIN32_MEMORY_RANGE_ENTRY range = {const_cast<uint8_t*>(data), static_cast<SIZE_T>(bytes)};
+  PrefetchVirtualMemory(GetCurrentProcess(), 1, &range, 0);
+}
+
+// Pages that nobody has locked leave the working set when they are unlocked.
+void release_pages(const uint8_t* data, int64_t bytes) {
+  VirtualUnlock(const_cast<uint8_t*>(data), static_cast<SIZE_T>(bytes));
+}
 #else
 
 // Pages are advised whole, those at both ends too, which hurts nobody.

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llamaq.engine.topology import Facts, choose, gather
+from llamaq import _core
+from llamaq.engine.topology import Facts, choose, facts_of, gather
 
 
 def pairs(cpus: Iterable[int], each: int = 2) -> dict[int, str]:
@@ -101,7 +102,22 @@ def bound_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
 
 
-LINUX = pytest.mark.skipif(sys.platform == "darwin", reason="a Mac has no /sys")
+LINUX = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="/sys is Linux's")
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_facts_that_windows_and_macos_tell(monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+    """What the calls of these systems give is made up here: no machine of CI has them."""
+    hybrid = [(0, 0, 1, True), (1, 0, 1, True), (2, 1, 1, True), (3, 1, 1, False), (4, 2, 0, True), (5, 3, 0, True)]
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(_core, "system_cpus", lambda: hybrid)
+    facts = gather()
+    assert facts == facts_of(hybrid)
+    assert (facts.fast, facts.allowed) == (cpus(4), frozenset({0, 1, 2, 4, 5}))
+    assert choose(facts).threads == 2
+    assert choose(facts_of((n, n, 0, True) for n in range(8))).threads == 8
+    monkeypatch.setattr(_core, "system_cpus", list)
+    assert gather(Path("nowhere")).cpus == cpus(os.cpu_count() or 1)
 
 
 @LINUX

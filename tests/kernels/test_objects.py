@@ -70,7 +70,7 @@ def tool(level: str, *names: str) -> str:
 def level_flags(level: str) -> list[str]:
     """What CMakeLists.txt adds for a level."""
     (flags,) = re.findall(rf"add_level\({level}\b([^)]*)\)", CMAKE)
-    return str(flags).split()
+    return [word for word in str(flags).split() if word.startswith("-")]
 
 
 @pytest.fixture(scope="module")

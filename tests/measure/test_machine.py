@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from llamaq import _core
+from llamaq.engine.memory import available_memory, physical_memory
 from llamaq.engine.topology import ThreadChoice
+from llamaq.measure.limits import cpu_name
 from llamaq.measure.machine import EXTRAS, REQUIRED, Machine, advice, examine
 
 PROJECT = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
@@ -85,6 +87,22 @@ def test_facts_of_this_machine() -> None:
     assert set(found.levels) <= set(found.built)
     assert found.packages["numpy"]
     assert found.memory is None or found.memory > 2**28
+
+
+def test_memory_that_windows_and_macos_tell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the calls of these systems give is made up here: no machine of CI has them."""
+    monkeypatch.setattr(_core, "system_memory", lambda: (8 << 30, 5 << 30))
+    assert available_memory(tmp_path) == 5 << 30
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert physical_memory() == 8 << 30
+    monkeypatch.setattr(_core, "system_memory", lambda: (0, 0))
+    assert (physical_memory(), available_memory(tmp_path)) == (None, None)
+
+
+def test_the_processor_has_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cpu_name().strip()
+    monkeypatch.setattr(_core, "cpu_name", lambda: "")
+    assert cpu_name().strip()
 
 
 def test_a_level_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from llamaq import _core
 from llamaq.engine import cgroup
 from llamaq.engine.engine import Info, mapped_bytes, packed_bytes
 from llamaq.engine.kv_cache import PAGE_TOKENS, CacheType, group_bytes, state_bytes
@@ -115,15 +117,19 @@ def available_memory(root: Path = Path("/")) -> int | None:
 
 def physical_memory() -> int | None:
     """Bytes of memory that the machine has; None where the system does not tell."""
+    if sys.platform == "win32":
+        return _core.system_memory()[0] or None
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+    except (OSError, ValueError):
         return None
 
 
 def _system_available(root: Path) -> int | None:
     kib = _field(root / "proc/meminfo", "MemAvailable:")
-    return None if kib is None else kib * 1024
+    if kib is not None:
+        return kib * 1024
+    return _core.system_memory()[1] or None  # Windows and macOS tell
 
 
 def _group_available(group: Path) -> int | None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamaq.engine import cgroup
 from llamaq.engine.cgroup import number, text
 
-__all__ = ["Facts", "ThreadChoice", "choose", "default_threads", "gather"]
+__all__ = ["Facts", "ThreadChoice", "choose", "default_threads", "facts_of", "gather"]
 
 # A core counts as a performance core from so much of the fastest one's figure on. Favoured cores of one kind differ
 # by a few percent of frequency, efficiency cores by a quarter and more; of three ARM clusters the small one is left.
@@ -89,12 +87,34 @@ def default_threads() -> ThreadChoice:
 
 
 def gather(root: Path = Path("/")) -> Facts:
-    """The facts of this machine; ``root`` is where /sys and /proc are. Windows: its CPUs, each taken for a core."""
-    if sys.platform == "darwin":
-        return _mac()
+    """The facts of this machine; ``root`` is where /sys and /proc are, if the system has them."""
+    if sys.platform in ("win32", "darwin"):
+        from llamaq import _core
+
+        if cpus := _core.system_cpus():
+            return facts_of(cpus)
+    return _linux(root)
+
+
+def facts_of(cpus: Iterable[tuple[int, int, int, bool]]) -> Facts:
+    """Facts from number, core, speed (of its kind of core) and permission of each CPU: what Windows and macOS tell."""
+    rows = list(cpus)
+    fastest = max(speed for _, _, speed, _ in rows)
+    return Facts(
+        frozenset(number for number, *_ in rows),
+        frozenset(number for number, _, _, allowed in rows if allowed),
+        core={number: str(core) for number, core, _, _ in rows},
+        fast=frozenset(number for number, _, speed, _ in rows if speed == fastest),
+    )
+
+
+def _linux(root: Path) -> Facts:
     sys_cpu = root / "sys/devices/system/cpu"
     cpus = _cpu_list(sys_cpu / "online") or frozenset(range(os.cpu_count() or 1))
-    allowed = frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cpus
+    if sys.platform == "linux":
+        allowed = frozenset(os.sched_getaffinity(0))
+    else:
+        allowed = cpus
     core: dict[int, str] = {}
     capacity: dict[int, float] = {}
     frequency: dict[int, float] = {}
@@ -107,19 +127,6 @@ def gather(root: Path = Path("/")) -> Facts:
             if (figure := number(folder / file)) is not None:
                 figures[cpu] = figure
     return Facts(cpus, allowed, _quota(root), core, _cpu_list(root / "sys/devices/cpu_core/cpus"), capacity, frequency)
-
-
-def _mac() -> Facts:
-    fast, total = _sysctl("hw.perflevel0.physicalcpu"), _sysctl("hw.physicalcpu") or os.cpu_count() or 1
-    cpus = frozenset(range(total))
-    return Facts(cpus, cpus, fast=frozenset(range(fast or total)))
-
-
-def _sysctl(name: str) -> int | None:
-    value, size = ctypes.c_int32(0), ctypes.c_size_t(4)
-    system = ctypes.CDLL(ctypes.util.find_library("c"))
-    failed = system.sysctlbyname(name.encode(), ctypes.byref(value), ctypes.byref(size), None, ctypes.c_size_t(0))
-    return None if failed else value.value
 
 
 def _quota(root: Path) -> float | None:

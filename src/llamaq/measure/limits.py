@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamaq import _core
+from llamaq.engine.cgroup import text
 from llamaq.engine.memory import available_memory
 from llamaq.engine.topology import default_threads
 
@@ -45,10 +46,11 @@ def probe(threads: int, level: str = "") -> MachineLimits:
 
 
 def cpu_name() -> str:
-    """The processor's name as the system tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    """The processor's name as it, or the system, tells it."""
+    if name := _core.cpu_name():
+        return name
+    lines = (text(Path("/proc/cpuinfo")) or "").splitlines()  # of ARM it has the numbers of maker and design
+    entries = dict(line.partition(":")[::2] for line in reversed(lines))
+    told = {key.strip(): value.strip() for key, value in entries.items()}
+    design = [told[key] for key in ("CPU implementer", "CPU part") if key in told]
+    return told.get("model name") or told.get("Model") or " ".join([platform.machine(), *design])
