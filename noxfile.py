@@ -121,9 +121,12 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    """mypy --strict on the package, its tests and benchmarks (pyproject.toml says what tests may do)."""
+    """mypy --strict on the package, its tests and benchmarks (pyproject.toml says what tests may do); on the package
+    also as on Windows and macOS."""
     session.install(*GROUPS["types"])
     session.run("mypy")
+    for system in ("win32", "darwin"):
+        session.run("mypy", f"--platform={system}", "src/llamaq")
 
 
 @nox.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +34,13 @@ def atomic_file(path: Path, raises: type[LlamaqError] = LlamaqError) -> Iterator
         with _replacement(Path(os.path.realpath(path)), mode) if regular else _through(path) as file:
             yield file
     except OSError as error:
-        raise raises(f"{path}: cannot be written: {reason(error, 'write to another folder')}") from error
+        raise raises(f"{path}: cannot be written: {reason(error, _remedy(error))}") from error
+
+
+def _remedy(error: OSError) -> str:
+    if sys.platform == "win32" and isinstance(error, PermissionError):
+        return "Windows replaces no file that is in use: close what has it open, or write to another one"
+    return "write to another folder"
 
 
 def discard(path: Path) -> None:
@@ -54,11 +61,13 @@ def _mode(path: Path) -> int | None:
 @contextmanager
 def _through(path: Path) -> Iterator[BinaryIO]:
     """What cannot be replaced, opened for writing. A pipe that nobody reads is an error, not waited for."""
-    nonblocking = getattr(os, "O_NONBLOCK", 0)
-    descriptor = os.open(path, os.O_WRONLY | nonblocking | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0))
+    if sys.platform == "win32":
+        with open(path, "wb") as file:
+            yield file
+        return
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     with os.fdopen(descriptor, "wb") as file:
-        if nonblocking:
-            os.set_blocking(descriptor, True)
+        os.set_blocking(descriptor, True)
         yield file
 
 

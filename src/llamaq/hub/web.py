@@ -7,9 +7,10 @@ import http.client
 import os
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -122,22 +123,33 @@ class _Begun:
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Sees that no other process fetches it, where the system can tell."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
+    """Sees that no other process fetches it, where the file system can tell."""
     lock = target.with_name(target.name + ".lock")
     with open(lock, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            _lock(file)
+        except (BlockingIOError, PermissionError):  # the latter is Windows'
             raise DownloadError(f"{target}: another process fetches it; wait for that one") from None
         except OSError:  # some file systems have no locks
             pass
         yield
-        lock.unlink(missing_ok=True)
+        if sys.platform != "win32":
+            lock.unlink(missing_ok=True)
+    if sys.platform == "win32":  # no open file can be removed there, nor one that another process has just opened
+        with suppress(OSError):
+            lock.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str]) -> None:
+    """A lock that ends with the file or the process; an error at once where another one has it."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _download(url: str, target: Path, progress: Progress | None) -> None:

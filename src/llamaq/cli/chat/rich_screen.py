@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,11 +84,14 @@ def history_path() -> Path:
 @contextlib.contextmanager
 def _typing_unseen() -> Iterator[None]:
     """Keys that are pressed during an answer wait for the next prompt, and do not tear the answer apart."""
-    try:
-        import termios
+    if sys.platform == "win32":  # consoles show no key that nobody reads
+        yield
+        return
+    import termios
 
+    try:
         before = termios.tcgetattr(0)
-    except (ImportError, OSError, termios.error):
+    except (OSError, termios.error):
         yield
         return
     unseen = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
