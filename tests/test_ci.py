@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BY_HAND = {
-    "full", "install", "transformers", "demo-model", "bench-kernels", "published-models", "drop-in", "ray",
+    "full", "install", "transformers", "demo-model", "bench-kernels", "published-models", "drop-in", "ray", "cross",
     "sdk-suites",
 }  # fmt: skip
 """Sessions that are no step of .ci/run: that which runs it, what others require, and those that say why themselves."""

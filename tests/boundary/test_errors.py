@@ -22,9 +22,10 @@ def subclasses(kind: type[LlamaqError]) -> Iterator[type[LlamaqError]]:
 
 
 def all_kinds() -> list[type[LlamaqError]]:
-    """Wherever in the package they are defined; what other frameworks take needs these, and defines none."""
-    for module in walk_packages(llamaq.__path__, "llamaq."):
-        if not module.name.endswith("__main__") and not module.name.startswith("llamaq.integrations."):
+    """Wherever in the package they are defined; what stands on other frameworks needs these, and defines none."""
+    foreign = ("llamaq.integrations.", "llamaq.distributed.ray")
+    for module in walk_packages(llamaq.__path__, "llamaq.", onerror=lambda name: None):
+        if not module.name.endswith("__main__") and not module.name.startswith(foreign):
             import_module(module.name)
     return sorted(set(subclasses(LlamaqError)), key=lambda kind: kind.__qualname__)
 
