@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+from tqdm import tqdm
 
 from shared_files import shared_path
 
@@ -27,6 +29,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell's background jo
 def own_cache_dir(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Chats of tests keep nothing in the user's caches."""
     os.environ["LLAMAQ_CACHE_DIR"] = str(tmp_path_factory.mktemp("caches"))
+
+
+@pytest.fixture(autouse=True)
+def own_progress_lock() -> None:
+    """Ctrl-C while a bar takes tqdm's lock leaves it taken for ever: no other thread shows one then. Tests press it."""
+    tqdm.set_lock(threading.RLock())
 
 
 @pytest.fixture(scope="session")
