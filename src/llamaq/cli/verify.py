@@ -59,7 +59,7 @@ def verify(args: argparse.Namespace) -> int:
             found = verified(llm, receipt)
             write(_told(found, receipt, llm.tokenizer))
     except LlamaqError as error:
-        print(f"llamaq: error: {args.receipt} cannot be verified: {args.parser.told(error):.1000}", file=sys.stderr)
+        print(f"llamaq: error: cannot be verified: {args.parser.told(error):.1000}", file=sys.stderr)
         return 2
     return 0 if found.same else 1
 

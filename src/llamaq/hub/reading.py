@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llamaq.boundary.files import open_file, reason
+from llamaq.boundary import files
 from llamaq.errors import ModelError
 
 __all__ = ["read_json", "read_small"]
@@ -17,14 +17,7 @@ MOST_BYTES = 1 << 20
 
 def read_small(path: Path) -> bytes:
     """All of a file. Raises ``ModelError`` where it cannot be read or is larger than such a file can be."""
-    with open_file(path, ModelError) as file:
-        try:
-            found = file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise ModelError(f"{path}: cannot be read: {reason(error, 'check the disk')}") from None
-    if len(found) > MOST_BYTES:
-        raise ModelError(f"{path}: expected at most {MOST_BYTES} bytes, got more; the file is not what its name says")
-    return found
+    return files.read_small(path, MOST_BYTES, ModelError)
 
 
 def read_json(path: Path) -> dict[str, Any]:

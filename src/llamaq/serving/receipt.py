@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from llamaq.boundary.arguments import INT32, flag, items, one_of, path_of, real, text, texts, whole, wholes
 from llamaq.boundary.atomic import atomic_file
-from llamaq.boundary.files import open_file, reason
+from llamaq.boundary.files import read_small
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType
 from llamaq.errors import LlamaqError, ReceiptError
 from llamaq.sampling import SamplingParams
@@ -67,15 +67,7 @@ class Receipt:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Receipt:
         """A file that ``save`` wrote. Raises ``ReceiptError`` for one that cannot be read or is no receipt."""
-        source = path_of("path", path)
-        with open_file(source, ReceiptError) as file:
-            try:
-                raw = file.read(_MOST_BYTES + 1)
-            except OSError as error:
-                raise ReceiptError(f"{path}: cannot be read: {reason(error, 'check the disk')}") from None
-        if len(raw) > _MOST_BYTES:
-            raise ReceiptError(f"{path}: expected a receipt of at most {_MOST_BYTES} bytes, got more")
-        return cls.parse(raw, str(path))
+        return cls.parse(read_small(path_of("path", path), _MOST_BYTES, ReceiptError), str(path))
 
     @classmethod
     def parse(cls, raw: str | bytes, name: str = "the receipt") -> Receipt:

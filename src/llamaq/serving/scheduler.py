@@ -333,7 +333,7 @@ class Scheduler:
         places = {(op, slot): array for (op, slot, _), array in captured.items()}
         began = time.perf_counter()
         logits = self._engine.forward(step, self.room.cache, stop=self._stop, captures=places)
-        if len(logits) == len(step) <= MOST_ROWS:
+        if len(logits) == len(step) <= MOST_ROWS:  # it has next tokens and guesses alone, no piece of a prompt
             self.speculation.costs.note(len(step), time.perf_counter() - began)
         return logits, captured
 
