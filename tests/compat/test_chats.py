@@ -24,7 +24,7 @@ from llamaq.compat.llama_cpp.llama_chat_format import (
     register_chat_completion_handler,
     register_chat_format,
 )
-from llamaq.errors import ChatTemplateError, SamplingError
+from llamaq.errors import ChatTemplateError, ImageError, SamplingError
 from written import Written
 
 CALLING = (
@@ -207,7 +207,7 @@ def test_results_of_functions_are_those_of_tools(llama: Llama, monkeypatch: pyte
         assert seen[-1][2]["tool_calls"][0]["function"] == call
     with pytest.raises(ValueError, match='message 0: expected a dict with a "role"'):
         llama.create_chat_completion(["Hello"])
-    with pytest.raises(ValueError, match="the content must be text"):
+    with pytest.raises(ImageError, match="this model reads text only"):
         llama.create_chat_completion([{"role": "user", "content": [{"type": "image_url", "image_url": "x"}]}])
 
 
