@@ -36,9 +36,9 @@ def step_of(
     ids: Sequence[int], inserted: Sequence[Inserted], *, sequence: int, start: int, adapters: Adapted = ()
 ) -> Step:
     """The ids as a step of one sequence from position ``start`` on, in which no logits are wanted."""
-    tokens = np.asarray(ids, np.int64)
     if not inserted:
-        return Step.of(tokens, sequence=sequence, start=start, wanted="none", adapters=adapters)
+        return Step.of(ids, sequence=sequence, start=start, wanted="none", adapters=adapters)
+    tokens = np.asarray(ids, np.int64)  # the ids of rows may be large
     last = np.arange(start, start + len(tokens), dtype=np.int32)
     given = [np.empty((0, inserted[0].rows.shape[1]), np.float32)]
     at = total = 0
