@@ -87,9 +87,9 @@ def read(runtime: Runtime, ids: list[int], start: int, count: int, batch: int) -
 
 
 def write(runtime: Runtime, sequences: int, ids: list[int], start: int, count: int) -> None:
-    """One token of every sequence a step."""
+    """One token of every sequence a step: another one of each, as they go to other experts."""
     for position in range(start, start + count):
-        runtime.step([ids[position]] * sequences, position)
+        runtime.step([ids[(position + 61 * i) % len(ids)] for i in range(sequences)], position)
 
 
 def main() -> None:
