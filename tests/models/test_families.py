@@ -133,6 +133,19 @@ def test_gpt_oss_as_ollama_wrote_it(tmp_path: Path) -> None:
     assert family_of("gptoss") == family_of("gpt-oss")
 
 
+def test_glm_4_flash_as_ollama_wrote_it() -> None:
+    """It says how long a head is; the lengths of the compressed row follow from others."""
+    with GGUFFile.open(tiny_model("deepseek3")[0]) as file:
+        shapes = {name: info.shape for name, info in file.tensors.items()}
+        keys = {key.replace("deepseek2.", "glm4moelite."): value for key, value in file.metadata.items()}
+        _, want = build_plan(file.metadata, shapes)
+    attention = "glm4moelite.attention."
+    old = {"head_count_kv": keys[attention + "head_count"], "value_length": keys[attention + "value_length_mla"]}
+    old |= {"key_length": keys[attention + "key_length_mla"], "key_length_mla": keys[attention + "key_length"]}
+    keys |= {"general.architecture": "glm4moelite"} | {attention + key: value for key, value in old.items()}
+    assert build_plan(keys, shapes)[1] == want
+
+
 def test_olmo_3_as_ollama_named_it() -> None:
     metadata, tensors = model("olmo2", attention__sliding_window=8)
     named = {key.replace("olmo2.", "olmo3."): value for key, value in metadata.items()}

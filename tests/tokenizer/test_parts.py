@@ -265,8 +265,8 @@ def test_wordpiece_options() -> None:
     ("architecture", "named", "expected"),
     [
         ("gptoss", None, "gpt-4o"), ("gptoss", "default", "gpt-4o"), ("lfm2", "default", "lfm2"),
-        ("mistral3", None, "tekken"), ("gptoss", "qwen2", "qwen2"), ("llama", "default", "default"),
-        ("llama", None, None),
+        ("mistral3", None, "tekken"), ("gptoss", "qwen2", "qwen2"), ("glm4moelite", None, "glm4"),
+        ("llama", "default", "default"), ("llama", None, None),
     ],
 )  # fmt: skip
 def test_files_of_ollamas_converter_do_not_name_their_pretokenizer(

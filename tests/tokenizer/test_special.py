@@ -34,6 +34,12 @@ def test_ends_by_their_text(texts: tuple[str, ...], expected: set[str], kind: in
     assert all(tokenizer.vocab.types[id] == TokenType.CONTROL for id in tokenizer.eog_ids)
 
 
+def test_ends_by_a_list() -> None:
+    words = [(text, 0.0, CONTROL) for text in ("<|user|>", "<|observation|>")]
+    keys = spm(*words) | {"tokenizer.ggml.eos_token_ids": [2, 259, 260, -1, 261]}  # the last two are no tokens
+    assert ends(load_tokenizer(keys)) == {"</s>", "<|user|>", "<|observation|>"}
+
+
 def test_the_frame_of_gpt_oss_is_shown() -> None:
     tokenizer = load_tokenizer(spm(*((text, 0.0, CONTROL) for text in HARMONY)))
     ids = [tokenizer.token_to_id(text) or 0 for text in HARMONY]

@@ -56,8 +56,9 @@ def build_plan(
         raise ValueError(f"vectors must have the content of those of {', '.join(ROPE_TENSORS)} that the file has")
     module = import_module(f"llamaq.models.{ARCHITECTURES[known].module}")
     model = cast("_Model", module)
-    left_out = {} if name == known else getattr(module, "LEFT_OUT", {})
-    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None), left_out))
+    if name != known and hasattr(module, "of_ollama"):
+        metadata = module.of_ollama(metadata)
+    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None)))
     graph = Graph(shapes)
     plan = graph.plan(model.trace(graph, hp))
     _refuse_scales({*shapes} - {*plan.tensors})

@@ -4,7 +4,9 @@ keeps (MLA); blocks behind the first have experts, beside one that all tokens go
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from llamaq.errors import ModelError
 from llamaq.models.blocks import logits
@@ -13,7 +15,7 @@ from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["DeepSeek2", "read", "trace"]
+__all__ = ["DeepSeek2", "of_ollama", "read", "trace"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,20 @@ class DeepSeek2(Decoder):
     compressed: int
     dense: int
     moe: Mixture | None
+
+
+def of_ollama(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Ollama's converter gave the lengths of a head (GLM-4.7-Flash): here they are those of the compressed row."""
+    keys = Keys(metadata, {}, "glm4moelite")
+    compressed, head = keys.integer("attention.kv_lora_rank"), keys.integer("attention.key_length")
+    absorbed = {
+        "head_count_kv": 1,
+        "key_length": compressed + keys.integer("rope.dimension_count"),
+        "value_length": compressed,
+        "key_length_mla": head,
+        "value_length_mla": head,
+    }
+    return {**metadata, **{f"glm4moelite.attention.{key}": value for key, value in absorbed.items()}}
 
 
 def read(keys: Keys) -> DeepSeek2:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from llamaq.models.blocks import attend, logits, qkv
 from llamaq.models.experts import Mixture, mixture, mixture_of
@@ -10,11 +12,7 @@ from llamaq.models.hparams import Decoder, read_decoder, windows_of
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["LEFT_OUT", "GptOss", "read", "trace"]
-
-
-LEFT_OUT = {"rope.scaling.type": "yarn"}
-"""What ollama's converter did not say."""
+__all__ = ["GptOss", "of_ollama", "read", "trace"]
 
 
 _NAMES = ("attn_output", "post_attention_norm"), ("attn_out", "ffn_norm")  # the latter are ollama's
@@ -23,6 +21,11 @@ _NAMES = ("attn_output", "post_attention_norm"), ("attn_out", "ffn_norm")  # the
 @dataclass(frozen=True)
 class GptOss(Decoder):
     moe: Mixture
+
+
+def of_ollama(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Ollama's converter did not say how the rope is stretched."""
+    return {"gptoss.rope.scaling.type": "yarn", **metadata}
 
 
 def read(keys: Keys) -> GptOss:

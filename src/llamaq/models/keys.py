@@ -24,7 +24,7 @@ class Keys:
 
     ``shapes`` maps full tensor names to shapes, rows first; ``vectors`` has the content of those that the plan needs
     (``ROPE_TENSORS``). ``n_ctx`` is the context that the model will run with. ``old`` says for keys that a file lacks
-    what old converters called them (a name), or what they left out (a number); ``left_out`` has texts that they did.
+    what old converters called them (a name), or what they left out (a number).
     """
 
     def __init__(
@@ -35,14 +35,12 @@ class Keys:
         vectors: Mapping[str, Sequence[float]] | None = None,
         n_ctx: int | None = None,
         old: Mapping[str, str | float] | None = None,
-        left_out: Mapping[str, str] | None = None,
     ) -> None:
         self.shapes = shapes
         self.architecture = architecture
         self.vectors = vectors or {}
         self.n_ctx = n_ctx
         self._old = old or {}
-        self._left_out = left_out or {}
         self._metadata = metadata
         self._prefix = f"{architecture}."
 
@@ -56,7 +54,7 @@ class Keys:
         found = self._metadata.get(self._prefix + key, _MISSING)
         if found is _MISSING and (old := self._old.get(key)) is not None:
             return self._metadata.get(self._prefix + old, _MISSING) if isinstance(old, str) else old
-        return self._left_out.get(key, _MISSING) if found is _MISSING else found
+        return found
 
     def _get(self, key: str, default: Any) -> Any:
         value = self._find(key)

@@ -54,7 +54,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "nomic-bert": Architecture("Nomic Embed", "nomic_bert", ("nomic-bert",)),
 }
 
-OLD_NAMES: Mapping[str, str] = {"gptoss": "gpt-oss", "olmo3": "olmo2"}
+OLD_NAMES: Mapping[str, str] = {"gptoss": "gpt-oss", "olmo3": "olmo2", "glm4moelite": "deepseek2"}
 """Architectures as ollama's own converter called them, and so the keys of its files."""
 
 UNSUPPORTED: Mapping[str, str] = {

@@ -28,7 +28,7 @@ __all__ = [
 _SCHEMES = ("bert", "gemma4", "gpt2", "llama", "t5")
 
 
-_UNNAMED = {"gptoss": "gpt-4o", "lfm2": "lfm2", "mistral3": "tekken"}
+_UNNAMED = {"glm4moelite": "glm4", "gptoss": "gpt-4o", "lfm2": "lfm2", "mistral3": "tekken"}
 """Pre-tokenizers of architectures whose files ollama's own converter wrote without a name of one."""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from .metadata import Metadata, log, token_id
+from .metadata import Metadata, log, numbers, token_id
 from .vocab import TokenType, Vocab
 
 __all__ = ["SpecialTokens", "read_special"]
@@ -101,11 +101,13 @@ def read_special(metadata: Metadata, vocab: Vocab, defaults: Mapping[str, int]) 
         if found is not None:
             roles[role] = found
             _mark_control(vocab, found)
-    return SpecialTokens(**roles, eog_ids=_end_of_generation(vocab, roles))
+    listed = numbers(metadata, "tokenizer.ggml.eos_token_ids")  # ollama's own files have several
+    ends = [] if listed is None else [int(id) for id in listed if 0 <= id < len(vocab)]
+    return SpecialTokens(**roles, eog_ids=_end_of_generation(vocab, roles, ends))
 
 
-def _end_of_generation(vocab: Vocab, roles: Mapping[str, int]) -> frozenset[int]:
-    """All ids that end generation, by role and by text."""
+def _end_of_generation(vocab: Vocab, roles: Mapping[str, int], listed: Iterable[int]) -> frozenset[int]:
+    """All ids that end generation: those listed, by role and by text."""
     by_text = {vocab.text(id): id for id in _present(vocab, _END_OF_GENERATION)}
     strikeout = by_text.get("</s>")
     if strikeout is not None and vocab.types[strikeout] == TokenType.NORMAL:
@@ -115,7 +117,7 @@ def _end_of_generation(vocab: Vocab, roles: Mapping[str, int]) -> frozenset[int]
     for id in _present(vocab, _ALWAYS_SHOWN):
         vocab.types[id] = TokenType.USER_DEFINED
     ends = {roles[role] for role in ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep") if role in roles}
-    ends |= set(by_text.values())
+    ends.update(listed, by_text.values())
     # In OpenAI's harmony format and in Solar's, <|end|> closes one message of an answer that goes on.
     if {"<|return|>", "<|call|>", "<|end|>"} <= by_text.keys() or (
         {"<|flush|>", "<|end|>"} <= by_text.keys() and by_text.keys() & {"<|call|>", "<|calls|>"}
