@@ -1,10 +1,12 @@
-"""Stages in a row write what one engine writes, whatever the cuts, the groups, and the stages that are lost."""
+"""Stages in a row write what one engine writes, whatever the cuts, the lanes, and the stages that are lost."""
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,116 +15,178 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from asgi import TEMPLATE
 from llamaq import LLM, LlamaqError, SamplingParams
-from llamaq.distributed.pipeline import LocalChain, Pipeline, StageLost, Text
+from llamaq.distributed.staged import LocalChain, StagedModel, StageLost, open_lane
 from llamaq.distributed.stages import Stage, StageJob, Work, _split, even_cuts
-from llamaq.errors import ContextOverflowError
+from llamaq.errors import ContextOverflowError, ModelError
+from llamaq.llm.llm import Completion
+from llamaq.structure import regex
 
-N_CTX, TEXTS = 96, 5
+N_CTX = 96
 PROMPTS = ["Once upon a time", "Tom saw", "", "A very long day " * 9, "One day Sue", "The dog", "x", "Ann and Bob"]
 SAMPLINGS = [SamplingParams(seed=i) for i in range(len(PROMPTS))]
+SAID = [{"role": "user", "content": "Tell of a cat"}]
+
+
+def told(done: Sequence[Completion]) -> list[Any]:
+    return [(each.text, each.tokens, each.finish_reason) for each in done]
 
 
 @pytest.fixture(scope="module")
-def alone(stories: Path) -> Iterator[tuple[LLM, list[Text]]]:
+def alone(stories: Path) -> Iterator[tuple[LLM, list[Any]]]:
     """The model in one piece, and what it writes."""
     with LLM.load(stories, n_ctx=N_CTX, threads=1) as llm:
-        done = llm.batch(PROMPTS, samplings=SAMPLINGS, max_tokens=30)
-        yield llm, [Text(each.text, each.tokens, each.finish_reason) for each in done]
+        yield llm, told(llm.batch(PROMPTS, samplings=SAMPLINGS, max_tokens=30))
 
 
-def test_texts_may_fill_the_context(alone: tuple[LLM, list[Text]], stories: Path) -> None:
-    llm, _ = alone
-    prompts, samplings = PROMPTS[:4], [SamplingParams(seed=i, ignore_eos=True) for i in range(4)]
-    done = llm.batch(prompts, samplings=samplings)
-    assert {each.finish_reason for each in done} == {"context"}
-    pipeline = pipeline_of(LocalChain(stages_of(stories, [0, 3, 5])), llm, 2)
-    found = pipeline.write([llm.prompt_ids(prompt) for prompt in prompts], samplings, None)
-    assert found == [Text(each.text, each.tokens, each.finish_reason) for each in done]
+def jobs_of(path: Path, cuts: Sequence[int], lanes: int, n_batch: int = 32, room: int = 2 * N_CTX) -> list[StageJob]:
+    return [StageJob(path, first, last, N_CTX, room, lanes, n_batch, threads=1) for first, last in pairwise(cuts)]
 
 
-def stages_of(path: Path, cuts: Sequence[int], n_batch: int = 32) -> list[Stage]:
-    pairs = pairwise(cuts)
-    return [Stage(StageJob(path, first, last, N_CTX, TEXTS, n_batch, threads=1)) for first, last in pairs]
-
-
-def pipeline_of(chain: Any, llm: LLM, groups: int, n_batch: int = 32) -> Pipeline[Any]:
-    return Pipeline(chain, llm.tokenizer, n_ctx=N_CTX, texts=TEXTS, n_batch=n_batch, groups=groups)
-
-
-@pytest.mark.parametrize(("cuts", "groups", "n_batch"), [([0, 5], 1, 32), ([0, 2, 5], 2, 7), ([0, 1, 2, 3, 5], 4, 32)])
-def test_stages_write_what_one_engine_writes(
-    alone: tuple[LLM, list[Text]], stories: Path, cuts: list[int], groups: int, n_batch: int
-) -> None:
-    llm, expected = alone
-    stages = stages_of(stories, cuts, n_batch)
-    chain = LocalChain(stages)
-    pipeline = pipeline_of(chain, llm, groups, n_batch)
-    ids = [llm.prompt_ids(prompt) for prompt in PROMPTS]
-    assert pipeline.write(ids, SAMPLINGS, 30) == expected
-    assert pipeline.write(ids[::-1], SAMPLINGS[::-1], 30) == expected[::-1]
-    chain.close()
-    for stage in stages:
+def close_all(row: LocalChain) -> None:
+    for stage in row.stages:
         stage.close()
+
+
+@contextmanager
+def staged(
+    path: Path, cuts: Sequence[int], lanes: int = 2, n_batch: int = 32, chain: type[LocalChain] = LocalChain,
+    room: int = 2 * N_CTX,
+) -> Iterator[tuple[StagedModel, Any]]:  # fmt: skip
+    jobs = jobs_of(path, cuts, lanes, n_batch, room)
+    with ExitStack() as stack:
+        row = chain([Stage(job) for job in jobs])
+        stack.callback(close_all, row)
+        llms = [stack.enter_context(open_lane(row, jobs[0], lane)) for lane in range(lanes)]
+        yield StagedModel(tuple(cuts), tuple(llms)), row
+
+
+@pytest.mark.parametrize(("cuts", "lanes", "n_batch"), [([0, 5], 1, 32), ([0, 2, 5], 2, 7), ([0, 1, 2, 3, 5], 4, 32)])
+def test_stages_write_what_one_engine_writes(
+    alone: tuple[LLM, list[Any]], stories: Path, cuts: list[int], lanes: int, n_batch: int
+) -> None:
+    with staged(stories, cuts, lanes, n_batch) as (model, _):
+        assert told(model.batch(PROMPTS, samplings=SAMPLINGS, max_tokens=30)) == alone[1]
+        assert told(model.batch(PROMPTS[::-1], samplings=SAMPLINGS[::-1], max_tokens=30)) == alone[1][::-1]
+
+
+@pytest.mark.parametrize("name", ["lfm2", "gemma3", "qwen3next", "llama4"])
+def test_windows_and_states_in_stages(name: str, shared: Callable[[str], Path]) -> None:
+    path = shared(f"tiny-models/{name}.gguf")
+    prompts = [[1 + (7 * i + j) % 90 for j in range(40 + 9 * i)] for i in range(5)]
+    options: dict[str, Any] = {
+        "max_tokens": 50,
+        "samplings": [SamplingParams(seed=i, ignore_eos=True) for i in range(5)],
+    }
+    with LLM.load(path, n_ctx=N_CTX, n_cache=4 * N_CTX, threads=1) as llm:
+        expected = told(llm.batch(prompts, **options))
+    with staged(path, even_cuts(path, 2), 2, 24, room=4 * N_CTX) as (model, _):
+        assert told(model.batch(prompts, **options)) == expected
+        assert told(model.batch(prompts, **options)) == expected
+
+
+def test_chats_streams_and_scores(alone: tuple[LLM, list[Any]], stories: Path) -> None:
+    llm = alone[0]
+    with staged(stories, [0, 3, 5]) as (model, _):
+        options: dict[str, Any] = {"template": TEMPLATE, "max_tokens": 12, "sampling": SamplingParams(seed=3)}
+        greedy: dict[str, Any] = {"sampling": SamplingParams(temperature=0), "max_tokens": 9}
+        expected = llm.chat(SAID, **options)
+        assert model.chat(SAID, **options).message == expected.message
+        assert "".join(event.text for event in model.chat(SAID, stream=True, **options)) == expected.text
+
+        async def many() -> list[str]:
+            return [each.text for each in await asyncio.gather(*(model.achat(SAID, **options) for _ in range(5)))]
+
+        assert asyncio.run(many()) == [expected.text] * 5
+        assert "".join(event.text for event in model.stream("Tom", **greedy)) == llm.generate("Tom", **greedy).text
+        score, own = (each.score(" upon a time", prompt="Once") for each in (model.lanes[0], llm))
+        np.testing.assert_array_equal(score.logprobs, own.logprobs)
+        schema = SamplingParams(seed=1, structure=regex("[a-z]{3,9}!"))
+        assert (
+            model.generate("x", sampling=schema, max_tokens=20).text
+            == llm.generate("x", sampling=schema, max_tokens=20).text
+        )
+        with pytest.raises(ModelError, match="makes no embeddings"):
+            model.lanes[0].embed(["x"])
+
+
+def test_what_begins_alike_is_read_once(alone: tuple[LLM, list[Any]], stories: Path) -> None:
+    """Pages are shared, copied where texts part within one, and cut: the stages are told of all of it."""
+    found: list[list[str]] = []
+    begin = alone[0].prompt_ids("A very long day " * 9)
+    with staged(stories, [0, 2, 5], 3) as (model, _):
+        first = model.generate(begin, max_tokens=5)
+        again = model.generate([*begin[:-3], 44, 45, 46, 47], sampling=SamplingParams(seed=4), max_tokens=12)
+        assert first.usage.cached_tokens == 0
+        assert again.usage.cached_tokens == len(begin) - 3
+        own = alone[0].generate([*begin[:-3], 44, 45, 46, 47], sampling=SamplingParams(seed=4), max_tokens=12)
+        assert told([again]) == told([own])
+        for llm in (model.lane(begin), alone[0]):
+            session = llm.session()
+            session.extend("Tom saw a dog and a cat in the big park")
+            session.truncate(7)
+            greedy: dict[str, Any] = {"sampling": SamplingParams(temperature=0), "max_tokens": 9}
+            found.append([session.fork().generate(" house", **greedy).text, session.generate(**greedy).text])
+        assert found[0] == found[1]
+        session = model.lanes[0].session()
+        session.extend("Tom saw a dog")
+        with pytest.raises(ModelError, match="cannot be saved"):
+            session.save(stories.with_suffix(".none"))
 
 
 class Losing(LocalChain):
     """A chain that loses a stage now and then, with all that it knew."""
 
-    def __init__(self, path: Path, cuts: Sequence[int], odds: float) -> None:
-        super().__init__(stages_of(path, cuts))
-        self._path, self._cuts, self._odds = path, cuts, odds
+    odds = 0.1
+    cuts: Sequence[int] = (0, 2, 5)
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        super().__init__(stages)
         self._rng = random.Random(4)
         self.lost = 0
 
-    def logits(self, future: Future[NDArray[np.float32]]) -> NDArray[np.float32]:
-        if self.lost < 8 and self._rng.random() < self._odds:
-            raise StageLost("killed")
-        return super().logits(future)
-
-    def recover(self) -> None:
-        self.lost += 1
-        number = self._rng.randrange(len(self._cuts) - 1)
-        threads, self._stages = self._threads, list(self._stages)
-        threads[number].submit(lambda: None).result()  # what it was sent comes to its end
-        self._stages[number] = stages_of(self._path, self._cuts[number : number + 2])[0]
-
-
-def test_a_stage_that_is_lost_changes_nothing(alone: tuple[LLM, list[Text]], stories: Path) -> None:
-    llm, expected = alone
-    chain = Losing(stories, [0, 2, 5], 0.1)
-    ids = [llm.prompt_ids(prompt) for prompt in PROMPTS]
-    assert pipeline_of(chain, llm, 2).write(ids, SAMPLINGS, 30) == expected
-    assert chain.lost > 2
-    hopeless = Losing(stories, [0, 2, 5], 1.0)
-    hopeless.lost = -99
-    with pytest.raises(LlamaqError, match="stages were lost 9 times; the last time: killed"):
-        pipeline_of(hopeless, llm, 2).write(ids, SAMPLINGS, 30)
+    def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
+        with threading.Lock():
+            number = self._rng.randrange(len(self.stages)) if self._rng.random() < self.odds else None
+        if number is not None:
+            self.lost += 1
+            with self._locks[number]:
+                old, self.stages[number] = self.stages[number], Stage(self.stages[number].job)
+                old.close()
+            if self._rng.random() < 0.5:  # sometimes the first to notice is another
+                raise StageLost("killed")
+        return super().run(work, births)
 
 
-def test_groups_follow_each_other_through_the_stages(alone: tuple[LLM, list[Text]], stories: Path) -> None:
-    llm, _ = alone
-    begun: list[int] = []
-
-    class Watched(LocalChain):
-        def begin(self, work: Work) -> Future[NDArray[np.float32]]:
-            self.running = getattr(self, "running", 0) + 1
-            begun.append(self.running)
-            return super().begin(work)
-
-        def logits(self, future: Future[NDArray[np.float32]]) -> NDArray[np.float32]:
-            self.running -= 1
-            return super().logits(future)
-
-    ids = [llm.prompt_ids(prompt) for prompt in PROMPTS]
-    pipeline_of(Watched(stages_of(stories, [0, 2, 5])), llm, 3).write(ids, SAMPLINGS, 8)
-    assert max(begun) == 3
+def test_a_stage_that_is_lost_changes_nothing(alone: tuple[LLM, list[Any]], stories: Path) -> None:
+    with staged(stories, [0, 2, 5], chain=Losing) as (model, chain):
+        assert told(model.batch(PROMPTS, samplings=SAMPLINGS, max_tokens=30)) == alone[1]
+        assert chain.lost > 4
+        chain.odds = 1.0
+        with pytest.raises(LlamaqError, match="stages were lost 8 times in a row; the last time: "):
+            model.batch(PROMPTS, max_tokens=3)
+        chain.odds = 0.0
+        assert told(model.batch(PROMPTS, samplings=SAMPLINGS, max_tokens=30)) == alone[1]
 
 
-def test_what_cannot_be(alone: tuple[LLM, list[Text]], stories: Path) -> None:
-    llm, _ = alone
-    with pytest.raises(ContextOverflowError, match=f"the context {N_CTX}"):
-        pipeline_of(None, llm, 1).write([[1] * (N_CTX + 1)], SAMPLINGS[:1], 1)
+def test_lanes_follow_each_other_through_the_stages(stories: Path) -> None:
+    barrier = threading.Barrier(3)
+
+    class Meeting(LocalChain):
+        """Each step waits until one of every lane is on its way."""
+
+        def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
+            barrier.wait(60)
+            return super().run(work, births)
+
+    with staged(stories, [0, 2, 5], 3, chain=Meeting) as (model, _):
+        model.batch(PROMPTS[:3], sampling=SamplingParams(ignore_eos=True), max_tokens=8)
+
+
+def test_what_cannot_be(stories: Path) -> None:
+    with staged(stories, [0, 2, 5]) as (model, _), pytest.raises(ContextOverflowError, match=f"the context {N_CTX}"):
+        model.batch([[1] * (N_CTX + 1)], max_tokens=1)
     with pytest.raises(ValueError, match="stages must be 1 to the 5 layers"):
         even_cuts(stories, 6)
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine
-from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
+from llamaq.engine.kv_cache import CacheType, KVCache
 from llamaq.engine.loading import plan_of
+from llamaq.engine.page_pool import PagePool
 from llamaq.engine.stage_input import StageInput
 from llamaq.engine.topology import default_threads
 from llamaq.gguf import GGUFFile
@@ -27,7 +29,7 @@ __all__ = ["Stage", "StageJob", "Work", "even_cuts"]
 
 @dataclass(frozen=True)
 class StageJob:
-    """Layers ``first`` to before ``last`` of a model, with room for so many ``texts`` of ``n_ctx`` tokens, in steps of
+    """Layers ``first`` to before ``last`` of a model, with ``lanes`` caches for ``n_cache`` tokens each, in steps of
     ``n_batch`` rows; plain data that can be sent. The bits do not depend on ``threads`` (None: as for ``LLM.load``) nor
     on ``pack``."""
 
@@ -35,35 +37,38 @@ class StageJob:
     first: int
     last: int
     n_ctx: int
-    texts: int
+    n_cache: int
+    lanes: int
     n_batch: int = 512
     threads: int | None = None
     pack: bool = True
+    cache_type: CacheType = "f16"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one step asks of each stage: the rows of a ``Step``, and sequences that are to be forgotten before."""
+    """What one step asks of each stage, of its cache number ``lane``: pages and states to be copied before, by the
+    number of their pool, and where its sequences have theirs (``KVCache.tables``, ``KVCache.state_slots``)."""
 
-    tokens: NDArray[np.int32]
-    sequences: NDArray[np.int32]
-    positions: NDArray[np.int32]
-    wanted: NDArray[np.bool_]
-    forget: tuple[int, ...] = field(default=())
+    lane: int
+    step: Step
+    copies: Sequence[Sequence[tuple[int, int]]]
+    tables: Sequence[NDArray[np.int32]]
+    slots: tuple[NDArray[np.int32], NDArray[np.int32]] | None
 
 
 class Stage:
-    """Some layers of a model, ready to run. Raises what ``LLM.load`` does, and ``ModelError`` for a model that cannot
-    be cut so."""
+    """Some layers of a model, ready to run. ``birth`` is another one for each. Raises what ``LLM.load`` does, and
+    ``ModelError`` for a model that cannot be cut so."""
 
     def __init__(self, job: StageJob) -> None:
+        self.job, self.birth = job, uuid4().hex
         self._file = GGUFFile.open(job.model)
         try:
             _, whole = plan_of(self._file, job.n_ctx)
             plan = cut_plan(whole, job.first, job.last)
             self._is_first, self._is_last = job.first == 0, job.last == layer_count(whole)
-            tokens = job.texts * -(-job.n_ctx // PAGE_TOKENS) * PAGE_TOKENS
-            self._cache = KVCache(plan, tokens, max_rows=job.n_batch, texts=job.texts)
+            self._caches = [_Pages(plan, whole, job.n_cache, job.cache_type, job.n_batch) for _ in range(job.lanes)]
             threads = job.threads or default_threads().threads
             self._input = StageInput(self._file, job.n_batch, plan.nodes[0].cols[0])
             source = self._file if self._is_first else self._input
@@ -74,19 +79,66 @@ class Stage:
 
     def close(self) -> None:
         """Frees all at once."""
-        for part in (self._engine, self._cache, self._file):
-            part.close()
+        self._engine.close()
+        for cache in self._caches:
+            cache.close()
+        self._file.close()
 
     def run(self, work: Work, rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Of the last stage the logits of the wanted rows, float32 (wanted, vocabulary); of others all rows for the
         next, float32 (rows, columns). ``rows`` are those of the stage before; the first has none. Raises what
         ``Engine.forward`` does."""
-        for sequence in work.forget:
-            self._cache.drop(sequence)
-        wanted = work.wanted if self._is_last else np.ones(len(work.tokens), np.bool_)
-        tokens = work.tokens if rows is None else self._input.put(rows)
-        step = Step(tokens, work.sequences, work.positions, wanted)
-        return self._engine.forward(step, self._cache)
+        step = work.step
+        wanted = step.wanted if self._is_last else np.ones(len(step), np.bool_)
+        tokens = step.tokens if rows is None else self._input.put(rows)
+        cache = self._caches[work.lane]
+        cache.take(work)
+        return self._engine.forward(replace(step, tokens=tokens, wanted=wanted), cache)
+
+
+class _Pages(KVCache):
+    """The memory of a stage's layers. Which pages are whose is told with each work."""
+
+    def __init__(self, plan: Plan, whole: Plan, n_cache: int, cache_type: CacheType, max_rows: int) -> None:
+        super().__init__(plan, n_cache, cache_type, max_rows=max_rows)
+        places = {(group.window, group.chunk): i for i, group in enumerate(whole.caches)}
+        self._places = [places[group.window, group.chunk] for group in plan.caches]
+        self._work: Work | None = None
+
+    def take(self, work: Work) -> None:
+        """Does the copies of a work, and is its cache from then on."""
+        places = [*self._places, *([] if self.states is None else [len(work.copies) - 1])]
+        for pool, place in zip(self.pools, places, strict=True):
+            for source, target in work.copies[place]:
+                for layer in pool.layers:
+                    layer[target] = layer[source]
+        self._work = work
+
+    def length(self, sequence: int) -> int:
+        assert self._work is not None
+        return self._work.step.spans[sequence][0]
+
+    def truncate(self, sequence: int, length: int) -> None:
+        return
+
+    def reserve(self, sequence: int, length: int) -> None:
+        return
+
+    def commit(self, sequence: int, length: int) -> None:
+        return
+
+    def tables(self, sequences: Sequence[int]) -> Iterator[tuple[PagePool, NDArray[np.int32]]]:
+        assert self._work is not None
+        for pool, place in zip(self.pools, self._places, strict=False):
+            yield pool, self._work.tables[place]
+
+    def state_slots(
+        self, sequences: Sequence[int]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+        assert self._work is not None
+        if self.states is None or self._work.slots is None:
+            return None
+        return self.states.data, *self._work.slots
 
 
 def even_cuts(path: str | os.PathLike[str], stages: int, n_ctx: int | None = None) -> list[int]:

@@ -193,7 +193,7 @@ class Engine:
         Ctrl-C, ``GGUFError`` for a file that has been shortened meanwhile, ``CancelledError`` and ``ClosedError``; the
         cache then holds what it held before.
         """
-        executor = self._running()
+        self._running()
         self._check()
         if len(step) > self.max_rows:
             raise ValueError(f"a step of {len(step)} rows exceeds max_rows ({self.max_rows}); split it")
@@ -205,12 +205,19 @@ class Engine:
         for sequence, (start, end) in step.spans.items():
             cache.truncate(sequence, start)
             cache.reserve(sequence, end)
+        logits = self._run(step, cache, stop, captures)
+        for sequence, (_, end) in step.spans.items():
+            cache.commit(sequence, end)
+        return logits
+
+    def _run(self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None) -> NDArray[np.float32]:
+        """The logits of a step whose sequences have their pages."""
         sequences = [*step.spans]
         places = {sequence: i for i, sequence in enumerate(sequences)}
         rows = np.array([places[sequence] for sequence in step.sequences.tolist()], np.int32)
         selected = np.nonzero(step.wanted)[0].astype(np.int32)
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
-        executor.forward(
+        self._running().forward(
             step.tokens, step.positions, rows, len(sequences),
             [(pool.data, table) for pool, table in cache.tables(sequences)],
             format_of(cache.cache_type).id, cache.state_slots(sequences),
@@ -218,8 +225,6 @@ class Engine:
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
             step.last_seen, step.given,
         )  # fmt: skip
-        for sequence, (_, end) in step.spans.items():
-            cache.commit(sequence, end)
         return logits
 
     def collect_squares(self, on: bool = True) -> None:

@@ -22,7 +22,10 @@ from llamaq.formats import Format, format_by_name
 from llamaq.plan.operands import CacheLayer
 from llamaq.plan.plan import CacheGroup, Plan
 
-__all__ = ["CACHE_TYPES", "PAGE_TOKENS", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes", "state_bytes"]
+__all__ = [
+    "CACHE_TYPES", "PAGE_TOKENS", "CacheLost", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes",
+    "state_bytes",
+]  # fmt: skip
 
 CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
 CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
@@ -83,6 +86,10 @@ def _page_bytes(layer: CacheLayer, cache_type: CacheType) -> int:
     return layer.kv_heads * _core.page_bytes(layer.head_dim, layer.value_dim, fmt.id)
 
 
+class CacheLost(Exception):
+    """Nothing that the cache held is there any more: sequences are to be read again from their beginning."""
+
+
 class KVCache:
     """Room for ``n_ctx`` tokens, shared by any number of sequences; ``max_rows`` and ``texts`` as for ``group_bytes``.
 
@@ -90,6 +97,9 @@ class KVCache:
     there are no free ones (it calls ``release``).
     Raises ``InsufficientMemoryError`` where the system does not even grant the reservation.
     """
+
+    PAGES: type[PagePool] = PagePool
+    STATES: type[StatePool] = StatePool
 
     def __init__(
         self, plan: Plan, n_ctx: int, cache_type: CacheType = "f16", *, max_rows: int | None = None, texts: int = _TEXTS
@@ -101,11 +111,11 @@ class KVCache:
         sizes = [[_page_bytes(layer, cache_type) for layer in group.layers] for group in plan.caches]
         try:
             self.pools = [
-                PagePool(size, _n_pages(group, n_ctx, max_rows, texts), group.window, group.chunk)
+                self.PAGES(size, _n_pages(group, n_ctx, max_rows, texts), group.window, group.chunk)
                 for size, group in zip(sizes, plan.caches, strict=True)
             ]
             """The pages of each group; where the model has states, they come last."""
-            self.states = StatePool([4 * s.floats for s in plan.states], _STATES * texts) if plan.states else None
+            self.states = self.STATES([4 * s.floats for s in plan.states], _STATES * texts) if plan.states else None
         except MemoryError:
             size = cache_bytes(plan, n_ctx, cache_type, max_rows=max_rows, texts=texts)
             raise InsufficientMemoryError(

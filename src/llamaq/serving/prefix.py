@@ -106,6 +106,13 @@ class PrefixTree:
             self._child(after, rest, pages[len(tokens) // PAGE_TOKENS])
         return after
 
+    def clear(self) -> None:
+        """Lets go of everything."""
+        for node in self._nodes(self.root):
+            for pool, page in zip(self._cache.pools, node.pages, strict=True):
+                pool.release(page)
+        self.root.children.clear()
+
     def evict(self, group: int, pages: int) -> None:
         """Lets go of so many pages of a group, or all that nothing else uses."""
         pool = self._cache.pools[group]

@@ -142,13 +142,14 @@ class Room:
         return request.behind is not None
 
     def clear(self) -> None:
-        """Takes all sequences away without a trace in the tree."""
+        """Takes all sequences away, and what the tree knows: their requests are read again."""
         for request in self.holders:
             assert request.sequence is not None
             self.cache.drop(request.sequence)
-            request.sequence = None
+            request.sequence, request.node, request.read, request.kept = None, None, 0, 0
         self.holders.clear()
         self._readers.clear()
+        self.prefixes.clear()
 
     def known(self, tokens: Sequence[int], mark: Mark = ()) -> int:
         """How many tokens of a text's beginning the cache holds."""

@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine, StopFlag
-from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.kv_cache import CacheLost, KVCache
 from llamaq.errors import CancelledError, ClosedError, LlamaqError
 from llamaq.plan.inserted import step_of
 from llamaq.plan.step import Step
@@ -257,6 +257,9 @@ class Scheduler:
                 self._work_on(here, away, time.monotonic() - began)
         except CancelledError:
             pass
+        except CacheLost:
+            with self.lock:
+                self.room.clear()
         except BaseException as error:
             self._fail(rows, error)
         finally:
