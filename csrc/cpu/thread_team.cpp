@@ -53,14 +53,12 @@ void Signal::wait(uint32_t seen, int spins) {
 int Worker::count() const { return team_.size_; }
 
 void Worker::sync() {
-  if (team_.size_ == 1) {
-    team_.chunk_.store(0, std::memory_order_relaxed);
-    return;
-  }
+  share_ = id_;
+  if (team_.size_ == 1) return team_.begin_phase();
   const uint32_t seen = team_.barrier_.value();
   if (team_.arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == team_.size_) {
     team_.arrived_.store(0, std::memory_order_relaxed);
-    team_.chunk_.store(0, std::memory_order_relaxed);
+    team_.begin_phase();
     team_.barrier_.advance();
   } else {
     team_.barrier_.wait(seen, team_.spins_);
@@ -70,12 +68,33 @@ void Worker::sync() {
 int Worker::next_chunk(int count) {
   if (id_ == 0) team_.poll();
   if (team_.stop_.load(std::memory_order_relaxed)) return -1;
-  const int chunk = team_.chunk_.fetch_add(1, std::memory_order_relaxed);
-  return chunk < count ? chunk : -1;
+  const int64_t size = team_.size_;
+  do {
+    const bool own = share_ == id_;
+    const int64_t begin = count * share_ / size, end = count * (share_ + 1) / size;
+    const uint64_t taken = team_.shares_[static_cast<size_t>(share_)].taken.fetch_add(own ? 1 : uint64_t{1} << 32,
+                                                                                      std::memory_order_relaxed);
+    const int64_t front = static_cast<uint32_t>(taken), back = static_cast<int64_t>(taken >> 32);
+    if (front + back < end - begin) return static_cast<int>(own ? begin + front : end - 1 - back);
+    share_ = share_ + 1 < size ? share_ + 1 : 0;
+  } while (share_ != id_);
+  return -1;
 }
 
-ThreadTeam::ThreadTeam(int threads, bool spin) : size_(threads), spins_(spin ? kSpins : 0), process_(this_process()) {
+void ThreadTeam::begin_phase() {
+  for (Share& share : shares_) share.taken.store(0, std::memory_order_relaxed);
+}
+
+static int checked(int threads) {
   if (threads < 1 || threads > 1024) throw Error("threads must be 1 to 1024, got " + std::to_string(threads));
+  return threads;
+}
+
+ThreadTeam::ThreadTeam(int threads, bool spin)
+    : size_(checked(threads)),
+      spins_(spin ? kSpins : 0),
+      process_(this_process()),
+      shares_(static_cast<size_t>(threads)) {
   try {
     for (int id = 1; id < size_; ++id) threads_.emplace_back([this, id] { loop(id); });
   } catch (const std::system_error&) {
@@ -96,11 +115,11 @@ void ThreadTeam::quit() {
 }
 
 void ThreadTeam::loop(int id) {
-  Worker worker(*this, id);
   for (uint32_t seen = 0;;) {
     start_.wait(seen, spins_);
     ++seen;
     if (quit_.load(std::memory_order_relaxed)) return;
+    Worker worker(*this, id);
     (*job_)(worker);
     if (finished_.fetch_add(1, std::memory_order_acq_rel) + 1 == size_) done_.advance();
   }
@@ -114,7 +133,7 @@ bool ThreadTeam::run(const std::function<void(Worker&)>& job, const std::functio
   last_poll_ = std::chrono::steady_clock::now();
   stop_.store(false, std::memory_order_relaxed);
   finished_.store(0, std::memory_order_relaxed);
-  chunk_.store(0, std::memory_order_relaxed);
+  begin_phase();
   const uint32_t seen = done_.value();
   start_.advance();
   Worker worker(*this, 0);

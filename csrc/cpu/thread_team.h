@@ -1,5 +1,8 @@
-// A team of threads that run one job together. They meet at sync(), take work in chunks from one counter, spin
-// briefly between meetings and park when nothing comes, so that an idle model costs no CPU.
+// A team of threads that run one job together. They meet at sync(), take work in chunks, spin briefly between meetings
+// and park when nothing comes, so that an idle model costs no CPU.
+//
+// Each worker has a share of the chunks, which it takes front to back: it then reads weights as one stream, and what it
+// fetches ahead of one chunk is the beginning of its next. When its share is out, it takes the last ones of others.
 #pragma once
 #include <stdint.h>
 
@@ -30,18 +33,19 @@ class Signal {
 
 class ThreadTeam;
 
-// What a job sees of the team: its own number, the barrier and the chunk counter.
+// What a job sees of the team: its own number, the barrier and the chunks.
 class Worker {
  public:
-  Worker(ThreadTeam& team, int id) : team_(team), id_(id) {}
+  Worker(ThreadTeam& team, int id) : team_(team), id_(id), share_(id) {}
   int id() const { return id_; }
   int count() const;
-  void sync();                // every worker calls it; also starts the chunks of the next phase at 0
-  int next_chunk(int count);  // the next chunk of this phase, or -1 when they (or the team's patience) are out
+  void sync();                // every worker calls it; also begins the chunks of the next phase
+  int next_chunk(int count);  // a chunk of this phase's `count`, or -1 when they (or the team's patience) are out
 
  private:
   ThreadTeam& team_;
   int id_;
+  int share_;  // that it takes chunks of
 };
 
 class ThreadTeam {
@@ -64,8 +68,14 @@ class ThreadTeam {
 
  private:
   friend class Worker;
+  // How many chunks of a share were taken: from the front in the lower half, from the back in the upper.
+  struct alignas(64) Share {
+    std::atomic<uint64_t> taken{0};
+  };
+
   void loop(int id);
   void poll();
+  void begin_phase();
   void quit();  // ends and joins the threads
 
   const int size_;
@@ -73,7 +83,8 @@ class ThreadTeam {
   const int process_;
   std::mutex run_mutex_;
   Signal start_, barrier_, done_;
-  std::atomic<int> arrived_{0}, finished_{0}, chunk_{0};
+  std::atomic<int> arrived_{0}, finished_{0};
+  std::vector<Share> shares_;
   std::atomic<bool> stop_{false}, quit_{false};
   const std::function<void(Worker&)>* job_ = nullptr;
   const std::function<bool()>* interrupted_ = nullptr;
