@@ -27,8 +27,8 @@ RUN = 5  # blocks in a piece: rows have more, so that no two rows are equal
 CHUNK = 1 << 23  # bytes written at a time
 
 # Vectors that are neither weights of norms (1) nor small numbers (0.1): the past of a delta net decays, a layer keeps
-# its scale.
-VECTORS = {"ssm_a": -1.0, "layer_output_scale.weight": 1.0}
+# its scale, a rope its frequencies.
+VECTORS = {"ssm_a": -1.0, "layer_output_scale.weight": 1.0, "rope_freqs.weight": 1.0}
 
 # Matrices that are never quantized, and what published files have them in.
 KEPT = {"ffn_gate_inp": "F32", "ssm_conv1d": "F32", "shortconv.conv": "F32", "per_layer_model_proj": "BF16"}
@@ -210,7 +210,8 @@ def metadata(name: str, shape: Shape, format_name: str) -> dict[str, Any]:
 
 def _number(vector: str) -> float:
     """What a vector is full of."""
-    return VECTORS.get(vector.split(".", 2)[-1], 1.0 if vector.endswith("norm.weight") else 0.1)
+    name = vector.split(".", 2)[-1] if vector.startswith("blk.") else vector
+    return VECTORS.get(name, 1.0 if vector.endswith("norm.weight") else 0.1)
 
 
 def make_model(name: str, format_name: str, path: str, seed: int = 0) -> None:

@@ -157,7 +157,7 @@ def _gemma4_outer(shape: Shape) -> dict[str, Dims | None]:
     cols = shape.layers * OWN_INPUT
     return {
         "per_layer_token_embd.weight": (shape.vocab, cols), "per_layer_model_proj.weight": (cols, shape.width),
-        "per_layer_proj_norm.weight": (OWN_INPUT,),
+        "per_layer_proj_norm.weight": (OWN_INPUT,), "rope_freqs.weight": (shape.head,),
     }  # fmt: skip
 
 

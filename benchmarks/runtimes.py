@@ -151,7 +151,11 @@ class LlamaCpp:
     def _decode(self, rows: Sequence[tuple[int, int, int, bool]], start: int) -> NDArray[np.float32]:
         """``rows``: token, sequence, position, whether its logits are wanted."""
         api, batch = self._api, self._batch
-        api.llama_memory_seq_rm(api.llama_get_memory(self._context), -1, start, -1)
+        memory = api.llama_get_memory(self._context)
+        if start == 0:
+            api.llama_memory_clear(memory, False)  # states can't be rewound
+        else:
+            api.llama_memory_seq_rm(memory, -1, start, -1)
         batch.n_tokens = len(rows)
         for i, (token, sequence, position, wanted) in enumerate(rows):
             batch.token[i], batch.pos[i], batch.n_seq_id[i], batch.seq_id[i][0] = token, position, 1, sequence

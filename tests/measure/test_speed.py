@@ -64,6 +64,24 @@ def test_work_by_hand() -> None:
     assert work_of(Workload(0, 2, 100, 3), plan, tensors, 16, "f16") == several
 
 
+@pytest.mark.parametrize("name", ["qwen35", "gemma3"])
+def test_states_count_once_and_windows_as_far_as_they_see(shared: Callable[[str], Path], name: str) -> None:
+    with GGUFFile.open(shared(f"tiny-models/{name}.gguf")) as file:
+        _, plan = plan_of(file)
+        works = [
+            work_of(Workload(0, 1, *at), plan, file.tensors, 16, "f32").nbytes for at in ((7, 1), (7, 2), (507, 1))
+        ]
+    states = sum(4 * state.floats for state in plan.states)
+    token = {
+        group.window: sum(4 * x.kv_heads * (x.head_dim + x.value_dim) for x in group.layers) for group in plan.caches
+    }
+    seen = sum(bytes * (min(window, 8) if window else 8) for window, bytes in token.items())
+    assert works[1] - works[0] == states + seen
+    later = sum(bytes * (max(0, window - 8) if window else 500) for window, bytes in token.items())
+    assert works[2] - works[0] == later
+    assert states if name == "qwen35" else min(token) == 0 < max(token)
+
+
 @pytest.fixture(scope="module")
 def engine(shared: Callable[[str], Path]) -> Iterator[Engine]:
     with GGUFFile.open(shared("models/stories260K-Q4_0.gguf")) as file:

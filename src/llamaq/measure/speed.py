@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from llamaq import _core
 from llamaq.engine.engine import Engine, Info
-from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes
+from llamaq.engine.kv_cache import CacheType, KVCache, cache_bytes, group_bytes
 from llamaq.engine.memory import available_memory
 from llamaq.errors import InsufficientMemoryError, ModelError, naming
 from llamaq.plan.graph import Plan
@@ -60,7 +60,7 @@ class Workload:
 
 @dataclass(frozen=True)
 class Work:
-    """What a workload cannot do without: bytes of weights and cache, each read once in a step, and the operations of
+    """What a workload cannot do without: bytes of weights, cache and states, each read once a step, and operations of
     int8 matmuls (a product and its addition are two). Of experts those count that a step's rows go to, if each row goes
     to any with the same chance."""
 
@@ -76,14 +76,14 @@ def work_of(workload: Workload, plan: Plan, tensors: Mapping[str, Info], n_batch
         for weight in node.op.reads():
             if weight.role != "table":
                 (head if selected else body).add(weight, tensors[weight.name], node.op.experts_used)
-    layers = [layer for group in plan.caches for layer in group.layers]
-    windows = [layer.window for layer in layers]
-    token_bytes = cache_bytes(plan, _core.PAGE_TOKENS, cache_type) / _core.PAGE_TOKENS / max(1, len(layers))
+    page = _core.PAGE_TOKENS
+    caches = [(group.window, group_bytes(group, page, cache_type) / page) for group in plan.caches]
+    states = 4 * sum(state.floats for state in plan.states)
     nbytes, ops = 0.0, 0
     for start, rows, logits in workload.steps(n_batch):
-        seen = sum(min(start + rows, window + rows - 1) if window else start + rows for window in windows)
-        weights = body.nbytes(rows * workload.n_parallel) + (head.nbytes(logits) if logits else 0)
-        nbytes += weights + workload.n_parallel * seen * token_bytes
+        cache = sum(token * min(start + rows, (window or start + 1) + rows - 1) for window, token in caches)
+        nbytes += body.nbytes(rows * workload.n_parallel) + (head.nbytes(logits) if logits else 0)
+        nbytes += workload.n_parallel * (cache + states)
         ops += 2 * (body.int8 * rows * workload.n_parallel + head.int8 * logits)
     return Work(round(nbytes), ops)
 
