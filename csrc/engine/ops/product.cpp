@@ -122,11 +122,10 @@ void Product::project(const Projection& p, const Input& input, const Call& call,
   for (int i = 0; i < rows; ++i) r.kernels.add(y + i * stride, bias, y + i * stride, end - begin);
 }
 
-// Whole tiles of 16 rows, small enough that every worker gets several and that the last is soon done. Many rows of x,
-// which each chunk reads anew, are worth larger chunks.
+// Whole tiles of 16 rows, small enough that every worker gets several and that the last is soon done.
 int chunk_rows(int64_t total, const Call& call) {
   const int64_t share = total / (call.r.threads * 8) / 16 * 16;
-  return static_cast<int>(std::clamp<int64_t>(share, 16, call.rows > kGroupRows ? kChunkRows : kChunkRows / 2));
+  return static_cast<int>(std::clamp<int64_t>(share, 16, kChunkRows));
 }
 
 }  // namespace llamaq
