@@ -292,7 +292,7 @@ def test_a_session_is_read_as_far_as_it_is_believed(llm: LLM, saved: Path, monke
     """Files of 4 GiB, all holes: refused by their first bytes."""
     read = []
     monkeypatch.setattr(session_file, "_read", lambda *args: read.append(args[2]) or _read(*args))  # type: ignore[func-returns-value]
-    ((_, layers, size),) = llm.model.scheduler.page_shapes(0)
+    ((_, layers, size),) = llm.model.scheduler.room.page_shapes(0)
     pages = (1 << 32) // (layers * size)
     for header, error in (
         (b'{"tokens": 5, "shape": [0, 1, 1]}', SessionError),

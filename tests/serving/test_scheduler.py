@@ -151,6 +151,38 @@ def test_a_stream_that_waits_for_its_reader_keeps_no_room_from_others(stories: P
         assert (*seen, *stream.result().tokens) == want
 
 
+def test_a_slow_reader_who_is_back_finds_the_thread_that_waited(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server's event loop would otherwise start threads all the time where the model is quicker."""
+    monkeypatch.setattr("llamaq.serving.scheduler._LINGER", 3600.0)
+    own = llm.model.scheduler
+    stream = llm.stream("Once upon a time", max_tokens=100)
+    thread = own._thread
+    assert thread is not None
+    for _ in range(5):
+        wait_until(lambda: own._lingers)
+        for _ in range(10):
+            next(stream)
+        assert own._thread is thread
+    stream.cancel()
+    wait_until(lambda: own.idle)
+    assert own._lingers is False
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.001])
+def test_slow_readers_lose_nothing_where_the_thread_goes_on_and_off(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr("llamaq.serving.scheduler._LINGER", seconds)
+    want = llm.generate("Once upon a time", max_tokens=150, sampling=GREEDY).tokens
+    for gap in (0, 9, 17):
+        tokens: list[int | None] = []
+        for i, event in enumerate(llm.stream("Once upon a time", max_tokens=150, sampling=GREEDY)):
+            tokens.append(event.token)
+            if gap and i % gap == 0:
+                wait_until(lambda: llm.model.scheduler.idle)
+        assert tuple(tokens[:-1]) == want
+
+
 def test_a_text_may_fill_the_context_to_its_end_beside_what_the_cache_keeps(stories: Path) -> None:
     with LLM.load(stories, threads=1, n_ctx=64) as llm:
         first = llm.generate("Once upon a time", sampling=GREEDY)

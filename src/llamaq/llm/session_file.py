@@ -44,7 +44,7 @@ def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]
     """Writes ``tokens`` and what the cache has of them. Raises ``SessionError``."""
     length, groups = scheduler.copy_pages(tokens, mark)
     shapes = [list(pages.shape) for pages in groups]
-    pages = {"read": length, "shapes": shapes} if scheduler.has_windows else {"shape": shapes[0]}
+    pages = {"read": length, "shapes": shapes} if scheduler.room.has_windows else {"shape": shapes[0]}
     header = json.dumps({**_identity(parts, mark), **pages, "tokens": len(tokens)}).encode()
     chunks: list[bytes | memoryview] = [
         _START.pack(_MAGIC, _version(scheduler), len(header)), header, np.array(tokens, "<i4").tobytes(),
@@ -114,7 +114,7 @@ def _identity(parts: Parts, mark: Mark) -> dict[str, str]:
 
 
 def _version(scheduler: Scheduler) -> int:
-    return 2 if scheduler.has_windows else 1
+    return 2 if scheduler.room.has_windows else 1
 
 
 def _header(path: Path, file: BinaryIO, size: int, ours: int) -> tuple[bytes, dict[str, object]]:
@@ -143,7 +143,7 @@ def _counts(
     """Numbers of tokens and of those in pages, and the pages' shapes, believed once they fit the bytes that are left,
     and this model."""
     n, read, shapes = header.get("tokens"), header.get("read"), header.get("shapes")
-    if not scheduler.has_windows:
+    if not scheduler.room.has_windows:
         shape = header.get("shape")
         shapes = [shape]
         read = shape[0] * PAGE_TOKENS if isinstance(shape, list) and shape and type(shape[0]) is int else None
@@ -153,9 +153,9 @@ def _counts(
     length = read
     if 4 * n + sum(map(math.prod, found)) != left or length > n or length % PAGE_TOKENS:
         raise SessionError(f"{path}: {n} tokens and pages of {length} do not make its {left} bytes; {_DAMAGED}")
-    if found != scheduler.page_shapes(length):
+    if found != scheduler.room.page_shapes(length):
         raise SessionError(
-            f"{path}: expected pages of (pages, layers, bytes) {scheduler.page_shapes(length)}, got {found}; "
+            f"{path}: expected pages of (pages, layers, bytes) {scheduler.room.page_shapes(length)}, got {found}; "
             "load it with the model that it was saved with"
         )
     return n, length, found

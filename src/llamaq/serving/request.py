@@ -90,6 +90,10 @@ class Request(ABC):
         self.behind: tuple[Request, int] | None = None
         """A request that reads pages that this one wants, and the token up to which it does."""
 
+    def __repr__(self) -> str:
+        state = f"read={self.read}, sequence={self.sequence}, paused={self.paused}, busy={self.busy}"
+        return f"{type(self).__name__}(tokens={len(self.ids)}, {state})"
+
     def begin(self) -> None:
         """It is about to be read from token number ``read`` on: for the first time, or again from there because others
         needed its room meanwhile."""

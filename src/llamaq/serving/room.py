@@ -40,6 +40,16 @@ class Room:
         self._readers: dict[int, Request] = {}
         """Who reads a page, or has read it: by the key of the text up to its end."""
 
+    @property
+    def has_windows(self) -> bool:
+        """Whether layers see the tokens near the end alone, or keep a state."""
+        return any(pool.limited for pool in self.cache.pools)
+
+    def page_shapes(self, length: int) -> list[tuple[int, int, int]]:
+        """The shapes of what ``copy_pages`` gives for so many tokens."""
+        pools = self.cache.pools
+        return [(len(pool.needed(length)), *pool.shape) for pool in pools]
+
     def begin(self, request: Request) -> bool:
         """Gives a request its sequence, with what the cache knows of its beginning and room for all its tokens. False
         where it must wait for room; where it never fits, it ends with an error."""

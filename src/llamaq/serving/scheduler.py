@@ -48,6 +48,9 @@ __all__ = ["Scheduler"]
 _PATIENCE = 0.1
 """Seconds for which requests without room wait for busy ones that hold it."""
 
+_LINGER = 0.1
+"""Seconds that the loop's thread waits for slow readers: starting another takes longer than a small model's step."""
+
 _EXIT_SECONDS = 1.0
 """Seconds that the end of the process waits for threads of requests: one in the middle of C++ may not be ended."""
 
@@ -93,6 +96,8 @@ class Scheduler:
         self._running: list[Request] = []  # requests of the step that runs now
         self._thread: threading.Thread | None = None
         self._turned: float | None = None  # when the loop's last turn began, unless it rests
+        self._looks = True  # whether the loop chooses rows or has none: it must be told what changes
+        self._lingers = False  # whether it waits for slow readers
         self._stuck: float | None = None  # since when nothing can be chosen while somebody waits
         self._submitted = 0
         self._disowned = False
@@ -177,9 +182,15 @@ class Scheduler:
             for request in list(self._requests):
                 self.cancel(request)
 
+    def read_on(self) -> None:
+        """Wakes the loop where it may have taken for slow a reader who has just read all there was."""
+        if self._looks:  # this is set before it asks who is slow
+            self.wake()
+
     def wake(self) -> None:
         """Sees to it that the loop runs, and looks at the requests again where it waits."""
         with self.lock:
+            self._lingers = False
             if self._thread is not None:
                 self._changed.notify_all()
             elif self._requests:
@@ -209,16 +220,6 @@ class Scheduler:
         with self.lock:
             return self.room.known(tokens, mark)
 
-    @property
-    def has_windows(self) -> bool:
-        """Whether layers see the tokens near the end alone, or keep a state."""
-        return any(pool.limited for pool in self.room.cache.pools)
-
-    def page_shapes(self, length: int) -> list[tuple[int, int, int]]:
-        """The shapes of what ``copy_pages`` gives for so many tokens."""
-        pools = self.room.cache.pools
-        return [(len(pool.needed(length)), *pool.shape) for pool in pools]
-
     def copy_pages(self, tokens: Sequence[int], mark: Mark = ()) -> tuple[int, list[NDArray[np.uint8]]]:
         """Does what ``Room.copy_pages`` does. Raises ``ClosedError``."""
         with self.lock:
@@ -240,12 +241,14 @@ class Scheduler:
             pass
 
     def _turn(self) -> bool:
-        """Runs one step, or waits for what may make one possible; False, and the loop has ended, where nothing can."""
+        """Runs one step, or waits for what may make one possible; False: nothing can, and the loop has ended."""
         with self.lock:
+            self._looks = True
             rows = self._choose()
             self._turned = time.monotonic() if rows else None
             if not rows:
                 return any(r.done for r in self._requests) or self._rest()
+            self._looks = self._lingers = False
             self._stop.set(False)
             self._running = list(rows)
         began = time.monotonic()
@@ -281,9 +284,7 @@ class Scheduler:
             if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
                 self._stuck = None
             elif not any(r.busy and not r.slow for r in self._requests):
-                raise LlamaqError(
-                    f"the scheduler came to a stand, which is a fault of llamaq; its state: {self._state()}"
-                )
+                raise LlamaqError(f"the scheduler came to a stand, a fault of llamaq; its state: {self._state()}")
             elif self._stuck is None:
                 self._stuck = time.monotonic()
             return rows
@@ -294,9 +295,13 @@ class Scheduler:
             return {}
 
     def _rest(self) -> bool:
-        """Waits while there are busy requests; False, and the loop has ended, where there are none."""
+        """Waits while there are busy requests, and a little for slow readers; False: the loop has ended."""
         if not any(r.busy for r in self._requests):
-            self._thread = None
+            if self._requests and not self._lingers:
+                self._lingers = True
+                self._changed.wait(_LINGER)
+                return True  # whoever came just now started no thread
+            self._thread, self._lingers = None, False
             return False
         left = None if self._stuck is None else self._stuck + _PATIENCE - time.monotonic()
         if left is None or left > 0:
@@ -311,13 +316,7 @@ class Scheduler:
 
     def _state(self) -> str:
         """What there is to choose from, for the report of a stall."""
-        requests = [
-            f"{type(r).__name__}(tokens={len(r.ids)}, read={r.read}, sequence={r.sequence}, paused={r.paused}, "
-            f"busy={r.busy})"
-            for r in self._requests
-        ]
-        cache = self.room.cache
-        return f"{cache.free_tokens} tokens free of {cache.n_ctx}, requests [{', '.join(requests)}]"
+        return f"{self.room.cache.free_tokens} tokens free of {self.room.cache.n_ctx}, requests {self._requests}"
 
     def _step(self, rows: Mapping[Request, int]) -> tuple[F32, dict[Capture, F32]]:
         parts = []
@@ -325,14 +324,11 @@ class Scheduler:
             assert request.sequence is not None
             start, end = request.read, request.read + count
             ids = request.ids[start:end] + request.drafts
-            part = step_of(
-                ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted
-            )  # fmt: skip
+            part = step_of(ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted)
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)
         step = parts[0] if len(parts) == 1 else Step.join(parts)
-        wanted = {capture for request in rows for capture in request.captures}
-        captured = {c: np.empty((len(step), c[2]), np.float32) for c in wanted}
+        captured = {c: np.empty((len(step), c[2]), np.float32) for request in rows for c in request.captures}
         places = {(op, slot): array for (op, slot, _), array in captured.items()}
         began = time.perf_counter()
         logits = self._engine.forward(step, self.room.cache, stop=self._stop, captures=places)

@@ -295,7 +295,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             left = self._left()
             if (item := self._at_hand()) is not None:
                 return item
-            self._scheduler.wake()
+            self._scheduler.read_on()
             with suppress(Empty):
                 return self._take(self._request.queue.get(timeout=at_once(left)))
 
@@ -315,7 +315,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
             try:
                 if (item := self._at_hand()) is not None:  # it came before there was somebody to notify
                     return item
-                self._scheduler.wake()
+                self._scheduler.read_on()
                 await woken
             finally:
                 request.notify = None

@@ -86,7 +86,9 @@ class Chat(Job):
 
         def frame(number: int, delta: dict[str, Any], reason: str | None = None, logprobs: Any = None) -> str:
             end = f'"logprobs":{dumps(logprobs)},"finish_reason":{dumps(reason)}'
-            return sse(f'{head},"choices":[{{"index":{number},"delta":{dumps(delta)},{end}}}]}}')
+            # Most pieces are text alone, of which json makes a text sooner than of a dict.
+            own = f'{{"content":{dumps(delta["content"])}}}' if [*delta] == ["content"] else dumps(delta)
+            return sse(f'{head},"choices":[{{"index":{number},"delta":{own},{end}}}]}}')
 
         for number in range(len(self._chats)):
             yield frame(number, {"role": "assistant", "content": ""})

@@ -108,8 +108,8 @@ class Completion(Job):
         head = dumps(self._head)[:-1]
 
         def frame(number: int, text: str, reason: str | None = None, logprobs: Any = None) -> str:
-            choice = {"text": text, "index": number, "logprobs": logprobs, "finish_reason": reason}
-            return sse(f'{head},"choices":[{dumps(choice)}]}}')
+            end = f'"index":{number},"logprobs":{dumps(logprobs)},"finish_reason":{dumps(reason)}'
+            return sse(f'{head},"choices":[{{"text":{dumps(text)},{end}}}]}}')
 
         lengths = []
         before = await self._before()
