@@ -176,11 +176,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def transformers(session: nox.Session) -> None:
-    """Converted models beside transformers itself. Not for CI: torch brings gigabytes of libraries for GPUs."""
+    """Converted models and adapters beside transformers and PEFT. Not for CI: torch brings gigabytes of libraries."""
     session.install(".[test,transformers]")
-    session.run(
-        "pytest", "tests/convert/test_transformers.py", "tests/models/test_tiny_transformers.py", *session.posargs
-    )
+    tests = files(["convert/test_transformers", "convert/test_peft", "models/test_tiny_transformers"])
+    session.run("pytest", *tests, *session.posargs)
 
 
 @nox.session(name="published-models", default=False)

@@ -135,10 +135,12 @@ def test_adapters(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ModelError, match="got an adapter"):
         convert(folder / "adapter_model.safetensors", tmp_path / "out.gguf")
     (folder / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"got adapter_model\.safetensors alone; merge it into its model"):
+    with pytest.raises(ModelError, match=r"got adapter_model\.safetensors alone; convert it by itself"):
         convert(folder, tmp_path / "out.gguf")
     (folder / "config.json").unlink()
-    with pytest.raises(ModelError, match=r"expected a model, got an adapter \(LoRA\) without one; merge it"):
+    with pytest.raises(
+        ModelError, match=r"expected a model, got an adapter \(LoRA\) without one; convert it by itself"
+    ):
         convert(folder, tmp_path / "out.gguf")
 
 

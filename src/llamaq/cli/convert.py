@@ -1,23 +1,28 @@
-"""``llamaq convert``: a Hugging Face folder made into a GGUF file."""
+"""``llamaq convert``: a Hugging Face folder, of a model or an adapter, made into a GGUF file."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
+from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser
 from llamaq.cli.output import size, write
 from llamaq.cli.progress import Bar
+from llamaq.errors import LlamaqError
 
 __all__ = ["COMMAND"]
 
 _ABOUT = """\
 Writes a GGUF file from a Hugging Face folder with config.json, safetensors files and tokenizer.model or
 tokenizer.json (or from one safetensors file beside them). docs/convert.md lists the families; another class is refused
-with a list of them. It needs the packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
+with a list of them. A folder of PEFT (adapter_config.json, adapter_model.safetensors) becomes a LoRA adapter; --base
+names the model that it was trained on, unless adapter_config.json names its folder. The command needs the packages of
+the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
 
 
 def _add_options(parser: Parser) -> None:
@@ -35,20 +40,36 @@ def _add_options(parser: Parser) -> None:
         metavar="FILE",
         help='a JSON object of further metadata, such as {"general.name": "...", "general.license": "..."}',
     )
+    add("--base", metavar="MODEL", help="the model of an adapter: a folder with config.json, or a GGUF file")
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that tokenizer.json describes")
 
 
 def convert(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from llamaq.convert import convert
+    from llamaq.convert import convert, convert_adapter, is_peft
 
     metadata = _metadata(Path(args.metadata)) if args.metadata else None
+    outtype, told = args.outtype.lower(), ""
     with Bar("converting", " weights") as progress:
-        compared = convert(
-            args.source, args.target, args.outtype.lower(), pre=args.pre, metadata=metadata, progress=progress
-        )
-    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\ntokenizer: {compared}\n")
+        if args.base or is_peft(Path(args.source)):
+            base = _base(args) if args.base else None
+            convert_adapter(args.source, args.target, outtype, base=base, metadata=metadata, progress=progress)
+        else:
+            compared = convert(args.source, args.target, outtype, pre=args.pre, metadata=metadata, progress=progress)
+            told = f"tokenizer: {compared}\n"
+    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n{told}")
     return 0
+
+
+def _base(args: argparse.Namespace) -> os.PathLike[str]:
+    """A folder, or the file of a model."""
+    if Path(args.base).is_dir():
+        return Path(args.base)
+    try:
+        return located(args.base, args)
+    except LlamaqError as error:
+        error.args = (f"--base: {error}",)
+        raise
 
 
 def _metadata(path: Path) -> dict[str, str | list[str]]:

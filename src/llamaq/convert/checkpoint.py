@@ -15,13 +15,13 @@ from llamaq.convert.views import View
 from llamaq.convert.weight_files import INDEX, refuse_adapter, weight_files
 from llamaq.errors import ModelError
 
-__all__ = ["Checkpoint", "package"]
+__all__ = ["DTYPES", "Checkpoint", "package"]
 
 _PIECE = 1 << 18  # weights read at a time
 _MOST = 16 * MiB
 _MOST_TOKENIZER = 64 * MiB  # the largest known have 35
 _BUFFERS = (".rotary_emb.inv_freq", ".position_ids")  # follow from the configuration, some as integers
-_DTYPES = ("F32", "F16", "BF16", "F64")
+DTYPES = ("F32", "F16", "BF16", "F64")
 
 
 class Checkpoint:
@@ -109,9 +109,9 @@ class Checkpoint:
 
     def _add(self, path: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
         packed = self._mxfp4 and dtype == "U8" and name.endswith(("_blocks", "_scales"))
-        if dtype not in _DTYPES and not packed:
+        if dtype not in DTYPES and not packed:
             raise ModelError(
-                f"{path}: tensor {name!r}: expected one of {', '.join(_DTYPES)}, got {dtype}; "
+                f"{path}: tensor {name!r}: expected one of {', '.join(DTYPES)}, got {dtype}; "
                 "convert the model that it was made from"
             )
         if not shape or 0 in shape:

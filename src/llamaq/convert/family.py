@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.rope import Tensors, rope_divisors
 from llamaq.convert.rules import Rule, Source, same
 from llamaq.convert.section import Section
@@ -61,11 +60,15 @@ def _plain(name: str) -> str:
     return re.sub(r"^(?=(layers|embed_tokens|norm)\.)", "model.", name)
 
 
-def new_tensors(checkpoint: Checkpoint, family: Family, keys: Mapping[str, Any]) -> list[NewTensor]:
-    """The tensors to write, in the checkpoint's order. Raises ModelError for a name that the family does not have."""
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list[NewTensor]:
+    """The tensors to write, in the order of a checkpoint's ``shapes`` by name. Raises ModelError for a name that the
+    family does not have."""
     groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
     images = False
-    for name in checkpoint.shapes:
+    for name in shapes:
         if _IMAGES.match(name):
             images = True
             continue
@@ -84,7 +87,7 @@ def new_tensors(checkpoint: Checkpoint, family: Family, keys: Mapping[str, Any])
     for (pattern, layer, _), found in groups.items():
         rule, kind = _rule(family, pattern, layer, found[0][1])
         if rule is not None:
-            made += rule(_source(checkpoint, sorted(found), f"blk.{layer}." if layer >= 0 else "", kind, keys))
+            made += rule(_source(shapes, sorted(found), f"blk.{layer}." if layer >= 0 else "", kind, keys))
     return made
 
 
@@ -100,14 +103,12 @@ def _rule(family: Family, pattern: str, layer: int, name: str) -> tuple[Rule | N
     raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
 
 
-def _source(
-    checkpoint: Checkpoint, found: list[tuple[int, str]], prefix: str, kind: str, keys: Mapping[str, Any]
-) -> Source:
+def _source(shapes: Shapes, found: list[tuple[int, str]], prefix: str, kind: str, keys: Mapping[str, Any]) -> Source:
     names = tuple(name for _, name in found)
-    shape = checkpoint.shapes[names[0]]
-    odd = next((name for name in names if checkpoint.shapes[name] != shape), None)
+    shape = shapes[names[0]]
+    odd = next((name for name in names if shapes[name] != shape), None)
     if odd is not None:
-        raise ModelError(f"tensor {odd!r}: expected the shape {shape} of the others, got {checkpoint.shapes[odd]}")
+        raise ModelError(f"tensor {odd!r}: expected the shape {shape} of the others, got {shapes[odd]}")
     if [number for number, _ in found] != list(range(len(found))) and len(found) > 1:
         raise ModelError(
             f"tensor {names[0]!r}: expected experts numbered from 0 without gaps; download the whole folder"

@@ -30,7 +30,7 @@ from llamaq.models import build_plan
 from llamaq.quantization.choice import allows_quantization
 from llamaq.tokenizer import load_tokenizer
 
-__all__ = ["OUTTYPES", "convert"]
+__all__ = ["OUTTYPES", "check_magnitude", "convert", "counted", "general", "text_config"]
 
 OUTTYPES = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}
 """Formats of the matrices, with their numbers in ``general.file_type``."""
@@ -61,16 +61,11 @@ def convert(
     cannot say, GGUFError where the disk refuses; ``target`` is then as it was.
     """
     one_of("outtype", outtype, OUTTYPES)
-    metadata = {} if metadata is None else instance("metadata", metadata, Mapping)  # type: ignore[type-abstract]
-    strange = next((key for key in metadata if not text("each key of metadata", key).startswith("general.")), None)
-    if strange is not None:
-        raise ValueError(
-            f"metadata: expected keys that begin with 'general.', got {strange!r}; the rest is the model's"
-        )
+    metadata = general(metadata)
     target = path_of("target", target)
     checkpoint = Checkpoint(path_of("source", source))
     family = family_of(checkpoint.config)
-    config = _text_config(checkpoint.config)
+    config = text_config(checkpoint.config)
     found = _pooling(checkpoint) | family.keys(config)
     keys: dict[str, Any] = {
         "general.architecture": family.architecture,
@@ -82,7 +77,7 @@ def convert(
         **metadata,
     }
     tied = config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
-    new = [t for t in new_tensors(checkpoint, family, found) if not (tied and t.name == "output.weight")]
+    new = [t for t in new_tensors(checkpoint.shapes, family, found) if not (tied and t.name == "output.weight")]
     shapes = {tensor.name: tensor.shape for tensor in new}
     if "token_embd.weight" not in shapes:
         raise ModelError(f"{checkpoint.folder}: expected a model's embedding table, got none; download all files")
@@ -94,11 +89,22 @@ def convert(
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
         tensors = [_tensor(checkpoint, tensor, outtype, pool) for tensor in new]
         tensors += [TensorData(name, format_by_name("F32"), x.shape, [x]) for name, x in made.items()]
-        write_gguf(target, keys, _counted(tensors, progress or (lambda done, total: None)))
+        write_gguf(target, keys, counted(tensors, progress or (lambda done, total: None)))
     return compare(checkpoint, load_tokenizer(keys))
 
 
-def _text_config(config: Section) -> Section:
+def general(metadata: Mapping[str, str | list[str]] | None) -> Mapping[str, str | list[str]]:
+    """Further keys as an argument gives them. Raises ValueError for any that are not ``general.*``."""
+    found = {} if metadata is None else instance("metadata", metadata, Mapping)  # type: ignore[type-abstract]
+    strange = next((key for key in found if not text("each key of metadata", key).startswith("general.")), None)
+    if strange is not None:
+        raise ValueError(
+            f"metadata: expected keys that begin with 'general.', got {strange!r}; the rest is the model's"
+        )
+    return found
+
+
+def text_config(config: Section) -> Section:
     """The configuration of the model for text; those that see images have it inside of theirs."""
     return config.section("text_config") or config
 
@@ -137,7 +143,7 @@ def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], 
         raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None
 
 
-def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
+def counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
     """The same tensors; ``progress`` is told of each piece that is written."""
     done, total = 0, sum(math.prod(tensor.shape) for tensor in tensors)
 
@@ -151,6 +157,17 @@ def _counted(tensors: list[TensorData], progress: Progress) -> list[TensorData]:
     return [tensor._replace(data=pieces(tensor)) for tensor in tensors]
 
 
+def check_magnitude(name: str, weights: NDArray[np.float32], format: Format) -> None:
+    """Raises ModelError for weights of the tensor ``name`` that a format does not hold."""
+    most = np.abs(weights).max()
+    if most > _MOST.get(format.name, math.inf):
+        message = (
+            f"tensor {name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} "
+            f"holds, got {most:.0f}; choose outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
+        )
+        raise naming(ModelError(message), "outtype")
+
+
 def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPoolExecutor) -> TensorData:
     format = format_by_name("MXFP4") if new.packed else _format(new.name, outtype, new.shape)
     head_rows = new.views[0].shape[0] // new.heads if new.heads else 1
@@ -159,13 +176,7 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
         if new.packed:
             return read_blocks(checkpoint, view, span)
         rows = checkpoint.read(view, span)
-        most = np.abs(rows).max()
-        if most > _MOST.get(format.name, math.inf):
-            message = (
-                f"tensor {view.name!r}: expected values up to {_MOST[format.name]:.0f}, the most that {format.name} "
-                f"holds, got {most:.0f}; choose outtype {'f32' if format.name == 'BF16' else 'bf16 or f32'}"
-            )
-            raise naming(ModelError(message), "outtype")
+        check_magnitude(view.name, rows, format)
         rows = neighbours(rows, len(rows) // head_rows) if new.heads else rows
         if new.columns:
             rows = np.concatenate([rows[:, span.start : span.stop] for span in new.columns], axis=1)
