@@ -1,0 +1,243 @@
+"""llamaq on a Ray cluster whose machines are network namespaces of this one, joined by a bridge: the same bytes however
+many workers there are and whoever is killed, what goes over the network, and how long it takes. As root on Linux:
+``ray_cluster.py MODEL [--json FILE] [--only bytes|speed|stages]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+HEAD = "10.77.0.1"
+ADDRESS = f"{HEAD}:6399"
+BIN = Path(sys.executable).parent
+
+
+def sh(*words: str, check: bool = True) -> str:
+    done = subprocess.run(words, capture_output=True, text=True)
+    if check and done.returncode:
+        raise SystemExit(f"{' '.join(words)}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
+    return done.stdout
+
+
+def inside(number: int, *words: str) -> list[str]:
+    return ["ip", "netns", "exec", f"llamaq{number}", *words]
+
+
+@contextmanager
+def network(machines: int) -> Iterator[None]:
+    """Namespaces llamaq0 ... with the addresses 10.77.0.1 ..., each behind a cable to one bridge."""
+    sh("ip", "link", "add", "llamaq", "type", "bridge")
+    try:
+        sh("ip", "link", "set", "llamaq", "up")
+        for i in range(machines):
+            sh("ip", "netns", "add", f"llamaq{i}")
+            sh("ip", "link", "add", f"llamaq{i}", "type", "veth", "peer", "name", "cable", "netns", f"llamaq{i}")
+            sh("ip", "link", "set", f"llamaq{i}", "master", "llamaq", "up")
+            for words in (["link", "set", "lo", "up"], ["link", "set", "cable", "up"],
+                          ["address", "add", f"10.77.0.{i + 1}/24", "dev", "cable"]):  # fmt: skip
+                sh("ip", "-n", f"llamaq{i}", *words)
+        yield
+    finally:
+        for i in range(machines):
+            kill_machine(i)
+            sh("ip", "netns", "delete", f"llamaq{i}", check=False)
+            sh("ip", "link", "delete", f"llamaq{i}", check=False)
+        sh("ip", "link", "delete", "llamaq")
+
+
+def pids(number: int) -> list[int]:
+    return [int(pid) for pid in sh("ip", "netns", "pids", f"llamaq{number}", check=False).split()]
+
+
+def kill_machine(number: int) -> None:
+    for pid in pids(number):
+        if pid != os.getpid():
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_worker(number: int, name: bytes) -> None:
+    """Kills an actor of a machine."""
+    for pid in pids(number):
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::" + name):
+            os.kill(pid, signal.SIGKILL)
+            return
+    raise SystemExit(f"machine {number} has no {name.decode()}")
+
+
+def start_machine(number: int, cpus: int) -> None:
+    join = ["--head", "--port", "6399", "--include-dashboard=false"] if number == 0 else ["--address", ADDRESS]
+    own = ["--num-cpus", str(cpus), "--node-ip-address", f"10.77.0.{number + 1}", "--disable-usage-stats"]
+    store = ["--object-store-memory", str(100 * 2**20)]
+    sh(*inside(number, str(BIN / "ray"), "start", *join, *own, *store))
+
+
+def traffic(machines: int) -> int:
+    """Bytes that machines have received so far."""
+    found = 0
+    for i in range(machines):
+        (link,) = json.loads(sh("ip", "-n", f"llamaq{i}", "-s", "-j", "link", "show", "cable"))
+        found += link["stats64"]["rx"]["bytes"]
+    return found
+
+
+def drive(*words: str) -> subprocess.Popen[str]:
+    """This script in the head's namespace."""
+    command = inside(0, sys.executable, __file__, *words)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def told(process: subprocess.Popen[str]) -> dict[str, Any]:
+    out, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"the driver ended with {process.returncode}")
+    found: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return found
+
+
+def batch(model: str, source: str, out: str, workers: int, threads: int, parallel: int, address: str) -> None:
+    """Answers a file of requests, and prints the seconds: in all, and from the first answer to the last."""
+    from llamaq.batch import BatchJob, run_batch
+    from llamaq.batch.run import Answering
+
+    job = BatchJob(model, {"n_ctx": 512, "n_cache": 512 * parallel, "threads": threads}, parallel=parallel)
+    ends: list[float] = []
+    answering: Answering | None = None
+    if workers:
+        from llamaq.distributed.ray import cluster_batch
+
+        cluster = cluster_batch(job, address, workers=workers)
+
+        def timed(requests: Any, done: Callable[[Any, str], None]) -> None:
+            def note(request: Any, line: str) -> None:
+                ends.append(time.perf_counter())
+                done(request, line)
+
+            cluster(requests, note)
+
+        answering = timed
+    began = time.perf_counter()
+    run_batch(job, source, out, answering)
+    print(json.dumps({"seconds": time.perf_counter() - began, "ends": [end - began for end in ends]}))
+
+
+def stages(model: str, count: int, texts: int, tokens: int) -> None:
+    """Writes with a model in stages, and prints how fast, and what it wrote."""
+    import ray
+
+    from llamaq import SamplingParams
+    from llamaq.distributed.ray import staged
+
+    ray.init(ADDRESS, log_to_driver=False)
+    prompts = [f"A story about number {i}:" for i in range(texts)]
+    options: dict[str, Any] = {"max_tokens": tokens, "sampling": SamplingParams(seed=1, ignore_eos=True)}
+    found: dict[str, Any] = {}
+    with staged(model, stages=count, n_ctx=256, texts=texts, threads=1) as own:
+        for name, some in (("one", prompts[:1]), ("all", prompts)):
+            own.batch(["x"], max_tokens=1)
+            machines = 3
+            before, began = traffic(machines), time.perf_counter()
+            done = own.batch(some, **options)
+            seconds = time.perf_counter() - began
+            found[name] = {
+                "tokens": len(some) * tokens, "seconds": seconds, "bytes": traffic(machines) - before,
+                "texts": [each.text for each in done],
+            }  # fmt: skip
+    print(json.dumps(found))
+
+
+def requests(path: Path, count: int, tokens: int) -> None:
+    lines = [
+        {"custom_id": f"r{i}", "method": "POST", "url": "/v1/completions",
+         "body": {"prompt": f"A story about number {i}:", "max_tokens": tokens, "temperature": 1}}
+        for i in range(count)
+    ]  # fmt: skip
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def same_bytes(model: str, folder: Path) -> dict[str, Any]:
+    """Workers, requests at once, and killings, each of which must give the bytes of one process."""
+    source = folder / "in"
+    requests(source, 24, 24)
+    alone = told(drive("--drive", "batch", model, str(source), str(folder / "alone"), "0", "1", "8", "-"))
+    expected = (folder / "alone").read_bytes()
+    found: dict[str, Any] = {"alone": alone["seconds"]}
+    for workers, parallel, killed in (
+        (1, 8, None), (2, 3, None), (4, 1, None), (2, 2, "worker"), (2, 2, "machine")
+    ):  # fmt: skip
+        out = folder / f"out-{workers}-{parallel}-{killed}"
+        before = traffic(3)
+        driver = drive("--drive", "batch", model, str(source), str(out), str(workers), "1", str(parallel), ADDRESS)
+        if killed:
+            part = out.with_name(out.name + ".partial")
+            while driver.poll() is None and not (part.exists() and part.stat().st_size > 1000):
+                time.sleep(0.02)
+            if killed == "worker":
+                kill_worker(1, b"_Worker")
+            else:
+                kill_machine(2)
+        seconds = told(driver)["seconds"]
+        if out.read_bytes() != expected:
+            raise SystemExit(f"{out.name} has other bytes")
+        name = f"{workers} workers, {parallel} requests each" + (f", a {killed} killed" if killed else "")
+        found[name] = {"seconds": seconds, "bytes per request": (traffic(3) - before) / 24}
+        print(f"{name}: the same bytes, {seconds:.1f} s", flush=True)
+    return found
+
+
+def speed(model: str, folder: Path) -> dict[str, Any]:
+    """One process with two threads, one worker with two, two with one each: requests in a second, once they run."""
+    source = folder / "in"
+    requests(source, 48, 32)
+    found = {}
+    for name, workers, threads, parallel in (
+        ("process", 0, 2, 16), ("1 worker", 1, 2, 16), ("2 workers", 2, 1, 8)
+    ):  # fmt: skip
+        out = folder / name.replace(" ", "-")
+        words = [model, str(source), str(out), str(workers), str(threads), str(parallel), ADDRESS]
+        found[name] = told(drive("--drive", "batch", *words))
+        print(name, round(found[name]["seconds"], 2), flush=True)
+    return found
+
+
+def main(words: Sequence[str]) -> None:
+    if words[:1] == ["--drive"]:
+        what, *rest = words[1:]
+        if what == "batch":
+            batch(*rest[:3], *map(int, rest[3:6]), rest[6])  # type: ignore[misc]
+        else:
+            stages(rest[0], *map(int, rest[1:]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--only", choices=("speed", "stages", "bytes"), action="append")
+    options = parser.parse_args(words)
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    model = str(Path(options.model).resolve())
+    found: dict[str, Any] = {}
+    with TemporaryDirectory() as folder, network(3):
+        for i, cpus in enumerate((0, 2, 2)):
+            start_machine(i, cpus)
+        for name in options.only or ("speed", "stages", "bytes"):
+            if name == "stages":
+                found[name] = told(drive("--drive", "stages", model, "2", "8", "32"))
+            else:
+                found[name] = (speed if name == "speed" else same_bytes)(model, Path(folder))
+    text = json.dumps(found, indent=1)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
