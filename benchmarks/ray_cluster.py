@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 HEAD = "10.77.0.1"
@@ -78,7 +78,12 @@ def start_machine(number: int, cpus: int) -> None:
     join = ["--head", "--port", "6399", "--include-dashboard=false"] if number == 0 else ["--address", ADDRESS]
     own = ["--num-cpus", str(cpus), "--node-ip-address", f"10.77.0.{number + 1}", "--disable-usage-stats"]
     store = ["--object-store-memory", str(100 * 2**20)]
-    sh(*inside(number, str(BIN / "ray"), "start", *join, *own, *store))
+    # Its processes would keep a pipe open.
+    with TemporaryFile("w+") as out:
+        words = inside(number, str(BIN / "ray"), "start", *join, *own, *store)
+        if subprocess.run(words, stdout=out, stderr=out).returncode:
+            out.seek(0)
+            raise SystemExit(out.read())
 
 
 def traffic(machines: int) -> int:
@@ -213,16 +218,18 @@ def main(words: Sequence[str]) -> None:
     if words[:1] == ["--drive"]:
         what, *rest = words[1:]
         if what == "batch":
-            batch(*rest[:3], *map(int, rest[3:6]), rest[6])  # type: ignore[misc]
+            workers, threads, parallel = map(int, rest[3:6])
+            batch(rest[0], rest[1], rest[2], workers, threads, parallel, rest[6])
         else:
-            stages(rest[0], *map(int, rest[1:]))
+            count, texts, tokens = map(int, rest[1:])
+            stages(rest[0], count, texts, tokens)
         return
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=("speed", "stages", "bytes"), action="append")
     options = parser.parse_args(words)
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     model = str(Path(options.model).resolve())
     found: dict[str, Any] = {}
     with TemporaryDirectory() as folder, network(3):

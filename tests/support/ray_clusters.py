@@ -24,7 +24,7 @@ def cluster_of(*cpus: int) -> Iterator[tuple[str, list[Any], Cluster]]:
     """The address of a cluster, and its nodes beside the head, which lends no CPUs: each so many."""
     places = [Path(llamaq.__file__).parents[1], Path(__file__).parent]  # functions of tests are imported from there
     os.environ["PYTHONPATH"] = os.pathsep.join([*map(str, places), os.environ.get("PYTHONPATH", "")])
-    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": _STORE,
                       "include_dashboard": False})  # fmt: skip
     nodes = [cluster.add_node(num_cpus=count, object_store_memory=_STORE) for count in cpus]

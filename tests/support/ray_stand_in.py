@@ -5,9 +5,12 @@ right."""
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from functools import partial
+from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -40,7 +43,8 @@ class Actor:
     """An object on a thread with a loop. ``die`` loses it; where it may restart, it is made anew."""
 
     def __init__(self, kind: type, args: Sequence[Any], options: dict[str, Any]) -> None:
-        self._make, self.options = (lambda: kind(*args)), options
+        self._make: Callable[[], Any] = partial(kind, *args)
+        self.options = options
         self._life = 0
         self._object = self._make()
         self._loop = asyncio.new_event_loop()
@@ -146,12 +150,16 @@ class StandIn:
 
 def _module(name: str, values: dict[str, Any]) -> ModuleType:
     module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
     module.__dict__.update(values)
     return module
 
 
 def _get(future: Future[Any], timeout: float | None = None) -> Any:
-    return future.result(timeout)
+    try:
+        return future.result(timeout)
+    except concurrent.futures.TimeoutError:
+        raise _TimeoutError from None
 
 
 def _wait(futures: list[Future[Any]], num_returns: int) -> tuple[list[Future[Any]], list[Future[Any]]]:
