@@ -109,6 +109,16 @@ def test_an_object_exports_its_table_alone(compiled: Callable[[str, str], Path],
     assert [name for kind, name in symbols if kind == "U" and name.startswith(("_Z", "llamaq"))] == []
 
 
+@pytest.mark.parametrize("level", sorted({"avx2", "avxvnni", "avx512"} & {level for level, _ in OBJECTS}))
+def test_weights_are_fetched_ahead(compiled: Callable[[str, str], Path], level: str) -> None:
+    """Also those whose blocks take the most lines, which a compiler once left out."""
+    listing = subprocess.check_output(
+        [tool(level, "objdump"), "--disassemble", "--no-show-raw-insn", compiled(level, "table")], text=True
+    )
+    functions = re.split(r"^\w+ (?=<.*>:$)", listing, flags=re.MULTILINE)
+    assert sum(text.count("prefetcht1") for text in functions if "Q8_0" in text.split("\n")[0]) >= 9
+
+
 @pytest.mark.parametrize(("level", "kind"), OBJECTS)
 def test_an_object_stays_within_its_level(compiled: Callable[[str, str], Path], level: str, kind: str) -> None:
     path = compiled(level, kind)
