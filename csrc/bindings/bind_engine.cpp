@@ -145,7 +145,12 @@ static std::unique_ptr<PyExecutor> make_executor(const py::list& ops, std::vecto
   for (const py::handle r : ropes) {
     const auto t = r.cast<py::tuple>();
     const auto f = t[0].cast<Array<double>>();
-    plan.ropes.push_back({{f.data(), f.data() + f.size()}, t[1].cast<double>(), t[2].cast<bool>()});
+    plan.ropes.push_back(
+        {{f.data(), f.data() + f.size()}, t[1].cast<double>(), t[2].cast<bool>(), t[3].cast<std::vector<int>>()});
+    for (const int axis : plan.ropes.back().axes)
+      if (axis < 0 || axis > 2) throw Error("a rope has three axes, got " + std::to_string(axis));
+    if (const size_t n = plan.ropes.back().axes.size(); n && n != static_cast<size_t>(f.size()))
+      throw Error("a rope needs an axis for each pair");
   }
   for (const py::handle group : caches) {
     plan.caches.emplace_back();
@@ -206,7 +211,7 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
                     const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits,
                     const StopFlag* stop, const py::list& captures, const py::list& adaptations,
                     const Array<int32_t>& adapted, const std::optional<Array<int32_t>>& last_seen,
-                    const std::optional<Array<float>>& given) {
+                    const std::optional<Array<float>>& given, const std::optional<Array<int32_t>>& places) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -216,6 +221,9 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   step.n_sequences = n_sequences;
   if (last_seen && last_seen->size() != tokens.size()) throw Error("last_seen needs the length of tokens");
   step.last_seen = last_seen ? last_seen->data() : positions.data();
+  if (places && (places->ndim() != 2 || places->shape(0) != tokens.size() || places->shape(1) != 3))
+    throw Error("a step needs three places for each row");
+  step.places = places ? places->data() : nullptr;
   if (given) {
     if (given->ndim() != 2) throw Error("rows given in the place of tokens need two dimensions");
     step.given = given->data();
@@ -322,7 +330,7 @@ void bind_engine(py::module_& m) {
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
            arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
            arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0),
-           arg("last_seen") = py::none(), arg("given") = py::none())
+           arg("last_seen") = py::none(), arg("given") = py::none(), arg("places") = py::none())
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

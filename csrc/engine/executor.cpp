@@ -132,7 +132,8 @@ void Executor::collect_squares(bool on) {
 void Executor::rotations(const Step& step, Worker& worker) {
   for (const Rotation& r : r_.rotations) {
     for (int row; (row = worker.next_chunk(step.rows)) >= 0;)
-      rotation(r.rope, step.positions[row], r.cos + int64_t{row} * r.pairs(), r.sin + int64_t{row} * r.pairs());
+      rotation(r.rope, step.positions[row], step.places ? step.places + int64_t{3} * row : nullptr,
+               r.cos + int64_t{row} * r.pairs(), r.sin + int64_t{row} * r.pairs());
     worker.sync();
   }
 }

@@ -8,10 +8,10 @@ void Resources::check_vector(int i, int64_t n) const {
     throw Error("a vector of " + std::to_string(n) + " floats is wanted, got " + std::to_string(w.cols));
 }
 
-int Resources::tiles_of(int most_rows) {
+int Resources::tiles_of(int most_rows, bool by_time) {
   for (size_t i = 0; i < tiles.size(); ++i)
-    if (tiles[i].most_rows() == most_rows) return static_cast<int>(i);
-  tiles.emplace_back(most_rows);
+    if (tiles[i].most_rows() == most_rows && tiles[i].by_time() == by_time) return static_cast<int>(i);
+  tiles.emplace_back(most_rows, by_time);
   return static_cast<int>(tiles.size()) - 1;
 }
 

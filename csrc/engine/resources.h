@@ -52,7 +52,7 @@ struct Resources {
   void check_vector(int i, int64_t n) const;
 
   // The number of the tiles of at most so many rows; they are laid for each step from then on.
-  int tiles_of(int most_rows);
+  int tiles_of(int most_rows, bool by_time = false);
 
   // These are for what has been checked:
   const Weight& weight(int i) const { return weights.all()[static_cast<size_t>(i)]; }

@@ -25,9 +25,10 @@ static double cosine(double z) {
   return (1 - 0.5 * z) + (z * z) * (4.16666666666666019037e-02 + z * p);
 }
 
-void rotation(const Rope& rope, int position, float* cos, float* sin) {
+void rotation(const Rope& rope, int position, const int32_t* places, float* cos, float* sin) {
+  const bool by_axes = places && !rope.axes.empty();
   for (size_t i = 0; i < rope.frequencies.size(); ++i) {
-    const double angle = position * rope.frequencies[i];
+    const double angle = (by_axes ? places[rope.axes[i]] : position) * rope.frequencies[i];
     const double n = rint(angle * 0.6366197723675814);
     const double r = ((angle - n * kPart1) - n * kPart2) - n * kPart3, z = r * r;
     const double s = sine(r, z), c = cosine(z);

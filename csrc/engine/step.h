@@ -48,6 +48,7 @@ struct Step {
   const int32_t* tokens = nullptr;     // [rows]; -1 - i: row i of `given` in the place of a token
   const int32_t* positions = nullptr;  // [rows]
   const int32_t* last_seen = nullptr;  // [rows] the last position that a row sees, its own or a later one
+  const int32_t* places = nullptr;     // [rows][3] time, row and column that ropes with axes turn by; null: positions
   const int32_t* sequences = nullptr;  // [rows], row of the page tables
   int n_sequences = 0;
   const int32_t* selected = nullptr;  // [n_selected] rows whose logits are wanted

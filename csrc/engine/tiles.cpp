@@ -8,8 +8,11 @@ void Tiles::lay(const Step& step) {
   tiles_.clear();
   apart_ = true;
   std::vector<bool> known(static_cast<size_t>(step.n_sequences));
+  const auto parted = [&](int row) {
+    return by_time_ && step.places && step.places[3 * row] != step.places[3 * (row - 1)];
+  };
   for (int row = 0; row < step.rows; ++row) {
-    if (row && step.sequences[row] == step.sequences[row - 1] && tiles_.back().rows < most_rows_) {
+    if (row && step.sequences[row] == step.sequences[row - 1] && !parted(row) && tiles_.back().rows < most_rows_) {
       ++tiles_.back().rows;
       continue;
     }

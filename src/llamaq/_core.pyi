@@ -134,7 +134,7 @@ class Executor:
         ops: Sequence[tuple[str, Mapping[str, object]]],
         slot_cols: Sequence[int],
         out: int,
-        ropes: Sequence[tuple[NDArray[np.float64], float, bool]],
+        ropes: Sequence[tuple[NDArray[np.float64], float, bool, list[int]]],
         caches: Sequence[Sequence[tuple[int, int, int, int, int]]],
         states: Sequence[int],
         weights: Weights,
@@ -161,6 +161,7 @@ class Executor:
         adapted: NDArray[np.int32] = ...,
         last_seen: NDArray[np.int32] | None = None,
         given: NDArray[np.float32] | None = None,
+        places: NDArray[np.int32] | None = None,
     ) -> None: ...
     def collect_squares(self, on: bool) -> None: ...
     def squares(self, op: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...

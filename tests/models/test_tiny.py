@@ -245,6 +245,9 @@ FEATURES: dict[str, dict[str, Change]] = {
     "mixtral": ROUTING,
     "mistral3": {"temperature": of(Attention, temperature=Temperature(1.0, 8))},
     "qwen2": {"biases": no_biases},
+    "qwen2vl": {"biases": no_biases},
+    "qwen3vl": NO_HEAD_NORMS,
+    "qwen3vlmoe": ROUTING | NO_HEAD_NORMS,
     "qwen2moe": ROUTING | {"gate of the shared expert": of(SigmoidGate, weight=Weight("output_norm.weight", "vector"))},
     "qwen3moe": ROUTING | NO_HEAD_NORMS,
     "gpt-oss": WINDOWS | {

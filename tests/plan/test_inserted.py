@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamaq.plan.inserted import Inserted, step_of, whole_spans
+from llamaq.plan.inserted import Inserted, places_of, step_of, whole_spans
 
 ALONE = Inserted(100, np.arange(6, dtype=np.float32).reshape(3, 2))
 TOGETHER = Inserted(200, np.arange(10, 18, dtype=np.float32).reshape(4, 2), together=True)
@@ -64,3 +64,23 @@ def test_every_cut_leaves_whole_spans(start: int, count: int, more: int) -> None
     inside = set(range(6, 9)) | set(range(10, 13))
     assert start + found not in inside or found == 0
     assert found <= count or start + found in ends
+
+
+def test_places_of_pictures_go_by_rows_and_columns_and_texts_go_on_behind_the_longer_side() -> None:
+    wide = Inserted(300, np.zeros((6, 2), np.float32), grid=(2, 3))
+    tall = Inserted(400, np.zeros((4, 2), np.float32), grid=(4, 1))
+    ids = [1, 2, *wide.ids, 3, *tall.ids, *wide.ids, 4]
+    found = places_of(ids, (wide, tall))
+    assert found is not None
+    want = [[0] * 3, [1] * 3, *([2, 2 + row, 2 + column] for row in range(2) for column in range(3)), [5] * 3]
+    want += [[6, 6 + row, 6] for row in range(4)]
+    want += [[10, 10 + row, 10 + column] for row in range(2) for column in range(3)]
+    assert found.tolist() == [*want, [13] * 3, [14] * 3]
+    for start, count in ((0, len(ids)), (3, 2), (len(ids) - 1, 1)):
+        step = step_of(ids[start : start + count], (wide, tall), sequence=0, start=start, places=found)
+        np.testing.assert_array_equal(step.places, found[start : start + count])
+    behind = step_of([7, 8], (wide, tall), sequence=0, start=len(ids) + 2, places=found)
+    assert behind.places is not None
+    assert behind.places.tolist() == [[16] * 3, [17] * 3]
+    assert places_of(IDS, BOTH) is None
+    assert step_of(IDS, BOTH, sequence=0, start=0).places is None

@@ -17,6 +17,7 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Value
 from llamaq.plan.op import Op
+from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.concat import Concat
@@ -44,7 +45,7 @@ from op_cases import ATTENTION, BOTH_WAYS, CASES, NORMS, ONE, ROPES, TRACED, WEI
 def plan_with(op: Op) -> Plan:
     """The op between embeddings and logits."""
     g = Graph({name: w.shape for name, w in WEIGHTS.items()})
-    x = g.given(16) if isinstance(op, Given) else g.embed("embd")
+    x = g.given(16) if isinstance(op, Given) else g.embed("embd", given_cols=48 if isinstance(op, AddGiven) else None)
     if isinstance(op, Attention | BidirectionalAttention):
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
@@ -99,11 +100,14 @@ def widened(g: Graph, y: Value) -> Value:
 
 def result(op: Op) -> NDArray[np.float32]:
     """Logits of seven rows, equal bits from both executors."""
-    plan, step = plan_with(op), Step.of([3, 1, 4, 1, 5, 9, 2], wanted="all")
+    places = np.array([[0, 0, 0, 1, 1, 2, 2], [3, 1, 4, 1, 5, 9, 2], [0, 2, 7, 1, 8, 2, 8]]).T
+    plan, step = plan_with(op), Step.of([3, 1, 4, 1, 5, 9, 2], wanted="all", places=places)
     if isinstance(op, MergeRows):
         step.wanted[:] = [True, False, True, True, False, False, False]
     if isinstance(op, Given):
         step = Step.of([-3, -1, -2], wanted="all", given=WEIGHTS["embd.weight"][4:7])
+    if isinstance(op, AddGiven):
+        step = Step.of([3, -1, 4, -2], wanted="all", given=WEIGHTS["fused.weight"][:, :2].T)
     want = Reference(plan, WEIGHTS).forward(step)
     got = Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32))
     np.testing.assert_array_equal(got, want)
@@ -198,6 +202,32 @@ def test_encoders_read_whole_texts() -> None:
             reference.forward(step)
         with pytest.raises(LlamaqError, match=r"step row \d: an encoder reads whole texts, each from position 0 on"):
             engine.forward(step, cache)
+
+
+def test_longer_rows_give_their_first_columns_and_further_ones_later() -> None:
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    plan = g.plan(g.select_rows(g.add_given(g.embed("embd", given_cols=40), begin=20, width=40)))
+    rows = np.random.default_rng(1).normal(size=(2, 40)).astype(np.float32)
+    step = Step.of([3, -2, -1], wanted="all", given=rows)
+    want = np.stack([WEIGHTS["embd.weight"][3], rows[1, :16] + rows[1, 20:36], rows[0, :16] + rows[0, 20:36]])
+    engine, cache = Engine(plan, Source(WEIGHTS), threads=2), KVCache(plan, 32)
+    np.testing.assert_array_equal(Reference(plan, WEIGHTS).forward(step), want)
+    np.testing.assert_array_equal(engine.forward(step, cache), want)
+    text = Step.of([3, 4], wanted="all")
+    np.testing.assert_array_equal(engine.forward(text, cache), WEIGHTS["embd.weight"][3:5])
+    with pytest.raises(LlamaqError, match="need 40 columns, got 16"):
+        engine.forward(Step.of([-1], given=rows[:, :16]), cache)
+    with pytest.raises(ValueError, match="need 40 columns, got 16"):
+        Reference(plan, WEIGHTS).forward(Step.of([-1], given=rows[:, :16]))
+    for begin, width in ((-1, 40), (25, 40), (0, 8)):
+        with pytest.raises(ValueError, match="have no 16 from"):
+            g.add_given(g.embed("embd"), begin=begin, width=width)
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    first = g.plan(g.select_rows(g.given(16, width=40)))
+    np.testing.assert_array_equal(
+        Engine(first, Source(WEIGHTS), threads=2).forward(Step.of([-2], wanted="all", given=rows), KVCache(first, 32)),
+        rows[1:, :16],
+    )
 
 
 def test_rows_are_given_in_the_place_of_tokens() -> None:

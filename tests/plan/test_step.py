@@ -32,6 +32,9 @@ def test_rows_that_are_given_keep_their_numbers_in_company() -> None:
     assert joined.last_seen is None
     seeing = Step.of([4, 4, 4], sequence=3, start=7, last_seen=np.array([8, 8, 9]))
     assert Step.join([steps[0], seeing]).last_seen.tolist() == [0, 1, 8, 8, 9]  # type: ignore[union-attr]
+    assert joined.places is None
+    placed = Step.of([4], sequence=3, start=7, places=np.array([[1, 2, 3]]))
+    assert Step.join([steps[0], placed]).places.tolist() == [[0] * 3, [1] * 3, [1, 2, 3]]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +62,7 @@ def test_rows_that_are_given_keep_their_numbers_in_company() -> None:
             "no less than the one before it; got 1",
         ),
         ({"last_seen": [0]}, r"expected 4 \(at least 1\) last_seen, got shape \(1,\)"),
+        ({"places": [[0, 0]] * 4}, r"expected 4 \(at least 1\) places, got shape \(4, 2\)"),
         ({"wanted": [True]}, r"expected 4 \(at least 1\) wanted, got shape \(1,\)"),
         ({name: [] for name in ROWS}, r"expected 0 \(at least 1\) tokens"),
     ],

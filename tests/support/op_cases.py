@@ -10,6 +10,7 @@ from llamaq.plan.graph import HeadNorm, Norm, Temperature
 from llamaq.plan.op import Op
 from llamaq.plan.operands import Weight
 from llamaq.plan.ops.act_linear import ActLinear
+from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.concat import Concat
@@ -60,7 +61,8 @@ NORMS = [
     *[None, Norm("n.weight", 1e-5), Norm("m.weight", 1e-5), Norm("n.weight", 0.5), Norm(None, 1e-5)],
     *[Norm("n.weight", 1e-5, "layer"), Norm("n.weight", 1e-5, "layer", "e.bias"), Norm(None, 0.5, "layer")],
 ]
-ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,))]
+ROPES = [None, Rope((1.0, 0.1)), Rope((1.0, 0.1), 2.0), Rope((1.0, 0.1), 1.0, "neox"), Rope((0.7, 0.1)), Rope((1.0,)),
+         *(Rope((1.0, 0.1), axes=axes) for axes in ((0, 1), (1, 2), (2, 1), (1, 1)))]  # fmt: skip
 TRACED: dict[str, Any] = {
     "layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4, "rope": ROPES[1], "window": 0, "chunk": 0,
 }  # fmt: skip
@@ -69,7 +71,7 @@ ATTENTION: dict[str, Any] = {
     **TRACED, "value_dim": 4, "value_of_key": False, "rope_offset": 0, "q_norm": None, "k_norm": None,
     "temperature": None, "softcap": 0.0, "sinks": None, "v_norm": None, "shared": False,
 }  # fmt: skip
-BOTH_WAYS = {name: ATTENTION[name] for name in ("heads", "kv_heads", "head_dim", "scale", "rope")}
+BOTH_WAYS = {name: ATTENTION[name] for name in ("heads", "kv_heads", "head_dim", "scale", "rope")} | {"by_time": False}
 
 
 def head_norms(own: str) -> list[Any]:
@@ -90,6 +92,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "types": [None, Weight("embd2.weight", "table")],
             "second_after": [1, 5],
             "positions": [Weight("embd2.weight", "table")],
+            "given_cols": [],  # see the tests of rows that are given
         },
     ),
     NormRows: (
@@ -109,7 +112,8 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     SelectRows: ({"cols": 16}, {"cols": []}),
     MergeRows: ({"mode": "mean", "count": 2, "cols": 16}, {"mode": ["join"], "count": [1, 3], "cols": []}),
-    Given: ({"cols": 16}, {"cols": []}),
+    Given: ({"cols": 16, "width": 16}, {"cols": [], "width": []}),
+    AddGiven: ({"begin": 16, "cols": 16, "width": 48}, {"begin": [0, 32], "cols": [], "width": []}),
     Positions: ({"table": Weight("embd.weight", "table")}, {"table": [Weight("embd2.weight", "table")]}),
     Linear: (
         ONE,
@@ -290,7 +294,14 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     SplitHeads: ({"heads": 4, "head_dim": 2}, {"heads": [], "head_dim": []}),  # see the test of halves
     BidirectionalAttention: (
         BOTH_WAYS,
-        {"heads": [2], "kv_heads": [1], "head_dim": [], "scale": [0.1], "rope": [None, *ROPES[2:]]},
+        {
+            "heads": [2],
+            "kv_heads": [1],
+            "head_dim": [],
+            "scale": [0.1],
+            "rope": [None, *ROPES[2:]],
+            "by_time": [True],
+        },
     ),
 }
 """The usual fields of each op, and for each field the other values that it may have."""

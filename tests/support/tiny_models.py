@@ -20,6 +20,7 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import TensorData, write_gguf
 from shared_files import ROOT, shared_path
 from tiny_converted import CONVERTED, converted
+from tiny_vision import KIN, text_of
 
 __all__ = ["IDS", "LONGROPE", "MADE", "RECORDED", "made_tensors", "tiny_model"]
 
@@ -147,4 +148,5 @@ def tiny_model(name: str) -> tuple[Path, Any]:
     user's clone has none."""
     if name in MADE or name in CONVERTED:
         return _made(name), {"ids": IDS, "logits": np.load(RECORDED / f"{name}.npy")}
-    return shared_path(f"tiny-models/{name}.gguf"), np.load(shared_path(f"tiny-models/{name}.ref.npz"))
+    kin = KIN[name][0] if name in KIN else name
+    return text_of(name), np.load(shared_path(f"tiny-models/{kin}.ref.npz"))

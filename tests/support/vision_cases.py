@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EMBEDDED", "KEPT", "PIXELS", "SHAPES", "SIZE", "picture", "prompt"]
+__all__ = [
+    "EMBEDDED", "KEPT", "PIXELS", "SEEN", "SHAPES", "SIZE", "picture", "pixel_sample", "prompt", "prompt_with",
+]  # fmt: skip
 
 EMBEDDED = {"gemma3v": 4, "smolvlm": 16}
 """Tiny models with projectors in the shared material, and rows of a tile of theirs."""
@@ -21,6 +23,8 @@ SHAPES = [
 """Width and height of pictures whose preprocessing is recorded."""
 PIXELS = np.random.default_rng(6).integers(0, SIZE, (80, 2))
 """Rows and columns of the pixels of each tile that are recorded."""
+SEEN = [[(80, 48)], [(32, 96), (64, 16)]]
+"""Width and height of the pictures in each prompt of models that read pictures of any shape."""
 
 
 def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
@@ -37,3 +41,18 @@ def prompt() -> tuple[list[int], list[int]]:
     """Ids before and after a picture."""
     ids = np.random.default_rng(9).integers(3, 2000, 14).tolist()
     return [1, *ids[:6]], ids[6:]
+
+
+def prompt_with(pictures: list[list[int]]) -> list[int]:
+    """Ids of a prompt with the rows of pictures among them, some words between one and the next."""
+    before, after = prompt()
+    ids = list(before)
+    for i, rows in enumerate(pictures):
+        ids += [*(after[:3] if i else []), *rows]
+    return [*ids, *after]
+
+
+def pixel_sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colours of some pixels of a picture: (pixels, 3)."""
+    rows, columns = (PIXELS * np.array(pixels.shape[:2]) // SIZE).T
+    return np.asarray(pixels[rows, columns])

@@ -15,7 +15,6 @@ from llamaq.errors import ImageError
 from llamaq.gguf import GGUFFile
 from llamaq.plan.inserted import Inserted
 from llamaq.plan.reference import Reference
-from llamaq.plan.step import Step
 from llamaq.serving.reading import Reading, wait
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.projector import Projector
@@ -93,10 +92,8 @@ def test_the_encoder_has_the_bits_of_numpy_on_every_level(name: str, monkeypatch
     with GGUFFile.open(paths(name)[1]) as file:
         of = traced(file)
         weights = {name: (info.format, of.tensors.data(name)) for name, info in of.tensors.tensors.items()}
-        given = of.projector.patches(picture(SIZE, SIZE))
-        step = Step.of(-1 - np.arange(len(given)), given=given, wanted="none")
-        step.wanted[:: of.projector.merge**2] = True
-        want = Reference(of.plan, weights).forward(step)
+        read = of.projector.patches(picture(SIZE, SIZE))
+        want = Reference(of.plan, weights).forward(of.projector.step(read))
     for isa, threads in [*((isa, 2) for isa in _core.isas()), *((_core.isas()[-1], n) for n in (1, 5))]:
         monkeypatch.setenv("LLAMAQ_ISA", isa)
         with GGUFFile.open(paths(name)[1]) as file:

@@ -206,7 +206,7 @@ def test_without_pillow_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 
 def patches_of(tile: NDArray[np.uint8], **keys: Any) -> NDArray[np.float32]:
     given = {f"clip.{key}": value for key, value in {**KEYS, "projector_type": "idefics3", **keys}.items()}
-    return projector_of(Keys(given, {}, "clip")).patches(tile)
+    return projector_of(Keys(given, {}, "clip")).patches(tile).rows
 
 
 def test_patches_stand_block_by_block_and_channel_by_channel() -> None:

@@ -6,33 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from llamaq.errors import ModelError
-from llamaq.formats import encode, format_by_name
-from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.gguf import GGUFFile
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.projectors import PROJECTORS
+from tiny_vision import copy_of
 from vision_cases import EMBEDDED, SIZE, picture
-
-
-def copy_of(source: Path, target: Path, entries: dict[str, Any], *, without: str = "", format: str = "") -> Path:
-    """A projector file with other metadata, without a tensor, or with matrices of blocks in another format."""
-    with GGUFFile.open(source) as file:
-        tensors = []
-        for name, info in file.tensors.items():
-            kind, data = info.format, file.data(name)
-            if format and len(info.shape) == 2 and info.shape[1] % 32 == 0 and "position" not in name:
-                numbers = data.view(np.float16 if kind.name == "F16" else np.float32).astype(np.float32)
-                kind = format_by_name(format)
-                data = encode(kind, numbers)
-            if name != without:
-                tensors.append(TensorData(name, kind, info.shape, data))
-        metadata = {key: value for key, value in {**file.metadata, **entries}.items() if value is not None}
-        types = {key: kind for key, kind in file.metadata_types.items() if key in metadata and key not in entries}
-        write_gguf(target, metadata, tensors, types=types)
-    return target
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 // bidirectional_attention: the rows of a sequence see each other, as encoders want it. Nothing outlives the step: a worker
 // lays the keys and values of one KV head of one text into pages of its own and attends as if each row came last.
 #include <algorithm>
+#include <numeric>
 
 #include "engine/cache_pages.h"
 #include "engine/ops/ops.h"
@@ -16,7 +17,9 @@ struct BidirectionalAttention final : Op {
   int q, k, v, out, heads, kv_heads, dim;
   float scale;
   int rope;
-  int texts = 0;  // the tiles that hold all rows of a sequence
+  bool by_time;                   // rows see those of their own time alone, which stand together
+  int texts = 0;                  // the tiles that hold all rows of a sequence, or of a time in it
+  std::vector<int32_t> counting;  // 0, 1, 2, …
 
   explicit BidirectionalAttention(Attributes& a)
       : q(a.integers("ins", 3)[0]),
@@ -27,7 +30,8 @@ struct BidirectionalAttention final : Op {
         kv_heads(a.integer("kv_heads")),
         dim(a.integer("head_dim")),
         scale(a.number("scale")),
-        rope(a.integer("rope", -1)) {}
+        rope(a.integer("rope", -1)),
+        by_time(a.integer("by_time") != 0) {}
 
   void check(Resources& r) override {
     if (kv_heads <= 0 || heads <= 0 || heads % kv_heads) throw Error("heads must be a multiple of KV heads");
@@ -37,7 +41,9 @@ struct BidirectionalAttention final : Op {
     if (rope >= static_cast<int>(r.rotations.size())) throw Error("no such rope");
     if (rope >= 0 && 2 * r.rotations[static_cast<size_t>(rope)].pairs() > dim)
       throw Error("the rope turns more dimensions than a head has");
-    texts = r.tiles_of(r.max_rows);
+    texts = r.tiles_of(r.max_rows, by_time);
+    counting.resize(static_cast<size_t>(r.max_rows));
+    std::iota(counting.begin(), counting.end(), 0);
   }
 
   void check_step(const Step& step) const override {
@@ -82,8 +88,7 @@ struct BidirectionalAttention final : Op {
     const CacheView view = {call.own, page_bytes(dim, dim, Format::F32), numbers, Format::F32, dim, dim, false};
     const int64_t q_cols = int64_t{heads} * dim, kv_cols = int64_t{kv_heads} * dim;
     const int64_t first = text.first * kv_cols + int64_t{head} * dim;
-    r.kernels.store_kv(
-        {view, call.step.positions + text.first, text.rows, r.slot(k) + first, r.slot(v) + first, kv_cols, kv_cols});
+    r.kernels.store_kv({view, counting.data(), text.rows, r.slot(k) + first, r.slot(v) + first, kv_cols, kv_cols});
     const auto kernel = r.fast && call.rows > kFastRows ? r.kernels.fast_attention : r.kernels.attention;
     for (int tile = begin; tile < end; ++tile) {
       const int row = tile * tile_rows();

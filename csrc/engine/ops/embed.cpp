@@ -1,4 +1,4 @@
-// embed: the row of a table for each token, times a scale, or a row that the step gives in its place; plus the row of its
+// embed: the row of a table for each token, times a scale, or the beginning of a row that the step gives; plus the row of its
 // type, and that of its position, where there are tables of such.
 #include <algorithm>
 
@@ -12,7 +12,7 @@ struct Embed final : Op {
   int out, table, types, second_after, positions;
   float scale;
   int64_t places = 0;  // positions that have a row; 0: all
-  int width = 0;       // columns
+  int width;           // columns of rows that are given; 0: the table's
 
   explicit Embed(Attributes& a)
       : out(a.integers("outs", 1)[0]),
@@ -20,11 +20,13 @@ struct Embed final : Op {
         types(a.integer("types", -1)),
         second_after(a.integer("second_after", -1)),
         positions(a.integer("positions", -1)),
-        scale(a.number("scale")) {}
+        scale(a.number("scale")),
+        width(a.integer("given_cols", 0)) {}
 
   void check(Resources& r) override {
     const int64_t cols = r.checked_weight(table).cols;
-    width = static_cast<int>(cols);
+    width = width ? width : static_cast<int>(cols);
+    if (width < cols) throw Error("rows that are given are no shorter than the table's");
     if (cols > r.cols(out)) throw Error("the embedding is wider than its output");
     for (const int more : {types, positions})
       if (more >= 0 && r.checked_weight(more).cols != cols) throw Error("tables of an embedding differ in width");
@@ -64,7 +66,7 @@ struct Embed final : Op {
         for (int64_t c = 0; c < cols; ++c) y[c] += further[c];
       };
       if (const int token = call.step.tokens[i]; token < 0) {
-        std::copy_n(call.step.given + int64_t{-1 - token} * cols, cols, y);
+        std::copy_n(call.step.given + int64_t{-1 - token} * width, cols, y);
       } else {
         read(table, token, y);
         if (scale != 1.0f) r.kernels.scale(y, scale, cols);

@@ -1,4 +1,4 @@
-// given: rows of floats that the step has in the place of tokens.
+// given: rows of floats that the step has in the place of tokens, or their first columns.
 #include <algorithm>
 
 #include "engine/ops/ops.h"
@@ -8,23 +8,23 @@ namespace llamaq {
 namespace {
 
 struct Given final : Op {
-  int out, cols;
+  int out, cols, width;
 
-  explicit Given(Attributes& a) : out(a.integers("outs", 1)[0]), cols(a.integer("cols")) {}
+  explicit Given(Attributes& a) : out(a.integers("outs", 1)[0]), cols(a.integer("cols")), width(a.integer("width")) {}
 
   void check(Resources& r) override {
-    if (cols <= 0 || cols > r.cols(out)) throw Error("the rows exceed a slot");
+    if (cols <= 0 || cols > r.cols(out) || cols > width) throw Error("the rows exceed a slot");
   }
 
   void check_step(const Step& step) const override {
-    if (step.given_cols != cols || *std::max_element(step.tokens, step.tokens + step.rows) >= 0)
-      throw Error("a step needs rows of " + std::to_string(cols) + " floats in the place of all tokens");
+    if (step.given_cols != width || *std::max_element(step.tokens, step.tokens + step.rows) >= 0)
+      throw Error("a step needs rows of " + std::to_string(width) + " floats in the place of all tokens");
   }
 
   void run(const Call& call) const override {
-    const int64_t width = cols;
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;)
-      std::copy_n(call.step.given + int64_t{-1 - call.step.tokens[i]} * width, width, call.r.slot(out) + i * width);
+      std::copy_n(call.step.given + int64_t{-1 - call.step.tokens[i]} * width, cols,
+                  call.r.slot(out) + int64_t{i} * cols);
   }
 };
 

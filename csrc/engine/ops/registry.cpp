@@ -13,6 +13,7 @@ struct Kind {
 
 constexpr Kind kKinds[] = {
     {"act_linear", parse_act_linear},
+    {"add_given", parse_add_given},
     {"attention", parse_attention},
     {"bidirectional_attention", parse_bidirectional_attention},
     {"concat", parse_concat},

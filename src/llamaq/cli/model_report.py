@@ -190,11 +190,8 @@ def _projector(file: GGUFFile) -> str:
     from llamaq.vision.encoder import traced
 
     projector = traced(file).projector
-    hp = projector.hp
-    return (
-        f"projector {hp.projector}: {projector.rows} rows of {hp.columns} floats for {hp.image_size} x {hp.image_size} "
-        f"pixels; llamaq run MODEL --mmproj {_shown(file.path.name)} --image FILE"
-    )
+    use = f"llamaq run MODEL --mmproj {_shown(file.path.name)} --image FILE"
+    return f"projector {projector.hp.projector}: {projector.summary}; {use}"
 
 
 def _metadata(file: GGUFFile) -> list[str]:

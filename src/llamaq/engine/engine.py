@@ -137,7 +137,7 @@ class Engine:
             [(node.op.kind, lowering.attributes(node)) for node in plan.nodes],
             list(plan.slot_cols),
             plan.out,
-            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm") for r in lowering.ropes],
+            [(np.array(r.frequencies), r.attention_factor, r.layout == "norm", list(r.axes)) for r in lowering.ropes],
             [
                 [(layer.kv_heads, layer.head_dim, layer.value_dim, layer.window, layer.chunk) for layer in group.layers]
                 for group in plan.caches
@@ -223,7 +223,7 @@ class Engine:
             format_of(cache.cache_type).id, cache.state_slots(sequences),
             selected, logits, stop,
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
-            step.last_seen, step.given,
+            step.last_seen, step.given, step.places,
         )  # fmt: skip
         return logits
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
-from llamaq.models.ropes import Layout, rope_of
+from llamaq.models.ropes import Layout, Sections, rope_of
 from llamaq.plan.rope import Rope
 
 __all__ = [
@@ -37,6 +37,16 @@ class HParams:
     vocab_size: int
     context_length: int
 
+    @property
+    def given_cols(self) -> int:
+        """Floats of a row that stands in the place of a token."""
+        return self.width
+
+    @property
+    def has_places(self) -> bool:
+        """Whether rows of pictures are turned by their places in them."""
+        return False
+
 
 @dataclass(frozen=True)
 class Decoder(HParams):
@@ -53,6 +63,10 @@ class Decoder(HParams):
     ropes: tuple[Rope | None, ...]
     windows: tuple[int, ...]
 
+    @property
+    def has_places(self) -> bool:
+        return bool(self.rope.axes)
+
 
 def read_decoder(
     keys: Keys,
@@ -64,11 +78,13 @@ def read_decoder(
     rope_factor: float = 0.0,
     value_dim: int | None = None,
     least_kv_heads: int = 1,
+    sections: Sections | None = None,
 ) -> Decoder:
     """Every layer alike; what differs between them, the caller replaces. ``layout`` is the rope's, ``norm`` says which
     epsilon is read, ``fused_gate`` that ``ffn_up`` holds the gate, too; ``rope_base`` and ``rope_factor`` are what a
     file without them means; with ``value_dim`` values have so many numbers, and queries become as long as keys later;
-    ``least_kv_heads`` is 0 where layers without attention say so.
+    ``least_kv_heads`` is 0 where layers without attention say so; ``sections`` is how the axes of a rope in sections
+    follow each other.
 
     Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors.
     """
@@ -82,7 +98,7 @@ def read_decoder(
     eps = keys.positive("attention.layer_norm_rms_epsilon" if norm == "rms" else "attention.layer_norm_epsilon")
     check_feed_forward(keys, layers, 2 if fused_gate else 1)
     scale = keys.non_negative("attention.scale", 0.0) or 1 / math.sqrt(head_dim)
-    rope = rope_of(keys, head_dim, context, layout=layout, base=rope_base, factor=rope_factor)
+    rope = rope_of(keys, head_dim, context, layout=layout, base=rope_base, factor=rope_factor, sections=sections)
     return Decoder(
         keys.architecture, layers, width, vocabulary, context, heads, kv_heads, head_dim, eps, scale, rope,
         (rope,) * layers, (0,) * layers,

@@ -71,6 +71,13 @@ class Keys:
             raise self.error(key, value, f"an integer from {low} to {high}")
         return int(value)
 
+    def count(self, key: str) -> int:
+        """Entries of an array, 1 for what is none, 0 where the file has nothing."""
+        value = self._find(key)
+        if value is _MISSING:
+            return 0
+        return len(value) if hasattr(value, "__len__") and not isinstance(value, str) else 1
+
     def per_layer(self, key: str, layers: int, default: Any = _MISSING, *, low: int = 1) -> tuple[int, ...]:
         """One integer for all layers, or an array with one for each."""
         value = self._get(key, default)

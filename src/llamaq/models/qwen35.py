@@ -31,7 +31,7 @@ class Qwen35(Decoder):
 
 
 def read(keys: Keys) -> Qwen35:
-    hp = read_decoder(keys, layout="neox")
+    hp = read_decoder(keys, layout="neox", sections="interleaved")
     every = keys.integer("full_attention_interval", 4)
     found = keys.flags("attention.recurrent_layers", hp.layers)
     recurrent = found if isinstance(found, tuple) else tuple((i + 1) % every != 0 for i in range(hp.layers))

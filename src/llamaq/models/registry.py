@@ -40,6 +40,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "starcoder2": Architecture("StarCoder 2", "starcoder2", ("starcoder2",)),
     "qwen2moe": Architecture("Qwen 1.5 and 2 with experts", "qwen2moe", ("qwen2moe",)),
     "qwen3moe": Architecture("Qwen 3 with experts", "qwen3moe", ("qwen3moe",)),
+    "qwen2vl": Architecture("Qwen 2-VL and 2.5-VL", "qwen2", ("qwen2vl",)),
+    "qwen3vl": Architecture("Qwen 3-VL", "qwen3", ("qwen3vl",)),
+    "qwen3vlmoe": Architecture("Qwen 3-VL with experts", "qwen3moe", ("qwen3vlmoe",)),
     "qwen35": Architecture("Qwen 3.5", "qwen35", ("qwen35",)),
     "qwen35moe": Architecture("Qwen 3.5 with experts", "qwen35", ("qwen35moe",)),
     "qwen3next": Architecture("Qwen3-Next", "qwen35", ("qwen3next",)),
@@ -54,7 +57,9 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "nomic-bert": Architecture("Nomic Embed", "nomic_bert", ("nomic-bert",)),
 }
 
-OLD_NAMES: Mapping[str, str] = {"gptoss": "gpt-oss", "olmo3": "olmo2", "glm4moelite": "deepseek2"}
+OLD_NAMES: Mapping[str, str] = {
+    "gptoss": "gpt-oss", "olmo3": "olmo2", "glm4moelite": "deepseek2", "qwen25vl": "qwen2vl",
+}  # fmt: skip
 """Architectures as ollama's own converter called them, and so the keys of its files."""
 
 UNSUPPORTED: Mapping[str, str] = {
@@ -100,9 +105,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "phimoe": "Phi 3.5 with experts",
     "plamo2": "PLaMo 2",
     "qwen": "Qwen 1",
-    "qwen2vl": "Qwen 2-VL",
-    "qwen3vl": "Qwen 3-VL",
-    "qwen3vlmoe": "Qwen 3-VL with experts",
     "rwkv6": "RWKV 6",
     "rwkv7": "RWKV 7",
     "seed_oss": "Seed-OSS",

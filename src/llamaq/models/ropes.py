@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
 from llamaq.plan.rope import Rope, YaRN, make_rope
 
-__all__ = ["ROPE_TENSORS", "Layout", "local_rope_of", "rope_of"]
+__all__ = ["ROPE_TENSORS", "Layout", "Sections", "local_rope_of", "rope_of"]
 
 Layout: TypeAlias = Literal["norm", "neox"]
+Sections: TypeAlias = Literal["apart", "interleaved"]
+"""How pairs that turn by time, row and column stand: one section after the other, or in turn."""
 
 ROPE_FREQS, ROPE_LONG, ROPE_SHORT = ROPE_TENSORS = (
     "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight",
@@ -21,20 +24,25 @@ ROPE_FREQS, ROPE_LONG, ROPE_SHORT = ROPE_TENSORS = (
 
 
 def rope_of(
-    keys: Keys, head_dim: int, context_length: int, *, layout: Layout, base: float = 10000.0, factor: float = 0.0
-) -> Rope:
+    keys: Keys, head_dim: int, context_length: int, *, layout: Layout, base: float = 10000.0, factor: float = 0.0,
+    sections: Sections | None = None,
+) -> Rope:  # fmt: skip
     """The rope of layers that see all; ``layout`` is the architecture's ("neox" for all but llama and its nearest),
-    ``base`` and ``factor`` (0: none) are what a file without them means."""
+    ``base`` and ``factor`` (0: none) are what a file without them means. Without ``sections`` a file's are checked, but
+    all pairs turn by the position."""
     dims = _dims(keys, "rope.dimension_count", head_dim, head_dim)
+    axes: tuple[int, ...] = ()
     if keys.has("rope.dimension_sections"):
-        _check_sections(keys, dims)
+        lengths = _sections(keys, dims)
+        axes = _axes(lengths, dims // 2, sections) if sections else ()
     base = _base(keys, "rope.freq_base", base)
     factor, yarn = _scaling(keys, context_length, factor)
     attention_factor = keys.positive("rope.scaling.attn_factor", 1.0)
     divisors = _divisors(keys, dims, context_length)
-    return make_rope(
+    rope = make_rope(
         dims, base, factor=factor, yarn=yarn, attention_factor=attention_factor, divisors=divisors, layout=layout
     )
+    return replace(rope, axes=axes)
 
 
 def local_rope_of(keys: Keys, head_dim: int, *, layout: Layout, base: float) -> Rope:
@@ -51,11 +59,22 @@ def _dims(keys: Keys, key: str, default: int, head_dim: int) -> int:
     return dims
 
 
-def _check_sections(keys: Keys, dims: int) -> None:
+def _sections(keys: Keys, dims: int) -> tuple[int, ...]:
     """Pairs in sections turn by positions in time, rows and columns of images, which are all the same for text."""
-    sections = keys.per_layer("rope.dimension_sections", 4, low=0)
+    count = 3 if keys.count("rope.dimension_sections") == 3 else 4  # ollama's files have the three that count
+    sections = keys.per_layer("rope.dimension_sections", count, low=0)
     if sum(sections[:3]) < dims // 2:
         raise keys.error("rope.dimension_sections", list(sections), f"sections for all {dims // 2} pairs")
+    return sections[:3]
+
+
+def _axes(lengths: tuple[int, ...], pairs: int, sections: Sections) -> tuple[int, ...]:
+    """What each pair turns by. In turn, rows and columns have every third pair up to their length, and time the rest,
+    as in transformers; llama.cpp does not turn what is left over behind them."""
+    if sections == "apart":
+        ends = (lengths[0], lengths[0] + lengths[1])
+        return tuple(sum(pair >= end for end in ends) for pair in range(pairs))
+    return tuple(axis if pair < 3 * lengths[axis := pair % 3] else 0 for pair in range(pairs))
 
 
 def _base(keys: Keys, key: str, default: float) -> float:

@@ -264,8 +264,10 @@ def _horner(z: F64, coefficients: tuple[float, ...]) -> F64:
 
 
 def rotation_table(positions: ArrayLike, frequencies: ArrayLike, attention_factor: float) -> tuple[F32, F32]:
-    """cos and sin of position * frequency, times the attention factor: two (positions, pairs) arrays."""
-    angle = np.multiply.outer(np.asarray(positions, np.float64), np.asarray(frequencies, np.float64))
+    """cos and sin of position * frequency, times the attention factor: two (rows, pairs) arrays. ``positions`` are
+    (rows,), or (rows, pairs) where pairs turn by different ones."""
+    turned = np.asarray(positions, np.float64)
+    angle = (turned[:, None] if turned.ndim == 1 else turned) * np.asarray(frequencies, np.float64)
     n = np.rint(angle * 0.6366197723675814)
     r = ((angle - n * _HALF_PI[0]) - n * _HALF_PI[1]) - n * _HALF_PI[2]
     z = r * r

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llamaq.plan.operands import HeadNorm, Norm, Temperature, Value
 from llamaq.plan.ops.act_linear import TracesActLinear
+from llamaq.plan.ops.add_given import TracesAddGiven
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.concat import TracesConcat
@@ -32,6 +33,7 @@ __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
 
 class Graph(
     TracesActLinear,
+    TracesAddGiven,
     TracesAttention,
     TracesBidirectionalAttention,
     TracesConcat,

@@ -15,17 +15,19 @@ from numpy.typing import NDArray
 from llamaq.plan.adapter import Adapted
 from llamaq.plan.step import Step
 
-__all__ = ["Inserted", "step_of", "whole_spans"]
+__all__ = ["Inserted", "places_of", "step_of", "whole_spans"]
 
 
 @dataclass(frozen=True, eq=False)
 class Inserted:
     """``rows``, float32 (n, columns), whose ids are ``first`` to ``first + n - 1``. With ``together`` each sees all of
-    them, so that one step must hold them all."""
+    them, so that one step must hold them all. ``grid`` are the rows and columns of a picture whose rows have places of
+    their own (``Step.places``): what follows goes on behind the longer side."""
 
     first: int
     rows: NDArray[np.float32]
     together: bool = False
+    grid: tuple[int, int] | None = None
 
     @property
     def ids(self) -> range:
@@ -33,9 +35,11 @@ class Inserted:
 
 
 def step_of(
-    ids: Sequence[int], inserted: Sequence[Inserted], *, sequence: int, start: int, adapters: Adapted = ()
-) -> Step:
-    """The ids as a step of one sequence from position ``start`` on, in which no logits are wanted."""
+    ids: Sequence[int], inserted: Sequence[Inserted], *, sequence: int, start: int, adapters: Adapted = (),
+    places: NDArray[np.int32] | None = None,
+) -> Step:  # fmt: skip
+    """The ids as a step of one sequence from position ``start`` on, in which no logits are wanted; ``places`` are those
+    of the whole text (``places_of``)."""
     if not inserted:
         return Step.of(ids, sequence=sequence, start=start, wanted="none", adapters=adapters)
     tokens = np.asarray(ids, np.int64)  # the ids of rows may be large
@@ -56,8 +60,35 @@ def step_of(
         at, total = at + count, total + count
     return Step.of(
         tokens, sequence=sequence, start=start, wanted="none", adapters=adapters, given=np.concatenate(given),
-        last_seen=last,
+        last_seen=last, places=None if places is None else _from(places, start, len(tokens)),
     )  # fmt: skip
+
+
+def places_of(ids: Sequence[int], inserted: Sequence[Inserted]) -> NDArray[np.int32] | None:
+    """The places of a text's ids and of the one behind it, from which all others count on: int32 (ids + 1, 3). None
+    where none of the rows have places of their own."""
+    grids = {each.first: each for each in inserted if each.grid is not None}
+    if not grids:
+        return None
+    n = len(ids)
+    places = np.repeat(np.arange(n + 1, dtype=np.int32)[:, None], 3, axis=1)
+    for at, id in enumerate(ids):
+        if (each := grids.get(id)) is None or each.grid is None:
+            continue
+        start, end = int(places[at, 0]), min(at + len(each.rows), n)
+        across = np.arange(end - at, dtype=np.int32)
+        places[at:end, 0] = start
+        places[at:end, 1] = start + across // each.grid[1]
+        places[at:end, 2] = start + across % each.grid[1]
+        places[end:] = (start + max(each.grid) + np.arange(n + 1 - end, dtype=np.int32))[:, None]
+    return places
+
+
+def _from(places: NDArray[np.int32], start: int, count: int) -> NDArray[np.int32]:
+    """Those of so many ids from number ``start`` on, which may lie behind the text."""
+    known = len(places) - 1
+    numbers = np.arange(start, start + count)
+    return places[np.minimum(numbers, known)] + np.maximum(numbers - known, 0)[:, None].astype(np.int32)
 
 
 def whole_spans(ids: Sequence[int], inserted: Sequence[Inserted], start: int, count: int, most: int) -> int:

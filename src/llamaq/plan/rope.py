@@ -21,12 +21,14 @@ _TENTH = Decimal("0.1")
 class Rope:
     """``frequencies`` in radians per token, one for each pair; cos and sin are times ``attention_factor``.
 
-    ``layout`` "norm" turns the neighbours (2i, 2i + 1), "neox" turns (i, i + dims / 2).
+    ``layout`` "norm" turns the neighbours (2i, 2i + 1), "neox" turns (i, i + dims / 2). ``axes`` say for each pair
+    which of a row's places it turns by, 0 (time), 1 (row) or 2 (column); without any, all turn by its position.
     """
 
     frequencies: tuple[float, ...]
     attention_factor: float = 1.0
     layout: Literal["norm", "neox"] = "norm"
+    axes: tuple[int, ...] = ()
 
     @property
     def dims(self) -> int:

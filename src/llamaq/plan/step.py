@@ -13,7 +13,9 @@ from llamaq.plan.adapter import Adapted
 
 __all__ = ["Step"]
 
-_ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_, "last_seen": np.int32}
+_ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_, "last_seen": np.int32,
+           "places": np.int32}  # fmt: skip
+_MAY_LACK = ("last_seen", "places")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,8 @@ class Step:
 
     ``given`` are rows of floats, float32 (n, columns), that stand in the place of tokens: the id -1 - i is row i of
     them. ``last_seen`` are the last positions that rows see, where some see later rows of their sequence in this step;
-    along a sequence they do not descend.
+    along a sequence they do not descend. ``places``, (rows, 3), are the time, row and column that ropes with axes turn
+    by; without them each of the three is the position.
     """
 
     tokens: NDArray[np.int32]
@@ -37,6 +40,7 @@ class Step:
     """By sequence the adapters that its rows go through; those without have no entry."""
     given: NDArray[np.float32] | None = None
     last_seen: NDArray[np.int32] | None = None
+    places: NDArray[np.int32] | None = None
 
     spans: dict[int, tuple[int, int]] = field(init=False)
     """By sequence the positions of its rows, from the first to behind the last, in the order of their first rows."""
@@ -44,10 +48,10 @@ class Step:
     def __post_init__(self) -> None:
         n = len(self.tokens)
         for name, dtype in _ARRAYS.items():
-            if name == "last_seen" and self.last_seen is None:
+            if name in _MAY_LACK and getattr(self, name) is None:
                 continue
             array: NDArray[np.generic] = np.ascontiguousarray(getattr(self, name), dtype)
-            if array.shape != (n,) or n == 0:
+            if array.shape != ((n, 3) if name == "places" else (n,)) or n == 0:
                 raise ValueError(f"step: expected {n} (at least 1) {name}, got shape {array.shape}")
             object.__setattr__(self, name, array)
         spans: dict[int, tuple[int, int]] = {}
@@ -96,6 +100,7 @@ class Step:
         adapters: Adapted = (),
         given: NDArray[np.float32] | None = None,
         last_seen: NDArray[np.int32] | None = None,
+        places: NDArray[np.int32] | None = None,
     ) -> Step:
         """Tokens of one sequence from position ``start`` on."""
         ids = np.asarray(tokens, np.int32)
@@ -105,7 +110,7 @@ class Step:
             mask[-1:] = True
         positions = np.arange(start, start + n, dtype=np.int32)
         own = {sequence: adapters} if adapters else {}
-        return cls(ids, np.full(n, sequence, np.int32), positions, mask, own, given, last_seen)
+        return cls(ids, np.full(n, sequence, np.int32), positions, mask, own, given, last_seen, places)
 
     @classmethod
     def join(cls, steps: Sequence[Step]) -> Step:
@@ -113,7 +118,7 @@ class Step:
         given = [s.given for s in steps if s.given is not None]
         before = np.cumsum([0, *(0 if s.given is None else len(s.given) for s in steps[:-1])])
         tokens = [np.where(s.tokens < 0, s.tokens - n, s.tokens) for s, n in zip(steps, before, strict=True)]
-        spans = any(s.last_seen is not None for s in steps)
+        spans, placed = (any(getattr(s, name) is not None for s in steps) for name in _MAY_LACK)
         return cls(
             np.concatenate(tokens),
             np.concatenate([s.sequences for s in steps]),
@@ -122,7 +127,13 @@ class Step:
             {sequence: adapters for s in steps for sequence, adapters in s.adapters.items()},
             np.concatenate(given) if given else None,
             np.concatenate([s.positions if s.last_seen is None else s.last_seen for s in steps]) if spans else None,
+            np.concatenate([s.all_places for s in steps]) if placed else None,
         )
+
+    @property
+    def all_places(self) -> NDArray[np.int32]:
+        """The places of the rows, also where each is the position."""
+        return np.repeat(self.positions[:, None], 3, axis=1) if self.places is None else self.places
 
     def __len__(self) -> int:
         return len(self.tokens)

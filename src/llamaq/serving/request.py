@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.plan.adapter import Adapted
-from llamaq.plan.inserted import Inserted
+from llamaq.plan.inserted import Inserted, places_of
 from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.prefix import Mark, Node
 
@@ -127,6 +128,11 @@ class Request(ABC):
         """Makes ``ids`` shorter once they are more than a context; they are read anew then. Only requests that let
         ``ids`` grow are asked."""
         raise NotImplementedError
+
+    @cached_property
+    def places(self) -> NDArray[np.int32] | None:
+        """Of the prompt's tokens, where pictures have places of their own; rows of pictures stand in prompts alone."""
+        return places_of(self.ids[: self.prompt_tokens], self.inserted) if self.inserted else None
 
     @property
     def paused(self) -> bool:

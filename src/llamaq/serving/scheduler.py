@@ -324,7 +324,10 @@ class Scheduler:
             assert request.sequence is not None
             start, end = request.read, request.read + count
             ids = request.ids[start:end] + request.drafts
-            part = step_of(ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted)
+            part = step_of(
+                ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted,
+                places=request.places,
+            )  # fmt: skip
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)
         step = parts[0] if len(parts) == 1 else Step.join(parts)

@@ -18,7 +18,6 @@ from llamaq.errors import ClosedError, ModelError, not_numbers
 from llamaq.gguf import GGUFFile
 from llamaq.plan.graph import Graph, Plan
 from llamaq.plan.inserted import Inserted
-from llamaq.plan.step import Step
 from llamaq.vision.hparams import keys_of
 from llamaq.vision.preprocess import PictureSource, picture_of
 from llamaq.vision.projector import Projector, Tile
@@ -41,7 +40,7 @@ class Traced:
 
     def need(self, threads: int) -> MemoryNeed:
         """Bytes that it takes once loaded."""
-        rows = self.projector.hp.grid**2
+        rows = self.projector.most_patches
         return memory_need(self.plan, self.tensors.tensors, rows, cache_type="f16", max_rows=rows, threads=threads)
 
 
@@ -52,10 +51,11 @@ def traced(file: GGUFFile) -> Traced:
     tensors = VisionTensors(file, projector)
     g = Graph({name: info.shape for name, info in tensors.tensors.items()})
     out = projector.trace(g)
-    if out.cols != projector.hp.columns:
+    if out.cols != projector.columns:
         raise ModelError(
             f"clip.vision.projection_dim is {projector.hp.columns}; expected {out.cols}, the rows of {out.source!r}"
         )
+    projector.keep(tensors.table)
     return Traced(projector, tensors, g.plan(out))
 
 
@@ -76,7 +76,7 @@ class Encoder:
                 f"the projector makes rows of {of.plan.out_cols} floats, the model reads {columns}; they "
                 "belong to different models"
             )
-        rows = of.projector.hp.grid**2
+        rows = of.projector.most_patches
         self._engine = Engine(of.plan, of.tensors, threads=threads, max_rows=rows, progress=progress)
         self._cache = KVCache(of.plan, rows)
         self._lock = Lock()
@@ -101,32 +101,32 @@ class Encoder:
 
     def rows(self, tile: Tile) -> Inserted:
         """The rows of one tile."""
-        key = hashlib.blake2b(np.ascontiguousarray(tile).tobytes(), digest_size=32).digest()
+        shape = str(tile.shape).encode()
+        key = hashlib.blake2b(shape + np.ascontiguousarray(tile).tobytes(), digest_size=32).digest()
         with self._lock:
             if self._closed:
                 raise ClosedError("the model is closed; load it again")
-            found = self._kept.get(key) or self._insert(key, self._encoded(tile))
+            found = self._kept.get(key) or self._insert(key, *self._encoded(tile))
             self._kept.move_to_end(key)
             return found
 
-    def _encoded(self, tile: Tile) -> NDArray[np.float32]:
-        merged = self.projector.merge**2
-        given = self.projector.patches(tile)
-        step = Step.of(-1 - np.arange(len(given)), given=given, wanted="none")
-        step.wanted[::merged] = True
+    def _encoded(self, tile: Tile) -> tuple[NDArray[np.float32], tuple[int, int] | None]:
+        read = self.projector.patches(tile)
+        step = self.projector.step(read)
         rows = self._engine.forward(step, self._cache)
+        rows = rows if read.back is None else rows[read.back]
         if not np.isfinite(rows).all():
             raise not_numbers("states of a picture")
-        return rows
+        return rows, read.grid
 
-    def _insert(self, key: bytes, rows: NDArray[np.float32]) -> Inserted:
+    def _insert(self, key: bytes, rows: NDArray[np.float32], grid: tuple[int, int] | None) -> Inserted:
         first = self._ids.pop(key, self._next_id)
         if first == self._next_id:
             self._next_id += len(rows)
         self._ids[key] = first
         if len(self._ids) > _KNOWN:
             self._ids.popitem(last=False)
-        found = self._kept[key] = Inserted(first, rows, self.projector.together)
+        found = self._kept[key] = Inserted(first, rows, self.projector.together, grid)
         while len(self._kept) > 1 and sum(each.rows.nbytes for each in self._kept.values()) > STORE_BYTES:
             self._kept.popitem(last=False)
         return found

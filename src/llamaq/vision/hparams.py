@@ -78,12 +78,15 @@ def read(keys: Keys) -> VisionHParams:
     heads = keys.integer("vision.attention.head_count", high=width)
     if width % heads:
         raise keys.error("vision.attention.head_count", heads, f"a divisor of embedding_length ({width})")
-    if keys.flag("use_silu", False) or not keys.flag("use_gelu", False):
-        raise ModelError("the projector's activation is silu or quick gelu, which is not supported yet")
+    silu, gelu = (keys.flag(f"use_{name}", False) for name in ("silu", "gelu"))
+    if not silu and not gelu:
+        raise ModelError("the projector's activation is quick gelu, which is not supported yet")
     mean, std = (keys.numbers(f"vision.image_{name}", 3) for name in ("mean", "std"))
     if min(std) <= 0:
         raise keys.error("vision.image_std", std, "positive numbers")
+    activation: Activation = "silu" if silu else "gelu"
     return VisionHParams(
         projector_type(keys), image, patch, width, keys.integer("vision.block_count"), heads,
-        keys.positive("vision.attention.layer_norm_epsilon"), "gelu", mean, std, keys.integer("vision.projection_dim"),
+        keys.positive("vision.attention.layer_norm_epsilon"), activation, mean, std,
+        keys.integer("vision.projection_dim"),
     )  # fmt: skip

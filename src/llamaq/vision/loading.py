@@ -39,8 +39,10 @@ class ProjectorFile:
             if projector.together and projector.rows > most:
                 message = f"n_batch must be {projector.rows} at least, the rows of a picture, got {most}"
                 raise naming(ValueError(message), "n_batch")
+            if projector.places and not parts.hparams.has_places:
+                raise ModelError("the model has no rope.dimension_sections, which the projector's pictures need")
             return Encoder(
-                self.file, self.traced, columns=parts.hparams.width, first_id=parts.hparams.vocab_size,
+                self.file, self.traced, columns=parts.hparams.given_cols, first_id=parts.hparams.vocab_size,
                 threads=parts.engine.threads, progress=progress,
             )  # fmt: skip
 

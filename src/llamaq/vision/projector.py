@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Callable
+from typing import ClassVar, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llamaq.errors import naming
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Value
+from llamaq.plan.step import Step
 from llamaq.vision.hparams import VisionHParams, read
+from llamaq.vision.patches import F32, I64, Patches, Tile, block_order, pixels_of
 from llamaq.vision.preprocess import Picture
 
-__all__ = ["Projector", "Tile"]
+__all__ = ["Projector", "TableOf", "Tile"]
 
-Tile = NDArray[np.uint8]
-"""Pixels that the encoder reads at once: uint8 (image_size, image_size, 3)."""
+TableOf: TypeAlias = Callable[[str], F32]
 
 
 class Projector(ABC):
@@ -27,6 +28,8 @@ class Projector(ABC):
     """What chat templates of such models write for a picture."""
     together: ClassVar[bool] = False
     """Whether the rows of a tile see each other in the language model."""
+    places: ClassVar[bool] = False
+    """Whether the language model turns rows by their place in the picture."""
 
     def __init__(self, keys: Keys) -> None:
         self.hp: VisionHParams = read(keys)
@@ -40,19 +43,39 @@ class Projector(ABC):
         return (self.hp.grid // self.merge) ** 2
 
     @property
-    def order(self) -> NDArray[np.int64]:
-        """The number of each patch, row by row, in the order in which the plan reads them: block by block."""
-        blocks, m = self.hp.grid // self.merge, self.merge
-        return np.arange(self.hp.grid**2).reshape(blocks, m, blocks, m).transpose(0, 2, 1, 3).reshape(-1)
+    def summary(self) -> str:
+        """What it makes of a picture."""
+        size = self.hp.image_size
+        return f"{self.rows} rows of {self.columns} floats for {size} x {size} pixels"
 
-    def patches(self, tile: Tile) -> NDArray[np.float32]:
-        """What the plan reads of a tile: float32 (patches, 3 * patch_size**2), each patch channel by channel."""
-        hp, side = self.hp, self.hp.grid * self.hp.patch_size
-        x: NDArray[np.float32] = tile[:side, :side].astype(np.float32) * np.float32(1 / 255)
-        mean, std = (np.array(values, np.float32) for values in (hp.mean, hp.std))
-        x = (x - mean) / std
-        x = x.reshape(hp.grid, hp.patch_size, hp.grid, hp.patch_size, 3).transpose(0, 2, 4, 1, 3)
-        return np.ascontiguousarray(x.reshape(hp.grid**2, -1)[self.order])
+    @property
+    def columns(self) -> int:
+        """Floats of a row."""
+        return self.hp.columns
+
+    @property
+    def most_patches(self) -> int:
+        """Of a tile."""
+        return self.hp.grid**2
+
+    @property
+    def order(self) -> I64:
+        """The number of each patch, row by row, in the order in which the plan reads them: block by block."""
+        return block_order(self.hp.grid, self.hp.grid, self.merge)
+
+    def patches(self, tile: Tile) -> Patches:
+        """What the plan reads of a tile."""
+        return Patches(pixels_of(tile, self.hp)[self.order])
+
+    def step(self, read: Patches) -> Step:
+        """A forward pass of the plan over a tile."""
+        step = Step.of(-1 - np.arange(len(read.rows)), given=read.rows, wanted="none", places=read.places)
+        step.wanted[:: self.merge**2] = True
+        return step
+
+    def keep(self, table: TableOf) -> None:
+        """Keeps what it needs itself of the file's tensors; ``table`` gives one by its name."""
+        return
 
     def choose_edge(self, edge: int) -> None:
         """Pictures are scaled to ``edge`` pixels of their longer side, where the kind of projector leaves a choice.

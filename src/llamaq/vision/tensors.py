@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.errors import ModelError
 from llamaq.formats import Format, can_decode, decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.vision.projector import Projector
@@ -16,6 +17,7 @@ from llamaq.vision.vit import PATCHES, POSITIONS
 __all__ = ["VisionTensors"]
 
 TRANSPOSED = "mm.input_projection.weight"
+_SECOND = f"{PATCHES}.weight.1"
 
 Bytes = NDArray[np.uint8]
 
@@ -39,6 +41,8 @@ class VisionTensors:
     def __init__(self, file: GGUFFile, projector: Projector) -> None:
         self._file = file
         self._projector = projector
+        kernel, second = (file.tensors.get(name) for name in (f"{PATCHES}.weight", _SECOND))
+        self._second = second is not None and kernel is not None and second.shape == kernel.shape
         self.tensors: Mapping[str, _Info] = {name: self._info(name) for name in file.tensors}
 
     def check(self) -> None:
@@ -50,8 +54,17 @@ class VisionTensors:
         change = self._change(name)
         return data if change is None else change(data, info.format)
 
+    def table(self, name: str) -> NDArray[np.float32]:
+        """A tensor as floats, in its own shape. Raises ``ModelError`` where there is none."""
+        if name not in self._file.tensors or not can_decode((info := self._file.tensors[name]).format):
+            raise ModelError(f"the projector needs the tensor {name!r}, in a format that llamaq reads")
+        return decode(info.format, self._file.data(name)).reshape(info.shape)
+
     def _info(self, name: str) -> _Info:
         info = self._file.tensors[name]
+        if name == f"{PATCHES}.weight" and self._second and len(info.shape) == 4:
+            shape = (info.shape[0], int(np.prod(info.shape[1:])))
+            return _Info(format_by_name("F32"), shape, 4 * shape[0] * shape[1])
         if name == f"{PATCHES}.weight" and len(info.shape) == 4 and info.format.block == 1:
             return _Info(info.format, (info.shape[0], int(np.prod(info.shape[1:]))), info.nbytes)
         if name == TRANSPOSED and len(info.shape) == 2 and can_decode(info.format):
@@ -60,9 +73,16 @@ class VisionTensors:
             return _Info(format, shape, shape[0] * format.row_bytes(shape[1]))
         return _Info(info.format, info.shape, info.nbytes)
 
+    def _both(self, first: NDArray[np.float32], shape: tuple[int, ...]) -> Bytes:
+        """The kernels of two frames, which are the same for a picture, as one."""
+        total = first.reshape(shape) + self.table(_SECOND)
+        return np.ascontiguousarray(total, np.float32).reshape(shape[0], -1).view(np.uint8)
+
     def _change(self, name: str) -> Callable[[Bytes, Format], Bytes] | None:
         shape = self._file.tensors[name].shape
         if name == f"{PATCHES}.weight":
+            if self._second:
+                return lambda data, format: self._both(decode(format, data), shape)
             return lambda data, _: data.reshape(shape[0], -1)
         if name == f"{POSITIONS}.weight" and len(shape) == 2 and shape[0] == self._projector.hp.grid**2:
             return lambda data, _: np.ascontiguousarray(data[self._projector.order])

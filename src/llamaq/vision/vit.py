@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from llamaq.errors import ModelError
 from llamaq.plan.graph import Graph, Norm, Value
+from llamaq.plan.rope import Rope, make_rope
 from llamaq.vision.hparams import VisionHParams
 
-__all__ = ["PATCHES", "POSITIONS", "encoded"]
+__all__ = ["PATCHES", "POSITIONS", "block", "encoded", "square_rope"]
 
 PATCHES, POSITIONS = "v.patch_embd", "v.position_embd"
 
@@ -18,13 +21,34 @@ def encoded(g: Graph, hp: VisionHParams) -> Value:
         raise ModelError(f"tensor '{POSITIONS}.weight': expected {hp.grid**2} rows, one for each patch, got {places}")
     x = g.linear(g.given(hp.patch_values), PATCHES, add=g.positions(POSITIONS))
     for i in g.layers(hp.layers):
-        b = f"v.blk.{i}."
-        norm = Norm(b + "ln1", hp.eps, "layer")
-        q, k, v = g.linear(x, b + "attn_q", b + "attn_k", b + "attn_v", norm=norm)
-        a = g.bidirectional_attention(
-            q, k, v, heads=hp.heads, kv_heads=hp.heads, head_dim=hp.head_dim, scale=hp.scale, rope=None
-        )
-        x = g.linear(a, b + "attn_out", add=x)
-        h = g.act_linear(x, b + "ffn_up", act=hp.activation, norm=Norm(b + "ln2", hp.eps, "layer"))
-        x = g.linear(h, b + "ffn_down", add=x)
+        x = block(g, hp, i, x)
     return g.norm(x, Norm("v.post_ln", hp.eps, "layer"))
+
+
+def block(
+    g: Graph, hp: VisionHParams, layer: int, x: Value, *, norm: Literal["rms", "layer"] = "layer",
+    rope: Rope | None = None, by_time: bool = False,
+) -> Value:  # fmt: skip
+    """A layer: attention of all patches to all others, or ``by_time`` to those of their own part of the picture, and
+    what follows it, which has a gate where the file has one."""
+    b = f"v.blk.{layer}."
+    names = (b + "attn_q", b + "attn_k", b + "attn_v")
+    parts = g.split(b + "attn_qkv", [hp.width] * 3) if g.has(b + "attn_qkv") else names
+    q, k, v = g.linear(x, *parts, norm=Norm(b + "ln1", hp.eps, norm))
+    a = g.bidirectional_attention(
+        q, k, v, heads=hp.heads, kv_heads=hp.heads, head_dim=hp.head_dim, scale=hp.scale, rope=rope, by_time=by_time
+    )
+    x = g.linear(a, b + "attn_out", add=x)
+    before = Norm(b + "ln2", hp.eps, norm)
+    if g.has(b + "ffn_gate"):
+        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=before, act=hp.activation)
+    else:
+        h = g.act_linear(x, b + "ffn_up", act=hp.activation, norm=before)
+    return g.linear(h, b + "ffn_down", add=x)
+
+
+def square_rope(head_dim: int, base: float = 10000.0) -> Rope:
+    """The first half of a head's pairs turns by the patch's row, the second by its column, at the same frequencies."""
+    half = make_rope(head_dim // 2, base, layout="neox")
+    pairs = len(half.frequencies)
+    return Rope(half.frequencies * 2, layout="neox", axes=(1,) * pairs + (2,) * pairs)

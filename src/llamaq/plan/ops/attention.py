@@ -26,9 +26,10 @@ from llamaq.plan.op import F32, Lowering, Op, Run
 from llamaq.plan.operands import CacheLayer, HeadNorm, Temperature, Value, Weight
 from llamaq.plan.rope import Rope
 from llamaq.plan.shapes import Shapes
+from llamaq.plan.step import Step
 from llamaq.plan.tracer import Tracer
 
-__all__ = ["SPAN", "Attention", "TracesAttention", "attend", "first_seen"]
+__all__ = ["SPAN", "Attention", "TracesAttention", "attend", "first_seen", "turns"]
 
 SPAN = 256  # tokens of the cache that attention sums before it merges
 
@@ -140,7 +141,7 @@ class Attention(Op):
         if norm is not None and not norm.after_rope:
             x = head_norm(run, x, norm)
         if self.rope is not None:
-            cos, sin = rotation_table(run.step.positions, self.rope.frequencies, self.rope.attention_factor)
+            cos, sin = turns(run.step, self.rope)
             turned = rotate(x[..., self.rope_offset :], cos, sin, interleaved=self.rope.layout == "norm")
             x = np.concatenate([x[..., : self.rope_offset], turned], axis=-1)
         return head_norm(run, x, norm) if norm is not None and norm.after_rope else x
@@ -202,6 +203,12 @@ def head_norm(run: Run, x: F32, norm: HeadNorm) -> F32:
     """The norm of each head of (rows, heads, head_dim)."""
     weight = np.ones(x.shape[-1], np.float32) if norm.weight is None else run.vector(norm.weight)
     return layer_norm(x, weight, None, norm.eps) if norm.kind == "layer" else rms_norm(x, weight, norm.eps)
+
+
+def turns(step: Step, rope: Rope) -> tuple[F32, F32]:
+    """cos and sin for each row and pair: float32 (rows, pairs)."""
+    positions = step.positions if step.places is None or not rope.axes else step.places[:, rope.axes]
+    return rotation_table(positions, rope.frequencies, rope.attention_factor)
 
 
 def temperature_factors(temperature: Temperature, positions: NDArray[np.int32]) -> F32:

@@ -1,4 +1,5 @@
-"""bidirectional_attention: the rows of a sequence in a step see each other, as encoders want it; nothing is cached."""
+"""bidirectional_attention: the rows of a sequence in a step, or of a time in it, see each other, as encoders want it;
+nothing is cached."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from llamaq.errors import ModelError
-from llamaq.plan.arithmetic import rotate, rotation_table
+from llamaq.plan.arithmetic import rotate
 from llamaq.plan.op import F32, Op, Run
 from llamaq.plan.operands import Value
-from llamaq.plan.ops.attention import attend
+from llamaq.plan.ops.attention import attend, turns
 from llamaq.plan.rope import Rope
 from llamaq.plan.shapes import Shapes
 from llamaq.plan.tracer import Tracer
@@ -29,6 +30,8 @@ class BidirectionalAttention(Op):
     head_dim: int
     scale: float
     rope: Rope | None
+    by_time: bool = False
+    """Whether rows see those of their own time alone (``Step.places``), which stand together."""
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         for value, count in zip(ins, (self.heads, self.kv_heads, self.kv_heads), strict=True):
@@ -50,9 +53,11 @@ class BidirectionalAttention(Op):
             raise ValueError("step: an encoder reads whole texts, each from position 0 on")
         q, k, v = (x.reshape(len(x), -1, self.head_dim) for x in ins)
         if self.rope is not None:
-            cos, sin = rotation_table(step.positions, self.rope.frequencies, self.rope.attention_factor)
+            cos, sin = turns(step, self.rope)
             q, k = (rotate(x, cos, sin, interleaved=self.rope.layout == "norm") for x in (q, k))
         out = np.empty_like(q)
+        if self.by_time and step.places is not None:
+            begins |= np.diff(step.places[:, 0], prepend=-1) != 0
         for text in np.split(np.arange(len(q)), np.nonzero(begins)[0][1:]):
             last = np.full(len(text), len(text) - 1, np.int32)
             out[text] = attend(q[text], k[text], v[text], last, self.scale)
@@ -61,8 +66,10 @@ class BidirectionalAttention(Op):
 
 class TracesBidirectionalAttention(Tracer):
     def bidirectional_attention(
-        self, q: Value, k: Value, v: Value, *, heads: int, kv_heads: int, head_dim: int, scale: float, rope: Rope | None
-    ) -> Value:
+        self, q: Value, k: Value, v: Value, *, heads: int, kv_heads: int, head_dim: int, scale: float,
+        rope: Rope | None, by_time: bool = False,
+    ) -> Value:  # fmt: skip
         """Attention of each row to all rows of its sequence. A step holds whole texts: the rows of a sequence stand
-        together and begin at position 0."""
-        return self.emit(BidirectionalAttention(heads, kv_heads, head_dim, float(scale), rope), q, k, v)[0]
+        together and begin at position 0; with ``by_time`` so do those of a time, which see none of another."""
+        op = BidirectionalAttention(heads, kv_heads, head_dim, float(scale), rope, by_time)
+        return self.emit(op, q, k, v)[0]

@@ -1,5 +1,5 @@
-"""embed: the row of a table for each token, times a scale, or a row that the step gives in its place; plus the row of
-its type, and that of its position, where there are tables of such."""
+"""embed: the row of a table for each token, times a scale, or the beginning of a row that the step gives; plus the row
+of its type, and that of its position, where there are tables of such."""
 
 from __future__ import annotations
 
@@ -29,12 +29,16 @@ class Embed(Op):
     second_after: int | None = None
     """Tokens behind the first of this id in their text are of type 1, all others of type 0."""
     positions: Weight | None = None
+    given_cols: int | None = None
+    """Columns of rows that the step gives, where they are longer than the table's."""
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         cols = shapes.matrix(self.table)[1]
         for more in (self.types, self.positions):
             if more is not None and (found := shapes.matrix(more)[1]) != cols:
                 raise ModelError(f"tensor {more.name!r}: expected {cols} columns as {self.table.name!r}, got {found}")
+        if self.given_cols is not None and self.given_cols < cols:
+            raise ValueError(f"rows that are given are no shorter than the table's ({cols}), got {self.given_cols}")
         if self.second_after is not None and (self.types is None or shapes.matrix(self.types)[0] < 2):
             raise ValueError("a second type needs a table of two types")
         return (cols,)
@@ -46,9 +50,10 @@ class Embed(Op):
             if self.scale != 1.0:
                 x = x * np.float32(self.scale)
             if step.given is not None:
-                if step.given.shape[1] != x.shape[1]:
-                    raise ValueError(f"step: rows given need {x.shape[1]} columns, got {step.given.shape[1]}")
-                x[step.tokens < 0] = step.given[-1 - step.tokens[step.tokens < 0]]
+                cols = self.given_cols or x.shape[1]
+                if step.given.shape[1] != cols:
+                    raise ValueError(f"step: rows given need {cols} columns, got {step.given.shape[1]}")
+                x[step.tokens < 0] = step.given[-1 - step.tokens[step.tokens < 0], : x.shape[1]]
             if self.types is not None:
                 x = x + run.lookup(self.types, self._types_of(step))
             if self.positions is not None:
@@ -73,9 +78,11 @@ class TracesEmbed(Tracer):
         types: str | None = None,
         second_after: int | None = None,
         positions: str | None = None,
+        given_cols: int | None = None,
     ) -> Value:
         """Row of ``weight`` for each token, times ``scale``; plus row 0 of ``types`` (row 1 behind the first token
-        ``second_after`` of a text), plus the row of ``positions`` for its position, which must have one."""
+        ``second_after`` of a text), plus the row of ``positions`` for its position, which must have one. Of rows
+        that the step gives, of ``given_cols`` columns (None: the table's), the first ones stand there instead."""
         of_types, of_positions = (None if n is None else self.shapes.weight(n, "table") for n in (types, positions))
-        op = Embed(self.shapes.weight(weight, "table"), float(scale), of_types, second_after, of_positions)
+        op = Embed(self.shapes.weight(weight, "table"), float(scale), of_types, second_after, of_positions, given_cols)
         return self.emit(op)[0]

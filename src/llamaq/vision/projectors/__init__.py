@@ -10,10 +10,17 @@ from llamaq.vision.hparams import projector_type
 from llamaq.vision.projector import Projector
 from llamaq.vision.projectors.gemma3 import Gemma3
 from llamaq.vision.projectors.idefics3 import Idefics3
+from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
+from llamaq.vision.projectors.qwen3vl_merger import Qwen3VL
 
 __all__ = ["PROJECTORS", "projector_of"]
 
-PROJECTORS: Mapping[str, type[Projector]] = {"gemma3": Gemma3, "idefics3": Idefics3}
+PROJECTORS: Mapping[str, type[Projector]] = {
+    "gemma3": Gemma3,
+    "idefics3": Idefics3,
+    "qwen2.5vl_merger": Qwen25VL,
+    "qwen3vl_merger": Qwen3VL,
+}
 """By the name that files give them in ``clip.projector_type``."""
 
 
