@@ -61,8 +61,8 @@ def sweep(name: str, call: Callable[[Any], Any], values: list[Any] = WRONG) -> N
 @pytest.mark.parametrize(
     "name",
     [
-        "path", "n_ctx", "n_cache", "threads", "n_batch", "cache_type", "pack", "numerics", "speculation", "pre",
-        "progress",
+        "path", "n_ctx", "n_cache", "threads", "n_batch", "cache_type", "pack", "numerics", "speculation", "draft",
+        "pre", "progress",
     ],
 )  # fmt: skip
 def test_loading(stories: Path, name: str) -> None:

@@ -22,7 +22,6 @@ TAKEN = {
 REFUSED = [
     "-dr u/r",
     "--mmproj-url x",
-    "-md d.gguf",
     "--rope-scale 2",
     "--rpc h:1",
     "--no-jinja",

@@ -106,12 +106,8 @@ def test_keys_of_the_file_can_be_others(story: Path) -> None:
 
 
 def test_values_that_cannot_be(story: Path) -> None:
-    class Draft(LlamaDraftModel):
-        def __call__(self, input_ids: Any, /, **kwargs: Any) -> Any:
-            return input_ids
-
     wrong: dict[str, Any] = {
-        "draft_model=Draft is not possible here: llamaq makes no drafts": {"draft_model": Draft()},
+        "draft_model must be a LlamaDraftModel or a function, got 7": {"draft_model": 7},
         "type_k and type_v must be the same one of": {"type_k": 8},
         "type_k and type_v": {"type_k": 3, "type_v": 3},
         "pooling_type must be -1": {"pooling_type": 4},
@@ -137,6 +133,26 @@ def test_drafts() -> None:
     assert find(np.array([1, 2, 3, 1, 2, 3, 1, 2, 3]), 3, 2).tolist() == [1, 2]
     assert find(np.array([1, 2, 3, 4]), 3, 2).tolist() == []
     assert LlamaPromptLookupDecoding(2, 3)(np.array([5, 6, 7, 8, 5, 6])).tolist() == [7, 8, 5]
+
+
+def test_a_draft_is_asked_and_decides_nothing(story: Path) -> None:
+    import numpy as np
+
+    class Draft(LlamaDraftModel):
+        def __init__(self) -> None:
+            self.asked: list[Any] = []
+
+        def __call__(self, input_ids: Any, /, **kwargs: Any) -> Any:
+            self.asked.append(input_ids)
+            return np.array([7, 8, 9], np.intc)
+
+    draft = Draft()
+    with Llama(str(story), n_ctx=64) as plain, Llama(str(story), n_ctx=64, draft_model=draft) as guessing:
+        answers = [each("Once upon a time", max_tokens=20, temperature=0, logprobs=2) for each in (plain, guessing)]
+    assert answers[0]["choices"] == answers[1]["choices"]
+    assert guessing.draft_model is draft
+    assert [len(ids) for ids in draft.asked] == sorted({len(ids) for ids in draft.asked}) != []
+    assert {ids.dtype for ids in draft.asked} == {np.dtype(np.intc)}
 
 
 def test_the_hub(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,12 @@ class Text(Request):
         if self.guesses is None:
             return None
         next, count = len(self.ids), min(most, self.length - len(self.ids))
-        return Guess([(next + i + (self.guesses.random() < 0.2)) % 3 for i in range(count)], 1.0)
+        tokens = [(next + i + (self.guesses.random() < 0.2)) % 3 for i in range(count)]
+        return Guess.alike(tokens, 1.0, 0) if tokens else None
+
+    @property
+    def wants_guesses(self) -> bool:
+        return self.guesses is not None
 
     def settle(self) -> None:
         if not self.complete:

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from asking import Asking, Outcome, alone, fresh, outcome
 from llamaq import LLM, SamplingParams
 from llamaq.errors import TokenizerError
-from llamaq.serving.account import Account
+from llamaq.serving.account import Account, by_match
 from llamaq.serving.generation import Generation
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import Guess
 from llamaq.serving.speculation import Costs
-from llamaq.serving.stream import Completion, Stream
-from llamaq.structure import json_schema, regex
+from llamaq.serving.stream import Stream
 from pages import check_pages
 from tiny_models import tiny_model
 from waiting import wait_until
@@ -31,80 +31,8 @@ GREEDY = SamplingParams(temperature=0)
 CACHES: dict[str, Any] = {"n_ctx": 128, "n_cache": 224, "threads": 2}
 """Room for one text and three pages."""
 
-STRUCTURES = [
-    regex("(a|b)( [a-z]{1,4}){3,12}"),
-    json_schema({"type": "object", "properties": {"name": {"type": "string", "maxLength": 9}}, "required": ["name"]}),
-    json_schema({"enum": ["one of two", "one of three"]}),
-]
-
-Outcome = tuple[Any, ...]
-
 known: dict[int, tuple[int, ...]] = {}
 """The answers of the requests that run."""
-
-
-def outcome(done: Completion) -> Outcome:
-    """All of an answer but its times and what was cached and guessed."""
-    return done.text, done.tokens, done.finish_reason, done.seed, done.stop, done.events, done.usage.dropped_tokens
-
-
-class Suppressing:
-    """A logit processor that is asked in turn: what it gives depends on how often it was called, and with what."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[int, float]] = []
-
-    def __call__(self, ids: np.ndarray[Any, Any], logits: np.ndarray[Any, Any]) -> None:
-        self.calls.append((len(ids), float(logits.max())))
-        logits[(7 * len(self.calls)) % len(logits)] -= 5
-
-
-class Asking:
-    """Random questions, the same ones for each seed."""
-
-    def __init__(self, seed: int, vocabulary: int, texts: bool) -> None:
-        self.rng, self.vocabulary, self.texts = random.Random(seed), vocabulary, texts
-        self.earlier: list[list[int]] = []
-
-    def prompt(self) -> list[int]:
-        """Ids that repeat themselves, or go on an earlier prompt."""
-        rng = self.rng
-        piece = [rng.randrange(4, self.vocabulary) for _ in range(rng.randrange(2, 12))]
-        ids = [*piece, *(rng.randrange(4, self.vocabulary) for _ in range(rng.randrange(6))), *piece, *piece[:3]]
-        if self.earlier and rng.random() < 0.5:
-            earlier = rng.choice(self.earlier)
-            ids = [*earlier[: rng.randrange(1, len(earlier) + 1)], *ids]
-        self.earlier.append(ids[:90])
-        return ids[:90]
-
-    def sampling(self) -> SamplingParams:
-        rng = self.rng
-        params = SamplingParams(
-            seed=rng.randrange(1000), temperature=rng.choice([0.0, 0.0, 0.3, 0.8, 1.5]),
-            logprobs=rng.choice([None, None, 0, 3]), min_tokens=rng.choice([0, 0, 20]),
-            ignore_eos=rng.random() < 0.3, logit_bias={5: -2.0} if rng.random() < 0.2 else {},
-        )  # fmt: skip
-        others: list[dict[str, Any]] = [
-            {"mirostat": 1}, {"mirostat": 2, "mirostat_tau": 2.0}, {"dry_multiplier": 0.8}, {"adaptive_target": 0.5},
-            {"repeat_penalty": 1.2, "frequency_penalty": 0.1}, {"xtc_probability": 0.5}, {"dynatemp_range": 0.3},
-            {"typical_p": 0.7, "top_n_sigma": 1.0},
-        ]  # fmt: skip
-        if rng.random() < 0.5:
-            params = replace(params, **rng.choice(others))
-        if rng.random() < 0.2:
-            params = replace(params, logit_processors=[Suppressing()])
-        if self.texts and rng.random() < 0.25:
-            params = replace(params, structure=rng.choice(STRUCTURES), min_tokens=0, ignore_eos=False)
-        return params
-
-    def question(self) -> dict[str, Any]:
-        rng = self.rng
-        shift = rng.random() < 0.2
-        return {
-            "ids": self.prompt(), "sampling": self.sampling(), "overflow": "shift" if shift else "error",
-            "max_tokens": rng.choice([0, 1, 2, 20, 60, 160]) if shift else rng.choice([1, 7, 30, 60, None]),
-            "stop": rng.choice([[], [], [" the", "e", "\n"], ["xyz"]]),
-        }  # fmt: skip
 
 
 def noisy(expected: dict[int, tuple[int, ...]], rng: random.Random) -> Any:
@@ -114,20 +42,10 @@ def noisy(expected: dict[int, tuple[int, ...]], rng: random.Random) -> Any:
         most = min(most, rng.randrange(9), self._n_ctx - len(self.ids))
         tokens = [*expected.get(id(self), ())[self.made : self.made + most]]
         tokens += [rng.randrange(60) for _ in range(most - len(tokens))]
-        return Guess([rng.randrange(60) if rng.random() < 0.15 else token for token in tokens], 1.0)
+        tokens = [rng.randrange(60) if rng.random() < 0.15 else token for token in tokens]
+        return Guess.alike(tokens, 1.0, 0) if tokens else None
 
     return guess
-
-
-def fresh(question: dict[str, Any]) -> dict[str, Any]:
-    """The question with processors that nobody has called."""
-    params = question["sampling"]
-    processors = [Suppressing() for _ in params.logit_processors]
-    return {**question, "sampling": replace(params, logit_processors=processors)}
-
-
-def alone(llm: LLM, questions: list[dict[str, Any]]) -> list[Outcome]:
-    return [outcome(llm.model.start(**fresh(question)).result()) for question in questions]
 
 
 def in_company(
@@ -244,7 +162,7 @@ def test_an_error_comes_after_the_tokens_before_it(llm: LLM, monkeypatch: pytest
             raise ZeroDivisionError("in the processor")
 
     def guess(self: Generation, most: int) -> Guess:
-        return Guess([*want[self.made : self.made + most]], 1.0)
+        return Guess.alike([*want[self.made : self.made + most]], 1.0, 0)
 
     monkeypatch.setattr(Generation, "guess", guess)
     stream = llm.stream("Once upon a time", max_tokens=30, sampling=replace(GREEDY, logit_processors=[fails]))
@@ -258,7 +176,7 @@ def test_an_error_comes_after_the_tokens_before_it(llm: LLM, monkeypatch: pytest
 
 def test_guesses_take_nothing_from_texts_that_are_kept(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Costs, "price", lambda self, rows: 0.0)
-    monkeypatch.setattr(Generation, "guess", lambda self, most: Guess([300] * most, 1.0))
+    monkeypatch.setattr(Generation, "guess", lambda self, most: Guess.alike([300] * most, 1.0, 0))
     with LLM.load(stories, threads=1, n_ctx=96, n_cache=128) as llm:  # five pages
         kept = list(range(300, 364))
         llm.generate(kept, max_tokens=1, sampling=GREEDY)
@@ -310,16 +228,16 @@ def test_an_account_that_never_gains_loses_little() -> None:
     account, lost = Account(), 0.0
     for _ in range(256):
         guesses = 4 if account.balance > 0 else 0
-        account.book(3, guesses, 0, 0.15, 1.0)
+        account.book([0] * guesses, 0, 0.15, 1.0)
         lost += 0.15 * guesses
     assert 3 < lost < 256 * 0.02
-    assert account.chance(3) < 0.2 < account.chance(20)
+    assert account.chance(by_match(3)) < 0.2 < account.chance(by_match(20))
 
 
 def test_an_account_that_gains_goes_on() -> None:
     account = Account()
     for _ in range(50):
         assert account.balance > 0
-        account.book(20, 8, 6, 0.2, 1.0)
+        account.book([by_match(20)] * 8, 6, 0.2, 1.0)
     assert (account.drafted, account.accepted) == (400, 300)
-    assert 0.8 < account.chance(20) < 0.95
+    assert 0.8 < account.chance(by_match(20)) < 0.95

@@ -31,7 +31,9 @@ _HARMLESS = {
         "-lm", "--load-mode", "-lzm", "--lazy-mode", "-dt", "--defrag-thold", "--cache-reuse", "-cram", "--cache-ram",
         "-ctxcp", "--ctx-checkpoints", "--swa-checkpoints", "-lv", "--verbosity", "--log-verbosity", "--log-colors",
         "--spec-type", "--draft", "--draft-n", "--draft-max", "--draft-min", "--draft-n-min", "--spec-draft-n-max",
-        "--spec-draft-n-min", "--draft-p-min",
+        "--spec-draft-n-min", "--draft-p-min", "-cd", "--ctx-size-draft", "-ngld", "--gpu-layers-draft",
+        "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft", "-td", "--threads-draft", "-devd",
+        "--device-draft",
     ),
 }  # fmt: skip
 """By the number of their values: for what llamaq does anyway, or what changes no answer."""
@@ -41,7 +43,7 @@ _WORDS = re.compile(r"on|off|auto|enabled|disabled|true|false|0|1|-1", re.IGNORE
 """Harmless options after which one of these words may stand; they were flags once, and text may follow them."""
 
 _POSITIONS = "the file says how positions are turned"
-_DRAFTS = "there is no draft model: guesses of what comes next are taken from the text itself"
+_DRAFTS = "this command writes no long answers; llamaq run and llamaq serve take a draft model"
 _PICTURES = "this command reads text alone; 'llamaq run MODEL --mmproj FILE --image FILE' shows a picture"
 _REFUSED: dict[tuple[str, ...], str] = {
     ("-dr", "--docker-repo"): "models come from the Hugging Face hub (-hf), not from Docker's",
@@ -52,8 +54,7 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("--lora-base",): "adapters are added to the model as it is",
     ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "there are no control vectors",
     ("-mm", "--mmproj", "-mmu", "--mmproj-url", "--image", "--audio", "--video"): _PICTURES,
-    ("-md", "--model-draft", "--spec-draft-model", "-cd", "--ctx-size-draft", "-ngld", "-hfd", "--hf-repo-draft",
-     "-ctkd", "--cache-type-k-draft", "-ctvd", "--cache-type-v-draft"): _DRAFTS,
+    ("-md", "--model-draft", "--spec-draft-model", "-hfd", "--hf-repo-draft"): _DRAFTS,
     ("--rope-scaling", "--rope-scale", "--rope-freq-base", "--rope-freq-scale", "--yarn-orig-ctx", "--yarn-ext-factor",
      "--yarn-attn-factor", "--yarn-beta-slow", "--yarn-beta-fast", "-gan", "--grp-attn-n", "-gaw",
      "--grp-attn-w"): _POSITIONS,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.options import given_model
 from llamaq.cli.output import harmless, size
@@ -14,7 +14,7 @@ from llamaq.errors import AmbiguousModelError
 if TYPE_CHECKING:
     from llamaq.hub import Found
 
-__all__ = ["Announced", "located", "model_of"]
+__all__ = ["Announced", "draft_options", "located", "model_of"]
 
 
 def model_of(args: argparse.Namespace, *, download: bool = False) -> Found:
@@ -42,6 +42,15 @@ def located(name: str, args: argparse.Namespace, *, download: bool = False) -> F
     if not found.is_path and found.aliases and name.casefold() not in map(str.casefold, called):
         print(f"llamaq: {harmless(name)} is {harmless(found.name)} ({found.source})", file=sys.stderr)
     return found
+
+
+def draft_options(args: argparse.Namespace) -> dict[str, Any]:
+    """The argument of ``LLM.load`` that ``--model-draft`` says."""
+    if args.model_draft is None:
+        return {}
+    if not args.speculation:
+        args.parser.error("--model-draft makes guesses, and --no-speculation wants none")
+    return {"draft": located(args.model_draft, args, download=True)}
 
 
 class Announced:

@@ -296,13 +296,23 @@ def add_numerics(group: argparse._ActionsContainer) -> None:
 
 
 def add_speculation(group: argparse._ActionsContainer) -> None:
-    """``--no-speculation`` (attribute ``speculation``)."""
+    """``--no-speculation`` (attribute ``speculation``), and ``--model-draft``: ``draft_options`` reads it."""
     group.add_argument(
         "--no-speculation",
         dest="speculation",
         action="store_false",
         help="read no guesses of what comes next; they change the speed of answers and nothing else",
     )
+    group.add_argument(
+        "-md",
+        "--model-draft",
+        "--spec-draft-model",
+        metavar="MODEL",
+        default=os.environ.get("LLAMA_ARG_MODEL_DRAFT") or None,
+        help="a smaller model with the same tokens that guesses, too (env LLAMA_ARG_MODEL_DRAFT)",
+    )
+    group.add_argument("-hfd", "--hf-repo-draft", metavar="REPO", dest="model_draft", type=_of_the_hub,
+                       help="the same of the Hugging Face hub: -md hf:REPO")  # fmt: skip
 
 
 def given_model(args: argparse.Namespace) -> str | None:

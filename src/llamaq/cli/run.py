@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.command import Command
 from llamaq.cli.infill import check_infill, gap_of
+from llamaq.cli.model_names import draft_options
 from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
 from llamaq.cli.output import TextOutput, size, speed
 from llamaq.cli.progress import Bar, Status
@@ -200,6 +201,7 @@ def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults, cache_
             "n_ctx": args.ctx_size or defaults.n_ctx or None,
             **projector_options(args),
             **loading_options(args),
+            **draft_options(args),
             "cache_dir": cache_dir,
         }
         load["adapters"] = {**dict.fromkeys(map(str, defaults.adapters), 1.0), **load["adapters"]}
@@ -266,6 +268,7 @@ def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None, ans
         "memory": f"{size(memory.total)}: weights {size(memory.weights)}, cache {size(memory.cache)}, "
         f"scratch {size(memory.scratch)} at most"
         + (f", projector {size(memory.projector)}" if memory.projector else "")
+        + (f", draft model {size(memory.draft)}" if memory.draft else "")
         + f"; {size(memory.mapped)} mapped",
         "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",
     }

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
-from llamaq.cli.model_names import located
+from llamaq.cli.model_names import draft_options, located
 from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
@@ -85,6 +85,7 @@ def _settings(args: argparse.Namespace, models: list[str | Found], *, local: boo
             "cache_dir": args.cache_dir,
             **projector_options(args),
             **loading_options(args),
+            **draft_options(args),
         },
         models_max=args.models_max or MOST_MODELS,
         idle_seconds=args.sleep_idle_seconds,
@@ -147,6 +148,8 @@ def _models(args: argparse.Namespace) -> list[str | Found]:
         args.parser.error("--lora goes with one model: an adapter is of one alone")
     if several and args.mmproj is not None:
         args.parser.error("--mmproj belongs to one model; where there are several, none has a projector")
+    if several and args.model_draft is not None:
+        args.parser.error("--model-draft belongs to one model; where there are several, none has a draft model")
     found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
     if not found and not folders:
         path = bundled.path()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, text, whole
+from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, shown, text, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine.adapters import is_adapter
 from llamaq.engine.engine import Engine, Numerics
@@ -22,11 +22,12 @@ from llamaq.models import MAX_HEAD_DIM, ROPE_TENSORS, HParams, build_plan
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Parts", "load_parts", "needed_memory", "plan_of"]
+__all__ = ["Beside", "Parts", "check_same_tokens", "load_parts", "needed_memory", "plan_of"]
 
 logger = logging.getLogger("llamaq")
 
 _OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # of vision, audio and drafting, beside the language model
+_PADDING = 128  # tokens by which the vocabularies of one family differ
 _SHOWN = 6  # names of tensors in a warning
 
 
@@ -45,6 +46,14 @@ class Parts:
     def sha256(self) -> str:
         """Of the model file; read once, when it is first asked for."""
         return self.file.sha256()
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A draft model that is loaded after this one: its tokenizer, and bytes that it takes with a context of so many."""
+
+    tokenizer: Tokenizer
+    need: Callable[[int], int]
 
 
 def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
@@ -89,16 +98,20 @@ def _drafts(name: str, layers: int) -> bool:
 
 def needed_memory(
     path: str | os.PathLike[str], *, n_ctx: int | None = None, n_cache: int | None = None, threads: int | None = None,
-    n_batch: int = 512, cache_type: CacheType = "f16", pack: bool = True, **others: object,
+    n_batch: int = 512, cache_type: CacheType = "f16", pack: bool = True, draft: object = None, **others: object,
 ) -> MemoryNeed:  # fmt: skip
     """What ``LLM.load`` takes with these options of it, with the model's own context where none is given. Raises
     ``GGUFError``, ``ModelError``."""
+    beside = 0
+    if isinstance(draft, str | os.PathLike) and os.path.isfile(draft):
+        beside = needed_memory(draft, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch,
+                               cache_type=cache_type, pack=pack).total  # fmt: skip
     with GGUFFile.open(path) as file:
         hparams, plan = plan_of(file, n_ctx or None)
         return memory_need(
             plan, file.tensors, n_ctx or hparams.context_length, n_cache=n_cache, cache_type=cache_type,
             max_rows=min(n_batch, n_ctx or n_batch), threads=threads or default_threads().threads,
-            pack=pack or not file.mapped,
+            pack=pack or not file.mapped, draft=beside,
         )  # fmt: skip
 
 
@@ -115,8 +128,9 @@ def load_parts(
     pre: str | None,
     progress: Progress | None,
     projector: int = 0,
+    draft: Beside | None = None,
 ) -> Parts:
-    """See ``LLM.load``; ``projector`` bytes are loaded besides."""
+    """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides."""
     n_ctx, n_cache, threads = (
         None if value is None else whole(name, value, 0, most)
         for name, value, most in (
@@ -134,18 +148,16 @@ def load_parts(
     pack = flag("pack", pack) or not file.mapped
     try:
         hparams, plan = plan_of(file, n_ctx or None)
-        tokenizer, tensors = load_tokenizer(file.metadata, pre=pre), file.tensors
-        if tokenizer.n_vocab > hparams.vocab_size:
-            raise TokenizerError(
-                f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
-                "the file mixes two models"
-            )
+        tokenizer, tensors = _tokenizer(file, hparams, pre), file.tensors
+        if draft is not None:
+            check_same_tokens(tokenizer, draft.tokenizer)
         threads = threads or default_threads().threads
         n_batch = min(n_batch, n_ctx or n_batch)
 
         def need(n_ctx: int) -> MemoryNeed:
             return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
-                               threads=threads or 1, pack=pack, projector=projector)  # fmt: skip
+                               threads=threads or 1, pack=pack, projector=projector,
+                               draft=0 if draft is None else draft.need(n_ctx))  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         if memory.n_ctx != (n_ctx or hparams.context_length):
@@ -162,6 +174,28 @@ def load_parts(
         file.close()
         raise
     return Parts(file, tokenizer, hparams, engine, cache, memory)
+
+
+def _tokenizer(file: GGUFFile, hparams: HParams, pre: str | None) -> Tokenizer:
+    tokenizer = load_tokenizer(file.metadata, pre=pre)
+    if tokenizer.n_vocab > hparams.vocab_size:
+        raise TokenizerError(
+            f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
+            "the file mixes two models"
+        )
+    return tokenizer
+
+
+def check_same_tokens(own: Tokenizer, drafts: Tokenizer) -> None:
+    """Raises ``ModelError`` where a draft model has other tokens: its guesses would mean something else. Some more at
+    the end, which fill up tables, do no harm."""
+    remedy = "a draft model has the tokens of the model that it guesses for; choose a smaller one of the same family"
+    if abs(own.n_vocab - drafts.n_vocab) > _PADDING:
+        raise ModelError(f"the draft model has {drafts.n_vocab} tokens, the model {own.n_vocab}; {remedy}")
+    for id, (mine, theirs) in enumerate(zip(own.vocab.tokens, drafts.vocab.tokens, strict=False)):
+        if mine != theirs:
+            texts = shown(drafts.vocab.text(id)), shown(own.vocab.text(id))
+            raise ModelError("token {} is {} in the draft model and {} in the model; {}".format(id, *texts, remedy))
 
 
 def _checked_need(wanted: int | None, models: int, need: Callable[[int], MemoryNeed]) -> MemoryNeed:

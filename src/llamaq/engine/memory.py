@@ -60,10 +60,12 @@ class MemoryNeed:
     """Bytes of the scratch that the threads have, each its own."""
     projector: int = 0
     """Bytes of the projector that is loaded beside the model: its weights, its scratch and the results it keeps."""
+    draft: int = 0
+    """Bytes of the draft model that is loaded with it: its weights, its cache and its scratch."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.scratch + self.projector
+        return self.weights + self.cache + self.scratch + self.projector + self.draft
 
 
 def memory_need(
@@ -77,9 +79,10 @@ def memory_need(
     threads: int,
     pack: bool = True,
     projector: int = 0,
+    draft: int = 0,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``; in
-    steps of ``max_rows`` tokens, or more where it needs more; and ``projector`` bytes besides."""
+    steps of ``max_rows`` tokens, or more where it needs more; and ``projector`` and ``draft`` bytes besides."""
     max_rows = step_rows(plan, n_ctx, max_rows)
     own = 2**20  # bytes that each thread takes
     weights = packed_bytes(plan, tensors) if pack else 0
@@ -95,7 +98,7 @@ def memory_need(
         groups += (GroupNeed(len(plan.states), 0, 0, state_bytes(plan), state=True),)
     cache = sum(group.nbytes for group in groups)
     mapped = mapped_bytes(plan, tensors, pack=pack)
-    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft)
 
 
 def step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:
@@ -164,9 +167,11 @@ def check_memory(need: MemoryNeed) -> None:
             "lower n_batch": need.scratch - need.threads,
             "lower threads": need.threads,
             "leave the projector out": need.projector,
+            "leave the draft model out": need.draft,
         }
         large = sorted((x for x in remedies if remedies[x] > need.total // 10), key=remedies.__getitem__, reverse=True)
         beside = f", projector {_gib(need.projector)}" if need.projector else ""
+        beside += f", draft model {_gib(need.draft)}" if need.draft else ""
         message = (
             f"the model needs {_gib(need.total)} (weights {_gib(need.weights)}, cache of {need.n_ctx} tokens "
             f"{_gib(need.cache)}, scratch {_gib(need.scratch)}{beside}), but {_gib(available)} are available; "

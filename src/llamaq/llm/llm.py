@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -19,6 +20,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, Forward, Inside
+from llamaq.llm.drafts import DraftChoice, draft_of
 from llamaq.llm.embedding import Embedder, Pooling
 from llamaq.llm.habits import Habits
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
@@ -77,6 +79,7 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         pack: bool = True,
         numerics: Numerics = "exact",
         speculation: bool = True,
+        draft: DraftChoice = None,
         pre: str | None = None,
         adapters: PathsOfAdapters = (),
         cache_dir: str | os.PathLike[str] | None = None,
@@ -93,7 +96,8 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         performance core that this process may use; ``n_batch`` is the tokens read at once; without ``pack`` the weights
         stay in the file's mapping, slower and without a second copy; ``numerics`` "fast" reads prompts as bfloat16
         where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses
-        tokens to be quicker (docs/speculation.md); ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA
+        tokens to be quicker (docs/speculation.md), and ``draft`` is a smaller model (a path or a name, or an ``LLM``)
+        that guesses, too; ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA
         files (or a mapping of such to scales) for whatever asks for no other; in ``cache_dir`` what is read of long
         prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most; ``mmproj`` is the
         projector file for pictures, ``image_edge`` pixels of their longer side (docs/images.md); ``progress`` gets
@@ -101,13 +105,20 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
         """
         speculation = flag("speculation", speculation)
-        parts = with_encoder(
-            path, mmproj, image_edge, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch,
-            cache_type=cache_type, pack=pack, numerics=numerics, pre=pre, progress=progress,
-        )  # fmt: skip
-        llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
-        if cache_dir is not None:
-            llm.model.keep_on_disk(cache_dir, cache_limit)
+        options: dict[str, Any] = {
+            "n_cache": n_cache, "threads": threads, "n_batch": n_batch, "cache_type": cache_type, "pack": pack,
+            "numerics": numerics, "pre": pre, "progress": progress,
+        }  # fmt: skip
+        with ExitStack() as opened:  # what is closed where something goes wrong
+            guessing = draft_of(draft if speculation else None, **options)
+            opened.callback(guessing.close)
+            parts = with_encoder(path, mmproj, image_edge, n_ctx=n_ctx, draft=guessing.beside, **options)
+            llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
+            opened.callback(llm.close)
+            guessing.attach(llm.model)
+            if cache_dir is not None:
+                llm.model.keep_on_disk(cache_dir, cache_limit)
+            opened.pop_all()
         return llm
 
     @classmethod

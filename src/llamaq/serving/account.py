@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections.abc import Sequence
 
-__all__ = ["Account"]
+__all__ = ["DRAFTS", "OF_FUNCTION", "Account", "by_match", "by_probability"]
 
 _CREDIT = 1.0
 """Steps that a text may lose by guesses before one was right."""
@@ -16,12 +17,34 @@ _ALLOWANCE = 0.01
 """Of each step: so much may be lost in the long run."""
 
 _MATCHES = (4, 5, 7, 10, 16)
-_CHANCES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""How often guesses are right before any was tried, by the tokens that were the same before them: fewer than 4, fewer
-than 5, ..."""
+_OF_MATCHES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""How often guesses from other places are right before any was tried, by the tokens that were the same before them:
+fewer than 4, fewer than 5, ..."""
+
+_PROBABILITIES = (0.3, 0.5, 0.7, 0.85, 0.95)
+_OF_PROBABILITIES = (0.2, 0.4, 0.5, 0.65, 0.8, 0.9)
+"""The same for those of a draft model, by the probability that it gives them."""
+
+DRAFTS = range(len(_OF_MATCHES), len(_OF_MATCHES) + len(_OF_PROBABILITIES))
+"""The kinds of guesses that a draft model makes."""
+
+OF_FUNCTION = DRAFTS.stop
+"""The kind of those of a user's function."""
+
+_CHANCES = (*_OF_MATCHES, *_OF_PROBABILITIES, 0.5)
 
 _WEIGHT = 3.0
 """Guesses for which those chances count."""
+
+
+def by_match(match: int) -> int:
+    """The kind of a guess from a place before which so many tokens were the same."""
+    return bisect(_MATCHES, match)
+
+
+def by_probability(probability: float) -> int:
+    """The kind of a guess to which a draft model gives this probability."""
+    return DRAFTS.start + bisect(_PROBABILITIES, probability)
 
 
 class Account:
@@ -33,16 +56,23 @@ class Account:
         self._right = [_WEIGHT * chance for chance in _CHANCES]
         self._tried = [_WEIGHT] * len(_CHANCES)
 
-    def chance(self, match: int) -> float:
-        """How likely a guess after ``match`` equal tokens is right, where those before it are."""
-        kind = bisect(_MATCHES, match)
+    def chance(self, kind: int) -> float:
+        """How likely a guess of a kind is right, where those before it are."""
         return self._right[kind] / self._tried[kind]
 
-    def book(self, match: int, drafted: int, accepted: int, price: float, worth: float) -> None:
-        """Notes a step: so many guesses, the first of which were right; what each cost, and one that is right saves."""
-        self.balance = min(_MOST, self.balance + _ALLOWANCE + worth * accepted - price * drafted)
-        self.drafted += drafted
+    @property
+    def of_drafts(self) -> float:
+        """How likely the next guess of a draft model is right."""
+        tried = slice(DRAFTS.start, DRAFTS.stop)
+        return sum(self._right[tried]) / sum(self._tried[tried])
+
+    def book(self, kinds: Sequence[int], accepted: int, price: float, worth: float, fee: float = 0.0) -> None:
+        """Notes a step with guesses of these kinds, the first of which were right: what each cost, what one that is
+        right saves, and what it cost to make them."""
+        self.balance = min(_MOST, self.balance + _ALLOWANCE + worth * accepted - price * len(kinds) - fee)
+        self.drafted += len(kinds)
         self.accepted += accepted
-        kind = bisect(_MATCHES, match)
-        self._right[kind] += accepted
-        self._tried[kind] += accepted + (accepted < drafted)
+        for kind in kinds[:accepted]:
+            self._right[kind] += 1
+        for kind in kinds[: accepted + 1]:
+            self._tried[kind] += 1

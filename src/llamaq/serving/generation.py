@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from queue import SimpleQueue
 from typing import TypeAlias
 
-from llamaq.serving.account import Account
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.boundary.arguments import INT32, wholes
+from llamaq.serving.account import OF_FUNCTION, Account, by_match
 from llamaq.serving.answer import Answer, Event, common_prefix
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import F32, Capture, Guess, Request
 
-__all__ = ["Generation", "Item"]
+__all__ = ["DraftFunction", "Generation", "Item"]
+
+DraftFunction: TypeAlias = Callable[[NDArray[np.intc]], Iterable[int]]
+"""Gives tokens that may follow those of a text."""
 
 Item: TypeAlias = Event | tuple[int, int] | BaseException
 """What a reader gets; a tuple is progress."""
 
+_MOST_GIVEN = 16  # tokens of a function's guess
 _AHEAD = 8  # events that may wait for whoever reads them
 
 
@@ -27,6 +36,7 @@ class Generation(Request):
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
         progress: bool = False, lookup: Lookup | None = None,
+        function: DraftFunction | None = None,
     ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1)
         self._n_ctx = n_ctx
@@ -41,20 +51,32 @@ class Generation(Request):
         self._error: BaseException | None = None  # it came after these
         self._held = ""  # text that was held back at the last ``settle``
         self._lookup = lookup
+        self._function = function
+        self._given: list[int] = []  # by the function
         self.account = Account()
-        self._match = self._right = 0  # of the latest guess: tokens that were the same before it; its tokens that came
+        self._right = 0  # how many of the latest guesses came
         self.dropped = dropped
         self._shift, self._keep = shift, keep
         self._progress = progress
         self._began = time.perf_counter()
         self._prompt_at = self._latest = 0.0
 
+    @property
+    def wants_guesses(self) -> bool:
+        return self._lookup is not None and self.account.balance > 0
+
+    def may_guess(self, most: int) -> int:
+        """How many guesses, up to ``most``, may come."""
+        return max(0, min(most, self._n_ctx - len(self.ids), self.answer.left - 1))
+
     def guess(self, most: int) -> Guess | None:
-        if self._lookup is None or self.account.balance <= 0:
+        if self._lookup is None:
             return None
-        left = min(most, self._n_ctx - len(self.ids), self.answer.left - 1)
-        tokens, self._match = self._lookup.guess(self.ids, left)
-        return Guess(tokens, self.account.chance(self._match)) if tokens else None
+        tokens, match = self._lookup.guess(self.ids, self.may_guess(most))
+        kind = by_match(match)
+        if not tokens:
+            tokens, kind = self._given[: self.may_guess(most)], OF_FUNCTION
+        return Guess.alike(tokens, self.account.chance(kind), kind) if tokens else None
 
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         self._items = [(read, len(self.ids))] if self._progress and not self.made else []
@@ -64,6 +86,7 @@ class Generation(Request):
             self._prompt_at = self._prompt_at or self._latest
             try:
                 self._take(logits)
+                self._ask_function()
             except BaseException as error:
                 if len(self.answer.tokens) == self.made:
                     raise
@@ -81,6 +104,15 @@ class Generation(Request):
             if _ends(self._items):
                 break
 
+    def _ask_function(self) -> None:
+        """Asks what may follow the tokens that have come."""
+        self._given = []
+        if self._function is None or not self.wants_guesses or _ends(self._items):
+            return
+        text = np.array(self.ids + self.answer.tokens[self.made :], np.intc)
+        found = [*islice(self._function(text), _MOST_GIVEN)]
+        self._given = wholes("the tokens that the draft function gives", found, "token ids", 0, INT32)
+
     def settle(self) -> None:
         if not self._items:
             return
@@ -90,7 +122,7 @@ class Generation(Request):
         self.first_wanted = len(self.ids) - 1
         if self.sequence is not None:  # nobody took it away meanwhile
             self.read += self._right
-        self.account.book(self._match, len(self.drafts), self._right, self.price, self.worth)
+        self.account.book(self.kinds, self._right, self.price, self.worth, self.fee)
         self._held = self.answer.held
         self.done = self._error is None and _ends(self._items)
         self._put(self._items)
@@ -114,7 +146,7 @@ class Generation(Request):
 
     @property
     def runs_foreign_code(self) -> bool:
-        return bool(self.answer.sampler.params.logit_processors)
+        return bool(self.answer.sampler.params.logit_processors) or self._function is not None
 
     @property
     def seconds(self) -> tuple[float, float]:

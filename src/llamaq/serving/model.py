@@ -29,7 +29,8 @@ from llamaq.serving.answer import Answer
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.disk_cache import DEFAULT_LIMIT, DiskCache
 from llamaq.serving.disk_prefixes import DiskPrefixes
-from llamaq.serving.generation import Generation
+from llamaq.serving.drafter import Drafter
+from llamaq.serving.generation import DraftFunction, Generation
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.recording import Recording
 from llamaq.serving.scheduler import Scheduler
@@ -67,6 +68,9 @@ class Model:
         """Makes rows of pictures, where there is a projector."""
         self._parts: Parts | None = parts
         self._disk: DiskPrefixes | None = None
+        self.draft_function: DraftFunction | None = None
+        """Guesses what comes next in an answer's text."""
+        self._owned: Model | None = None
 
     def __str__(self) -> str:
         """What it is, for people."""
@@ -101,7 +105,18 @@ class Model:
                 part.close()
         if self.encoder is not None:
             self.encoder.close()
+        if self._owned is not None:
+            self._owned.close()
         self._parts = None
+
+    def draft_with(self, model: Model, *, owned: bool = False) -> None:
+        """Lets another model, which has the same tokens, guess what comes next; one that is ``owned`` is closed with
+        this one."""
+        own, other = (parts.memory.weights + parts.memory.mapped for parts in (self.parts, model.parts))
+        self.scheduler.speculation.drafter = Drafter(
+            model.scheduler, min(self.hparams.vocab_size, model.hparams.vocab_size), other / max(1, own)
+        )
+        self._owned = model if owned else None
 
     def keep_on_disk(self, folder: str | os.PathLike[str], limit: int = DEFAULT_LIMIT) -> None:
         """Keeps what is read of long prompts in a folder, in so many bytes at most, and takes it from there."""
@@ -204,6 +219,7 @@ class Model:
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None, lookup=Lookup(ids, predicted) if guesses else None,
+            function=self.draft_function if guesses else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0

@@ -26,10 +26,17 @@ Capture: TypeAlias = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Guess:
-    """Tokens that may come next, and how likely each is right where those before it are."""
+    """Tokens that may come next. Of each: how likely it is right where those before it are, and its kind, which the
+    account of the text counts it by."""
 
     tokens: list[int]
-    chance: float
+    chances: list[float]
+    kinds: list[int]
+
+    @classmethod
+    def alike(cls, tokens: list[int], chance: float, kind: int) -> Guess:
+        """All of one kind."""
+        return cls(tokens, [chance] * len(tokens), [kind] * len(tokens))
 
 
 OWNER: ContextVar[str] = ContextVar("llamaq-owner", default="")
@@ -68,8 +75,10 @@ class Request(ABC):
         self.captures: tuple[Capture, ...] = ()
         self.drafts: list[int] = []
         """Guesses of what follows ``ids``, read with the last of them: the cache has them until ``settle``."""
-        self.price = self.worth = 0.0
-        """What each of them costs, and saves where it is right, in steps."""
+        self.kinds: list[int] = []
+        """Of each of them."""
+        self.price = self.worth = self.fee = 0.0
+        """What each of them costs, and saves where it is right, and what it cost to make them: in steps."""
         self.max_rows: int | None = None
         """Most rows of this request in a step."""
         self.age = 0
@@ -99,6 +108,11 @@ class Request(ABC):
         """It is about to be read from token number ``read`` on: for the first time, or again from there because others
         needed its room meanwhile."""
         return
+
+    @property
+    def wants_guesses(self) -> bool:
+        """Whether guesses of what follows ``ids`` may pay."""
+        return False
 
     def guess(self, most: int) -> Guess | None:
         """Up to ``most`` tokens that may follow ``ids``, for ``drafts``; None where nothing is known."""

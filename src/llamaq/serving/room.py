@@ -142,6 +142,23 @@ class Room:
             self.cache.truncate(request.sequence, request.read)
             self.remember(request)
 
+    def cut(self, request: Request, length: int) -> None:
+        """Forgets the tokens of a request from ``length`` on. It is read anew, as far as the tree does not know it,
+        where the cache no longer has what the next token would see."""
+        if request.sequence is not None and request.read > length:
+            try:
+                self.cache.truncate(request.sequence, length)
+            except ValueError:
+                self.release(request)
+            else:
+                request.read = length
+                while request.node is not None and request.node.depth * PAGE_TOKENS > length:
+                    request.node = request.node.parent
+        for key in request.page_keys[length // PAGE_TOKENS :]:
+            if self._readers.get(key) is request:
+                del self._readers[key]
+        del request.page_keys[length // PAGE_TOKENS :], request.ids[length:]
+
     def is_being_read(self, request: Request) -> bool:
         """Whether another request is just reading pages that this one, which has no sequence, can have from it; or the
         disk brings them."""

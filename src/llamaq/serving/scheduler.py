@@ -254,6 +254,7 @@ class Scheduler:
         began = time.monotonic()
         try:
             if not all(r.done for r in rows):  # abandoned before it could be seen that they run
+                self.speculation.draft(rows, self._engine.max_rows, self.lock)
                 logits, captured = self._step(rows)
                 here, away = self._share_out(rows, logits, captured)
                 self._running = []
@@ -274,13 +275,13 @@ class Scheduler:
         try:
             for request in [r for r in self._requests if r.done]:
                 self.room.release(request, partial=True)
+                self.speculation.forget(request)
                 self._requests.remove(request)
             patient = self._stuck is None or time.monotonic() - self._stuck < _PATIENCE
             if self._engine.plan.encodes:
                 rows = choose_whole(self._requests, self.room, self._engine.max_rows)
             else:
                 rows = choose(self._requests, self.room, self._engine.max_rows, patient=patient)
-                self.speculation.draft(rows, self._engine.max_rows)
             if rows or not any(map(ready, self._requests)) or any(r.done for r in self._requests):
                 self._stuck = None
             elif not any(r.busy and not r.slow for r in self._requests):

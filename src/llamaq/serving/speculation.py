@@ -7,10 +7,16 @@ is cut from the cache. So guesses change the time that a text takes, and nothing
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import accumulate
+from operator import mul
+from typing import Protocol
 
 from llamaq.engine.kv_cache import KVCache
-from llamaq.serving.request import Request
+from llamaq.serving.generation import Generation
+from llamaq.serving.request import Guess, Request
 
 __all__ = ["MOST_ROWS", "Costs", "Speculation"]
 
@@ -49,6 +55,10 @@ class Costs:
         """What a further row takes, of the time of a step of so many."""
         return self._slope / self._at(rows) if self._steps else self._SLOPE
 
+    def seconds(self, rows: int) -> float:
+        """What a step of so many takes; 0 where nothing was measured."""
+        return self._at(rows) if self._steps else 0.0
+
     @property
     def _slope(self) -> float:
         one = self._seconds / (1 + self._SLOPE * (self._rows - 1))
@@ -59,42 +69,70 @@ class Costs:
         return self._seconds + self._slope * (rows - self._rows)
 
 
+class Drafts(Protocol):
+    """A draft model (``drafter``)."""
+
+    def guess(
+        self, requests: Sequence[Generation], most: int, price: float, worth: float, step: float
+    ) -> dict[Request, Guess]: ...
+    def forget(self, request: Request) -> None: ...
+
+
 class Speculation:
-    """Gives requests their ``drafts``. The scheduler's lock guards it."""
+    """Gives requests their ``drafts``: what they guess themselves, or else the ``drafter``."""
 
     def __init__(self, cache: KVCache) -> None:
         self.costs = Costs()
+        self.drafter: Drafts | None = None
         self._cache = cache
 
-    def draft(self, rows: Mapping[Request, int], most: int) -> None:
+    def draft(self, rows: Mapping[Request, int], most: int, lock: AbstractContextManager[object]) -> None:
         """Adds guesses to the rows of a step of up to ``most``: those that are worth more than they cost, the likeliest
         first, and where no page of others must go for them. A sequence with a state, which cannot be cut, gets none.
+        ``lock`` is held while the cache gives room.
         """
-        for request in rows:
-            request.drafts = []
         base = sum(rows.values())
-        left = min(MOST_ROWS, most) - base
-        if not rows or left <= 0 or self._cache.states is not None:
+        left, price, worth = min(MOST_ROWS, most) - base, self.costs.price(base), 1 / max(1, len(rows))
+        for request in rows:
+            request.drafts, request.kinds = [], []
+            request.price, request.worth, request.fee = price, worth, 0.0
+        if left <= 0 or self._cache.states is not None:
             return
-        price, worth = self.costs.price(base), 1 / len(rows)
-        guesses, offers = {}, []
-        for request, count in rows.items():
-            if count == request.pending and (found := request.guess(min(left, _MOST_GUESSES))) is not None:
-                guesses[request] = found.tokens
-                offers += [(found.chance**n, request) for n in range(1, len(found.tokens) + 1)]
+        able = [request for request, count in rows.items() if count == request.pending and request.wants_guesses]
+        guesses = self._guesses(able, base, min(left, _MOST_GUESSES))
+        offers = []
+        for request, guess in guesses.items():
+            chances = accumulate(guess.chances, mul)
+            offers += [(chance, request) for chance in chances if chance * worth > price]
         offers.sort(key=lambda offer: offer[0], reverse=True)
-        counts = dict.fromkeys(guesses, 0)
-        for chance, request in offers[:left]:
-            if chance * worth > price:
-                counts[request] += 1
-        for request, count in counts.items():
-            self._give(request, guesses[request][:count])
-            request.price, request.worth = price, worth
+        counts = Counter(request for _, request in offers[:left])
+        with lock:
+            for request, count in counts.items():
+                self._give(request, guesses[request], count)
 
-    def _give(self, request: Request, tokens: list[int]) -> None:
-        """As many of the guesses as there is room for."""
+    def forget(self, request: Request) -> None:
+        """The request has ended."""
+        if self.drafter is not None:
+            self.drafter.forget(request)
+
+    def _guesses(self, requests: Sequence[Request], base: int, most: int) -> dict[Request, Guess]:
+        """Those of the requests themselves where they have any that are worth a row; or else the draft model's."""
+        found: dict[Request, Guess] = {}
+        for request in requests:
+            guess = request.guess(most)
+            if guess is not None and guess.tokens and guess.chances[0] * request.worth > request.price:
+                found[request] = guess
+        if self.drafter is not None:
+            others = [r for r in requests if r not in found and isinstance(r, Generation)]
+            if others:
+                found |= self.drafter.guess(others, most, others[0].price, others[0].worth, self.costs.seconds(base))
+        return found
+
+    def _give(self, request: Request, guess: Guess, count: int) -> None:
+        """So many of the guesses, as far as there is room for them."""
         assert request.sequence is not None
         length = len(request.ids)
-        request.drafts = tokens[: max(0, self._cache.spare(request.sequence) - length)]
+        count = min(count, max(0, self._cache.spare(request.sequence) - length))
+        request.drafts, request.kinds = guess.tokens[:count], guess.kinds[:count]
         if request.drafts:
-            self._cache.reserve(request.sequence, length + len(request.drafts))
+            self._cache.reserve(request.sequence, length + count)

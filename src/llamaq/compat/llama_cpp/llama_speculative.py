@@ -1,4 +1,4 @@
-"""Drafts for speculative decoding. They change the speed of an answer and not its tokens, and llamaq makes none."""
+"""Drafts for speculative decoding. They change the speed of an answer and not its tokens."""
 
 from __future__ import annotations
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llamaq.boundary.arguments import shown
 from llamaq.engine.kv_cache import CacheType
 from llamaq.errors import LlamaqError
 from llamaq.gguf import GGUFFile, Value
 from llamaq.llm.llm import LLM
+from llamaq.serving.generation import DraftFunction
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
 from .constants import (
@@ -74,7 +76,7 @@ def loaded(path: str, values: Mapping[str, Any]) -> tuple[Opened, LLM | None]:
             return Opened(file, load_tokenizer(file.metadata)), None
         llm = LLM.load(
             file, n_ctx=values["n_ctx"] or None, threads=values["n_threads"] or None, n_batch=values["n_batch"],
-            cache_type=cache_type,
+            cache_type=cache_type, draft=_draft(values["draft_model"]),
             adapters={values["lora_path"]: values["lora_scale"]} if values["lora_path"] else {},
         )  # fmt: skip
     except LlamaqError as error:
@@ -103,12 +105,13 @@ def _check(values: Mapping[str, Any]) -> None:
     if values["pooling_type"] not in _POOLINGS:
         message = "must be -1 (unspecified), 0 (none), 1 (mean), 2 (cls) or 3 (last); llamaq.LLM.rerank ranks"
         raise ValueError(f"pooling_type {message}; got {values['pooling_type']!r}")
-    draft = values["draft_model"]
-    if draft is not None and not isinstance(draft, LlamaPromptLookupDecoding):
-        raise ValueError(
-            f"draft_model={type(draft).__name__} is not possible here: llamaq makes no drafts, and a draft changes "
-            "nothing but the speed; leave it out"
-        )
+    if not (values["draft_model"] is None or callable(values["draft_model"])):
+        raise ValueError(f"draft_model must be a LlamaDraftModel or a function, got {shown(values['draft_model'])}")
+
+
+def _draft(model: Any) -> DraftFunction | None:
+    """What guesses beside llamaq, which looks in the text itself as LlamaPromptLookupDecoding does, and sooner."""
+    return None if isinstance(model, LlamaPromptLookupDecoding) else model
 
 
 def _cache_type(k: int | None, v: int | None) -> CacheType:

@@ -83,7 +83,7 @@ PARAMETERS = (
     Parameter("chat_format", None, "honoured", "None: the template of the file; or the name of a format"),
     Parameter("chat_handler", None, "honoured", "a function that answers chats; those for images are refused"),
     Parameter("draft_model", None, "honoured",
-              "LlamaPromptLookupDecoding is accepted, and changes nothing; other drafts are refused"),
+              "guesses where llamaq has none from the text itself, as LlamaPromptLookupDecoding would"),
     Parameter("tokenizer", None, "honoured", "an object with tokenize and detokenize, for prompts"),
     Parameter("type_k", None, "honoured", "f32 (0), f16 (1), q4_0 (2) or q8_0 (8); type_v must be the same"),
     Parameter("type_v", None, "honoured", "as type_k"),
