@@ -164,8 +164,13 @@ def wheel_of(session: nox.Session, made: Path, target: Path, *, emulate: str) ->
 @nox.session(default=False)
 def install(session: nox.Session) -> None:
     """llamaq and its test requirements, for the sessions that run tests of it; from a wheel of LLAMAQ_WHEELS if any."""
+    session.install(f"{own()}[test]")
+
+
+def own() -> str:
+    """What pip installs llamaq from: a wheel of LLAMAQ_WHEELS, if there is one, else this folder."""
     wheels = sorted(Path(os.environ.get("LLAMAQ_WHEELS", "no-wheels")).glob("llamaq-*.whl"))
-    session.install(f"{wheels[0]}[test]" if wheels else ".[test]")
+    return str(wheels[0]) if wheels else "."
 
 
 @nox.session(requires=["install"], venv_backend="none")
@@ -194,7 +199,7 @@ def published_models(session: nox.Session) -> None:
 def drop_in(session: nox.Session) -> None:
     """Frameworks on llamaq: those that import llama_cpp, and those that docs/integrations.md tells of. Not for CI: they
     bring hundreds of packages."""
-    session.install(".[test]")
+    session.install(f"{own()}[test]")
     for packages in FRAMEWORKS:  # one after the other, for what they say of each other's versions cannot all hold
         session.install(*packages)
     session.install("--no-deps", *OF_LLAMA_CPP)
@@ -213,7 +218,7 @@ def ray(session: nox.Session) -> None:
 def sdk_suites(session: nox.Session) -> None:
     """The suites of OpenAI's and Anthropic's SDKs and some frameworks against the server. Not for CI: they change with
     every version. ``-- FILE`` is OpenAI's openapi.yaml, from which requests are made up as well."""
-    session.install(".[test]", *GROUPS["sdk-suites"])
+    session.install(f"{own()}[test]", *GROUPS["sdk-suites"])
     session.run("python", "tools/sdk_suites/run.py", *session.posargs)
     options = ["-o", "filterwarnings=default", "-p", "no:asyncio"]
     session.run("pytest", *options, "tools/sdk_suites/test_clients.py", env={"LITELLM_LOCAL_MODEL_COST_MAP": "True"})
