@@ -129,6 +129,10 @@ def test_names_of_anthropics_models_mean_the_one_here(client: Client, model: LLM
     for path, body in BODIES.items():
         assert client.post(path, {**body, "model": "claude-opus-5-5"}).status == 200
         reply = client.post(path, {**body, "model": "gpt-4"})
+        assert (reply.status, reply.headers["x-llamaq-ignored"]) == (200, "model")
+        strict = Client(app(model, Settings(template=TEMPLATE, strict=True)))
+        assert strict.post(path, {**body, "model": "claude-opus-5-5"}).status == 200
+        reply = strict.post(path, {**body, "model": "gpt-4"})
         assert (reply.status, reply.error["type"]) == (404, "not_found_error")
     assert client.post(MESSAGES, {**SMALL, "model": "claude-haiku"}).json["model"] == "stories"
     own = Client(app(model, Settings(names=("stories", "claude-like"), template=TEMPLATE)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -145,14 +146,28 @@ def test_too_long_a_text_is_told_with_numbers(client: Client, path: str, body: d
     assert (reply.error["n_prompt_tokens"] > 400, reply.error["n_ctx"]) == (True, 256)
 
 
-def test_another_model_is_404_and_a_star_takes_all(client: Client, model: LLM) -> None:
+def test_any_name_means_the_only_model_and_is_named_in_a_header(client: Client, model: LLM) -> None:
     for path, body in BODIES.items():
-        reply = client.post(path, {**body, "model": "gpt-4"})
-        assert (reply.status, reply.error["code"], reply.error["param"]) == (404, "model_not_found", "model")
-        named = client.post(path, {**body, "model": "other"})
-        assert (named.status, "model" not in named.json or named.json["model"] == "stories") == (200, True)
-    any_name = Client(app(model, Settings(names=("stories", "*"), template=TEMPLATE)))
-    assert any_name.post(CHAT, {**BODIES[CHAT], "model": "gpt-4"}).json["model"] == "stories"
+        for name, ignored in (("gpt-4", "model"), ("other", None), ("stories", None)):
+            reply = client.post(path, {**body, "model": name})
+            assert (reply.status, reply.headers.get("x-llamaq-ignored")) == (200, ignored), (path, name)
+            assert "model" not in reply.json or reply.json["model"] == "stories"
+
+
+def test_another_model_is_404_where_that_is_asked_for_or_there_are_several(model: LLM, stories: Path) -> None:
+    strict = app(model, Settings(names=("stories",), template=TEMPLATE, strict=True))
+    several = app([model, stories], Settings(template=TEMPLATE))
+    fetching = app(model, Settings(names=("stories",), template=TEMPLATE, allow_pull=True))
+    for client in map(Client, (strict, several, fetching)):
+        for path, body in BODIES.items():
+            reply = client.post(path, {**body, "model": "gpt-4"})
+            assert (reply.status, reply.error["code"], reply.error["param"]) == (404, "model_not_found", "model")
+
+
+def test_a_star_takes_all_names(model: LLM, stories: Path) -> None:
+    any_name = Client(app([model, stories], Settings(names=("*",), template=TEMPLATE)))
+    name = any_name.get("/v1/models").json["data"][0]["id"]
+    assert any_name.post(CHAT, {**BODIES[CHAT], "model": "gpt-4"}).json["model"] == name
 
 
 def test_an_encoder_makes_vectors_alone() -> None:

@@ -104,8 +104,8 @@ def _add_models(parser: Parser) -> None:
         "--alias",
         metavar="NAMES",
         default=from_env("LLAMA_ARG_ALIAS", ""),
-        help="names of the only model for clients, with commas between; * among them: any name will do, with several "
-        "models for the first (default: the file's, env LLAMA_ARG_ALIAS)",
+        help="names of the only model for clients, with commas between; *: where there are several, any other name "
+        "means the first (default: the file's, env LLAMA_ARG_ALIAS)",
     )
 
 
@@ -166,7 +166,11 @@ def _add_server(parser: Parser) -> None:
     add("--slots", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_SLOTS")),
         help="tell what runs at /slots (env LLAMA_ARG_ENDPOINT_SLOTS)")  # fmt: skip
     add("--no-ui", "--no-webui", dest="page", action="store_false", help="serve no web page")
-    add("--strict", action="store_true", help="refuse fields that are unknown, rather than name them in a header")
+    add(
+        "--strict",
+        action="store_true",
+        help="refuse fields and names of models that are unknown, rather than name them in a header",
+    )
     add("--log-format", choices=("text", "json", "none"), default="text", help="of the line about each request")
 
 

@@ -30,6 +30,9 @@ class Dialect:
     untyped_bodies = False
     """Whether a body is taken for JSON where no header says so, or curl's own, from clients that are no browsers."""
 
+    takes_any_name = True
+    """Whether the name of a model that is not here means the only one that is, as in llama-server."""
+
     def status(self, refusal: Refusal) -> int:
         return refusal.status
 

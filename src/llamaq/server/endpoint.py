@@ -115,6 +115,9 @@ class Endpoint:
     async def _answer(self, scope: Scope, body: dict[str, Any], writer: PieceWriter, until: float) -> Response | None:
         """The answer, or None where the writer has sent it."""
         job = self._read(self._service, body)
+        if self._dialect.takes_any_name and self._service.models.means_the_only(job.model):
+            job.ignored.append("model")
+            job.model = None
         if (found := await job.without_model()) is not None:
             return json_response(found, headers=job.named())
         if not job.needs_model:

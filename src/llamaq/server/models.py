@@ -74,6 +74,17 @@ class Models:
         """The model of this name, loaded or not; the only one where none is given. Raises ``Refusal``."""
         return self._catalogue.find(name)
 
+    def means_the_only(self, name: str | None) -> bool:
+        """Whether this is no model's name, but there is one model alone, which it must mean: many clients send a fixed
+        name. Not so with ``strict``, and where more models than that can be asked for."""
+        if not name or self.only is None or self._settings.strict or self._settings.allow_pull:
+            return False
+        try:
+            self.find(name)
+        except Refusal:
+            return True
+        return False
+
     @asynccontextmanager
     async def use(self, name: str | None, keep_alive: float | None = None) -> AsyncIterator[Served]:
         """The model of this name, loaded, which stays while it is used, and for ``keep_alive`` seconds afterwards (0:

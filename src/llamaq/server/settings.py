@@ -47,8 +47,9 @@ class Settings:
     a step within ``watchdog_seconds``, /livez says so.
 
     ``allow_pull`` lets clients fetch models from the Hugging Face hub into its cache, and serves those that are there;
-    ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses fields that
-    are unknown; ``cache_shared`` lets one key find what another's requests have left in the cache on disk.
+    ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses unknown
+    fields, and unknown names of models where there is one alone; ``cache_shared`` lets one key find what another's
+    requests have left in the cache on disk.
     ``template`` and ``template_kwargs`` are those of ``LLM.chat``; with ``reasoning_format`` "none" (else
     "auto" or "deepseek") OpenAI's clients get reasoning within the text.
 

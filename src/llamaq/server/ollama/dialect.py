@@ -18,6 +18,7 @@ def line(value: Any) -> str:
 class _Ollama(Dialect):
     media_type = "application/x-ndjson"
     ping = ""
+    takes_any_name = False  # its clients fetch a model where they are told that it is missing
     untyped_bodies = True  # those of litellm and of curl -d, which Ollama takes
 
     def status(self, refusal: Refusal) -> int:
