@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -107,17 +108,61 @@ def test_a_cut_connection_is_gone_on_with(hub: Hub) -> None:
 
 
 @pytest.mark.usefixtures("small_pieces")
-def test_after_ctrl_c_whole_parts_are_there(hub: Hub, places: Places) -> None:
+def test_after_ctrl_c_a_download_is_gone_on_with(hub: Hub, places: Places) -> None:
     def interrupt(done: int, total: int) -> None:
         if done > len(BIG) + 1_000_000:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         resolve("hf:u/r:F16", download=True, progress=interrupt)
-    left = [path.name for path in places.hub_folder.rglob("*") if "-of-" in path.name or "incomplete" in path.name]
-    assert left == ["m-F16-00001-of-00002.gguf"]
-    assert resolve("hf:u/r:F16", download=True).complete
+    assert [path.name for path in places.hub_folder.rglob("*-of-*")] == ["m-F16-00001-of-00002.gguf"]
+    (part,) = places.hub_folder.rglob("*.incomplete")
+    begun = part.stat().st_size
+    assert 900_000 <= begun < len(BIG)
+    seen: list[int] = []
+    found = resolve("hf:u/r:F16", download=True, progress=lambda done, total: seen.append(done))
+    assert found.complete
     assert hub.downloads() == [f"m-F16-0000{i}-of-00002.gguf" for i in (1, 2, 2)]
+    assert f"bytes={begun}-" in [asked for _, _, asked in hub.asked]
+    assert next(iter(found.path.parent.glob("*-00002-of-*"))).read_bytes() == BIG + b"2"
+    assert not part.exists()
+    assert seen == sorted(seen)
+
+
+@pytest.mark.usefixtures("small_pieces")
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_beginning_that_is_another_files_is_found_out(hub: Hub, places: Places, ranges: bool) -> None:
+    """And where the server begins anew in any case, that is taken."""
+    tag = hashlib.sha256(BIG).hexdigest()
+    part = places.hub_folder / "models--u--r" / "blobs" / f"{tag}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(1_000_000))
+    hub.ranges = ranges
+    if ranges:
+        with pytest.raises(DownloadError, match="SHA-256"):
+            fetched("hf:u/r:Q2_K")
+    assert fetched("hf:u/r:Q2_K").read_bytes() == BIG
+    assert not part.exists()
+
+
+def test_more_than_the_whole_is_no_beginning(hub: Hub, places: Places) -> None:
+    part = places.hub_folder / "models--u--r" / "blobs" / f"{hashlib.sha256(BIG).hexdigest()}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(BIG + b"more")
+    assert fetched("hf:u/r:Q2_K").read_bytes() == BIG
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_who_was_killed_left_what_another_process_goes_on_with(hub: Hub, places: Places) -> None:
+    code = (
+        "import huggingface_hub.constants as c, os; c.DOWNLOAD_CHUNK_SIZE = 100_000; from llamaq.hub import resolve\n"
+        "resolve('hf:u/r:Q2_K', download=True, progress=lambda done, total: done > 2_000_000 and os._exit(9))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 9
+    assert fetched("hf:u/r:Q2_K").read_bytes() == BIG
+    ranges = [asked for method, path, asked in hub.asked if method == "GET" and "resolve" in path]
+    assert ranges[0] is None
+    assert int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) > 1_000_000
 
 
 @pytest.mark.parametrize("size", [10, len(BIG) - 1])

@@ -20,7 +20,7 @@ __all__ = ["Hub", "hub_server"]
 class Hub:
     """``files`` of the repository u/r (and below /files/) by name, what was ``asked``, and how it misbehaves: ``cut``
     files end after so many bytes, as often as said; ``wrong`` files have another size than the repository says;
-    ``status`` of what begins so; where ``moved`` paths lead."""
+    ``status`` of what begins so; where ``moved`` paths lead; without ``ranges`` files are sent from their beginning."""
 
     url: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -29,6 +29,7 @@ class Hub:
     wrong: dict[str, int] = field(default_factory=dict)
     status: dict[str, tuple[int, str]] = field(default_factory=dict)
     moved: dict[str, str] = field(default_factory=dict)
+    ranges: bool = True
 
     def downloads(self) -> list[str]:
         """The files that were fetched, in order."""
@@ -68,7 +69,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._file(name, self.hub.files[name], body)
 
     def _file(self, name: str, raw: bytes, body: bool) -> None:
-        asked = self.headers.get("Range")
+        asked = self.headers.get("Range") if self.hub.ranges else None
         if self.headers.get("If-Range", self._tag(raw)) != self._tag(raw):
             asked = None
         start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0

@@ -14,6 +14,7 @@ from llamaq.hub.address import Address, endpoint
 from llamaq.hub.cache import cache_folder, cached
 from llamaq.hub.choice import choose, fitting, is_model, shards_of
 from llamaq.hub.found import Found
+from llamaq.hub.resuming import begun_bytes, complete
 
 if TYPE_CHECKING:
     from llamaq.boundary.progress import Progress
@@ -27,7 +28,7 @@ _ON = ("1", "true", "yes", "on")
 
 def fetch(address: Address, progress: Progress | None = None) -> Found:
     """Downloads what the address means, all parts of it, but those that are there and current. A connection that breaks
-    is made anew and gone on with; of a download that was ended, whole parts are kept.
+    is made anew and gone on with, and so is a download that was ended, by another process, too.
 
     ``progress`` gets bytes done and in total. With HF_HUB_OFFLINE=1 nothing is asked. Raises ``DownloadError``.
     """
@@ -41,10 +42,11 @@ def fetch(address: Address, progress: Progress | None = None) -> Found:
     exact = Address(address.repo, file=names[0], revision=address.revision)
     counter = _Counter(sum(sizes[name] for name in names), progress)
     if cached(exact) is None:
-        _check_disk(counter.total)
+        _check_disk(counter.total - begun_bytes(address.repo))
         counter.add(0)
     for name in names:
         with _told(address), counter.file(sizes[name]):
+            complete(library, address, name, _meter(counter))
             library.hf_hub_download(
                 address.repo, name, revision=address.revision or None, cache_dir=cache_folder(), endpoint=endpoint(),
                 tqdm_class=_meter(counter),
