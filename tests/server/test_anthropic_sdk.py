@@ -155,8 +155,9 @@ def test_errors(client: anthropic.Anthropic, url: str) -> None:
         client.messages.create(**{**SMALL, "messages": [{"role": "cook", "content": "x"}]})
     body: Any = caught.value.body
     assert (body["error"]["type"], body["request_id"]) == ("invalid_request_error", caught.value.request_id)
+    assert client.messages.create(**{**SMALL, "model": "gpt-4"}).model == "stories"
     with pytest.raises(anthropic.NotFoundError):
-        client.messages.create(**{**SMALL, "model": "gpt-4"})
+        client.models.retrieve("gpt-4")
     long: Any = [{"role": "user", "content": "word " * 2000}]
     with pytest.raises(anthropic.BadRequestError, match="prompt is too long"):
         client.messages.create(**{**SMALL, "messages": long}, stream=True)

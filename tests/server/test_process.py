@@ -124,8 +124,9 @@ def test_openais_client_knows_the_errors(client: openai.OpenAI, server: Served) 
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="stories", messages=HELLO, top_p=7)
     assert caught.value.param == "top_p"
+    assert client.chat.completions.create(model="gpt-4", messages=HELLO, max_tokens=1).model == "stories"
     with pytest.raises(openai.NotFoundError):
-        client.chat.completions.create(model="gpt-4", messages=HELLO)
+        client.models.retrieve("gpt-4")
     long: Any = [{"role": "user", "content": "word " * 2000}]
     with pytest.raises(openai.BadRequestError) as caught:
         client.chat.completions.create(model="stories", messages=long, stream=True)
