@@ -119,10 +119,11 @@ struct MergeArgs {
   ptrdiff_t out_stride;
 };
 
-// One row of a convolution: gates b and c (null: there are none) and the values u, weights [cols][taps], and the state [taps - 1], whose rows lie
-// `stride` floats apart.
+// One row of a convolution: gates b and c (null: there are none) and the values u, weights [taps] and the state [taps - 1],
+// whose rows lie `w_stride` and `stride` floats apart.
 struct ShortConvArgs {
   const float *b, *c, *u, *w;
+  ptrdiff_t w_stride;
   int64_t taps, cols;
   float* state;
   ptrdiff_t stride;

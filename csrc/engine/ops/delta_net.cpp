@@ -1,6 +1,8 @@
 // delta_net: gated delta rule. Each head has a matrix of a sequence's past, its state, which every token decays and corrects
 // (kernels/generic/delta_net.h). First queries and keys get their lengths; then workers share out the heads and go through
 // the rows in order.
+#include <algorithm>
+
 #include "engine/ops/ops.h"
 #include "engine/ops/recurrence.h"
 #include "engine/row_norm.h"
@@ -10,6 +12,7 @@ namespace llamaq {
 namespace {
 
 constexpr double kEps = 1e-6;  // of the lengths of queries and keys
+constexpr int kColumns = 64;   // of a state at a time: 32 KB of 128 rows
 
 struct DeltaNet final : Op {
   int in, gates, out, decay, step, norm, layer, heads, key_heads, key_dim, value_dim;
@@ -46,17 +49,25 @@ struct DeltaNet final : Op {
     states().check(r);
   }
 
+  // Behind what `begin` takes, a worker has columns of a state and the gates of the rows.
+  int64_t gates_at(const Resources& r) const {
+    return HeadStates::latest_bytes(r) + Scratch::lines(4 * key_dim * std::min(value_dim, kColumns));
+  }
   Scratch scratch(const Resources& r) const override {
     return {Scratch::lines(4 * int64_t{r.max_rows} * 2 * keys()),
-            HeadStates::latest_bytes(r) + Scratch::lines(4 * int64_t{value_dim})};
+            gates_at(r) + Scratch::lines(8 * int64_t{r.max_rows})};
   }
 
   void run(const Call& call) const override {
+    const int* const sequences = call.step.sequences;
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) measure(call, i);
     call.worker.sync();
     for (int head; (head = call.worker.next_chunk(heads)) >= 0;) {
       const float** latest = states().begin(call, head);
-      for (int i = 0; i < call.rows; ++i) token(call, i, head, latest);
+      for (int first = 0, last = 0; first < call.rows; first = last) {
+        while (last < call.rows && sequences[last] == sequences[first]) ++last;
+        tokens(call, first, last, head, latest[sequences[first]]);
+      }
     }
   }
 
@@ -76,21 +87,40 @@ struct DeltaNet final : Op {
     }
   }
 
-  void token(const Call& call, int row, int head, const float** latest) const {
+  // Rows first .. last - 1, of one sequence. Several go through some columns of the state at a time, which lie side by
+  // side meanwhile and stay in the nearest cache.
+  void tokens(const Call& call, int first, int last, int head, const float*& latest) const {
     const Resources& r = call.r;
-    const int sequence = call.step.sequences[row];
     const int shared = heads / key_heads, key = grouped ? head / shared : head % key_heads;
-    const float *q = unit(call, row) + int64_t{key} * key_dim, *k = q + keys();
-    const float* v = r.slot(in) + row * (2 * keys() + values()) + 2 * keys() + int64_t{head} * value_dim;
-    const float* g = r.slot(gates) + int64_t{row} * 2 * heads;
     const int b = grouped ? 2 * key * shared + head % shared : head, a = b + (grouped ? shared : heads);
-    float* const result = reinterpret_cast<float*>(call.own + HeadStates::latest_bytes(r));
-    float* const after = states().after(call.step, sequence, head);
-    r.kernels.delta_net(
-        {latest[sequence], after, q, k, v, left(r, g[a], head), strength(r, g[b]), key_dim, value_dim, result});
-    latest[sequence] = after;
-    float* const y = r.slot(out) + row * values() + int64_t{head} * value_dim;
-    r.kernels.rms_norm(result, r.vector(norm), eps, value_dim, y);
+    float* const scales = reinterpret_cast<float*>(call.own + gates_at(r));
+    float* const after = states().after(call.step, call.step.sequences[first], head);
+    const auto y = [&](int row) { return r.slot(out) + row * values() + int64_t{head} * value_dim; };
+    const auto token = [&](int row, const float* before, float* to, int64_t column, int64_t columns) {
+      const float *q = unit(call, row) + int64_t{key} * key_dim, *k = q + keys();
+      const float* v = r.slot(in) + row * (2 * keys() + values()) + 2 * keys() + int64_t{head} * value_dim + column;
+      const float* scale = scales + 2 * (row - first);
+      r.kernels.delta_net({before, to, q, k, v, scale[0], scale[1], key_dim, columns, y(row) + column});
+    };
+    for (int row = first; row < last; ++row) {
+      const float* g = r.slot(gates) + int64_t{row} * 2 * heads;
+      scales[2 * (row - first)] = left(r, g[a], head);
+      scales[2 * (row - first) + 1] = strength(r, g[b]);
+    }
+    if (last - first == 1) token(first, latest, after, 0, value_dim);
+    float* const part = reinterpret_cast<float*>(call.own + HeadStates::latest_bytes(r));
+    for (int column = 0; last - first > 1 && column < value_dim; column += kColumns) {
+      const int64_t columns = std::min(kColumns, value_dim - column);
+      copy_columns(latest + column, value_dim, part, columns, columns);
+      for (int row = first; row < last; ++row) token(row, part, part, column, columns);
+      copy_columns(part, columns, after + column, value_dim, columns);
+    }
+    for (int row = first; row < last; ++row) r.kernels.rms_norm(y(row), r.vector(norm), eps, value_dim, y(row));
+    latest = after;
+  }
+
+  void copy_columns(const float* from, int64_t from_stride, float* to, int64_t to_stride, int64_t columns) const {
+    for (int row = 0; row < key_dim; ++row) std::copy_n(from + row * from_stride, columns, to + row * to_stride);
   }
 
   // How much of the correction is made: the sigmoid of the gate.

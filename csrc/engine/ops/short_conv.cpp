@@ -8,7 +8,7 @@ namespace llamaq {
 
 namespace {
 
-constexpr int kChunkCols = 64;
+constexpr int kChunkCols = 256;
 
 struct ShortConv final : Op {
   int in, out, weight, bias, layer, width, taps;  // bias: -1 if there is none
@@ -36,19 +36,24 @@ struct ShortConv final : Op {
     if (r.states[static_cast<size_t>(layer)] != width * (taps - 1)) throw Error("the taps do not fit the state");
   }
 
+  Scratch scratch(const Resources&) const override { return {0, Scratch::lines(int64_t{4} * taps * kChunkCols)}; }
+
   void run(const Call& call) const override {
     const Resources& r = call.r;
     const Step& step = call.step;
+    float* const w = reinterpret_cast<float*>(call.own);
     const int chunks = (width + kChunkCols - 1) / kChunkCols;
     for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
       const int first = c * kChunkCols, cols = std::min(kChunkCols, width - first);
       for (int sequence = 0; sequence < step.n_sequences; ++sequence) begin(step, sequence, first, cols);
+      for (int tap = 0; tap < taps; ++tap)  // the weights of a tap side by side
+        for (int k = 0; k < cols; ++k) w[tap * kChunkCols + k] = r.vector(weight)[int64_t{first + k} * taps + tap];
       for (int i = 0; i < call.rows; ++i) {
         const float* x = r.slot(in) + i * in_cols() + first;
         float* const y = r.slot(out) + int64_t{i} * width + first;
         const float *const b = gated ? x : nullptr, *const c = gated ? x + width : nullptr;
-        r.kernels.short_conv({b, c, gated ? c + width : x, r.vector(weight) + int64_t{first} * taps, taps, cols,
-                              after(step, step.sequences[i]) + first, width, y});
+        r.kernels.short_conv(
+            {b, c, gated ? c + width : x, w, kChunkCols, taps, cols, after(step, step.sequences[i]) + first, width, y});
         if (bias >= 0) r.kernels.add(y, r.vector(bias) + first, y, cols);
         if (!gated) r.kernels.activate[static_cast<int>(Activation::silu)](y, y, cols);
       }
