@@ -206,12 +206,22 @@ static States states_of(const py::tuple& t, const std::vector<int>& layers, py::
   return states;
 }
 
+// Keys and values of a picture, uint8 (layers, pages, KV heads, bytes of a page), the number of its states and the format.
+static Picture picture_of(const py::tuple& t) {
+  const auto pages = t[0].cast<py::array_t<uint8_t>>();
+  if (!(pages.flags() & py::array::c_style) || pages.ndim() != 4) throw Error("a picture has layers, pages and heads");
+  const auto side = [&](int i) { return static_cast<int>(pages.shape(i)); };
+  return {pages.data(), side(0), side(1), side(2), pages.shape(3), t[1].cast<int>(), format_of(t[2].cast<int>())};
+}
+
 static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<int32_t>& positions,
                     const Array<int32_t>& sequences, int n_sequences, const py::list& caches, int type,
                     const py::object& states, const Array<int32_t>& selected, py::array_t<float> logits,
                     const StopFlag* stop, const py::list& captures, const py::list& adaptations,
                     const Array<int32_t>& adapted, const std::optional<Array<int32_t>>& last_seen,
-                    const std::optional<Array<float>>& given, const std::optional<Array<int32_t>>& places) {
+                    const std::optional<Array<float>>& given, const std::optional<Array<int32_t>>& places,
+                    const py::list& pictures, const std::optional<Array<int32_t>>& seen,
+                    const std::optional<Array<uint8_t>>& marked) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -229,6 +239,14 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
     step.given = given->data();
     step.n_given = static_cast<int>(given->shape(0)), step.given_cols = static_cast<int>(given->shape(1));
   }
+  for (const py::handle picture : pictures) {
+    step.pictures.push_back(picture_of(picture.cast<py::tuple>()));
+    while (static_cast<int>(step.page_numbers.size()) < step.pictures.back().n_pages)
+      step.page_numbers.push_back(static_cast<int32_t>(step.page_numbers.size()));
+  }
+  if ((seen && seen->size() != 2 * tokens.size()) || (marked && marked->size() != tokens.size()))
+    throw Error("seen needs two numbers, and marked one, for each token");
+  step.seen = seen ? seen->data() : nullptr, step.marked = marked ? marked->data() : nullptr;
   step.selected = selected.data(), step.n_selected = static_cast<int>(selected.size());
   step.cache_type = format_of(type);
   for (size_t i = 0; i < caches.size(); ++i)
@@ -330,7 +348,8 @@ void bind_engine(py::module_& m) {
       .def("forward", &forward, arg("tokens"), arg("positions"), arg("sequences"), arg("n_sequences"), arg("caches"),
            arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
            arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0),
-           arg("last_seen") = py::none(), arg("given") = py::none(), arg("places") = py::none())
+           arg("last_seen") = py::none(), arg("given") = py::none(), arg("places") = py::none(),
+           arg("pictures") = py::list(), arg("seen") = py::none(), arg("marked") = py::none())
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

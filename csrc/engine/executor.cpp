@@ -77,6 +77,7 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
         int rows = step.rows;
         const std::vector<Addition>* additions = &additions_;
         for (size_t i = 0; i < ops_.size(); ++i) {
+          const bool left_out = ops_[i]->only_marked && !marked_;
           Squares* squares = squares_.empty() || squares_[i].sums.empty() ? nullptr : &squares_[i];
           if (ops_[i]->selects()) rows = step.n_selected, additions = &selected_additions_;
           const Call call{r_,
@@ -88,9 +89,11 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
                           own_[static_cast<size_t>(worker.id())],
                           *additions,
                           low_.as<float>()};
-          ops_[i]->run(call);
-          worker.sync();
-          capture(i, call);
+          if (!left_out) {
+            ops_[i]->run(call);
+            worker.sync();
+          }
+          capture(i, call, left_out);
         }
       },
       interrupted);
@@ -101,6 +104,7 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
 void Executor::begin(const Step& step) {
   r_.slots[static_cast<size_t>(out_)] = step.logits;
   for (Tiles& tiles : r_.tiles) tiles.lay(step);
+  marked_ = step.marked && std::any_of(step.marked, step.marked + step.rows, [](uint8_t mark) { return mark != 0; });
   additions_ = additions_of(step, false);
   selected_additions_ = additions_of(step, true);
   int64_t floats = 0;
@@ -109,11 +113,15 @@ void Executor::begin(const Step& step) {
   if (4 * floats > low_.size()) low_ = Buffer(4 * floats);
 }
 
-void Executor::capture(size_t op, const Call& call) {
+// What an op that was left out would have made counts as zeros.
+void Executor::capture(size_t op, const Call& call, bool left_out) {
   for (const Capture& c : call.step.captures) {
     if (static_cast<size_t>(c.op) != op) continue;
     for (int row; (row = call.worker.next_chunk(call.rows)) >= 0;)
-      std::copy_n(r_.slot(c.slot) + int64_t{row} * c.cols, c.cols, c.out + int64_t{row} * c.cols);
+      if (left_out)
+        std::fill_n(c.out + int64_t{row} * c.cols, c.cols, 0.0f);
+      else
+        std::copy_n(r_.slot(c.slot) + int64_t{row} * c.cols, c.cols, c.out + int64_t{row} * c.cols);
     call.worker.sync();
   }
 }

@@ -48,7 +48,7 @@ class Executor {
   void allocate();
   void begin(const Step& step);
   void rotations(const Step& step, Worker& worker);
-  void capture(size_t op, const Call& call);
+  void capture(size_t op, const Call& call, bool left_out);
 
   std::mutex forward_mutex_;
   const std::vector<std::unique_ptr<Op>> ops_;
@@ -57,6 +57,7 @@ class Executor {
   Resources r_;
   int64_t vocabulary_ = 0;  // token ids that the plan can look up
   Buffer arena_;
+  bool marked_ = false;                                   // whether the step that runs marks any row
   uint8_t* shared_ = nullptr;                             // scratch of the op that runs
   std::vector<uint8_t*> own_;                             // scratch of each worker
   std::vector<Addition> additions_, selected_additions_;  // of the step that runs

@@ -37,6 +37,8 @@ class Op {
  public:
   virtual ~Op() = default;
 
+  bool only_marked = false;  // it is left out where no row of the step is marked
+
   // Throws Error where slots and weights do not fit; may ask the resources for what is made once a step.
   virtual void check(Resources& r) = 0;
   virtual Scratch scratch(const Resources&) const { return {}; }

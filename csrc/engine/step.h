@@ -35,6 +35,15 @@ struct States {
   }
 };
 
+// The keys and values of a picture for layers with cross-attention: pages of a cache, one behind the other.
+struct Picture {
+  const uint8_t* pages = nullptr;  // [layers][n_pages][kv_heads] pages
+  int layers = 0, n_pages = 0, kv_heads = 0;
+  int64_t page_bytes = 0;
+  int count = 0;  // states that there are
+  Format type = Format::F16;
+};
+
 class Adapter;
 
 // An adapter that rows go through, and how much of it.
@@ -55,8 +64,12 @@ struct Step {
   int n_selected = 0;
   const float* given = nullptr;  // [n_given][given_cols]
   int n_given = 0, given_cols = 0;
-  std::vector<CachePages> caches;  // one for each group of the plan
-  States states;                   // empty where the plan has none
+  std::vector<Picture> pictures;
+  std::vector<int32_t> page_numbers;  // 0, 1, ..., as many as a picture has pages
+  const int32_t* seen = nullptr;      // [rows][2], begin and end of what a row sees: see the ops that look there
+  const uint8_t* marked = nullptr;    // [rows], not 0: the row is marked; null: none is
+  std::vector<CachePages> caches;     // one for each group of the plan
+  States states;                      // empty where the plan has none
   Format cache_type = Format::F16;
   float* logits = nullptr;  // [n_selected][vocabulary]
   std::vector<Capture> captures;

@@ -162,6 +162,9 @@ class Executor:
         last_seen: NDArray[np.int32] | None = None,
         given: NDArray[np.float32] | None = None,
         places: NDArray[np.int32] | None = None,
+        pictures: Sequence[tuple[NDArray[np.uint8], int, int]] = (),
+        seen: NDArray[np.int32] | None = None,
+        marked: NDArray[np.bool_] | None = None,
     ) -> None: ...
     def collect_squares(self, on: bool) -> None: ...
     def squares(self, op: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]: ...

@@ -242,6 +242,7 @@ DELTA: dict[str, Change] = NO_HEAD_NORMS | {
 }
 FEATURES: dict[str, dict[str, Change]] = {
     "llama": {},
+    "mllama": {},  # what pictures change: tests/vision/test_mllama.py
     "mixtral": ROUTING,
     "mistral3": {"temperature": of(Attention, temperature=Temperature(1.0, 8))},
     "qwen2": {"biases": no_biases},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ from llamaq.plan.op import Op
 from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
+from llamaq.plan.ops.choose import Choose
 from llamaq.plan.ops.concat import Concat
+from llamaq.plan.ops.cross_attention import CrossAttention
 from llamaq.plan.ops.delta_net import DeltaNet
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
@@ -37,6 +39,7 @@ from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.ops.split_heads import SplitHeads
 from llamaq.plan.ops.ssm_scan import SsmScan
+from llamaq.plan.pictures import picture_of
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from op_cases import ATTENTION, BOTH_WAYS, CASES, NORMS, ONE, ROPES, TRACED, WEIGHTS
@@ -50,7 +53,8 @@ def plan_with(op: Op) -> Plan:
         ins: tuple[Value, ...] = attention_inputs(g, x, op)
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
-    if isinstance(op, GluExperts | Route | HeadLinear | Concat | DeltaNet | SplitHeads | SsmScan | MergeRows):
+    wide = GluExperts | Route | HeadLinear | Concat | CrossAttention | DeltaNet | SplitHeads | SsmScan | MergeRows
+    if isinstance(op, wide):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
@@ -59,8 +63,10 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
     """What the op reads: x first, where it can."""
     if isinstance(op, Embed | Given | Positions):
         return ()
-    if isinstance(op, SigmoidGate | Concat):
+    if isinstance(op, SigmoidGate | Concat | Choose):
         return x, g.linear(x, "a")
+    if isinstance(op, CrossAttention):
+        return (g.linear(x, g.rows("a", 0, op.heads * op.head_dim)),)
     if isinstance(op, ShortConv):
         return (g.linear(x, "fused" if op.gated else "a"),)
     if isinstance(op, Gate):
@@ -104,6 +110,13 @@ def result(op: Op) -> NDArray[np.float32]:
     plan, step = plan_with(op), Step.of([3, 1, 4, 1, 5, 9, 2], wanted="all", places=places)
     if isinstance(op, MergeRows):
         step.wanted[:] = [True, False, True, True, False, False, False]
+    if isinstance(op, Choose):
+        step = replace(step, marked=np.arange(7) % 3 == 1)
+    if isinstance(op, CrossAttention):
+        rows = np.random.default_rng(8).normal(size=(300, 32)).astype(np.float32)
+        several = tuple(picture_of(x, layers=2, kv_heads=2, head_dim=4, format="F16") for x in (rows, rows[:40] * 2))
+        seen = np.array([[0, 0], [0, 1], [0, 1], [0, 2], [0, 2], [1, 2], [2, 2]], np.int32)
+        step = replace(step, pictures=several, seen=seen)
     if isinstance(op, Given):
         step = Step.of([-3, -1, -2], wanted="all", given=WEIGHTS["embd.weight"][4:7])
     if isinstance(op, AddGiven):
@@ -124,6 +137,30 @@ def test_each_value_of_each_attribute_moves_the_result(kind: Any) -> None:
             found = result(kind(**{**usual, name: value}))
             assert not any(np.array_equal(found, known) for known in seen), (name, value)
             seen.append(found)
+
+
+def test_given_columns() -> None:
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    plan = g.plan(g.linear(g.select_rows(g.given(16, first=3, width=21)), "out"))
+    given = np.random.default_rng(2).normal(size=(3, 21)).astype(np.float32)
+    step = Step.of([-3, -1, -2], wanted="all", given=given)
+    want = Reference(plan, WEIGHTS).forward(step)
+    np.testing.assert_allclose(want, given[[2, 0, 1], 3:19] @ WEIGHTS["out.weight"].T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
+
+
+def test_encoders_may_see_the_first_rows_alone() -> None:
+    plan = plan_with(BidirectionalAttention(**BOTH_WAYS))
+    seen = np.stack([np.zeros(300, np.int32), np.where(np.arange(300) % 7 < 4, 300, 150)], axis=1).astype(np.int32)
+    step = Step.of(np.arange(300) % 16, wanted="all", seen=seen)
+    want = Reference(plan, WEIGHTS).forward(step)
+    np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=3).forward(step, KVCache(plan, 512)), want)
+    for wrong in ([0, 301], [1, 300], [0, 0]):
+        bad = Step.of(np.arange(300) % 16, wanted="all", seen=np.tile(np.array(wrong, np.int32), (300, 1)))
+        with pytest.raises(ValueError, match="see the first rows"):
+            Reference(plan, WEIGHTS).forward(bad)
+        with pytest.raises(LlamaqError, match="sees the first rows of its text"):
+            Engine(plan, Source(WEIGHTS), threads=1).forward(bad, KVCache(plan, 512))
 
 
 @pytest.mark.parametrize("op", [Linear(**ONE, scale=0.3, softcap=2.0), NormRows(NORMS[1], 16), NormRows(NORMS[6], 16)])

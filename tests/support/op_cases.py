@@ -13,7 +13,9 @@ from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
+from llamaq.plan.ops.choose import Choose
 from llamaq.plan.ops.concat import Concat
+from llamaq.plan.ops.cross_attention import CrossAttention
 from llamaq.plan.ops.delta_net import DeltaNet
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.ops.experts import Experts
@@ -112,8 +114,13 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     SelectRows: ({"cols": 16}, {"cols": []}),
     MergeRows: ({"mode": "mean", "count": 2, "cols": 16}, {"mode": ["join"], "count": [1, 3], "cols": []}),
-    Given: ({"cols": 16, "width": 16}, {"cols": [], "width": []}),
+    Given: ({"cols": 16, "first": 0, "width": 16}, {"cols": [], "first": [], "width": []}),  # see test_given_columns
     AddGiven: ({"begin": 16, "cols": 16, "width": 48}, {"begin": [0, 32], "cols": [], "width": []}),
+    Choose: ({"cols": 16}, {"cols": []}),
+    CrossAttention: (
+        {"layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4},
+        {"layer": [1], "heads": [2], "kv_heads": [], "head_dim": [], "scale": [0.1]},  # pictures fix the others
+    ),
     Positions: ({"table": Weight("embd.weight", "table")}, {"table": [Weight("embd2.weight", "table")]}),
     Linear: (
         ONE,

@@ -22,7 +22,7 @@ __all__ = ["CONVERTED", "checkpoint", "converted"]
 CONVERTED: dict[str, dict[str, Any]] = json.loads(
     (ROOT / "tests" / "data" / "tiny" / "converted.json").read_text(encoding="utf-8")
 )
-"""By name: config.json, and the shapes of the tensors as transformers saves them."""
+"""By name: config.json, the shapes of the tensors as transformers saves them, special tokens."""
 
 
 def _weights(name: str, shape: list[int]) -> NDArray[np.float32]:
@@ -40,7 +40,8 @@ def checkpoint(name: str, folder: Path) -> Path:
     folder.mkdir()
     entry = CONVERTED[name]
     (folder / "config.json").write_text(json.dumps(entry["config"]), encoding="utf-8")
-    (folder / "tokenizer.json").write_text(json.dumps(LETTERS), encoding="utf-8")
+    added = [{"id": id, "content": text, "special": True} for text, id in entry.get("special", {}).items()]
+    (folder / "tokenizer.json").write_text(json.dumps({**LETTERS, "added_tokens": added}), encoding="utf-8")
     save_file({key: _weights(key, shape) for key, shape in entry["shapes"].items()}, folder / "model.safetensors")
     return folder
 

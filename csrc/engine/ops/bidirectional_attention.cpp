@@ -52,6 +52,14 @@ struct BidirectionalAttention final : Op {
       if (step.positions[row] != (goes_on ? step.positions[row - 1] + 1 : 0))
         throw Error("step row " + std::to_string(row) + ": an encoder reads whole texts, each from position 0 on");
     }
+    if (!step.seen) return;
+    if (by_time) throw Error("rows see their own time alone, so a step cannot say what they see");
+    std::vector<int> rows(static_cast<size_t>(step.n_sequences));
+    for (int row = 0; row < step.rows; ++row) ++rows[static_cast<size_t>(step.sequences[row])];
+    for (int row = 0; row < step.rows; ++row)
+      if (step.seen[2 * row] || step.seen[2 * row + 1] < 1 ||
+          step.seen[2 * row + 1] > rows[static_cast<size_t>(step.sequences[row])])
+        throw Error("step row " + std::to_string(row) + ": it sees the first rows of its text, one at least");
   }
 
   int group() const { return heads / kv_heads; }
@@ -63,6 +71,11 @@ struct BidirectionalAttention final : Op {
   Scratch scratch(const Resources& r) const override {
     return {0, cache_bytes(r) + Scratch::lines(int64_t{4} * pages(r)) + Scratch::lines(int64_t{4} * tile_rows()) +
                    Scratch::lines(4 * r.kernels.attention_scratch(tile_rows() * group(), dim, dim))};
+  }
+
+  // How many of the first rows of a text one of its rows sees.
+  static int seen_rows(const Step& step, const Tile& text, int row) {
+    return step.seen ? step.seen[2 * (text.first + row) + 1] : text.rows;
   }
 
   void rotate(const Call& call) const {
@@ -84,17 +97,20 @@ struct BidirectionalAttention final : Op {
     int32_t* last = numbers + Scratch::lines(int64_t{4} * pages(r)) / 4;
     float* scratch = reinterpret_cast<float*>(last) + Scratch::lines(int64_t{4} * tile_rows()) / 4;
     for (int i = 0; i < pages(r); ++i) numbers[i] = i;
-    std::fill_n(last, tile_rows(), text.rows - 1);
     const CacheView view = {call.own, page_bytes(dim, dim, Format::F32), numbers, Format::F32, dim, dim, false};
     const int64_t q_cols = int64_t{heads} * dim, kv_cols = int64_t{kv_heads} * dim;
     const int64_t first = text.first * kv_cols + int64_t{head} * dim;
     r.kernels.store_kv({view, counting.data(), text.rows, r.slot(k) + first, r.slot(v) + first, kv_cols, kv_cols});
     const auto kernel = r.fast && call.rows > kFastRows ? r.kernels.fast_attention : r.kernels.attention;
-    for (int tile = begin; tile < end; ++tile) {
-      const int row = tile * tile_rows();
+    const int most = std::min(end * tile_rows(), text.rows);
+    for (int row = begin * tile_rows(), rows; row < most; row += rows) {
+      // Rows of a tile that see equally far go together.
+      const int seen = seen_rows(call.step, text, row), room = std::min(tile_rows() - row % tile_rows(), most - row);
+      for (rows = 1; rows < room && seen_rows(call.step, text, row + rows) == seen;) ++rows;
+      std::fill_n(last, rows, seen - 1);
       const int64_t at = (text.first + row) * q_cols + int64_t{head} * group() * dim;
-      kernel({view, r.slot(q) + at, q_cols, last, last, std::min(tile_rows(), text.rows - row), group(), 0, 0, scale, 0,
-              nullptr, 0, (text.rows - 1) / kSpanTokens + 1, r.slot(out) + at, q_cols, nullptr, scratch});
+      kernel({view, r.slot(q) + at, q_cols, last, last, rows, group(), 0, 0, scale, 0, nullptr, 0,
+              (seen - 1) / kSpanTokens + 1, r.slot(out) + at, q_cols, nullptr, scratch});
     }
   }
 

@@ -1,5 +1,7 @@
-// concat: the columns of one input, then those of another.
+// concat: the columns of each input, one behind the other.
 #include <string.h>
+
+#include <numeric>
 
 #include "engine/ops/ops.h"
 
@@ -12,20 +14,21 @@ struct Concat final : Op {
   int out;
 
   explicit Concat(Attributes& a)
-      : ins(a.integers("ins", 2)), cols(a.integers("cols", 2)), out(a.integers("outs", 1)[0]) {}
+      : ins(a.integers("ins")), cols(a.integers("cols", ins.size())), out(a.integers("outs", 1)[0]) {}
 
   void check(Resources& r) override {
-    for (size_t i = 0; i < 2; ++i)
+    int64_t total = 0;
+    for (size_t i = 0; i < ins.size(); total += cols[i++])
       if (cols[i] < 1 || cols[i] > r.cols(ins[i])) throw Error("the columns exceed a slot");
-    if (cols[0] > r.cols(out) - cols[1]) throw Error("the columns exceed the output");
+    if (total > r.cols(out)) throw Error("the columns exceed the output");
   }
 
   void run(const Call& call) const override {
-    const int64_t first = cols[0], second = cols[1];
+    const int64_t total = std::accumulate(cols.begin(), cols.end(), int64_t{0});
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) {
-      float* const y = call.r.slot(out) + i * (first + second);
-      memcpy(y, call.r.slot(ins[0]) + i * first, static_cast<size_t>(first) * 4);
-      memcpy(y + first, call.r.slot(ins[1]) + i * second, static_cast<size_t>(second) * 4);
+      float* y = call.r.slot(out) + i * total;
+      for (size_t part = 0; part < ins.size(); y += cols[part++])
+        memcpy(y, call.r.slot(ins[part]) + int64_t{i} * cols[part], static_cast<size_t>(cols[part]) * 4);
     }
   }
 };

@@ -1,4 +1,4 @@
-// given: rows of floats that the step has in the place of tokens, or their first columns.
+// given: columns of the rows of floats that the step has in the place of tokens.
 #include <algorithm>
 
 #include "engine/ops/ops.h"
@@ -8,12 +8,13 @@ namespace llamaq {
 namespace {
 
 struct Given final : Op {
-  int out, cols, width;
+  int out, cols, first, width;
 
-  explicit Given(Attributes& a) : out(a.integers("outs", 1)[0]), cols(a.integer("cols")), width(a.integer("width")) {}
+  explicit Given(Attributes& a)
+      : out(a.integers("outs", 1)[0]), cols(a.integer("cols")), first(a.integer("first")), width(a.integer("width")) {}
 
   void check(Resources& r) override {
-    if (cols <= 0 || cols > r.cols(out) || cols > width) throw Error("the rows exceed a slot");
+    if (cols <= 0 || cols > r.cols(out) || first < 0 || first > width - cols) throw Error("the rows exceed a slot");
   }
 
   void check_step(const Step& step) const override {
@@ -23,7 +24,7 @@ struct Given final : Op {
 
   void run(const Call& call) const override {
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;)
-      std::copy_n(call.step.given + int64_t{-1 - call.step.tokens[i]} * width, cols,
+      std::copy_n(call.step.given + int64_t{-1 - call.step.tokens[i]} * width + first, cols,
                   call.r.slot(out) + int64_t{i} * cols);
   }
 };

@@ -16,7 +16,9 @@ constexpr Kind kKinds[] = {
     {"add_given", parse_add_given},
     {"attention", parse_attention},
     {"bidirectional_attention", parse_bidirectional_attention},
+    {"choose", parse_choose},
     {"concat", parse_concat},
+    {"cross_attention", parse_cross_attention},
     {"delta_net", parse_delta_net},
     {"embed", parse_embed},
     {"experts", parse_experts},
@@ -43,6 +45,7 @@ std::unique_ptr<Op> make_op(Attributes attributes) {
   for (const Kind& kind : kKinds) {
     if (attributes.kind() != kind.name) continue;
     std::unique_ptr<Op> op = kind.parse(attributes);
+    op->only_marked = attributes.integer("only_marked", 0) != 0;
     attributes.finish();
     return op;
   }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llamaq.errors import ChatTemplateError
-from llamaq.plan.inserted import Inserted
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Places:
         joined = "".join(part["text"] if part["type"] == "text" else self._mark for part in content)
         return {**message, "content": content if parts else joined}
 
-    def ids(self, prompt: str, tokenizer: Tokenizer) -> tuple[str, list[int], tuple[Inserted, ...]]:
+    def ids(self, prompt: str, tokenizer: Tokenizer) -> tuple[str, list[int], tuple[Inserted | LookedAt, ...]]:
         """The rendered prompt as text, its ids without BOS, and the rows among them. Raises ``ChatTemplateError`` where
         it does not show each picture once, and what ``Encoder.pieces`` raises."""
         texts = prompt.split(self._mark)
@@ -58,7 +58,7 @@ class Places:
             )
         texts = [text.replace(self._hidden, self._mark) for text in texts]
         ids: list[int] = []
-        inserted: dict[int, Inserted] = {}
+        inserted: dict[int, Inserted | LookedAt] = {}
         waiting = texts[0]
         for source, text in zip(self._sources, texts[1:], strict=True):
             for piece in (*self._encoder.pieces(source), text):

@@ -15,7 +15,7 @@ from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
 from llamaq.chat.tools import Syntax, ToolChoiceOption, ToolReader, format_of, frame_of, read_choice
 from llamaq.errors import ChatTemplateError, ImageError, naming
-from llamaq.plan.inserted import Inserted
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ChatRequest:
     tool_reader: type[ToolReader] | None
     reasoning: bool = True
     """Whether the answer's reasoning is told from its text."""
-    inserted: tuple[Inserted, ...] = ()
+    inserted: tuple[Inserted | LookedAt, ...] = ()
     """Rows of pictures, whose ids stand among ``ids``."""
 
     def reader(self, *, one_call: bool = False) -> AnswerReader:
@@ -85,7 +85,7 @@ def chat_request(
         said = [places.marked(message, parts=chosen.shows_parts) for message in said]
     prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
     found: list[int] | None = None
-    inserted: tuple[Inserted, ...] = ()
+    inserted: tuple[Inserted | LookedAt, ...] = ()
     if places is not None:
         prompt, found, inserted = places.ids(prompt, tokenizer)
     ids = prompt_ids(tokenizer, prompt, found)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llamaq.convert.images import IMAGES, Images
 from llamaq.convert.rope import Tensors, rope_divisors
 from llamaq.convert.rules import Rule, Source, same
 from llamaq.convert.section import Section
@@ -30,6 +31,7 @@ class Family:
     a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
     alone. ``fits`` tells families of one class apart. ``tied``: the output is the embedding table where the
     configuration does not say. ``predicts``: blocks beyond the last predict further tokens, and are left out.
+    ``images`` is the part that sees these, which stands ``inside`` of the file, or else in one of its own.
     """
 
     architecture: str
@@ -42,11 +44,10 @@ class Family:
     fits: Callable[[Section], bool] = lambda config: True
     tied: bool = False
     predicts: bool = False
+    images: Images | None = None
+    inside: bool = False
 
 
-_IMAGES = re.compile(
-    r"(model\.)?(vision_tower|vision_model|vision_embed_tokens|embed_vision|visual|multi_modal_projector)\."
-)
 _SOUNDS = re.compile(r"(model\.)?(audio_tower|embed_audio)\.")
 _PREDICTING = re.compile(r"mtp\.")
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
@@ -69,7 +70,7 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
     groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
     images = False
     for name in shapes:
-        if _IMAGES.match(name):
+        if IMAGES.match(name):
             images = True
             continue
         if _SOUNDS.match(name) or (family.predicts and _PREDICTING.match(name)):
@@ -81,7 +82,7 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
         if family.predicts and layer >= keys["block_count"]:
             continue
         groups.setdefault((pattern, layer, str(numbers[1:])), []).append((numbers[0] if numbers else 0, name))
-    if images:
+    if images and not family.inside:
         logger.warning("the part for images is left out; the file is for text")
     made: list[NewTensor] = []
     for (pattern, layer, _), found in groups.items():

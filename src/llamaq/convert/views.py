@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["NewTensor", "View"]
 
@@ -49,7 +53,8 @@ class NewTensor:
     ``joined`` the parts of one, below one another. Where there are ``columns``, these follow each other in its rows.
 
     Afterwards ``shift`` is added to each weight, and the rows of each of ``heads`` are reordered as RoPE's pairs
-    (0: they are not). ``negative_exp``: of each weight, minus its exponential. ``packed``: they are MXFP4 already.
+    (0: they are not). ``negative_exp``: of each weight, minus its exponential; ``change`` is made of the numbers
+    otherwise. ``packed``: they are MXFP4 already. ``outer`` are the dimensions of a stack, where they are several.
     """
 
     name: str
@@ -61,6 +66,8 @@ class NewTensor:
     joined: bool = False
     columns: tuple[range, ...] = ()
     negative_exp: bool = False
+    change: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
+    outer: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,4 +75,4 @@ class NewTensor:
         inner = self.views[0].shape
         if self.joined:
             return (sum(view.shape[0] for view in self.views), *inner[1:])
-        return (len(self.views), *inner) if self.stacked else inner
+        return (*(self.outer or (len(self.views),)), *inner) if self.stacked else inner

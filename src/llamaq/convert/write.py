@@ -18,6 +18,7 @@ from llamaq.convert.checkpoint import Checkpoint
 from llamaq.convert.compare import Comparison, compare
 from llamaq.convert.families import family_of
 from llamaq.convert.family import new_tensors
+from llamaq.convert.images import image_tensors
 from llamaq.convert.mxfp4 import read_blocks
 from llamaq.convert.rope import Tensors, check_dims, neighbours
 from llamaq.convert.section import Section
@@ -26,7 +27,7 @@ from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import TensorData, write_gguf
-from llamaq.models import build_plan
+from llamaq.models import build_plan, constants
 from llamaq.quantization.choice import allows_quantization
 from llamaq.tokenizer import load_tokenizer
 
@@ -78,13 +79,16 @@ def convert(
     }
     tied = config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
     new = [t for t in new_tensors(checkpoint.shapes, family, found) if not (tied and t.name == "output.weight")]
+    if family.images is not None and family.inside:
+        keys |= {f"{family.architecture}.{key}": value for key, value in family.images.keys(checkpoint.config).items()}
+        new += image_tensors(checkpoint, family.images)
     shapes = {tensor.name: tensor.shape for tensor in new}
     if "token_embd.weight" not in shapes:
         raise ModelError(f"{checkpoint.folder}: expected a model's embedding table, got none; download all files")
     _check_heads(found, shapes)
     check_dims(found)
     made = family.made(config, found)
-    _check_runs(keys, shapes, made)
+    _check_runs(keys, shapes, {**made, **_constants(checkpoint, new)})
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
         tensors = [_tensor(checkpoint, tensor, outtype, pool) for tensor in new]
@@ -132,6 +136,13 @@ def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
                 f"config.json: head_dim: expected the rows of the first block's {name}, {shape[0]}, divided by the "
                 f"{heads} heads, got {head_dim}; the folder mixes two models"
             )
+
+
+def _constants(checkpoint: Checkpoint, new: list[NewTensor]) -> Tensors:
+    """The numbers of tensors that are part of a plan itself."""
+    wanted = constants(tensor.name for tensor in new)
+    views = {tensor.name: tensor.views[0] for tensor in new if tensor.name in wanted}
+    return {name: checkpoint.read(view, range(view.shape[0])) for name, view in views.items()}
 
 
 def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], made: Tensors) -> None:
@@ -182,6 +193,8 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
             rows = np.concatenate([rows[:, span.start : span.stop] for span in new.columns], axis=1)
         if new.negative_exp:
             rows = (-np.exp(rows.astype(np.float64))).astype(np.float32)
+        if new.change is not None:
+            rows = new.change(rows)
         return encode(format, rows + np.float32(new.shift) if new.shift else rows)
 
     def pieces() -> Iterator[NDArray[np.uint8]]:
@@ -198,7 +211,7 @@ def _tensor(checkpoint: Checkpoint, new: NewTensor, outtype: str, pool: ThreadPo
 
 
 def _format(name: str, outtype: str, shape: tuple[int, ...]) -> Format:
-    if not allows_quantization(name, shape):
+    if not allows_quantization(name, shape) or (name.startswith("v.") and "position_embd" in name):
         return format_by_name("F32")
     wanted = format_by_name(outtype)
     return wanted if shape[-1] % wanted.block == 0 else format_by_name("F16")

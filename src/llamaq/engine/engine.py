@@ -224,6 +224,7 @@ class Engine:
             selected, logits, stop,
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
             step.last_seen, step.given, step.places,
+            [(picture.pages, picture.count, picture.format.id) for picture in step.pictures], step.seen, step.marked,
         )  # fmt: skip
         return logits
 
@@ -309,7 +310,8 @@ class _Numbers:
     def attributes(self, node: Node) -> dict[str, object]:
         """An op's attributes as its file in csrc/engine/ops reads them, with its slots."""
         slots = {name: list(slots) for name, slots in (("ins", node.ins), ("outs", node.outs)) if slots}
-        return {**slots, **node.op.attributes(self)}
+        marked = {"only_marked": True} if node.only_marked else {}
+        return {**slots, **marked, **node.op.attributes(self)}
 
     def weight(self, weight: Weight) -> int:
         return self._weights[weight]

@@ -18,7 +18,7 @@ from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
-from llamaq.models import MAX_HEAD_DIM, ROPE_TENSORS, HParams, build_plan
+from llamaq.models import MAX_HEAD_DIM, HParams, build_plan, constants
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
@@ -28,6 +28,7 @@ logger = logging.getLogger("llamaq")
 
 _OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # of vision, audio and drafting, beside the language model
 _PADDING = 128  # tokens by which the vocabularies of one family differ
+_OF_PICTURES = tuple(f".cross_attn_{part}.weight" for part in ("k_proj", "v_proj", "k_norm"))  # the encoder's
 _SHOWN = 6  # names of tensors in a warning
 
 
@@ -68,10 +69,10 @@ def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
         raise ModelError("the file has a vocabulary but no tensors; it can be tokenized with, not run")
     shapes = {name: info.shape for name, info in file.tensors.items()}
     vectors: dict[str, list[float]] = {}
-    for name in ROPE_TENSORS:
-        if (info := file.tensors.get(name)) is not None:  # one too long for any head is refused unread
-            fits = info.n_elements <= MAX_HEAD_DIM // 2
-            vectors[name] = decode(info.format, file.data(name)).ravel().tolist() if fits else []
+    for name in constants(file.tensors):
+        info = file.tensors[name]
+        fits = info.n_elements <= MAX_HEAD_DIM // 2  # one too long for any head is refused unread
+        vectors[name] = decode(info.format, file.data(name)).ravel().tolist() if fits else []
     hparams, plan = build_plan(file.metadata, shapes, vectors=vectors, n_ctx=n_ctx)
     _warn_of_unread(file, hparams, plan)
     return hparams, plan
@@ -79,9 +80,9 @@ def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
 
 def _warn_of_unread(file: GGUFFile, hparams: HParams, plan: Plan) -> None:
     """Says which tensors the architecture has no use for: a model that was trained with them will not do without."""
-    read = {*plan.tensors, *ROPE_TENSORS}
+    read = {*plan.tensors, *constants(file.tensors)}
     unread = [name for name in file.tensors if name not in read and not name.startswith(_OTHER_PARTS)]
-    unread = [name for name in unread if not _drafts(name, hparams.layers)]
+    unread = [name for name in unread if not _drafts(name, hparams.layers) and not name.endswith(_OF_PICTURES)]
     if unread:
         more = f" and {len(unread) - _SHOWN} more" if len(unread) > _SHOWN else ""
         logger.warning(

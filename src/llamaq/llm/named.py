@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.arguments import INT32, path_of, text, texts, whole
@@ -19,6 +20,7 @@ from llamaq.serving.defaults import Defaults
 
 if TYPE_CHECKING:
     from llamaq.vision.encoder import Encoder
+    from llamaq.vision.loading import ProjectorFile
 
 __all__ = ["defaults_of", "named_parts", "pretrained", "with_encoder"]
 
@@ -36,11 +38,21 @@ def named_parts(
 ) -> tuple[Parts, Defaults]:
     """The parts of a model that a path or a name means, and what its owner wants; None is the bundled one. Raises what
     ``LLM.load`` does."""
-    if path is None or isinstance(path, GGUFFile):
-        return load_parts(path or bundled.path(), n_ctx=n_ctx, **options), Defaults()
+    file, defaults = _opened(path)
+    return _parts(file, defaults, n_ctx=n_ctx, **options), defaults
+
+
+def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, Defaults]:
+    if isinstance(path, GGUFFile):
+        return path, Defaults()
+    if path is None:
+        return GGUFFile.open(bundled.path()), Defaults()
     found = path if isinstance(path, Found) else resolve(path)
-    defaults = defaults_of(found)
-    return load_parts(found, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options), defaults
+    return GGUFFile.open(found), defaults_of(found)
+
+
+def _parts(file: GGUFFile, defaults: Defaults, *, n_ctx: int | None, **options: Any) -> Parts:
+    return load_parts(file, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options)
 
 
 def with_encoder(
@@ -49,13 +61,16 @@ def with_encoder(
 ) -> tuple[Parts, Defaults, Encoder | None]:  # fmt: skip
     """``named_parts``, and the encoder of a projector file where there is one."""
     image_edge = None if image_edge is None else whole("image_edge", image_edge, 1, INT32)
-    if mmproj is None:
-        return *named_parts(path, **options), None
-    from llamaq.vision.loading import ProjectorFile
-
-    projector = ProjectorFile(path_of("mmproj", mmproj), image_edge)
+    file, defaults = _opened(path)
     try:
-        parts, defaults = named_parts(path, projector=projector.need(options["threads"]), **options)
+        projector = _projector(file, None if mmproj is None else path_of("mmproj", mmproj), image_edge)
+    except BaseException:
+        file.close()
+        raise
+    if projector is None:
+        return _parts(file, defaults, **options), defaults, None
+    try:
+        parts = _parts(file, defaults, projector=projector.need(options["threads"]), **options)
     except BaseException:
         projector.file.close()
         raise
@@ -65,6 +80,17 @@ def with_encoder(
         for part in (parts.engine, parts.cache, parts.file):
             part.close()
         raise
+
+
+def _projector(file: GGUFFile, mmproj: Path | None, edge: int | None) -> ProjectorFile | None:
+    """The projector that was named, or that the model's file has inside."""
+    if mmproj is None and file.metadata.get("general.architecture") != "mllama":
+        return None
+    from llamaq.vision.loading import ProjectorFile, has_encoder
+
+    if mmproj is None:
+        return ProjectorFile(file, edge, file) if has_encoder(file) else None
+    return ProjectorFile(mmproj, edge, file)
 
 
 def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:

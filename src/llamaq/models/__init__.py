@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 from llamaq.errors import ModelError
 from llamaq.models.hparams import MAX_HEAD_DIM, HParams
 from llamaq.models.keys import Keys
+from llamaq.models.mllama import GATES
 from llamaq.models.registry import ARCHITECTURES, OLD_NAMES, Architecture, family_of, what_runs
 from llamaq.models.ropes import ROPE_FREQS, ROPE_TENSORS
 from llamaq.plan.graph import Graph, Plan, Value
@@ -22,6 +23,7 @@ __all__ = [
     "HParams",
     "Keys",
     "build_plan",
+    "constants",
     "family_of",
 ]
 
@@ -33,6 +35,11 @@ class _Model(Protocol):
     def trace(self, g: Graph, hp: HParams) -> Value: ...
 
 
+def constants(tensors: Iterable[str]) -> list[str]:
+    """Those of the tensors whose numbers are part of the plan itself: of ropes, and gates of layers."""
+    return [name for name in tensors if name in ROPE_TENSORS or name.removesuffix(".weight").endswith(GATES)]
+
+
 def build_plan(
     metadata: Mapping[str, Any],
     shapes: Mapping[str, tuple[int, ...]],
@@ -42,8 +49,8 @@ def build_plan(
 ) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of the architecture that ``general.architecture`` names.
 
-    ``shapes`` maps full tensor names to shapes, rows first. ``vectors`` has the content of those of ``ROPE_TENSORS``
-    that the file has. ``n_ctx`` is the context that the model will run with (None: its own), which some ropes depend
+    ``shapes`` maps full tensor names to shapes, rows first. ``vectors`` has the content of those that are
+    ``constants``. ``n_ctx`` is the context that the model will run with (None: its own), which some ropes depend
     on. Raises ``ModelError`` for an unknown architecture, and for hyperparameters or tensors that are missing or do not
     fit together.
     """
@@ -52,8 +59,8 @@ def build_plan(
     if not isinstance(name, str) or known not in ARCHITECTURES:
         raise ModelError(what_runs(name))
     vectors = vectors or {}
-    if {*vectors} != {*shapes} & {*ROPE_TENSORS}:
-        raise ValueError(f"vectors must have the content of those of {', '.join(ROPE_TENSORS)} that the file has")
+    if {*vectors} != {*constants(shapes)}:
+        raise ValueError(f"vectors must have the content of {', '.join(constants(shapes)) or 'no tensor'}")
     module = import_module(f"llamaq.models.{ARCHITECTURES[known].module}")
     model = cast("_Model", module)
     if name != known and hasattr(module, "of_ollama"):

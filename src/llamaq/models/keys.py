@@ -78,6 +78,13 @@ class Keys:
             return 0
         return len(value) if hasattr(value, "__len__") and not isinstance(value, str) else 1
 
+    def integers(self, key: str, *, low: int, high: int) -> tuple[int, ...]:
+        """An array of integers of that range, one at least."""
+        value = self._get(key, _MISSING)
+        if not hasattr(value, "__len__") or isinstance(value, str) or not len(value):
+            raise self.error(key, value, "an array of integers")
+        return tuple(self._checked_integer(key, v, low, high) for v in value)
+
     def per_layer(self, key: str, layers: int, default: Any = _MISSING, *, low: int = 1) -> tuple[int, ...]:
         """One integer for all layers, or an array with one for each."""
         value = self._get(key, default)

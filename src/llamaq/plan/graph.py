@@ -7,7 +7,9 @@ from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.add_given import TracesAddGiven
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
+from llamaq.plan.ops.choose import TracesChoose
 from llamaq.plan.ops.concat import TracesConcat
+from llamaq.plan.ops.cross_attention import TracesCrossAttention
 from llamaq.plan.ops.delta_net import TracesDeltaNet
 from llamaq.plan.ops.embed import TracesEmbed
 from llamaq.plan.ops.experts import TracesExperts
@@ -36,7 +38,9 @@ class Graph(
     TracesAddGiven,
     TracesAttention,
     TracesBidirectionalAttention,
+    TracesChoose,
     TracesConcat,
+    TracesCrossAttention,
     TracesDeltaNet,
     TracesEmbed,
     TracesExperts,

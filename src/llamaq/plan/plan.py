@@ -21,14 +21,15 @@ __all__ = ["CacheGroup", "Node", "Plan", "make_plan"]
 
 @dataclass(frozen=True)
 class Node:
-    """An op in its place: the slots that it reads and writes, the floats a row of each result, and the layer that it is
-    part of (None: before, between or after layers)."""
+    """An op in its place: the slots that it reads and writes, the floats a row of each result, the layer that it is
+    part of (None: before, between or after layers), and whether it is left out where a step marks no row."""
 
     op: Op
     ins: tuple[int, ...]
     outs: tuple[int, ...]
     cols: tuple[int, ...]
     layer: int | None = None
+    only_marked: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def make_plan(traced: Sequence[Traced], out: Value) -> Plan:
             tuple(slot[v.id] for v in t.outs),
             tuple(v.cols for v in t.outs),
             t.layer,
+            t.only_marked,
         )
         for t in traced
     )

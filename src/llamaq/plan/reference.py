@@ -64,7 +64,10 @@ class Reference:
         self._step = step
         slots: dict[int, F32] = {}
         for i, node in enumerate(self._plan.nodes):
-            outs = node.op.reference(self, *(slots[s] for s in node.ins))
+            if node.only_marked and (step.marked is None or not step.marked.any()):
+                outs = tuple(np.zeros((len(step), cols), np.float32) for cols in node.cols)
+            else:
+                outs = node.op.reference(self, *(slots[s] for s in node.ins))
             slots.update(zip(node.outs, outs, strict=True))
             if trace is not None:
                 trace(i, node, outs)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from llamaq.plan.adapter import Adapted
+from llamaq.plan.pictures import Picture
 
 __all__ = ["Step"]
 
 _ARRAYS = {"tokens": np.int32, "sequences": np.int32, "positions": np.int32, "wanted": np.bool_, "last_seen": np.int32,
-           "places": np.int32}  # fmt: skip
+           "places": np.int32, "marked": np.bool_}  # fmt: skip
 _MAY_LACK = ("last_seen", "places")
 
 
@@ -30,6 +31,10 @@ class Step:
     them. ``last_seen`` are the last positions that rows see, where some see later rows of their sequence in this step;
     along a sequence they do not descend. ``places``, (rows, 3), are the time, row and column that ropes with axes turn
     by; without them each of the three is the position.
+
+    ``seen`` are begin and end, int32 (rows, 2), of what each row sees: for cross-attention those of the ``pictures``,
+    in an encoder rows of its text. ``marked`` are rows that the op ``choose`` tells from others; where it is left out,
+    they are those that see pictures.
     """
 
     tokens: NDArray[np.int32]
@@ -41,14 +46,19 @@ class Step:
     given: NDArray[np.float32] | None = None
     last_seen: NDArray[np.int32] | None = None
     places: NDArray[np.int32] | None = None
+    pictures: tuple[Picture, ...] = ()
+    seen: NDArray[np.int32] | None = None
+    marked: NDArray[np.bool_] | None = None
 
     spans: dict[int, tuple[int, int]] = field(init=False)
     """By sequence the positions of its rows, from the first to behind the last, in the order of their first rows."""
 
     def __post_init__(self) -> None:
         n = len(self.tokens)
+        if self.seen is not None:
+            self._check_seen(self.seen)
         for name, dtype in _ARRAYS.items():
-            if name in _MAY_LACK and getattr(self, name) is None:
+            if getattr(self, name) is None:
                 continue
             array: NDArray[np.generic] = np.ascontiguousarray(getattr(self, name), dtype)
             if array.shape != ((n, 3) if name == "places" else (n,)) or n == 0:
@@ -77,6 +87,19 @@ class Step:
         if self.last_seen is not None:
             self._check_last_seen(self.last_seen)
 
+    def _check_seen(self, seen: NDArray[np.int32]) -> None:
+        seen = np.ascontiguousarray(seen, np.int32)
+        if seen.shape != (len(self.tokens), 2):
+            raise ValueError(f"step: expected begin and end of what each row sees, got shape {seen.shape}")
+        if (
+            self.pictures
+            and not ((seen[:, 0] >= 0) & (seen[:, 0] <= seen[:, 1]) & (seen[:, 1] <= len(self.pictures))).all()
+        ):
+            raise ValueError(f"step: rows see some of {len(self.pictures)} pictures, got {seen.tolist()}")
+        object.__setattr__(self, "seen", seen)
+        if self.pictures and self.marked is None:
+            object.__setattr__(self, "marked", seen[:, 0] < seen[:, 1])
+
     def _check_last_seen(self, last_seen: NDArray[np.int32]) -> None:
         seen: dict[int, int] = {}
         for sequence, position, last in zip(
@@ -101,6 +124,9 @@ class Step:
         given: NDArray[np.float32] | None = None,
         last_seen: NDArray[np.int32] | None = None,
         places: NDArray[np.int32] | None = None,
+        pictures: tuple[Picture, ...] = (),
+        seen: NDArray[np.int32] | None = None,
+        marked: NDArray[np.bool_] | None = None,
     ) -> Step:
         """Tokens of one sequence from position ``start`` on."""
         ids = np.asarray(tokens, np.int32)
@@ -110,7 +136,9 @@ class Step:
             mask[-1:] = True
         positions = np.arange(start, start + n, dtype=np.int32)
         own = {sequence: adapters} if adapters else {}
-        return cls(ids, np.full(n, sequence, np.int32), positions, mask, own, given, last_seen, places)
+        return cls(
+            ids, np.full(n, sequence, np.int32), positions, mask, own, given, last_seen, places, pictures, seen, marked
+        )
 
     @classmethod
     def join(cls, steps: Sequence[Step]) -> Step:
@@ -119,6 +147,11 @@ class Step:
         before = np.cumsum([0, *(0 if s.given is None else len(s.given) for s in steps[:-1])])
         tokens = [np.where(s.tokens < 0, s.tokens - n, s.tokens) for s, n in zip(steps, before, strict=True)]
         spans, placed = (any(getattr(s, name) is not None for s in steps) for name in _MAY_LACK)
+        pictures = tuple(picture for s in steps for picture in s.pictures)
+        first = np.cumsum([0, *(len(s.pictures) for s in steps[:-1])])
+        seen = [
+            np.zeros((len(s), 2), np.int32) if s.seen is None else s.seen + n for s, n in zip(steps, first, strict=True)
+        ]
         return cls(
             np.concatenate(tokens),
             np.concatenate([s.sequences for s in steps]),
@@ -128,6 +161,8 @@ class Step:
             np.concatenate(given) if given else None,
             np.concatenate([s.positions if s.last_seen is None else s.last_seen for s in steps]) if spans else None,
             np.concatenate([s.all_places for s in steps]) if placed else None,
+            pictures,
+            np.concatenate(seen).astype(np.int32) if pictures else None,
         )
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from llamaq.errors import ModelError
@@ -22,6 +23,7 @@ class Traced:
     ins: tuple[Value, ...]
     outs: tuple[Value, ...]
     layer: int | None
+    only_marked: bool = False
 
 
 class Tracer:
@@ -33,6 +35,7 @@ class Tracer:
         self._layer: int | None = None
         self._kept: set[tuple[type, int, str]] = set()  # layers of the cache and states
         self._values = 0
+        self._only_marked = False
 
     def has(self, weight: str) -> bool:
         """Whether the file has the tensor ``weight`` + ".weight"."""
@@ -59,6 +62,13 @@ class Tracer:
             yield i
         self._layer = None
 
+    @contextmanager
+    def only_marked(self) -> Iterator[None]:
+        """What is traced within matters to marked rows alone, and is left out where a step marks none."""
+        self._only_marked = True
+        yield
+        self._only_marked = False
+
     def emit(self, op: Op, *ins: Value) -> tuple[Value, ...]:
         """Records an op, once its shapes are checked."""
         cols = op.shapes(self.shapes, *ins)
@@ -77,5 +87,5 @@ class Tracer:
             for i, (c, source) in enumerate(zip(cols, sources, strict=True))
         )
         self._values += len(outs)
-        self.traced.append(Traced(op, ins, outs, self._layer))
+        self.traced.append(Traced(op, ins, outs, self._layer, self._only_marked))
         return outs

@@ -21,7 +21,7 @@ from llamaq.errors import (
     naming,
 )
 from llamaq.gguf import Value
-from llamaq.plan.inserted import Inserted
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.sampling.turns import is_inside
 from llamaq.serving.adaptation import AdapterChoice, Adapters
@@ -184,7 +184,7 @@ class Model:
         stop: Sequence[str] = (), special: bool | Container[int] = False, overflow: Overflow = "error", keep: int = 0,
         timeout: float | None = None, adapter: AdapterChoice = None, prediction: Prompt | None = None,
         receipt: bool = False, progress: Progress | None = None, expected: int = 0,
-        inserted: tuple[Inserted, ...] = (),
+        inserted: tuple[Inserted | LookedAt, ...] = (),
     ) -> Stream:  # fmt: skip
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several. ``inserted`` are
         the rows whose ids stand among ``ids``; no part of such a prompt can be left out."""

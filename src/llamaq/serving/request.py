@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.plan.adapter import Adapted
-from llamaq.plan.inserted import Inserted, places_of
+from llamaq.plan.inserted import Inserted, LookedAt, places_of
 from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.prefix import Mark, Node
 
@@ -63,7 +63,7 @@ class Request(ABC):
         self.share = share
         self.adaptation: Adaptation | None = None
         """The adapters that it is read with; None: the scheduler's default, once it is submitted."""
-        self.inserted: tuple[Inserted, ...] = ()
+        self.inserted: tuple[Inserted | LookedAt, ...] = ()
         """Rows whose ids stand in ``ids``."""
         self.owner = OWNER.get()
         self.asked_disk = False

@@ -327,7 +327,7 @@ class Scheduler:
             ids = request.ids[start:end] + request.drafts
             part = step_of(
                 ids, request.inserted, sequence=request.sequence, start=start, adapters=request.adapted,
-                places=request.places,
+                places=request.places, text=request.ids,
             )  # fmt: skip
             part.wanted[max(0, request.first_wanted - start) :] = True
             parts.append(part)

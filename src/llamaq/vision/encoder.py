@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +19,10 @@ from llamaq.engine.memory import MemoryNeed, memory_need
 from llamaq.errors import ClosedError, ModelError, not_numbers
 from llamaq.gguf import GGUFFile
 from llamaq.plan.graph import Graph, Plan
-from llamaq.plan.inserted import Inserted
-from llamaq.vision.hparams import keys_of
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.vision.preprocess import PictureSource, picture_of
 from llamaq.vision.projector import Projector, Tile
-from llamaq.vision.projectors import projector_of
+from llamaq.vision.projectors import projector_in
 from llamaq.vision.tensors import VisionTensors
 
 __all__ = ["STORE_BYTES", "Encoder", "Traced", "traced"]
@@ -44,11 +45,11 @@ class Traced:
         return memory_need(self.plan, self.tensors.tensors, rows, cache_type="f16", max_rows=rows, threads=threads)
 
 
-def traced(file: GGUFFile) -> Traced:
-    """Raises ``ModelError`` for a file that is no projector, is of an unknown kind, or does not fit together."""
-    shapes = {name: info.shape for name, info in file.tensors.items()}
-    projector = projector_of(keys_of(file.metadata, shapes))
-    tensors = VisionTensors(file, projector)
+def traced(file: GGUFFile, model: GGUFFile | None = None) -> Traced:
+    """Understands a projector file, beside that of its ``model``, part of which some kinds need. Raises ``ModelError``
+    for one that is no projector, is of an unknown kind, or does not fit together."""
+    projector = projector_in(file, model or file)
+    tensors = VisionTensors(file, projector, model)
     g = Graph({name: info.shape for name, info in tensors.tensors.items()})
     out = projector.trace(g)
     if out.cols != projector.columns:
@@ -62,26 +63,28 @@ def traced(file: GGUFFile) -> Traced:
 class Encoder:
     """Makes rows of pictures for a language model of so many ``columns``, whose vocabulary ends before ``first_id``.
 
-    Results are kept for pictures that come again, ``STORE_BYTES`` of them; rows of equal pictures have equal ids. Any
-    thread may use it. Raises ``ModelError``, ``GGUFError``.
+    ``token`` and ``precise`` are those of ``Projector.inserted``. Results are kept for pictures that come again,
+    ``STORE_BYTES`` of them; rows of equal pictures have equal ids. Any thread may use it. Raises ``ModelError``,
+    ``GGUFError``.
     """
 
     def __init__(
         self, file: GGUFFile, of: Traced, *, columns: int, first_id: int, threads: int,
-        progress: Progress | None = None,
+        progress: Progress | None = None, token: int = 0, precise: bool = False,
     ) -> None:  # fmt: skip
         self.file, self.projector, self.plan = file, of.projector, of.plan
-        if of.plan.out_cols != columns:
+        if not of.projector.looked_at and of.plan.out_cols != columns:
             raise ModelError(
                 f"the projector makes rows of {of.plan.out_cols} floats, the model reads {columns}; they "
                 "belong to different models"
             )
         rows = of.projector.most_patches
+        self._inserted = partial(of.projector.inserted, token=token, precise=precise)
         self._engine = Engine(of.plan, of.tensors, threads=threads, max_rows=rows, progress=progress)
         self._cache = KVCache(of.plan, rows)
         self._lock = Lock()
         self._next_id = first_id
-        self._kept: OrderedDict[bytes, Inserted] = OrderedDict()
+        self._kept: OrderedDict[bytes, Inserted | LookedAt] = OrderedDict()
         self._ids: OrderedDict[bytes, int] = OrderedDict()
         self._closed = False
 
@@ -93,14 +96,14 @@ class Encoder:
             self._kept.clear()
             self.file.close()
 
-    def pieces(self, source: PictureSource) -> list[str | Inserted]:
+    def pieces(self, source: PictureSource) -> list[str | Inserted | LookedAt]:
         """What stands in a prompt in the place of a picture: text with special tokens, and rows. Raises ``ImageError``,
         ``ClosedError``, ``ModelError`` where the encoder's numbers are none."""
         pieces = self.projector.pieces(picture_of(source))
         return [piece if isinstance(piece, str) else self.rows(piece.pixels) for piece in pieces]
 
-    def rows(self, tile: Tile) -> Inserted:
-        """The rows of one tile."""
+    def rows(self, tile: Tile) -> Any:
+        """What one tile is in a text: ``Inserted``, or ``LookedAt`` where the projector is of such a kind."""
         shape = str(tile.shape).encode()
         key = hashlib.blake2b(shape + np.ascontiguousarray(tile).tobytes(), digest_size=32).digest()
         with self._lock:
@@ -119,14 +122,14 @@ class Encoder:
             raise not_numbers("states of a picture")
         return rows, read.grid
 
-    def _insert(self, key: bytes, rows: NDArray[np.float32], grid: tuple[int, int] | None) -> Inserted:
+    def _insert(self, key: bytes, rows: NDArray[np.float32], grid: tuple[int, int] | None) -> Inserted | LookedAt:
         first = self._ids.pop(key, self._next_id)
+        found = self._kept[key] = self._inserted(first, rows, grid)
         if first == self._next_id:
-            self._next_id += len(rows)
+            self._next_id += len(found.ids)
         self._ids[key] = first
         if len(self._ids) > _KNOWN:
             self._ids.popitem(last=False)
-        found = self._kept[key] = Inserted(first, rows, self.projector.together, grid)
-        while len(self._kept) > 1 and sum(each.rows.nbytes for each in self._kept.values()) > STORE_BYTES:
+        while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > STORE_BYTES:
             self._kept.popitem(last=False)
         return found

@@ -11,7 +11,7 @@ from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
 from llamaq.plan.activations import Activation
 
-__all__ = ["VisionHParams", "keys_of", "projector_type", "read"]
+__all__ = ["VisionHParams", "check_sides", "keys_of", "projector_type", "read"]
 
 _MOST_PATCHES = 1 << 14  # of one image; the models that there are have 4096 at most
 _MOST_PIXELS = 1 << 13  # of a side
@@ -56,6 +56,8 @@ class VisionHParams:
 def keys_of(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> Keys:
     """The keys of a projector file. Raises ``ModelError`` for another file."""
     architecture = metadata.get("general.architecture")
+    if architecture == "mllama" and "v.patch_embd.weight" in shapes:
+        return Keys(metadata, shapes, "mllama")
     if architecture != "clip":
         raise ModelError(
             f"general.architecture is {architecture!r:.60}, but a projector file (mmproj) has 'clip'; give the file "
@@ -66,14 +68,22 @@ def keys_of(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
 
 def projector_type(keys: Keys) -> str:
     """The kind of projector, as the file names it."""
+    if keys.architecture == "mllama":
+        return "mllama"
     return keys.string("projector_type" if keys.has("projector_type") else "vision.projector_type", "")
+
+
+def check_sides(keys: Keys) -> tuple[int, int]:
+    """Pixels of a side of a tile and of a patch. Raises ``ModelError`` for too few or too many patches."""
+    image, patch = (keys.integer(f"vision.{name}", high=_MOST_PIXELS) for name in ("image_size", "patch_size"))
+    if image < patch or (image // patch) ** 2 > _MOST_PATCHES:
+        raise keys.error("vision.image_size", image, f"{patch} to {int(sqrt(_MOST_PATCHES)) * patch}, a patch at least")
+    return image, patch
 
 
 def read(keys: Keys) -> VisionHParams:
     """What all kinds have. Raises ``ModelError`` for a key that is missing, out of range or contradicted."""
-    image, patch = (keys.integer(f"vision.{name}", high=_MOST_PIXELS) for name in ("image_size", "patch_size"))
-    if image < patch or (image // patch) ** 2 > _MOST_PATCHES:
-        raise keys.error("vision.image_size", image, f"{patch} to {int(sqrt(_MOST_PATCHES)) * patch}, a patch at least")
+    image, patch = check_sides(keys)
     width = keys.integer("vision.embedding_length")
     heads = keys.integer("vision.attention.head_count", high=width)
     if width % heads:

@@ -13,17 +13,27 @@ from llamaq.errors import ModelError, naming
 from llamaq.gguf import GGUFFile
 from llamaq.vision.encoder import STORE_BYTES, Encoder, Traced, traced
 
-__all__ = ["ProjectorFile"]
+__all__ = ["ProjectorFile", "has_encoder"]
+
+
+def has_encoder(file: GGUFFile) -> bool:
+    """Whether a model's file has its image encoder inside, as Ollama's of Llama 3.2 Vision."""
+    return file.metadata.get("general.architecture") == "mllama" and {
+        "v.patch_embd.weight", "token_embd.weight"
+    } <= {*file.tensors}  # fmt: skip
 
 
 class ProjectorFile:
-    """A projector file that is open and understood; pictures have ``edge`` pixels of their longer side (None: as the
-    file says). Raises ``GGUFError``, ``ModelError``, ``ValueError``."""
+    """A projector file that is open and understood, beside its ``model``, which may be the same file; pictures have
+    ``edge`` pixels of their longer side (None: as the file says). Raises ``GGUFError``, ``ModelError``,
+    ``ValueError``."""
 
-    def __init__(self, path: str | os.PathLike[str], edge: int | None = None) -> None:
-        self.file = GGUFFile.open(path)
+    def __init__(
+        self, path: str | os.PathLike[str] | GGUFFile, edge: int | None = None, model: GGUFFile | None = None
+    ) -> None:
+        self.file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
         with self._closing():
-            self.traced: Traced = traced(self.file)
+            self.traced: Traced = traced(self.file, model)
             if edge is not None:
                 self.traced.projector.choose_edge(edge)
 
@@ -41,9 +51,13 @@ class ProjectorFile:
                 raise naming(ValueError(message), "n_batch")
             if projector.places and not parts.hparams.has_places:
                 raise ModelError("the model has no rope.dimension_sections, which the projector's pictures need")
+            token = parts.tokenizer.token_to_id(projector.placeholder)
+            if projector.looked_at and token is None:
+                raise ModelError(f"the model has no token {projector.placeholder!r}, which stands for a picture")
             return Encoder(
                 self.file, self.traced, columns=parts.hparams.given_cols, first_id=parts.hparams.vocab_size,
-                threads=parts.engine.threads, progress=progress,
+                threads=parts.engine.threads, progress=progress, token=token or 0,
+                precise=parts.cache.cache_type == "f32",
             )  # fmt: skip
 
     @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 from llamaq.errors import naming
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Value
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.plan.step import Step
 from llamaq.vision.hparams import VisionHParams, read
 from llamaq.vision.patches import F32, I64, Patches, Tile, block_order, pixels_of
@@ -30,12 +31,17 @@ class Projector(ABC):
     """Whether the rows of a tile see each other in the language model."""
     places: ClassVar[bool] = False
     """Whether the language model turns rows by their place in the picture."""
+    looked_at: ClassVar[bool] = False
+    """Whether a picture is one token of the text, at whose states layers with cross-attention look."""
 
     def __init__(self, keys: Keys) -> None:
         self.hp: VisionHParams = read(keys)
         self.merge = self.merged(keys)
         if self.hp.grid % self.merge:
             raise keys.error("vision.image_size", self.hp.image_size, f"patches by {self.merge} along each side")
+
+    taken_layers: int = 0
+    """Layers whose states stand beside the last one's, where there are such."""
 
     @property
     def rows(self) -> int:
@@ -77,6 +83,13 @@ class Projector(ABC):
         """Keeps what it needs itself of the file's tensors; ``table`` gives one by its name."""
         return
 
+    def inserted(
+        self, first: int, rows: F32, grid: tuple[int, int] | None, *, token: int, precise: bool
+    ) -> Inserted | LookedAt:
+        """What the plan's result for a tile is in a text, under ids from ``first`` on; ``token`` is that of a picture,
+        ``grid`` that of its places, and ``precise`` keeps what is looked at in 32 bits, not 16."""
+        return Inserted(first, rows, self.together, grid)
+
     def choose_edge(self, edge: int) -> None:
         """Pictures are scaled to ``edge`` pixels of their longer side, where the kind of projector leaves a choice.
         Raises ``ValueError``."""
@@ -94,5 +107,4 @@ class Projector(ABC):
 
     @abstractmethod
     def pieces(self, picture: Picture) -> list[str | Picture]:
-        """What stands in the prompt in the place of a picture: text, special tokens in it, and tiles, which have
-        ``image_size`` pixels along each side."""
+        """What stands in the prompt in the place of a picture: text, special tokens in it, and tiles."""

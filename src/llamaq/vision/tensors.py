@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.engine.engine import Info
 from llamaq.errors import ModelError
 from llamaq.formats import Format, can_decode, decode, format_by_name
 from llamaq.gguf import GGUFFile
@@ -18,6 +20,7 @@ __all__ = ["VisionTensors"]
 
 TRANSPOSED = "mm.input_projection.weight"
 _SECOND = f"{PATCHES}.weight.1"
+JOINED = "mm.0.weight"
 
 Bytes = NDArray[np.uint8]
 
@@ -33,23 +36,32 @@ class VisionTensors:
     """A source of tensors in the place of the file (``engine.Tensors``).
 
     The kernel of the patches is a matrix; positions stand in the order in which patches are given; Gemma's projection,
-    which files have the other way round, has a row for each output.
+    which files have the other way round, has a row for each output; that of Llama 3.2 has the columns of each layer
+    together. What is not in the file is in that of the ``model``.
     """
 
     mapped = False  # what it gives may be a copy
 
-    def __init__(self, file: GGUFFile, projector: Projector) -> None:
-        self._file = file
+    def __init__(self, file: GGUFFile, projector: Projector, model: GGUFFile | None = None) -> None:
+        self._file, self._model = file, model
         self._projector = projector
         kernel, second = (file.tensors.get(name) for name in (f"{PATCHES}.weight", _SECOND))
         self._second = second is not None and kernel is not None and second.shape == kernel.shape
-        self.tensors: Mapping[str, _Info] = {name: self._info(name) for name in file.tensors}
+        self.tensors: Mapping[str, Info] = {
+            **({} if model is None else model.tensors),
+            **{name: self._info(name) for name in file.tensors},
+        }
 
     def check(self) -> None:
         self._file.check()
+        if self._model is not None:
+            self._model.check()
 
     def data(self, name: str) -> Bytes:
         """Its rows: uint8 (*outer, bytes of a row)."""
+        if name not in self._file.tensors:
+            assert self._model is not None
+            return self._model.data(name)
         data, info = self._file.data(name), self._file.tensors[name]
         change = self._change(name)
         return data if change is None else change(data, info.format)
@@ -71,6 +83,9 @@ class VisionTensors:
             format = info.format if info.format.block == 1 else format_by_name("F32")
             shape = info.shape[::-1]
             return _Info(format, shape, shape[0] * format.row_bytes(shape[1]))
+        if self._projector.taken_layers and name == JOINED and can_decode(info.format):
+            format = info.format if info.format.block == 1 else format_by_name("F32")
+            return _Info(format, info.shape, info.shape[0] * format.row_bytes(info.shape[1]))
         return _Info(info.format, info.shape, info.nbytes)
 
     def _both(self, first: NDArray[np.float32], shape: tuple[int, ...]) -> Bytes:
@@ -86,7 +101,20 @@ class VisionTensors:
             return lambda data, _: data.reshape(shape[0], -1)
         if name == f"{POSITIONS}.weight" and len(shape) == 2 and shape[0] == self._projector.hp.grid**2:
             return lambda data, _: np.ascontiguousarray(data[self._projector.order])
+        if name == JOINED and (layers := self._projector.taken_layers):
+            return partial(_regrouped, layers=layers, width=self._projector.hp.width)
         return _transposed if name == TRANSPOSED else None
+
+
+def _regrouped(data: Bytes, format: Format, *, layers: int, width: int) -> Bytes:
+    """Columns of several layers, which alternate behind the first ``width``, layer by layer."""
+    if format.block != 1:
+        data, format = decode(format, data).view(np.uint8), format_by_name("F32")
+    elements = data.reshape(len(data), -1, format.block_bytes)
+    if elements.shape[1] != (1 + layers) * width:
+        raise ModelError(f"tensor {JOINED!r}: expected {(1 + layers) * width} columns, got {elements.shape[1]}")
+    alternating = elements[:, width:].reshape(len(data), width, layers, -1).transpose(0, 2, 1, 3)
+    return np.concatenate([elements[:, :width].reshape(len(data), -1), alternating.reshape(len(data), -1)], axis=1)
 
 
 def _transposed(data: Bytes, format: Format) -> Bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ from llamaq.plan.shapes import Shapes
 from llamaq.plan.step import Step
 from llamaq.plan.tracer import Tracer
 
-__all__ = ["SPAN", "Attention", "TracesAttention", "attend", "first_seen", "turns"]
+__all__ = ["SPAN", "Attention", "TracesAttention", "attend", "attend_parts", "first_seen", "turns"]
 
 SPAN = 256  # tokens of the cache that attention sums before it merges
 
@@ -239,12 +240,47 @@ def attend(
     """Attention of rows (rows, heads, dim) over cached (tokens, kv_heads, dim), row r up to token ``last[r]`` (None:
     its own, ``positions[r]``)."""
     last = positions if last is None else last
+    peak, norm, out = _sums(q, keys, values, first_seen(positions, window, chunk), last, scale, softcap)
+    with np.errstate(all="ignore"):
+        if sinks is not None:
+            top = np.maximum(peak, sinks[:, None])
+            x = exp32(peak - top)
+            norm, out = norm * x + exp32(sinks[:, None] - top), out * x[..., None]
+        return np.asarray((out / norm[..., None]).transpose(1, 0, 2))
+
+
+def attend_parts(q: F32, parts: Sequence[tuple[F32, F32]], scale: float) -> F32:
+    """Attention of rows (rows, heads, dim) over all of several keys and values (tokens, kv_heads, dim), each summed by
+    itself before they are merged in their order."""
+    rows = np.arange(len(q))
+    found = None
+    for keys, values in parts:
+        last = np.full(len(q), len(keys) - 1, np.int32)
+        sums = _sums(q, keys, values, np.zeros_like(last), last, scale, 0.0)
+        if found is None:
+            found = sums
+        else:
+            _merge(found, rows, sums, rows)
+    assert found is not None
+    with np.errstate(all="ignore"):
+        return np.asarray((found[2] / found[1][..., None]).transpose(1, 0, 2))
+
+
+_Sums = tuple[F32, F32, F32]
+"""Maxima and sums (heads, rows), and outputs before their division (heads, rows, dim)."""
+
+
+def _sums(
+    q: F32, keys: F32, values: F32, first: NDArray[np.int32], last: NDArray[np.int32], scale: float, softcap: float
+) -> _Sums:
     group = q.shape[1] // keys.shape[1]
     rows = q.transpose(1, 0, 2)
     k, v = (np.repeat(x.transpose(1, 0, 2), group, axis=0) for x in (keys, values))
-    first = first_seen(positions, window, chunk)
-    peak, norm = np.empty(rows.shape[:2], np.float32), np.empty(rows.shape[:2], np.float32)
-    out = np.empty((*rows.shape[:2], v.shape[-1]), np.float32)
+    found = (
+        np.empty(rows.shape[:2], np.float32),
+        np.empty(rows.shape[:2], np.float32),
+        np.empty((*rows.shape[:2], v.shape[-1]), np.float32),
+    )
     for start in range(0, int(last.max()) + 1, SPAN):
         span = slice(start, start + SPAN)
         here = np.nonzero((last >= start) & (first < start + SPAN))[0]
@@ -252,22 +288,23 @@ def attend(
             continue
         seen = np.arange(start, min(start + SPAN, k.shape[1]))
         seen = (seen >= first[here, None]) & (seen <= last[here, None])
-        peak_b, norm_b, out_b = _span(rows[:, here], k[:, span], v[:, span], seen, scale, softcap)
+        part = _span(rows[:, here], k[:, span], v[:, span], seen, scale, softcap)
         new = first[here] >= start  # their first span; the others merge
-        fresh, old = here[new], here[~new]
-        peak[:, fresh], norm[:, fresh], out[:, fresh] = peak_b[:, new], norm_b[:, new], out_b[:, new]
-        with np.errstate(all="ignore"):
-            top = np.maximum(peak[:, old], peak_b[:, ~new])
-            x, y = exp32(peak[:, old] - top), exp32(peak_b[:, ~new] - top)
-            norm[:, old] = fma32(norm_b[:, ~new], y, norm[:, old] * x)
-            out[:, old] = fma32(out_b[:, ~new], y[..., None], out[:, old] * x[..., None])
-            peak[:, old] = top
+        for into, values_of_span in zip(found, part, strict=True):
+            into[:, here[new]] = values_of_span[:, new]
+        _merge(found, here[~new], part, np.nonzero(~new)[0])
+    return found
+
+
+def _merge(into: _Sums, rows: NDArray[np.int64], part: _Sums, rows_of_part: NDArray[np.int64]) -> None:
+    peak, norm, out = into
+    peak_b, norm_b, out_b = (x[:, rows_of_part] for x in part)
     with np.errstate(all="ignore"):
-        if sinks is not None:
-            top = np.maximum(peak, sinks[:, None])
-            x = exp32(peak - top)
-            norm, out = norm * x + exp32(sinks[:, None] - top), out * x[..., None]
-        return np.asarray((out / norm[..., None]).transpose(1, 0, 2))
+        top = np.maximum(peak[:, rows], peak_b)
+        x, y = exp32(peak[:, rows] - top), exp32(peak_b - top)
+        norm[:, rows] = fma32(norm_b, y, norm[:, rows] * x)
+        out[:, rows] = fma32(out_b, y[..., None], out[:, rows] * x[..., None])
+        peak[:, rows] = top
 
 
 def _span(

@@ -60,6 +60,10 @@ class BidirectionalAttention(Op):
             begins |= np.diff(step.places[:, 0], prepend=-1) != 0
         for text in np.split(np.arange(len(q)), np.nonzero(begins)[0][1:]):
             last = np.full(len(text), len(text) - 1, np.int32)
+            if step.seen is not None:
+                last = step.seen[text, 1] - 1
+                if step.seen[text, 0].any() or last.min() < 0 or last.max() >= len(text):
+                    raise ValueError("step: rows see the first rows of their text, one at least")
             out[text] = attend(q[text], k[text], v[text], last, self.scale)
         return (out.reshape(len(out), -1),)
 
@@ -69,7 +73,8 @@ class TracesBidirectionalAttention(Tracer):
         self, q: Value, k: Value, v: Value, *, heads: int, kv_heads: int, head_dim: int, scale: float,
         rope: Rope | None, by_time: bool = False,
     ) -> Value:  # fmt: skip
-        """Attention of each row to all rows of its sequence. A step holds whole texts: the rows of a sequence stand
-        together and begin at position 0; with ``by_time`` so do those of a time, which see none of another."""
+        """Attention of each row to all rows of its sequence, or to the first ones, where the step says what it sees. A
+        step holds whole texts: the rows of a sequence stand together and begin at position 0; with ``by_time`` so do
+        those of a time, which see none of another."""
         op = BidirectionalAttention(heads, kv_heads, head_dim, float(scale), rope, by_time)
         return self.emit(op, q, k, v)[0]

@@ -1,4 +1,4 @@
-"""concat: the columns of one input, then those of another."""
+"""concat: the columns of each input, one behind the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Concat", "TracesConcat"]
 class Concat(Op):
     kind: ClassVar[str] = "concat"
 
-    cols: tuple[int, int]
+    cols: tuple[int, ...]
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         return (sum(self.cols),)
@@ -29,6 +29,6 @@ class Concat(Op):
 
 
 class TracesConcat(Tracer):
-    def concat(self, x: Value, y: Value) -> Value:
-        """The columns of x, then those of y."""
-        return self.emit(Concat((x.cols, y.cols)), x, y)[0]
+    def concat(self, *values: Value) -> Value:
+        """The columns of each, one behind the other."""
+        return self.emit(Concat(tuple(value.cols for value in values)), *values)[0]

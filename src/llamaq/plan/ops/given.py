@@ -1,4 +1,4 @@
-"""given: rows of floats that the step has in the place of tokens, or their first columns."""
+"""given: columns of the rows of floats that the step has in the place of tokens."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class Given(Op):
     kind: ClassVar[str] = "given"
 
     cols: int
+    first: int
     width: int
-    """Columns of the rows that the step has."""
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
-        if not 0 < self.cols <= self.width:
-            raise ValueError(f"rows of {self.width} floats have no {self.cols} first ones")
+        if not 0 <= self.first <= self.width - self.cols:
+            raise ValueError(f"rows of {self.width} floats have no {self.cols} columns from {self.first} on")
         return (self.cols,)
 
     def reference(self, run: Run, *ins: F32) -> tuple[F32, ...]:
         step = run.step
         if step.given is None or (step.tokens >= 0).any() or step.given.shape[1] != self.width:
             raise ValueError(f"step: expected rows of {self.width} floats in the place of all tokens")
-        return (step.given[-1 - step.tokens, : self.cols],)
+        return (step.given[-1 - step.tokens][:, self.first : self.first + self.cols],)
 
 
 class TracesGiven(Tracer):
-    def given(self, cols: int, *, width: int | None = None) -> Value:
-        """Rows of floats that the step has in the place of tokens: the first ``cols`` of the ``width`` (None: as many)
-        in each."""
-        return self.emit(Given(cols, cols if width is None else width))[0]
+    def given(self, cols: int, *, first: int = 0, width: int | None = None) -> Value:
+        """So many columns, from ``first`` on, of the rows of ``width`` floats (None: ``cols``) that the step has in the
+        place of tokens."""
+        return self.emit(Given(cols, first, cols if width is None else width))[0]

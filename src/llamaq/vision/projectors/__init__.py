@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
+from llamaq.formats import decode
+from llamaq.gguf import GGUFFile
 from llamaq.models.keys import Keys
-from llamaq.vision.hparams import projector_type
+from llamaq.vision.hparams import keys_of, projector_type
 from llamaq.vision.projector import Projector
 from llamaq.vision.projectors.gemma3 import Gemma3
 from llamaq.vision.projectors.idefics3 import Idefics3
+from llamaq.vision.projectors.mllama import Mllama
 from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
 from llamaq.vision.projectors.qwen3vl_merger import Qwen3VL
 
-__all__ = ["PROJECTORS", "projector_of"]
+__all__ = ["PROJECTORS", "projector_in", "projector_of"]
 
 PROJECTORS: Mapping[str, type[Projector]] = {
     "gemma3": Gemma3,
@@ -24,10 +31,28 @@ PROJECTORS: Mapping[str, type[Projector]] = {
 """By the name that files give them in ``clip.projector_type``."""
 
 
+def projector_in(file: GGUFFile, model: GGUFFile) -> Projector:
+    """The projector that a file describes for a model. Raises ``ModelError`` as ``projector_of``."""
+    keys = keys_of(file.metadata, {name: info.shape for name, info in file.tensors.items()})
+    if projector_type(keys) != "mllama":
+        return projector_of(keys)
+    text = Keys(model.metadata, {name: info.shape for name, info in model.tensors.items()}, "mllama")
+    return Mllama(keys, text, partial(_numbers, file))
+
+
 def projector_of(keys: Keys) -> Projector:
-    """The projector that a file describes. Raises ``ModelError`` for a kind that llamaq lacks, and for keys that are
-    missing, out of range or contradicted."""
+    """The projector that a file's keys describe. Raises ``ModelError`` for a kind that llamaq lacks, and for keys that
+    are missing, out of range or contradicted."""
     kind = projector_type(keys)
     if kind not in PROJECTORS:
         raise ModelError(f"clip.projector_type is {kind!r:.60}; llamaq has {', '.join(PROJECTORS)}")
     return PROJECTORS[kind](keys)
+
+
+def _numbers(file: GGUFFile, name: str, row: int | None = None) -> NDArray[np.float32]:
+    """Of a tensor, or of a row of it. Raises ``ModelError`` where there is none."""
+    info = file.tensors.get(name)
+    if info is None or (row is not None and row >= info.shape[0]):
+        raise ModelError(f"the file has no tensor {name!r}" + ("" if row is None else f" with a row {row}"))
+    data = file.data(name)
+    return decode(info.format, data if row is None else data[row])
