@@ -60,9 +60,11 @@ SANITIZED = {
 
 RUNNERS = {
     "x86_64-linux-musl": ["-"],
+    "aarch64-linux-musl": ["qemu-aarch64-static"],
     "x86_64-windows-gnu": ["/usr/lib/wine/wine64"],
     "aarch64-windows-gnu": [],
     "aarch64-macos": [],
+    "x86_64-macos": [],
 }
 """What code is compiled for besides Linux with glibc, and what runs it here, if anything can."""
 

@@ -110,53 +110,66 @@ def told(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 
 def batch(model: str, source: str, out: str, workers: int, threads: int, parallel: int, address: str) -> None:
-    """Answers a file of requests, and prints the seconds: in all, and from the first answer to the last."""
+    """Answers a file of requests, and prints the seconds, and how many a second once all workers are there."""
     from llamaq.batch import BatchJob, run_batch
-    from llamaq.batch.run import Answering
 
     job = BatchJob(model, {"n_ctx": 512, "n_cache": 512 * parallel, "threads": threads}, parallel=parallel)
     ends: list[float] = []
-    answering: Answering | None = None
     if workers:
         from llamaq.distributed.ray import cluster_batch
 
-        cluster = cluster_batch(job, address, workers=workers)
+        answering = cluster_batch(job, address, workers=workers)
+    else:
 
-        def timed(requests: Any, done: Callable[[Any, str], None]) -> None:
-            def note(request: Any, line: str) -> None:
-                ends.append(time.perf_counter())
-                done(request, line)
+        def answering(requests: Any, done: Callable[[Any, str], None]) -> None:
+            with job.answerer() as answerer:
+                answerer.run(requests, done)
 
-            cluster(requests, note)
+    def timed(requests: Any, done: Callable[[Any, str], None]) -> None:
+        def note(request: Any, line: str) -> None:
+            ends.append(time.perf_counter())
+            done(request, line)
 
-        answering = timed
+        answering(requests, note)
+
     began = time.perf_counter()
-    run_batch(job, source, out, answering)
-    print(json.dumps({"seconds": time.perf_counter() - began, "ends": [end - began for end in ends]}))
+    run_batch(job, source, out, timed)
+    seconds, warm = time.perf_counter() - began, len(ends) // 4  # until then some begin and others do not yet
+    rate = (len(ends) - warm) / (ends[-1] - ends[warm - 1])
+    print(json.dumps({"seconds": seconds, "requests per second": rate}))
 
 
 def stages(model: str, count: int, texts: int, tokens: int) -> None:
     """Writes with a model in stages, and prints how fast, and what it wrote."""
     import ray
 
-    from llamaq import SamplingParams
+    from llamaq import LLM, SamplingParams
     from llamaq.distributed.ray import staged
 
     ray.init(ADDRESS, log_to_driver=False)
     prompts = [f"A story about number {i}:" for i in range(texts)]
     options: dict[str, Any] = {"max_tokens": tokens, "sampling": SamplingParams(seed=1, ignore_eos=True)}
     found: dict[str, Any] = {}
-    with staged(model, stages=count, n_ctx=256, texts=texts, threads=1) as own:
-        for name, some in (("one", prompts[:1]), ("all", prompts)):
-            own.batch(["x"], max_tokens=1)
-            machines = 3
-            before, began = traffic(machines), time.perf_counter()
+
+    def measured(own: Any) -> dict[str, Any]:
+        own.batch(["x"], max_tokens=1)
+        rows = {}
+        for name, some in (("one text", prompts[:1]), (f"{texts} texts", prompts)):
+            before, began = traffic(3), time.perf_counter()
             done = own.batch(some, **options)
-            seconds = time.perf_counter() - began
-            found[name] = {
-                "tokens": len(some) * tokens, "seconds": seconds, "bytes": traffic(machines) - before,
+            seconds, count = time.perf_counter() - began, len(some) * tokens
+            rows[name] = {
+                "tokens per second": count / seconds, "bytes per token": (traffic(3) - before) / count,
                 "texts": [each.text for each in done],
             }  # fmt: skip
+        return rows
+
+    with staged(model, stages=count, n_ctx=256, texts=texts, threads=1) as own:
+        found["stages"] = measured(own)
+    with LLM.load(model, n_ctx=256, n_cache=256 * texts, threads=1, speculation=False) as llm:
+        found["one process, one thread"] = measured(llm)
+    if len({str([row.pop("texts") for row in rows.values()]) for rows in found.values()}) > 1:
+        raise SystemExit("stages have written something else")
     print(json.dumps(found))
 
 
@@ -202,10 +215,10 @@ def same_bytes(model: str, folder: Path) -> dict[str, Any]:
 def speed(model: str, folder: Path) -> dict[str, Any]:
     """One process with two threads, one worker with two, two with one each: requests in a second, once they run."""
     source = folder / "in"
-    requests(source, 48, 32)
+    requests(source, 96, 32)
     found = {}
     for name, workers, threads, parallel in (
-        ("process", 0, 2, 16), ("1 worker", 1, 2, 16), ("2 workers", 2, 1, 8)
+        ("process", 0, 2, 16), ("1 worker", 1, 2, 16), ("2 workers", 2, 1, 8), ("process again", 0, 2, 16)
     ):  # fmt: skip
         out = folder / name.replace(" ", "-")
         words = [model, str(source), str(out), str(workers), str(threads), str(parallel), ADDRESS]

@@ -69,7 +69,7 @@ def test_another_session_draws_for_itself(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(pairs) == 4
 
 
-@pytest.mark.parametrize("target", ["x86_64-windows-gnu", "aarch64-macos"])
+@pytest.mark.parametrize("target", ["x86_64-windows-gnu", "x86_64-macos", "aarch64-macos", "aarch64-linux-musl"])
 def test_cross_compiling_takes_every_file(target: str) -> None:
     from cross_compile import sources
 
