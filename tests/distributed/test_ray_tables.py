@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import ray.data
-from ray.data.checkpoint import CheckpointConfig
 
 from llamaq import SamplingParams
 from llamaq.distributed.ray import processor
@@ -57,26 +56,3 @@ def test_rows_of_the_user(stories: Path, tmp_path: Path) -> None:
     assert len(found) == 12
     assert sum(row["error"] is not None for row in found) == 1
     assert all(set(row) == {"id", "story", "error"} for row in found)
-
-
-def test_a_job_that_was_stopped_goes_on(stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With Ray's checkpoints: blocks that are written are not answered again."""
-    rows = ROWS[:8]
-    ray.data.from_items(rows[:3]).write_parquet(str(tmp_path / "in"))
-    context = ray.data.DataContext.get_current()
-    config = CheckpointConfig("id", str(tmp_path / "done"), delete_checkpoint_on_success=False)
-    monkeypatch.setattr(context, "checkpoint_config", config)
-
-    def run(first: int) -> None:
-        def ask(row: dict[str, Any]) -> dict[str, Any]:
-            return {"prompt": row["name"]} if row["id"] >= first else {}
-
-        own = processor(stories, max_tokens=3, load=LOAD, preprocess=ask)
-        own(ray.data.read_parquet(str(tmp_path / "in"))).write_parquet(str(tmp_path / "out"))
-
-    run(0)
-    ray.data.from_items(rows[3:]).write_parquet(str(tmp_path / "in"))
-    run(3)
-    monkeypatch.setattr(context, "checkpoint_config", None)
-    found = sorted(ray.data.read_parquet(str(tmp_path / "out")).take_all(), key=lambda row: row["id"])
-    assert [(row["id"], row["error"]) for row in found] == [(i, None) for i in range(8)]
