@@ -99,20 +99,21 @@ def _drafts(name: str, layers: int) -> bool:
 
 def needed_memory(
     path: str | os.PathLike[str], *, n_ctx: int | None = None, n_cache: int | None = None, threads: int | None = None,
-    n_batch: int = 512, cache_type: CacheType = "f16", pack: bool = True, draft: object = None, **others: object,
+    n_batch: int = 512, cache_type: CacheType = "f16", pack: bool = True, draft: object = None,
+    speculation: bool = True, **others: object,
 ) -> MemoryNeed:  # fmt: skip
     """What ``LLM.load`` takes with these options of it, with the model's own context where none is given. Raises
     ``GGUFError``, ``ModelError``."""
     beside = 0
     if isinstance(draft, str | os.PathLike) and os.path.isfile(draft):
         beside = needed_memory(draft, n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch,
-                               cache_type=cache_type, pack=pack).total  # fmt: skip
+                               cache_type=cache_type, pack=pack, speculation=False).total  # fmt: skip
     with GGUFFile.open(path) as file:
         hparams, plan = plan_of(file, n_ctx or None)
         return memory_need(
             plan, file.tensors, n_ctx or hparams.context_length, n_cache=n_cache, cache_type=cache_type,
             max_rows=min(n_batch, n_ctx or n_batch), threads=threads or default_threads().threads,
-            pack=pack or not file.mapped, draft=beside,
+            pack=pack or not file.mapped, draft=beside, speculation=speculation,
         )  # fmt: skip
 
 
@@ -130,6 +131,7 @@ def load_parts(
     progress: Progress | None,
     projector: int = 0,
     draft: Beside | None = None,
+    speculation: bool = True,
 ) -> Parts:
     """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides."""
     n_ctx, n_cache, threads = (
@@ -157,7 +159,7 @@ def load_parts(
 
         def need(n_ctx: int) -> MemoryNeed:
             return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
-                               threads=threads or 1, pack=pack, projector=projector,
+                               threads=threads or 1, pack=pack, projector=projector, speculation=speculation,
                                draft=0 if draft is None else draft.need(n_ctx))  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)

@@ -17,6 +17,8 @@ from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
 
 __all__ = [
+    "KEPT_OWNERS",
+    "KEPT_TOKENS",
     "GroupNeed",
     "MemoryNeed",
     "available_memory",
@@ -27,6 +29,10 @@ __all__ = [
     "physical_memory",
     "step_rows",
 ]
+
+
+KEPT_TOKENS, KEPT_OWNERS = 2**16, 8
+"""What guesses come from beside a text itself: so many tokens of earlier texts, for each of so many owners at most."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,12 @@ class MemoryNeed:
     """Bytes of the projector that is loaded beside the model: its weights, its scratch and the results it keeps."""
     draft: int = 0
     """Bytes of the draft model that is loaded with it: its weights, its cache and its scratch."""
+    texts: int = 0
+    """Bytes, at most, of earlier texts that guesses come from (docs/speculation.md)."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.scratch + self.projector + self.draft
+        return self.weights + self.cache + self.scratch + self.projector + self.draft + self.texts
 
 
 def memory_need(
@@ -80,9 +88,11 @@ def memory_need(
     pack: bool = True,
     projector: int = 0,
     draft: int = 0,
+    speculation: bool = True,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``; in
-    steps of ``max_rows`` tokens, or more where it needs more; and ``projector`` and ``draft`` bytes besides."""
+    steps of ``max_rows`` tokens, or more where it needs more; with what ``speculation`` takes, and ``projector`` and
+    ``draft`` bytes besides."""
     max_rows = step_rows(plan, n_ctx, max_rows)
     own = 2**20  # bytes that each thread takes
     weights = packed_bytes(plan, tensors) if pack else 0
@@ -97,8 +107,9 @@ def memory_need(
     if plan.states:
         groups += (GroupNeed(len(plan.states), 0, 0, state_bytes(plan), state=True),)
     cache = sum(group.nbytes for group in groups)
+    texts = KEPT_OWNERS * KEPT_TOKENS * 12 if speculation and not plan.encodes else 0
     mapped = mapped_bytes(plan, tensors, pack=pack)
-    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft)
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft, texts)
 
 
 def step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:

@@ -80,7 +80,7 @@ class _File(Draft):
                 n_ctx = min(n_ctx, self._longest)
                 return memory_need(
                     plan, file.tensors, n_ctx, n_cache=options["n_cache"], cache_type=options["cache_type"],
-                    max_rows=min(options["n_batch"], n_ctx), threads=threads, pack=pack,
+                    max_rows=min(options["n_batch"], n_ctx), threads=threads, pack=pack, speculation=False,
                 ).total  # fmt: skip
 
             self.beside = Beside(load_tokenizer(file.metadata), need)
@@ -89,7 +89,7 @@ class _File(Draft):
             raise
 
     def attach(self, model: Model) -> None:
-        options = {**self._options, "n_ctx": min(model.n_ctx, self._longest)}
+        options = {**self._options, "n_ctx": min(model.n_ctx, self._longest), "speculation": False}
         draft = Model(load_parts(self._file, **options), speculation=False)
         try:
             draft.check_writes()

@@ -112,7 +112,9 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         with ExitStack() as opened:  # what is closed where something goes wrong
             guessing = draft_of(draft if speculation else None, **options)
             opened.callback(guessing.close)
-            parts = with_encoder(path, mmproj, image_edge, n_ctx=n_ctx, draft=guessing.beside, **options)
+            parts = with_encoder(
+                path, mmproj, image_edge, n_ctx=n_ctx, draft=guessing.beside, speculation=speculation, **options
+            )
             llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
             opened.callback(llm.close)
             guessing.attach(llm.model)

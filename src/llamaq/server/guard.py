@@ -17,7 +17,7 @@ from llamaq.server.dialect import request_id
 from llamaq.server.dialects import dialect_of
 from llamaq.server.errors import Refusal
 from llamaq.server.service import Service
-from llamaq.serving.request import OWNER
+from llamaq.serving.request import ASKER, OWNER
 
 __all__ = ["Guard", "RequestLog", "access"]
 
@@ -61,7 +61,9 @@ class Guard:
             raise Refusal(403, "pages of other sites may not use this server; --cors-origins names those that may")
         if self._keys and scope["path"] not in PUBLIC:
             number = scope["llamaq.key"] = self._key_of(headers)
-            OWNER.set("" if self._settings.cache_shared else hashlib.sha256(self._keys[number]).hexdigest())
+            asker = hashlib.sha256(self._keys[number]).hexdigest()
+            ASKER.set(asker)
+            OWNER.set("" if self._settings.cache_shared else asker)
         if self._models.starting and scope["path"] not in _ALWAYS:
             raise Refusal(503, "Loading model", retry_after=_LOADING, more={"code": 503})
 

@@ -18,28 +18,31 @@ _ALLOWANCE = 0.01
 
 _MATCHES = (4, 5, 7, 10, 16)
 _OF_MATCHES = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""How often guesses from other places are right before any was tried, by the tokens that were the same before them:
+"""How often guesses from the same text are right before any was tried, by the tokens that were the same before them:
 fewer than 4, fewer than 5, ..."""
+
+_OF_OTHERS = (0.2, 0.3, 0.45, 0.6, 0.75, 0.85)
+"""The same for those from other texts."""
 
 _PROBABILITIES = (0.3, 0.5, 0.7, 0.85, 0.95)
 _OF_PROBABILITIES = (0.2, 0.4, 0.5, 0.65, 0.8, 0.9)
 """The same for those of a draft model, by the probability that it gives them."""
 
-DRAFTS = range(len(_OF_MATCHES), len(_OF_MATCHES) + len(_OF_PROBABILITIES))
+DRAFTS = range(len(_OF_MATCHES + _OF_OTHERS), len(_OF_MATCHES + _OF_OTHERS + _OF_PROBABILITIES))
 """The kinds of guesses that a draft model makes."""
 
 OF_FUNCTION = DRAFTS.stop
 """The kind of those of a user's function."""
 
-_CHANCES = (*_OF_MATCHES, *_OF_PROBABILITIES, 0.5)
+_CHANCES = (*_OF_MATCHES, *_OF_OTHERS, *_OF_PROBABILITIES, 0.5)
 
 _WEIGHT = 3.0
 """Guesses for which those chances count."""
 
 
-def by_match(match: int) -> int:
-    """The kind of a guess from a place before which so many tokens were the same."""
-    return bisect(_MATCHES, match)
+def by_match(match: int, *, other: bool = False) -> int:
+    """The kind of a guess from a place, in the text or an ``other`` one, before which so many tokens were the same."""
+    return len(_OF_MATCHES) * other + bisect(_MATCHES, match)
 
 
 def by_probability(probability: float) -> int:

@@ -16,6 +16,7 @@ from llamaq.serving.account import OF_FUNCTION, Account, by_match
 from llamaq.serving.answer import Answer, Event, common_prefix
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import F32, Capture, Guess, Request
+from llamaq.serving.texts import Texts
 
 __all__ = ["DraftFunction", "Generation", "Item"]
 
@@ -26,6 +27,7 @@ Item: TypeAlias = Event | tuple[int, int] | BaseException
 """What a reader gets; a tuple is progress."""
 
 _MOST_GIVEN = 16  # tokens of a function's guess
+_JOINT = 32  # tokens of what is known already that show where a text goes on
 _AHEAD = 8  # events that may wait for whoever reads them
 
 
@@ -36,7 +38,7 @@ class Generation(Request):
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
         progress: bool = False, lookup: Lookup | None = None,
-        function: DraftFunction | None = None,
+        texts: Texts | None = None, function: DraftFunction | None = None,
     ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1)
         self._n_ctx = n_ctx
@@ -51,6 +53,7 @@ class Generation(Request):
         self._error: BaseException | None = None  # it came after these
         self._held = ""  # text that was held back at the last ``settle``
         self._lookup = lookup
+        self._texts = texts
         self._function = function
         self._given: list[int] = []  # by the function
         self.account = Account()
@@ -72,10 +75,15 @@ class Generation(Request):
     def guess(self, most: int) -> Guess | None:
         if self._lookup is None:
             return None
-        tokens, match = self._lookup.guess(self.ids, self.may_guess(most))
+        most = self.may_guess(most)
+        tokens, match = self._lookup.guess(self.ids, most)
         kind = by_match(match)
+        if self._texts is not None:
+            others, longer = self._texts.guess(self.ids, most)
+            if longer > match:
+                tokens, kind = others, by_match(longer, other=True)
         if not tokens:
-            tokens, kind = self._given[: self.may_guess(most)], OF_FUNCTION
+            tokens, kind = self._given[:most], OF_FUNCTION
         return Guess.alike(tokens, self.account.chance(kind), kind) if tokens else None
 
     def work(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
@@ -125,12 +133,22 @@ class Generation(Request):
         self.account.book(self.kinds, self._right, self.price, self.worth, self.fee)
         self._held = self.answer.held
         self.done = self._error is None and _ends(self._items)
+        if self.done:
+            self._add_to_texts()
         self._put(self._items)
         if self._error is not None:
             raise self._error
 
     def on_end(self, error: BaseException | None) -> None:
         self._put([self.answer.end("cancelled", held=self._held) if error is None else error])
+        self._add_to_texts()
+
+    def _add_to_texts(self) -> None:
+        """Lets later texts of the same owner be guessed from this one; what was cached of it they know."""
+        known = 0 if self.disk_tokens else self.cached or 0
+        if self._texts is not None and self.made:
+            self._texts.add(self.ids[max(0, known - _JOINT) :])
+            self._texts = None
 
     def shift(self) -> None:
         """Drops the older half of what follows the first ``keep`` tokens."""

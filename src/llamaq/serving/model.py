@@ -33,8 +33,10 @@ from llamaq.serving.drafter import Drafter
 from llamaq.serving.generation import DraftFunction, Generation
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.recording import Recording
+from llamaq.serving.request import ASKER
 from llamaq.serving.scheduler import Scheduler
 from llamaq.serving.stream import Overflow, Stream
+from llamaq.serving.texts import KeptTexts
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,6 +72,7 @@ class Model:
         self._disk: DiskPrefixes | None = None
         self.draft_function: DraftFunction | None = None
         """Guesses what comes next in an answer's text."""
+        self._texts = KeptTexts()
         self._owned: Model | None = None
 
     def __str__(self) -> str:
@@ -219,6 +222,7 @@ class Model:
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None, lookup=Lookup(ids, predicted) if guesses else None,
+            texts=self._texts.of(ASKER.get()) if guesses else None,
             function=self.draft_function if guesses else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)

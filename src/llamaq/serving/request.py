@@ -17,7 +17,7 @@ from llamaq.plan.inserted import Inserted, LookedAt, places_of
 from llamaq.serving.adaptation import Adaptation
 from llamaq.serving.prefix import Mark, Node
 
-__all__ = ["F32", "OWNER", "Capture", "Guess", "Request"]
+__all__ = ["ASKER", "F32", "OWNER", "Capture", "Guess", "Request"]
 
 F32: TypeAlias = NDArray[np.float32]
 Capture: TypeAlias = tuple[int, int, int]
@@ -41,6 +41,10 @@ class Guess:
 
 OWNER: ContextVar[str] = ContextVar("llamaq-owner", default="")
 """Whose requests those made here are: on disk nobody finds what another owner's have left."""
+
+
+ASKER: ContextVar[str] = ContextVar("llamaq-asker", default="")
+"""Who makes them: guesses come from the same one's texts alone."""
 
 
 class Request(ABC):
