@@ -131,7 +131,7 @@ static void attention(const KernelTable& level, Digests& found) {
     std::vector<float> states(static_cast<size_t>(2 * level.attention_states(kRows * kHeads, kDim)));
     std::vector<float> scratch(static_cast<size_t>(level.attention_scratch(kRows * kHeads, kDim, kDim)));
     const int32_t* last = positions.data() + kTokens - kRows;
-    level.attention({cache, q.data(), kHeads * kDim, last, kRows, kHeads, 0, 0, 0.125f, 0.0f, nullptr, 0,
+    level.attention({cache, q.data(), kHeads * kDim, last, last, kRows, kHeads, 0, 0, 0.125f, 0.0f, nullptr, 0,
                      (kTokens - 1) / kSpanTokens + 1, out.data(), kHeads * kDim, nullptr, scratch.data()});
     found["attention " + std::to_string(static_cast<int>(type))] = digest(out);
   }
