@@ -45,6 +45,7 @@ SEEING: dict[str, Seeing] = {
         "qwen2vl", "qwen2.5vl_merger", {"use_silu": True, "vision.n_wa_pattern": 2, "vision.window_size": 32}
     ),
     "qwen3vl": Seeing("qwen3vl", "qwen3vl_merger", {"use_gelu": True, "vision.is_deepstack_layers": DEEP}),
+    "qwen35": Seeing("qwen35", "qwen3vl_merger", {"use_gelu": True, "vision.is_deepstack_layers": [False] * LAYERS}),
 }
 KIN: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2vl": ("qwen2", {"rope.dimension_sections": [3, 3, 2, 0]}),
@@ -91,7 +92,7 @@ def projector_tensors(name: str) -> dict[str, NDArray[np.float32]]:
         add(b + "ffn_down", WIDTH, FEED_FORWARD)
     add("v.post_ln", WIDTH, bias=layers)
     mergers = [("mm.0", "mm.2")]
-    for i in (i for i, deep in enumerate(DEEP) if deep and layers):
+    for i in (i for i, deep in enumerate(DEEP) if deep and name == "qwen3vl"):
         add(f"v.deepstack.{i}.norm", joined)
         mergers.append((f"v.deepstack.{i}.fc1", f"v.deepstack.{i}.fc2"))
     for first, second in mergers:

@@ -63,9 +63,22 @@ def qwen3vl() -> Any:
     return transformers.Qwen3VLForConditionalGeneration(config)
 
 
+def qwen35() -> Any:
+    rope = ROPE | {"mrope_section": [11, 11, 10], "mrope_interleaved": True, "partial_rotary_factor": 0.25}
+    text = TEXT | {
+        "num_hidden_layers": 4, "head_dim": 32, "rope_parameters": rope, "linear_conv_kernel_dim": 4,
+        "linear_key_head_dim": 16, "linear_value_head_dim": 16, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+        "layer_types": ["linear_attention"] * 3 + ["full_attention"],
+    }  # fmt: skip
+    vision = QWEN_VISION | {"num_position_embeddings": 25}
+    config = transformers.Qwen3_5Config(text_config=text, vision_config=vision, **TOKENS)
+    return transformers.Qwen3_5ForConditionalGeneration(config)
+
+
 MODELS: dict[str, tuple[Callable[[], Any], Callable[[str], Any]]] = {
     "qwen25vl": (qwen25vl, qwen_processor),
     "qwen3vl": (qwen3vl, qwen_processor),
+    "qwen35": (qwen35, qwen_processor),
 }
 
 
@@ -99,7 +112,49 @@ def qwen_weights(name: str) -> dict[str, Any]:
     return {f"model.visual.{key}": x for key, x in found.items()}
 
 
+GROUPED = [0, 2, 1, 3]
+"""Where transformers has each head of values: those of a key head together."""
+DELTA_NAMES = {
+    "attn_qkv": "in_proj_qkv.weight", "attn_gate": "in_proj_z.weight", "ssm_beta": "in_proj_b.weight",
+    "ssm_alpha": "in_proj_a.weight", "ssm_conv1d": "conv1d.weight", "ssm_dt": "dt_bias", "ssm_a": "A_log",
+    "ssm_norm": "norm.weight", "ssm_out": "out_proj.weight",
+}  # fmt: skip
+
+
+def regrouped(x: Any, last: str) -> Any:
+    """A tensor of a delta net as transformers has it."""
+    if last == "ssm_norm":
+        return x
+    if last == "ssm_out":
+        return x.reshape(len(x), 4, -1)[:, GROUPED].reshape(x.shape)
+    keys, values = (x[:64], x[64:]) if last in ("attn_qkv", "ssm_conv1d") else (x[:0], x)
+    values = values.reshape(4, len(values) // 4, *values.shape[1:])[GROUPED].reshape(values.shape)
+    whole = np.concatenate([keys, values])
+    return np.log(-whole) if last == "ssm_a" else whole
+
+
+def hybrid_weights(name: str) -> dict[str, Any]:
+    """The text of Qwen 3.5, whose file has norms plus one, and heads of values in another order."""
+    found = {}
+    for tensor in gguf.GGUFReader(seeing(name)[0]).tensors:
+        parts = tensor.name.split(".")
+        last = parts[2] if parts[0] == "blk" else parts[0]
+        x = np.array(tensor.data, np.float32)
+        if last == "output":
+            found["lm_head.weight"] = x
+            continue
+        block = f"layers.{parts[1]}." if parts[0] == "blk" else ""
+        if last in DELTA_NAMES:
+            found[f"model.language_model.{block}linear_attn.{DELTA_NAMES[last]}"] = regrouped(x, last)
+        else:
+            plain = x - 1 if last.endswith("norm") else x
+            found[f"model.language_model.{block}{TEXT_NAMES[last]}.weight"] = plain
+    return found
+
+
 def text_weights(name: str) -> dict[str, Any]:
+    if name == "qwen35":
+        return hybrid_weights(name)
     found = {}
     for tensor in gguf.GGUFReader(seeing(name)[0]).tensors:
         stem, kind = tensor.name.rsplit(".", 1)

@@ -32,6 +32,10 @@ from vision_cases import KEPT, SEEN, SHAPES, picture, pixel_sample, prompt_with
 
 BOUND = 3e-5
 """Of a log-probability or a value of a row, which are a few units: some hundred times their last bit."""
+LARGER = {"qwen35": 1e-4}
+"""Of log-probabilities: a delta net's state carries every rounding on."""
+STATES = {"qwen35"}
+"""Models whose sequences have states, which are kept for some beginnings alone."""
 DATA = Path(__file__).parents[1] / "data" / "vision"
 F32 = NDArray[np.float32]
 
@@ -78,7 +82,7 @@ def test_rows_and_log_probabilities_are_those_of_transformers(name: str) -> None
             for i, each in enumerate(rows_of(llm, which)):
                 assert abs(each.rows - want[f"rows{which}-{i}"]).max() < BOUND
             found = log_probabilities(logits_of(llm, reading(llm, which))[0])
-            assert abs(found - want[f"logprobs{which}"]).max() < BOUND
+            assert abs(found - want[f"logprobs{which}"]).max() < LARGER.get(name, BOUND)
 
 
 def test_the_encoder_has_the_bits_of_numpy_on_every_level(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +114,7 @@ def test_logits_are_the_same_in_pieces_in_company_and_from_the_cache(name: str) 
             for begin in (2, 9, 20, len(want) - 1):  # before, among and behind the rows
                 again = reading(other, 1, begin)
                 np.testing.assert_array_equal(logits_of(other, again)[0], want[begin:])
-                assert again.cached == begin
+                assert again.cached == begin or (name in STATES and (again.cached or 0) < begin)
 
 
 def changes(name: str) -> dict[str, Any]:
@@ -287,7 +291,7 @@ def test_answers_go_on_behind_the_picture_and_find_it_in_the_cache(name: str) ->
     with loaded(name) as llm, loaded(name, n_batch=3) as other:
         first, again, elsewhere = (each.chat(said, **options) for each in (llm, llm, other))
         assert again.text == first.text == elsewhere.text
-        assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
+        assert again.usage.cached_tokens == again.usage.prompt_tokens - 1 or name in STATES
         request = llm.render_chat(said, template=template)
         assert [getattr(each, "grid", None) for each in request.inserted] == [(3, 5)]
         answer = [int(number) for number in first.text.split("tok")[1:]]
