@@ -14,6 +14,7 @@ from gguf_files import copy_with
 from llamaq import LLM, ChatMessage, SamplingParams
 from llamaq.cli.chat.commands import Commands
 from llamaq.cli.chat.conversation import Conversation
+from tiny_converted import converted
 from vision_cases import picture
 
 GREEDY = SamplingParams(temperature=0)
@@ -53,6 +54,19 @@ def test_an_answer_about_a_picture(command: Command, model: Path, mmproj: Path, 
     assert done.code == 0
     assert done.out.decode() == want.text.rstrip("\n") + "\n" or done.out.decode().strip() == want.text.strip()
     assert f"prompt      {want.usage.prompt_tokens} tokens" in done.err
+    assert ", projector " in done.err
+
+
+def test_a_model_with_its_encoder_inside_needs_no_projector(command: Command, tmp_path: Path) -> None:
+    Image.fromarray(picture(56, 28)).save(tmp_path / "cat.png")
+    template = (
+        "{% for part in messages[0].content %}{{ '<|image|>' if part.type == 'image' else part.text }}{% endfor %}"
+    )
+    done = command(
+        "run", converted("mllama", tmp_path), "--image", tmp_path / "cat.png", "-n", 3, "-t", 1, "-v", "-p", "ab",
+        "--chat-template", template,
+    )  # fmt: skip
+    assert done.code == 0, done.err
     assert ", projector " in done.err
 
 

@@ -140,12 +140,13 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
 
 def _check_pictures(args: argparse.Namespace, file: GGUFFile, chats: bool) -> None:
     """Ends the command before the model is loaded where pictures cannot be shown or read."""
+    from llamaq.vision.loading import has_encoder
     from llamaq.vision.preprocess import picture_of
 
     try:
         if args.image and not chats:
             args.parser.error("--image is for chats, where a message says what is wanted of the picture")
-        if args.image and args.mmproj is None:
+        if args.image and args.mmproj is None and not has_encoder(file):
             args.parser.error("--image needs the model's projector file: --mmproj FILE, often named mmproj-*.gguf")
         for path in args.image:
             picture_of(path)
