@@ -111,8 +111,8 @@ static std::unique_ptr<PyAdapter> make_adapter(const py::object& weights, const 
     const auto a = t[3].cast<Array<uint8_t>>(), b = t[5].cast<Array<uint8_t>>();
     if (weight < 0 || weight >= static_cast<int>(model.all().size())) throw Error("the model has no such weight");
     const Weight& w = model.all()[static_cast<size_t>(weight)];
-    checked(a, a_format, rank, w.cols);
-    checked(b, b_format, w.rows, rank);
+    checked(a, a_format, w.kernel ? w.matrices * rank : w.rows, w.kernel ? w.cols : rank);
+    checked(b, b_format, w.kernel ? w.matrices * w.rows : w.cols, rank);
     made->adapter.add(weight, rank, a_format, a.data(), b_format, b.data(), t[6].cast<double>());
     kept.push_back(a), kept.push_back(b);
   }

@@ -11,11 +11,18 @@ void Adapter::add(int weight, int64_t rank, Format a_format, const uint8_t* a, F
                   double scale) {
   if (weight < 0 || weight >= static_cast<int>(of_.size())) throw Error("no weight " + std::to_string(weight));
   const Weight& w = model_.all()[static_cast<size_t>(weight)];
-  if (!w.kernel || w.matrices != 1) throw Error("only a matrix has factors");
-  if (of_[static_cast<size_t>(weight)] >= 0) throw Error("a matrix has one pair of factors");
-  const Factors factors{weights_.matrix(a_format, rank, w.cols, a), weights_.matrix(b_format, w.rows, rank, b), scale};
+  if (of_[static_cast<size_t>(weight)] >= 0) throw Error("a weight has one pair of factors");
+  const auto stack = [&](Format format, int64_t rows, int64_t cols, const uint8_t* data) {
+    return weights_.stack(format, w.matrices, rows, cols, rows * row_bytes(format, cols), data);
+  };
+  const bool table = !w.kernel;
+  if (table && a_format != Format::F32) throw Error("factors of a table's rows are F32");
+  const Factors factors{
+      table ? weights_.vector(reinterpret_cast<const float*>(a), w.rows * rank) : stack(a_format, rank, w.cols, a),
+      stack(b_format, table ? w.cols : w.rows, rank, b), scale};
   for (const int i : {factors.a, factors.b})
-    if (this->weight(i).kernel->quantized_input) throw Error("factors are F32, F16 or BF16");
+    if (const MatmulKernel* kernel = this->weight(i).kernel; kernel && kernel->quantized_input)
+      throw Error("factors are F32, F16 or BF16");
   of_[static_cast<size_t>(weight)] = static_cast<int>(factors_.size());
   factors_.push_back(factors);
   most_rank_ = std::max(most_rank_, rank);

@@ -1,4 +1,4 @@
-// Adapters: low-rank factors whose products are added to those of a model's matrices.
+// Adapters: low-rank factors whose products are added to those of a model's matrices, and to rows of its tables.
 #pragma once
 #include <vector>
 
@@ -7,9 +7,10 @@
 
 namespace llamaq {
 
-// The product of one of the model's matrices with x gets B * (A * x * scale) added.
+// The product of one of the model's matrices with x gets B * (A * x * scale) added; of a stack each matrix has its own.
+// Row i of a table gets B * (row i of A * scale) added; the rows of A lie one after the other there, as F32.
 struct Factors {
-  int a, b;  // numbers among the adapter's own weights; the rows of A and the columns of B are the rank
+  int a, b;  // numbers among the adapter's own weights; the columns of B are the rank
   double scale;
 };
 
@@ -18,13 +19,14 @@ class Adapter {
   // `model` must outlive this object.
   explicit Adapter(const Weights& model) : model_(model), weights_(model.table()), of_(model.all().size(), -1) {}
 
-  // The factors of the model's weight of that number: rank rows A, and B with its rows. The data must stay until pack().
-  // Throws Error where they do not fit the matrix, or are not floats.
+  // The factors of the model's weight of that number: rank rows A, and B with its rows, one after the other for the
+  // matrices of a stack; of a table its rows A, and B with its columns. The data must stay until pack(). Throws Error
+  // where they do not fit, or are not floats.
   void add(int weight, int64_t rank, Format a_format, const uint8_t* a, Format b_format, const uint8_t* b,
            double scale);
   void pack();
 
-  // Null where the adapter leaves the matrix as it is.
+  // Null where the adapter leaves the weight as it is.
   const Factors* of(int weight) const {
     const int found = of_[static_cast<size_t>(weight)];
     return found < 0 ? nullptr : &factors_[static_cast<size_t>(found)];

@@ -115,6 +115,7 @@ def test_the_product_is_that_of_merged_weights(monkeypatch: pytest.MonkeyPatch) 
     merged = dict(TENSORS)
     for weight, found in factors.items():
         a, b = (x.view(np.float32).astype(np.float64) for x in (found.a, found.b))
+        a, b = (b.T, a) if weight.role == "table" else (a, b)
         merged[weight.name] = (TENSORS[weight.name] + 0.75 * 0.5 * (b @ a)).astype(np.float32)
     engine = engine_of(PLAN, TENSORS, ISAS[-1], monkeypatch)
     got = logits(engine, ((engine.attach(factors), 0.5),), [37])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from adapters import factors_of
 from engines import VOCABULARY, Source, all_logits, engine_of, tokens_of
 from llamaq import _core
 from llamaq.engine.engine import Engine, packed_bytes
@@ -63,6 +64,17 @@ def mixture(
         fmt = format_by_name(format)
         w |= {f"{n}.weight": (fmt, encode(fmt, w[f"{n}.weight"])) for n in ("gate", "up", "down", "both")}
     return plan, w
+
+
+def mixture_with_adapters(variant: dict[str, Any]) -> tuple[Plan, dict[str, Any], list[Any]]:
+    """And factors of its stacks, matrices and table, of two adapters."""
+    plan, w = mixture(**variant)
+    shapes = {name: x.shape for name, x in mixture(**{**variant, "format": "F32"})[1].items()}
+    return (
+        plan,
+        w,
+        [factors_of(plan, shapes, 5, seed=1, scale=0.75), factors_of(plan, shapes, 16, seed=2, format="F16")],
+    )
 
 
 VARIANTS: list[dict[str, Any]] = [
@@ -279,3 +291,49 @@ def test_fast_numerics_stay_near_and_do_not_depend_on_threads() -> None:
     # A router's choice between equals may differ, so rows are compared, not the farthest number.
     near = np.abs(found[0] - exact).max(axis=1) < 0.05 * np.abs(exact).max()
     assert near.mean() > 0.9
+
+
+def with_adapters(tokens: NDArray[Any], handles: list[Any], sizes: tuple[int, ...]) -> Step:
+    """Pieces of texts with one adapter, with none, with both, and with the other."""
+    first, second = handles
+    lists = [((first, 1.0),), (), ((first, 0.5), (second, 2.0)), ((second, 1.0),)]
+    return Step.join(
+        [
+            Step.of(tokens[:n], sequence=i, wanted="all" if i % 2 else "last", adapters=lists[i])
+            for i, n in enumerate(sizes)
+        ]
+    )
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("variant", [VARIANTS[i] for i in (1, 4, 5, 6)], ids=str)
+def test_adapters_of_stacks_and_tables_give_the_bits_of_the_reference(
+    variant: dict[str, Any], isa: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, w, adapters = mixture_with_adapters(variant)
+    reference, tokens = Reference(plan, w), tokens_of(3, 40)
+    for threads, sizes in ((1, (1,)), (2, (3, 2, 18, 1))):
+        engine = engine_of(plan, w, isa, monkeypatch, threads=threads)
+        step = with_adapters(tokens, [reference.attach(one) for one in adapters], sizes)
+        want = Reference(plan, w).forward(step)
+        step = with_adapters(tokens, [engine.attach(one) for one in adapters], sizes)
+        np.testing.assert_array_equal(engine.forward(step, KVCache(plan, 256, "f16")), want)
+
+
+def test_rows_with_adapters_of_stacks_have_the_bits_that_they_have_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, w, adapters = mixture_with_adapters({"format": "Q4_0", "biases": True})
+    engine, tokens = engine_of(plan, w, ISAS[-1], monkeypatch), tokens_of(3, 40)
+    handles = [engine.attach(one) for one in adapters]
+    for adapted in (((handles[0], 1.0),), ((handles[1], 0.5), (handles[0], 1.5))):
+        alone = [
+            engine.forward(Step.of(tokens[i : i + 1], adapters=adapted), KVCache(plan, 64, "f16"))[0] for i in range(40)
+        ]
+        others = [Step.of(tokens[::-1], sequence=2, wanted="none", adapters=((handles[1], 3.0),))]
+        others += [
+            Step.of(tokens, sequence=0, wanted="all", adapters=adapted),
+            Step.of(tokens, sequence=1, wanted="none"),
+        ]
+        got = engine.forward(Step.join(others), KVCache(plan, 256, "f16"))
+        np.testing.assert_array_equal(got, alone)
+    base = engine.forward(Step.of(tokens, wanted="all"), KVCache(plan, 64, "f16"))
+    assert not (base == got).all(axis=1).any()

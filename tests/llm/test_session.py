@@ -38,6 +38,24 @@ def session(llm: LLM) -> Session:
     return llm.session()
 
 
+def test_another_plan_of_the_same_file_is_told(stories: Path, llm: LLM, tmp_path: Path) -> None:
+    """Values of metadata that were overridden change what is computed, and not the file's hash."""
+    file = GGUFFile.open(stories)
+    file.override({"llama.rope.freq_base": 5000.0})
+    with LLM.load(file, threads=1, n_ctx=256, n_cache=1024) as other:
+        saved = other.session()
+        saved.extend(STORY)
+        saved.save(tmp_path / "other")
+        other.session().load(tmp_path / "other")
+        own = llm.session()
+        own.extend(STORY)
+        own.save(tmp_path / "own")
+        with pytest.raises(SessionError, match=r"expected a session with plan \w+, got None"):
+            other.session().load(tmp_path / "own")
+    with pytest.raises(SessionError, match="expected a session with plan None, got"):
+        llm.session().load(tmp_path / "other")
+
+
 def test_a_text_that_grows_is_read_once(llm: LLM, session: Session) -> None:
     first = session.generate("Lily saw a", max_tokens=10, sampling=GREEDY)
     assert session.tokens == (*llm.prompt_ids("Lily saw a"), *first.tokens)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters import random_factors, write_adapter
 from command import Command
 from llamaq import LLM, Receipt, SamplingParams, structure, verify
 from llamaq.engine import bundled
@@ -124,6 +125,31 @@ def test_functions_leave_the_logits_to_compare(llm: LLM) -> None:
         verify(llm, replace(receipt, logits=(None,) * 4))
 
 
+def test_adapters_are_part_of_it(stories: Path, tmp_path: Path, command: Command) -> None:
+    for name in "ab":
+        write_adapter(tmp_path / f"{name}.gguf", {"blk.1.attn_v.weight": random_factors(name, 32, 64, 4)})
+    a, b = (tmp_path / f"{name}.gguf" for name in "ab")
+    with LLM.load(stories, n_ctx=64, threads=1, adapters={a: 0.5}) as other:
+        plain = other.generate("Tom", max_tokens=8, sampling=SEEDED, adapter={}, receipt=True).receipt()
+        receipt = other.generate("Tom", max_tokens=8, sampling=SEEDED, receipt=True).receipt()
+        assert receipt.adapters == ((hashlib.sha256(a.read_bytes()).hexdigest(), 0.5),)
+        assert (receipt.logits == plain.logits, plain.adapters) == (False, ())
+        assert verify(other, receipt).same  # the default does not count
+        assert verify(other, plain).same
+        assert not verify(other, replace(receipt, adapters=((receipt.adapters[0][0], 0.25),))).same
+        other.load_adapter(b)
+        done = other.generate("Tom", max_tokens=8, sampling=SEEDED, adapter={"b": 2.0, "a": 1.0}, receipt=True)
+        several = done.receipt()
+        assert verify(other, Receipt.parse(several.json())).same
+    receipt.save(tmp_path / "run.json")
+    several.save(tmp_path / "two.json")
+    missing = command("verify", tmp_path / "run.json", stories)
+    assert (missing.code, "load them by --lora" in missing.err) == (2, True)
+    assert command("verify", tmp_path / "run.json", stories, "--lora", b).code == 2
+    assert command("verify", tmp_path / "run.json", stories, "--lora", a).code == 0
+    assert command("verify", tmp_path / "two.json", stories, "--lora", f"{b},{a}").code == 0
+
+
 def changed(values: tuple[Any, ...], index: int, value: Any) -> tuple[Any, ...]:
     return (*values[:index], value, *values[index + 1 :])
 
@@ -154,7 +180,10 @@ def test_what_is_missing_is_no_agreement(llm: LLM, recorded: Receipt) -> None:
     [
         ({"sha256": "0" * 64}, "give that model"),
         ({"numerics": "fast"}, "fast numerics"),
-        ({"adapters": ("0" * 64,)}, "adapters"),
+        (
+            {"adapters": (("0" * 64, 0.5),)},
+            r"LoRA files of SHA-256 0000000000000000\.\.\. \(scale 0\.5\); load them",
+        ),
         ({"cache_type": "q8_0"}, "cache is q8_0"),
         ({"tokens": (), "logits": (), "top": ()}, "nothing to verify"),
         ({"prompt": (10**6,)}, "altered"),

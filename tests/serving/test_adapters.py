@@ -3,7 +3,7 @@ holds, and files that fit no model are refused by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from llamaq import LLM, SamplingParams
 from llamaq.errors import GGUFError, LlamaqError, ModelError, SessionError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.quantization import merge_adapters
 
 SAMPLED = SamplingParams(seed=3)
 PROMPT = "Once upon a time there was a little girl named Lily. She had a red ball and a big brown dog. One day"
@@ -142,6 +143,29 @@ def test_sessions_and_their_files_go_with_their_adapter(llm: LLM, tmp_path: Path
         session.generate("x", adapter="some")
 
 
+def test_embeddings_and_a_head_of_their_own(shared: Callable[[str], Path], tmp_path: Path) -> None:
+    """Of a model whose table serves both ends, an adapter changes the one that it names; merging parts them."""
+    stories = shared("models/stories260K-F32.gguf")
+    with GGUFFile.open(stories) as file:
+        rows, cols = file.tensors["token_embd.weight"].shape
+    a, b = random_factors("table", rows, cols, 4)
+    head = random_factors("head", rows, cols, 4)
+    write_adapter(tmp_path / "table.gguf", {"token_embd.weight": (3 * b, a.T)}, alpha=4.0)
+    both = {"token_embd.weight": (3 * b, a.T), "output.weight": head}
+    write_adapter(tmp_path / "both.gguf", both, alpha=4.0)
+    ids = list(range(3, 40))
+    with LLM.load(stories, threads=1, n_ctx=64, cache_type="f32") as llm:
+        base = llm.logits(ids)
+        for name in ("table", "both"):
+            llm.load_adapter(tmp_path / f"{name}.gguf")
+            got = llm.logits(ids, adapter=name)
+            merge_adapters(stories, tmp_path / "merged.gguf", {tmp_path / f"{name}.gguf": 1.0})
+            with LLM.load(tmp_path / "merged.gguf", threads=1, n_ctx=64, cache_type="f32") as merged:
+                want = merged.logits(ids)
+            assert np.abs(got - base).max() > 0.1 * np.abs(base).max()
+            assert np.abs(got - want).max() < 1e-3 * np.abs(want).max()
+
+
 def test_wrong_choices_are_told(llm: LLM, files: list[Path]) -> None:
     wrong: list[tuple[Any, type[Exception]]] = [
         ("none", ValueError),
@@ -175,9 +199,9 @@ def refusals(model: Path) -> dict[str, tuple[dict[str, Any], str]]:
         "columns": ({"factors": {"blk.0.attn_q.weight": (a[:, :-1], b)}}, "lora_a.*expected shape"),
         "rows": ({"factors": {"blk.0.attn_q.weight": (a, b[:-1])}}, "lora_b.*expected shape"),
         "ranks": ({"factors": {"blk.0.attn_q.weight": (a, b[:, :-1])}}, "lora_b.*expected shape"),
-        "embeddings": ({"factors": {"token_embd.weight": (a, b)}}, "token_embd.weight.*table of embeddings"),
+        "embeddings": ({"factors": {"token_embd.weight": (a, b)}}, "token_embd.weight.lora_a.*expected shape"),
         "vector": ({"factors": {"blk.0.attn_norm.weight": (a, b)}}, "attn_norm.weight.*no matrix"),
-        "experts": ({"factors": {"blk.0.attn_q.weight": (a[None], b[None])}}, "stack of experts"),
+        "experts": ({"factors": {"blk.0.attn_q.weight": (a[None], b[None])}}, "attn_q.weight.lora_a.*expected shape"),
     }
 
 

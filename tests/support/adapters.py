@@ -31,13 +31,16 @@ def factors_of(
     plan: Plan, shapes: Mapping[str, tuple[int, ...]], rank: int, *, seed: int = 0, format: str = "F32",
     scale: float = 1.0, only: str = "",
 ) -> dict[Any, Factors]:  # fmt: skip
-    """Factors of all matrices that a plan reads, or of those with ``only`` in their name."""
+    """Factors of all matrices, stacks and tables that a plan reads, or of those with ``only`` in their name."""
     found = {}
     for weight in plan.weights:
-        if weight.role == "matrix" and only in weight.name:
-            rows, cols = shapes[weight.name]
-            a, b = random_factors(weight.name, rows, cols, rank, seed)
-            b = b if weight.rows is None else b[slice(*weight.rows)]
+        if weight.role != "vector" and only in weight.name:
+            *matrices, rows, cols = shapes[weight.name]
+            pairs = [random_factors(f"{weight.name}{i or ''}", rows, cols, rank, seed) for i in range(*matrices or [1])]
+            a, b = (np.stack(each) if matrices else each[0] for each in zip(*pairs, strict=True))
+            if weight.role == "table":
+                a, b = b, a.T
+            b = b if weight.rows is None else b[..., slice(*weight.rows), :]
             (a_format, a_data), (b_format, b_data) = _packed(a, format), _packed(b, format)
             found[weight] = Factors(a_format, a_data, b_format, b_data, scale)
     return found

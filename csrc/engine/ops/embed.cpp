@@ -2,6 +2,7 @@
 // type, and that of its position, where there are tables of such.
 #include <algorithm>
 
+#include "engine/ops/additions.h"
 #include "engine/ops/ops.h"
 
 namespace llamaq {
@@ -69,6 +70,7 @@ struct Embed final : Op {
         std::copy_n(call.step.given + int64_t{-1 - token} * width, cols, y);
       } else {
         read(table, token, y);
+        if (!call.additions.empty()) add_looked_up(table, token, i, call, y);
         if (scale != 1.0f) r.kernels.scale(y, scale, cols);
       }
       add(types, type(call.step, i));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/ops/additions.h"
 #include "engine/row_groups.h"
 #include "engine/unpacked.h"
 
@@ -38,6 +39,7 @@ void ExpertProduct::check(Resources& r) const {
     throw Error("the routing needs a number and a weight for each expert of a row");
   if ((stride_ ? stride_ : one.cols) * (own_rows_ ? used : 1) > r.cols(in) || (stride_ && one.cols > stride_))
     throw Error("the stack has more columns than its input");
+  r.most_projections = std::max(r.most_projections, stacks.size() * static_cast<size_t>(used));
 }
 
 bool ExpertProduct::any(const Resources& r, bool quantized) const {
@@ -148,7 +150,26 @@ ExpertProduct::Rows ExpertProduct::prepare(const Call& call, bool weighted) cons
     call.worker.sync();
   }
   if (call.squares) add_squares(rows, call, weighted);
+  if (!call.additions.empty()) lower_rows(rows, call, weighted);
   return rows;
+}
+
+void ExpertProduct::lower_rows(const Rows& rows, const Call& call, bool weighted) const {
+  const Resources& r = call.r;
+  const float* const chosen = weighted ? r.slot(routing) : nullptr;
+  float* const scaled = reinterpret_cast<float*>(call.own + layout(r).own_scaled);
+  for (int i; (i = call.worker.next_chunk(call.rows * used)) >= 0;) {
+    const int n = static_cast<int>(std::upper_bound(rows.first, rows.first + rows.experts, i) - rows.first) - 1;
+    const int pair = rows.pairs[i];
+    const float* x = row(call, pair);
+    if (weighted) {
+      memcpy(scaled, x, static_cast<size_t>(cols(r)) * 4);
+      r.kernels.scale(scaled, chosen[pair / used * 2 * used + used + pair % used], cols(r));
+      x = scaled;
+    }
+    lower_row(stacks, rows.ids[n], pair / used, pair % used, used, x, call);
+  }
+  call.worker.sync();
 }
 
 // A column belongs to one worker, which takes the rows in order: the sums do not depend on the number of threads.
@@ -185,6 +206,10 @@ void ExpertProduct::project(const Projection& stack, const Rows& rows, int n, in
                       : rows.floats + (rows.first[n] + first) * w.cols;
   matmul(w, rows.bf16 ? w.kernel->fast : w.kernel->run, {w.data, x, count, w.rows, w.cols, begin, end, y, stride},
          call.own + layout(r).own_packed);
+  for (int i = 0; i < count && !call.additions.empty(); ++i) {
+    const int pair = rows.pairs[rows.first[n] + first + i];
+    add_raised_row(stacks, stack, rows.ids[n], pair / used, pair % used, used, call, begin, end, y + i * stride);
+  }
   if (stack.bias < 0) return;
   const float* bias = r.vector(stack.bias) + rows.ids[n] * w.rows + begin;
   for (int i = 0; i < count; ++i) r.kernels.add(y + i * stride, bias, y + i * stride, end - begin);

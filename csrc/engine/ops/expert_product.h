@@ -54,6 +54,7 @@ class ExpertProduct {
   };
   Layout layout(const Resources& r) const;
   Rows sorted(const Call& call, const Layout& l) const;
+  void lower_rows(const Rows& rows, const Call& call, bool weighted) const;  // the products with A of adapters
   void add_squares(const Rows& rows, const Call& call, bool weighted) const;
   bool any(const Resources& r, bool quantized) const;  // whether a stack is multiplied with such inputs
   int64_t block_bytes(const Resources& r, int64_t rows, bool bf16) const;

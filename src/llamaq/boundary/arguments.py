@@ -16,6 +16,7 @@ from llamaq.errors import naming
 
 __all__ = [
     "INT32",
+    "MOST_SCALE",
     "MOST_THREADS",
     "flag",
     "function",
@@ -36,6 +37,8 @@ INT32 = 2**31 - 1
 """The most that a count of tokens or rows can be."""
 
 MOST_THREADS = 1024
+MOST_SCALE = 1e6
+"""Of an adapter: no scale is greater, and none that is of use comes near it."""
 """The compiled core starts no more."""
 
 T = TypeVar("T")

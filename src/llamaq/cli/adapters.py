@@ -21,7 +21,7 @@ def add_adapters(group: argparse._ActionsContainer) -> None:
                        help="the same with a scale; FILE SCALE means it, too")  # fmt: skip
 
 
-def adapters_of(args: argparse.Namespace) -> dict[str, float]:
+def adapters_of(args: argparse.Namespace) -> dict[Any, float]:
     """Files of adapters and their scales."""
     return {file: scale for each in args.lora for file, scale in each}
 

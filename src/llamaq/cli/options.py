@@ -53,6 +53,7 @@ MODEL = "a GGUF file (any part of a split one), or a name: llamaq list shows the
 INTERRUPTED = 130  # 128 + SIGINT: shells report it so
 
 _OPTIONS = {
+    "adapters": "lora",
     "dry_sequence_breakers": "dry_sequence_breaker",
     "max_tokens": "predict",
     "n_batch": "batch_size",

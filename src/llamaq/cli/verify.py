@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llamaq import __version__
+from llamaq.cli.adapters import adapters_of, add_adapters
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
 from llamaq.cli.options import MODEL, Parser, at_least, given_model, threads_default
@@ -26,15 +27,16 @@ __all__ = ["COMMAND"]
 _ABOUT = """\
 Reads the tokens of a receipt ('llamaq run --receipt FILE') again with the same model, and compares every bit of the
 logits behind each token, and the choice of each. The level here is the CPU's best, or that of LLAMAQ_ISA. Where no
-MODEL is given, the bundled one and those of llamaq list are looked through for the name that the receipt says. The
-exit code is 0 where all is the same, 1 where something differs, 2 where it cannot be verified: another model, fast
-numerics, a file that is no receipt."""
+MODEL is given, the bundled one and those of llamaq list are looked through for the name that the receipt says.
+Adapters are given by --lora; their scales are in the receipt. The exit code is 0 where all is the same, 1 where
+something differs, 2 where it cannot be verified: another model or adapter, fast numerics, a file that is no receipt."""
 
 
 def _add_options(parser: Parser) -> None:
     parser.add_argument("receipt", metavar="RECEIPT", help="the file of the receipt")
     parser.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
     parser.add_argument("-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option")
+    add_adapters(parser)
     parser.add_argument("-t", "--threads", metavar="N", type=at_least(-1), default=threads_default(),
                         help="-1: one for each performance core that this process may use (default -1)")  # fmt: skip
 
@@ -53,7 +55,7 @@ def verify(args: argparse.Namespace) -> int:
         with Bar("loading", "B", binary=True) as progress:
             llm = LLM.load(
                 file, n_ctx=context_of(file, receipt), cache_type=receipt.cache_type,
-                threads=max(args.threads, 0) or None, progress=progress,
+                threads=max(args.threads, 0) or None, progress=progress, adapters=adapters_of(args),
             )  # fmt: skip
         with llm:
             found = verified(llm, receipt)

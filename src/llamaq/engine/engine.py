@@ -173,7 +173,8 @@ class Engine:
         self._running()
         factors = []
         for weight, found in adapter.items():
-            (a_format, a), (b_format, b) = map(_as_floats, (found.a_format, found.b_format), (found.a, found.b))
+            a_format, a = _as_floats(found.a_format, found.a, looked_up=weight.role == "table")
+            b_format, b = _as_floats(found.b_format, found.b)
             factors.append((self._numbers[weight], found.rank, a_format.id, a, b_format.id, b, found.scale))
         return _core.Adapter(self._weights, factors)
 
@@ -287,11 +288,13 @@ def _adaptations(step: Step, sequences: Sequence[int]) -> tuple[list[Adapted], N
     return list(lists), np.array(found, np.int32)
 
 
-def _as_floats(format: Format, data: NDArray[np.uint8]) -> tuple[Format, NDArray[np.uint8]]:
-    """Factors of an adapter as they are multiplied: in their format, if its numbers are floats, otherwise as F32."""
-    if format.name in ("F32", "F16", "BF16"):
-        return format, data
-    return format_by_name("F32"), np.ascontiguousarray(decode(format, data), np.float32).view(np.uint8)
+def _as_floats(format: Format, data: NDArray[np.uint8], *, looked_up: bool = False) -> tuple[Format, NDArray[np.uint8]]:
+    """Rows of factors as they are multiplied: in their format, if its numbers are floats, otherwise, and where they
+    are ``looked_up``, as F32."""
+    if not looked_up and format.name in ("F32", "F16", "BF16"):
+        return format, data.reshape(-1, data.shape[-1])
+    values = np.ascontiguousarray(decode(format, data), np.float32)
+    return format_by_name("F32"), values.reshape(-1, values.shape[-1]).view(np.uint8)
 
 
 class _Numbers:

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, shown, text, whole
 from llamaq.boundary.progress import Progress
-from llamaq.engine.adapters import is_adapter
+from llamaq.engine.adapter_file import is_adapter
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows

@@ -2,7 +2,8 @@
 
     "llamaq session\\n"  version, length of the header: uint32
     header {"model": SHA-256, "cache": type, "numerics", "shape": [pages, layers, bytes of a page], "tokens": n},
-           and where the text went through adapters, "adapter": "SHA-256 scale, ..."
+           and where the text went through adapters, "adapter": "SHA-256 scale, ...", where the model's metadata were
+           overridden, "plan": the SHA-256 of what is computed then
     tokens: int32        pages, as they are in memory        SHA-256 of everything before
 
 Numbers are little-endian. Only full pages are written: the rest of the last one may hold traces of other texts.
@@ -37,6 +38,7 @@ _MAGIC = b"llamaq session\n"
 _START = struct.Struct(f"<{len(_MAGIC)}sII")
 _DIGEST = hashlib.sha256().digest_size
 _MOST_HEADER = 1 << 16  # bytes; ours have some 200
+_SOMETIMES = ("adapter", "rope", "plan")  # keys of an identity that most sessions do not have
 _DAMAGED = "the file is damaged or no session: save it again"
 
 
@@ -68,7 +70,7 @@ def load(path: Path, parts: Parts, scheduler: Scheduler, mark: Mark = ()) -> tup
         front, header = _header(path, file, size, _version(scheduler))
         n, length, shapes = _counts(path, header, scheduler, size - len(front) - _DIGEST)
         identity = _identity(parts, mark)
-        for key in (*identity, "adapter"):
+        for key in (*identity, *(key for key in _SOMETIMES if key not in identity)):
             if header.get(key) != identity.get(key):
                 raise SessionError(
                     f"{path}: expected a session with {key} {identity.get(key)}, got {str(header.get(key))[:80]}; "
@@ -106,6 +108,8 @@ def _identity(parts: Parts, mark: Mark) -> dict[str, str]:
     own = {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
     if mark:
         own["adapter"] = ", ".join(f"{digest} {scale!r}" for digest, scale in mark)
+    if parts.file.overridden:  # otherwise it follows from the file and the context
+        own["plan"] = hashlib.sha256(repr(parts.engine.plan).encode()).hexdigest()
     if ROPE_LONG in parts.file.tensors:
         key = f"{parts.hparams.architecture}.rope.scaling.original_context_length"
         original = parts.file.metadata.get(key, parts.hparams.context_length)

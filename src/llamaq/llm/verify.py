@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from llamaq import _core
 from llamaq.boundary.arguments import instance
 from llamaq.engine.loading import plan_of
-from llamaq.errors import ContextOverflowError, ReceiptError
+from llamaq.errors import ContextOverflowError, ReceiptError, naming
 from llamaq.gguf import GGUFFile
 from llamaq.llm.llm import LLM
 from llamaq.sampling import Sampler
@@ -66,8 +66,10 @@ def verify(llm: LLM, receipt: Receipt) -> Verification:
     """Whether an answer has the same bits here: reads the tokens of a receipt again, and compares the logits behind
     each and the choice (docs/receipts.md).
 
-    Raises ``ReceiptError`` for a receipt of another model or cache type, of fast numerics, or that was altered;
-    ``ContextOverflowError`` where the context is too short.
+    The adapters that it was made with must be loaded, under whatever names.
+
+    Raises ``ReceiptError`` for a receipt of another model, adapter or cache type, of fast numerics, or that was
+    altered; ``ContextOverflowError`` where the context is too short.
     """
     model = instance("llm", llm, LLM, "an LLM, such as LLM.load gives").model
     instance("receipt", receipt, Receipt, "a Receipt, such as Receipt.load gives")
@@ -89,8 +91,10 @@ def _check(model: Model, receipt: Receipt) -> None:
     if receipt.numerics != "exact" or parts.engine.numerics != "exact":
         where = "the receipt is of" if receipt.numerics != "exact" else "the model was loaded with"
         raise ReceiptError(f"{where} fast numerics, whose bits depend on the CPU: only exact ones can be verified")
-    if receipt.adapters:
-        raise ReceiptError("the answer was made with adapters, which this llamaq does not know")
+    if model.adapters.of_key(receipt.adapters) is None:
+        named = ", ".join(f"{digest[:16]}... (scale {scale:g})" for digest, scale in receipt.adapters)
+        message = f"the answer went through LoRA files of SHA-256 {named}; load them by adapters"
+        raise naming(ReceiptError(message), "adapters")
     if receipt.cache_type != parts.cache.cache_type:
         raise ReceiptError(
             f"the receipt's cache is {receipt.cache_type}, the model's {parts.cache.cache_type}; load it with that"
@@ -114,7 +118,8 @@ class _Verifying(Reading):
     """Reads prompt and answer by itself, whatever the cache knows, and compares as it reads."""
 
     def __init__(self, model: Model, receipt: Receipt) -> None:
-        super().__init__([*receipt.prompt, *receipt.tokens[:-1]], len(receipt.prompt) - 1)
+        ids = [*receipt.prompt, *receipt.tokens[:-1]]
+        super().__init__(ids, len(receipt.prompt) - 1, adaptation=model.adapters.of_key(receipt.adapters))
         self._vocabulary = model.hparams.vocab_size
         self.max_rows = max(1, _ROWS_BYTES // (4 * self._vocabulary))
         self._receipt = receipt

@@ -1,4 +1,4 @@
-"""What an adapter adds to the products of a plan: low-rank factors of some of its matrices."""
+"""What an adapter adds to the products and look-ups of a plan: low-rank factors of some of its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ __all__ = ["Adapted", "Factors", "LowRank"]
 @dataclass(frozen=True, eq=False)
 class Factors:
     """The product of a matrix with x gets ``B @ (A @ x * scale)`` added. ``a`` is A, uint8 (rank, bytes of a row) in
-    ``a_format``; ``b`` is B, uint8 (rows of the matrix, bytes of a row)."""
+    ``a_format``; ``b`` is B, uint8 (rows of the matrix, bytes of a row). Both of a stack have its number of matrices
+    before. Row i of a table gets ``B @ (A[i] * scale)`` added: ``a`` has the table's rows, ``b`` its columns."""
 
     a_format: Format
     a: NDArray[np.uint8]
@@ -28,11 +29,11 @@ class Factors:
 
     @property
     def rank(self) -> int:
-        return len(self.a)
+        return int(self.b.shape[-1]) // self.b_format.block_bytes * self.b_format.block
 
 
 LowRank: TypeAlias = Mapping[Weight, Factors]
-"""The factors of a plan's matrices, by what the plan reads."""
+"""The factors of a plan's weights, by what the plan reads."""
 
 Adapted: TypeAlias = tuple[tuple[object, float], ...]
 """What the tokens of a sequence go through: what ``attach`` of the executor gave for an adapter, and how much of it."""

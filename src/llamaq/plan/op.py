@@ -30,8 +30,12 @@ class Run(Protocol):
 
     @property
     def step(self) -> Step: ...
-    def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
-        """``x @ weight.T``, float32 (rows, outputs), of a stack with the matrix of an expert."""
+    def multiply(self, weight: Weight, x: F32, expert: int = 0, sequences: NDArray[np.int32] | None = None) -> F32:
+        """``x @ weight.T``, float32 (rows, outputs), of a stack with the matrix of an expert. ``sequences`` are those
+        of the rows, which are all of the step or the selected ones where it is None."""
+
+    def sequences(self, rows: int) -> NDArray[np.int32]:
+        """Of all rows of the step or of the selected ones, whichever are so many."""
 
     def vector(self, weight: Weight | str) -> F32: ...
     def lookup(self, table: Weight, ids: NDArray[np.int32]) -> F32:

@@ -5,7 +5,7 @@ Slow on purpose: this is what the C++ executor must equal.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +24,7 @@ from llamaq.plan.step import Step
 __all__ = ["Reference", "Trace"]
 
 Weights: TypeAlias = Mapping[str, "tuple[Format, NDArray[np.uint8]] | F32"]
+_Factors: TypeAlias = tuple[F32, F32, np.float32]
 Trace: TypeAlias = Callable[[int, Node, "tuple[F32, ...]"], None]
 
 
@@ -86,9 +87,19 @@ class Reference:
         assert self._step is not None
         return self._step
 
-    def multiply(self, weight: Weight, x: F32, expert: int = 0) -> F32:
+    def multiply(self, weight: Weight, x: F32, expert: int = 0, sequences: NDArray[np.int32] | None = None) -> F32:
         y = linear(self._matrices[weight][expert], x)
-        return self._adapted(weight, x, y) if weight.role == "matrix" and self.step.adapters else y
+        of = self.sequences(len(x)) if sequences is None else sequences
+        for rows, (a, b, scale) in self._additions(weight, of):
+            if weight.role == "stack":
+                a, b = a[expert], b[expert]
+            with np.errstate(all="ignore"):
+                y[rows] += fma_dot(b, fma_dot(a, x[rows]) * scale)
+        return y
+
+    def sequences(self, rows: int) -> NDArray[np.int32]:
+        step = self.step
+        return step.sequences if rows == len(step) else step.sequences[step.wanted]
 
     def vector(self, weight: Weight | str) -> F32:
         return self._vectors[Weight(weight, "vector") if isinstance(weight, str) else weight]
@@ -98,7 +109,11 @@ class Reference:
         rows = found[1] if isinstance(found, tuple) else found
         if ids.max() >= len(rows):
             raise ValueError(f"number {ids.max()} lies outside the {len(rows)} rows of {table.name!r}")
-        return _decoded((found[0], found[1][ids]) if isinstance(found, tuple) else found[ids])
+        y = _decoded((found[0], found[1][ids]) if isinstance(found, tuple) else found[ids])
+        for picked, (a, b, scale) in self._additions(table, self.sequences(len(ids))):
+            with np.errstate(all="ignore"):
+                y[picked] += fma_dot(b, a[ids[picked]] * scale)
+        return y
 
     def remember(self, layer: int, sequence: int, start: int, keys: F32, values: F32) -> tuple[F32, F32]:
         kept = self._cache.get((layer, sequence), (keys[:0], values[:0]))
@@ -115,18 +130,14 @@ class Reference:
             self._states[state, sequence] = np.zeros(state.floats, np.float32)
         return self._states[state, sequence]
 
-    def _adapted(self, weight: Weight, x: F32, y: F32) -> F32:
-        """What the adapters of the rows add to their products with a matrix."""
-        step = self.step
-        sequences = step.sequences if len(x) == len(step) else step.sequences[step.wanted]
-        with np.errstate(all="ignore"):
-            for sequence, adapters in step.adapters.items():
-                rows = np.nonzero(sequences == sequence)[0]
-                for adapter, scale in adapters:
-                    if len(rows) and (found := adapter.get(weight)) is not None:  # type: ignore[attr-defined]
-                        a, b, own = found
-                        y[rows] += fma_dot(b, fma_dot(a, x[rows]) * np.float32(own * scale))
-        return y
+    def _additions(self, weight: Weight, sequences: NDArray[np.int32]) -> Iterator[tuple[NDArray[np.intp], _Factors]]:
+        """Rows, and what an adapter of theirs has of a weight: A, B and the scale of both."""
+        for sequence, adapters in self.step.adapters.items():
+            rows = np.nonzero(sequences == sequence)[0]
+            for adapter, scale in adapters:
+                if len(rows) and (found := adapter.get(weight)) is not None:  # type: ignore[attr-defined]
+                    a, b, own = found
+                    yield rows, (a, b, np.float32(own * scale))
 
 
 def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:

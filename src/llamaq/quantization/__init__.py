@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .budget import Budget, Fit, fit
 from .importance import Importance
+from .merging import merge_adapters
 from .plan import Options, Plan, TensorPlan, make_plan
 from .types import COPY, FILE_TYPES, FileType, file_type_by_name
 from .write import default_path, quantize, run_plan
@@ -22,6 +23,7 @@ __all__ = [
     "file_type_by_name",
     "fit",
     "make_plan",
+    "merge_adapters",
     "quantize",
     "run_plan",
 ]

@@ -9,20 +9,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from llamaq.boundary.arguments import path_of, real, shown, text
+from llamaq.boundary.arguments import MOST_SCALE, path_of, real, shown, text
 from llamaq.engine.adapters import Adapter, load_adapter
 from llamaq.engine.engine import Engine
 from llamaq.errors import naming
 from llamaq.gguf import GGUFFile
 from llamaq.plan.adapter import Adapted
+from llamaq.serving.prefix import Mark
 
 __all__ = ["BASE", "Adaptation", "AdapterChoice", "Adapters"]
 
 AdapterChoice: TypeAlias = "str | Adapter | Mapping[str | Adapter, float] | None"
 """A loaded adapter or its name; several with their scales, {}: none of them; None: what the model does by default."""
-
-
-_MOST = 1e6  # no scale is greater, and none that is of use comes near it
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ class Adapters:
 
     def load(self, path: str | os.PathLike[str], scale: float = 1.0, name: str | None = None) -> Adapter:
         """Raises what ``load_adapter`` does, and ``ValueError`` for a name that another one has."""
-        source, scale = path_of("path", path), real("scale", scale, -_MOST, _MOST)
+        source, scale = path_of("path", path), real("scale", scale, -MOST_SCALE, MOST_SCALE)
         name = source.stem if name is None else text("name", name)
         self._check_free(name)
         adapter = load_adapter(source, name, self._engine, self._model)
@@ -99,9 +97,17 @@ class Adapters:
             adapter = self.named(choice)
             choice = {adapter: self._scales.get(adapter, 1.0)}
         scales = {
-            self.named(which): real("each scale of adapter", scale, -_MOST, _MOST) for which, scale in choice.items()
+            self.named(which): real("each scale of adapter", scale, -MOST_SCALE, MOST_SCALE)
+            for which, scale in choice.items()
         }
         return Adaptation(tuple(sorted(((a, s) for a, s in scales.items() if s), key=lambda part: part[0].digest)))
+
+    def of_key(self, key: Mark) -> Adaptation | None:
+        """The loaded adapters of such digests and scales; None where one is not loaded."""
+        loaded = {adapter.digest: adapter for adapter in self._scales}
+        if any(digest not in loaded for digest, _ in key):
+            return None
+        return self.of({loaded[digest]: scale for digest, scale in key})
 
     def _check_free(self, name: str) -> None:
         if any(adapter.name == name for adapter in self._scales):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llamaq.boundary.arguments import INT32, flag, items, one_of, path_of, real, text, texts, whole, wholes
+from llamaq.boundary.arguments import INT32, MOST_SCALE, flag, items, one_of, path_of, real, text, texts, whole, wholes
 from llamaq.boundary.atomic import atomic_file
 from llamaq.boundary.files import read_small
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType
@@ -43,7 +43,8 @@ class Receipt:
     were chosen, an end token among them. ``logits`` has the first 64 bits of the BLAKE2b of the logits behind each of
     them (None: a structure forced it), ``top`` the largest of these logits, and ``digest`` the SHA-256 of all whole
     hashes. ``forces`` says whether tokens were forced where a structure could; ``chosen_by_functions`` that logit
-    processors took part, which no file can hold, so that the choices cannot be repeated.
+    processors took part, which no file can hold, so that the choices cannot be repeated. ``adapters`` are the SHA-256
+    of the LoRA files that the text went through, and their scales.
     """
 
     llamaq: str
@@ -62,7 +63,7 @@ class Receipt:
     logits: tuple[str | None, ...]
     top: tuple[Top, ...]
     digest: str
-    adapters: tuple[str, ...] = ()
+    adapters: tuple[tuple[str, float], ...] = ()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Receipt:
@@ -125,7 +126,7 @@ def _receipt(found: Mapping[str, Any]) -> Receipt:
         isa=text("isa", found["isa"])[:40],
         model=text("model", found["model"])[:300],
         sha256=_hex("sha256", found["sha256"], 64),
-        adapters=tuple(_hex("each of adapters", x, 64) for x in items("adapters", found["adapters"], "digests")),
+        adapters=tuple(_adapter(x) for x in items("adapters", found["adapters"], "pairs")),
         numerics=one_of("numerics", found["numerics"], ("exact", "fast")),
         cache_type=one_of("cache_type", found["cache_type"], CACHE_TYPES),
         n_ctx=whole("n_ctx", found["n_ctx"], 1, INT32),
@@ -160,6 +161,14 @@ def _top(found: Any) -> Top:
     if len(pairs) > _MOST_TOP or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
         raise ValueError(f"each of top must be at most {_MOST_TOP} pairs of token and logit")
     return tuple((whole("each token of top", id, 0, INT32), real("each logit of top", x)) for id, x in pairs)
+
+
+def _adapter(found: Any) -> tuple[str, float]:
+    if not isinstance(found, list) or len(found) != 2:
+        raise ValueError("each of adapters must be a pair of digest and scale")
+    return _hex("each digest of adapters", found[0], 64), real(
+        "each scale of adapters", found[1], -MOST_SCALE, MOST_SCALE
+    )
 
 
 def _hex(name: str, value: Any, length: int) -> str:

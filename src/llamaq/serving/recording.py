@@ -61,10 +61,10 @@ class Recording:
         self._digests.append(None if logits is None else logits_digest(logits))
         self._top.append(() if logits is None else top_logits(self._candidates, logits))
 
-    def receipt(self, count: int, adapters: tuple[str, ...] = ()) -> Receipt:
-        """Of the first ``count`` tokens, made with such ``adapters`` (SHA-256, hex). Reads the model file for its hash
-        the first time. Raises ``ClosedError`` where the model is closed, ``ReceiptError`` where the file is not what
-        runs."""
+    def receipt(self, count: int, adapters: tuple[tuple[str, float], ...] = ()) -> Receipt:
+        """Of the first ``count`` tokens, made with such ``adapters`` (SHA-256 in hex, scale). Reads the model file for
+        its hash the first time. Raises ``ClosedError`` where the model is closed, ``ReceiptError`` where the file is
+        not what runs."""
         parts = self._parts()
         if parts.file.overridden:
             raise ReceiptError("values of the model's metadata were overridden, so that its file says nothing of it")

@@ -249,7 +249,7 @@ class Stream(Iterator[Event], AsyncIterator[Event]):
         """What makes the receipt of what has been read so far; None where the answer is not recorded."""
         recording = self._request.answer.recording
         shifted = self._request.dropped > self._dropped
-        adapters = tuple(digest for digest, _ in self._request.mark)
+        adapters = self._request.mark
         return (
             None if recording is None else partial(_shifted if shifted else recording.receipt, self._chosen, adapters)
         )

@@ -45,8 +45,9 @@ def split_routing(routing: F32) -> tuple[NDArray[np.int64], F32]:
 def expert_products(run: Run, stack: Weight, bias: Weight | None, x: F32, experts: NDArray[np.int64]) -> F32:
     """``x`` (rows, used, columns) times the matrix of each row's experts, and its bias: (rows, used, outputs)."""
     found: dict[int, F32] = {}
+    sequences = np.repeat(run.sequences(len(x))[:, None], experts.shape[1], axis=1)
     for expert in np.unique(experts).tolist():
-        found[expert] = run.multiply(stack, x[experts == expert], expert)
+        found[expert] = run.multiply(stack, x[experts == expert], expert, sequences[experts == expert])
     y = np.empty((*experts.shape, next(iter(found.values())).shape[-1]), np.float32)
     for expert, rows in found.items():
         y[experts == expert] = rows
