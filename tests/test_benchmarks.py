@@ -55,6 +55,25 @@ def test_requests_at_once_are_timed(
     assert min(found["alone"], found["at once"], found["event_ms"]) > 0
 
 
+def test_adapters_and_the_cache_on_disk_are_timed(
+    shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import adapter_cost
+    import disk_cache
+
+    model, out = str(shared("models/stories260K-Q4_0.gguf")), tmp_path / "out.json"
+    options = [model, "--rounds", "1", "--threads", "1", "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", ["adapter_cost.py", *options, "--rank", "3", "--prompt", "5", "--new", "3"])
+    adapter_cost.main()
+    found = json.loads(out.read_text())
+    assert min(*found["with"]["token"], *found["without"]["read"]) > 0
+    monkeypatch.setattr(sys, "argv", ["disk_cache.py", *options, "--prompt", "400"])
+    disk_cache.main()
+    found = json.loads(out.read_text())
+    assert [found[kind]["cached"][0] for kind in ("without", "empty")] == [0, 0]
+    assert found["filled"]["cached"][0] >= 256
+
+
 def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:
     from measure import add_options, measure
 

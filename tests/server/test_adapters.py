@@ -70,6 +70,50 @@ def test_chats_have_them_too(model: LLM, client: Client) -> None:
     assert texts[0] == texts[2] != texts[1]
 
 
+def test_names_of_models_mean_them(model: LLM, client: Client) -> None:
+    """In each protocol, for what asks for nothing else, and for that request alone."""
+    sampling = SamplingParams(seed=3, temperature=0.8)
+    want = {
+        name: model.generate(PROMPT, max_tokens=12, sampling=sampling, adapter=own).text
+        for name, own in (
+            ("stories", {"first": 1.0}), ("second", {"second": 1.0}), ("stories:second", {"second": 1.0}),
+            ("first", {"first": 1.0}),
+        )
+    }  # fmt: skip
+    assert want["second"] == want["stories:second"] != want["first"] == want["stories"]
+    prints = set()
+    for name in (*want, "stories"):
+        found = client.post("/v1/completions", {**BODY, "max_tokens": 12, "model": name}).json
+        assert (found["model"], found["choices"][0]["text"]) == (name, want[name])
+        prints.add(found["system_fingerprint"])
+    assert len(prints) == 2
+    body = {**BODY, "max_tokens": 12, "model": "second", "lora": [{"id": 0, "scale": 1}]}
+    assert client.post("/v1/completions", body).json["choices"][0]["text"] == want["first"]
+    chat = {"messages": [{"role": "user", "content": "Lily"}], "max_tokens": 8, "seed": 3}
+    texts = [
+        client.post("/v1/chat/completions", {**chat, **more}).json["choices"][0]["message"]["content"]
+        for more in ({"model": "second"}, {"lora": [{"id": 1, "scale": 1}]}, {})
+    ]
+    assert texts[0] == texts[1] != texts[2]
+    claude = {**chat, "model": "second", "temperature": 0}
+    answers = [
+        client.post("/v1/messages", {**claude, **more}).json["content"][0]["text"]
+        for more in ({}, {"model": "stories"})
+    ]
+    assert answers[0] != answers[1]
+    vectors = [
+        client.post("/v1/embeddings", {"input": PROMPT, "model": name}).json["data"][0]["embedding"]
+        for name in ("second", "stories", "stories:first")
+    ]
+    assert vectors[1] == vectors[2] != vectors[0]
+
+
+def test_they_are_listed_as_models(client: Client) -> None:
+    listed = {each["id"]: each.get("parent") for each in client.get("/v1/models").json["data"]}
+    assert listed == {"stories": None, "first": "stories", "second": "stories"}
+    assert client.get("/v1/models/stories:second").json["root"] == "second"
+
+
 def test_the_list_of_them(client: Client) -> None:
     assert client.get("/lora-adapters").json == [
         {"id": 0, "path": "first.gguf", "scale": 1.0},

@@ -79,7 +79,12 @@ class Catalogue:
         is given. Raises ``Refusal``."""
         if self.only is not None and not name:
             return self.only
-        entry = self._named(name, self.known) or self._in_cache(name) or self._named(name, self.entries())
+        entry = (
+            self._named(name, self.known)
+            or self._with_adapter(name)
+            or self._in_cache(name)
+            or self._named(name, self.entries())
+        )
         if entry is not None:
             return entry
         entries = self.entries()
@@ -99,6 +104,10 @@ class Catalogue:
                 return entry
         wanted = name.lower().removesuffix(":latest")
         return next((entry for entry in entries if wanted in {each.lower() for each in entry.also}), None)
+
+    def _with_adapter(self, name: str | None) -> Entry | None:
+        """The model of which a name means an adapter."""
+        return next((entry for entry in self.known if name and entry.adapter_of(name)), None)
 
     def _in_cache(self, name: str | None) -> Entry | None:
         """The model of the hub's cache that a name on the hub means."""

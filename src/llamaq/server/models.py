@@ -19,6 +19,7 @@ from llamaq.server.connection import in_time
 from llamaq.server.errors import Refusal, refusal_of, shutting_down
 from llamaq.server.served import GONE, Entry, Served, signature
 from llamaq.server.settings import Settings
+from llamaq.serving.adaptation import ASKED
 
 if TYPE_CHECKING:
     from llamaq.llm.llm import LLM
@@ -94,9 +95,16 @@ class Models:
             await asyncio.shield(self._room)
         entry.users += 1
         self._keep(entry, math.inf)
+        asked = None
         try:
-            yield await self._ready(entry)
+            served = await self._ready(entry)
+            if name and (adapter := entry.adapter_of(name)):
+                served = served.through(adapter, name)
+                asked = ASKED.set(served.adapter)
+            yield served
         finally:
+            if asked is not None:
+                ASKED.reset(asked)
             entry.users -= 1
             entry.used = time.monotonic()
             if not entry.users:

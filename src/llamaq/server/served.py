@@ -15,6 +15,7 @@ from llamaq import __version__
 if TYPE_CHECKING:
     from llamaq.llm.llm import LLM
     from llamaq.server.errors import Refusal
+    from llamaq.serving.adaptation import AdapterChoice
 
 __all__ = ["GONE", "Entry", "Served", "State", "signature"]
 
@@ -24,16 +25,22 @@ GONE = (0, 0, 0)
 
 
 class Served:
-    """A model that answers. ``name`` is what answers call it."""
+    """A model that answers. ``name`` is what answers call it, ``adapter`` what a request goes through that asks for
+    nothing else; None: the model's default."""
 
-    def __init__(self, llm: LLM, name: str) -> None:
+    def __init__(self, llm: LLM, name: str, adapter: AdapterChoice = None) -> None:
         self.llm = llm
         self.name = name
+        self.adapter = adapter
         self.created = int(time.time())
-        path = llm.model.parts.file.path
-        own = (*signature(path), path.name, __version__, llm.engine.numerics, *llm.model.adapters.default.key)
+        path, key = llm.model.parts.file.path, llm.model.adapters.of(adapter).key
+        own = (*signature(path), path.name, __version__, llm.engine.numerics, *key)
         self.fingerprint = f"llamaq-{hashlib.sha256(repr(own).encode()).hexdigest()[:16]}"
         """Equal ones give equal answers to equal requests."""
+
+    def through(self, adapter: str, name: str) -> Served:
+        """The model with one of its adapters, under the name that was asked for."""
+        return Served(self.llm, name, {adapter: self.llm.model.adapters.usual(adapter)})
 
 
 class Entry:
@@ -70,6 +77,20 @@ class Entry:
     @property
     def name(self) -> str:
         return self.names[0]
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Names of its adapters, which are known while it is loaded."""
+        return () if self.served is None else tuple(adapter.name for adapter in self.served.llm.adapters)
+
+    def adapter_of(self, name: str) -> str | None:
+        """The adapter that a name means, its own or MODEL:ADAPTER; None where it means none."""
+        if name in self.also:
+            return None
+        for adapter in self.adapters:
+            if name == adapter or name in {f"{own}:{adapter}" for own in self.also}:
+                return adapter
+        return None
 
     @property
     def state(self) -> State:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -17,7 +18,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.plan.adapter import Adapted
 from llamaq.serving.prefix import Mark
 
-__all__ = ["BASE", "Adaptation", "AdapterChoice", "Adapters"]
+__all__ = ["ASKED", "BASE", "Adaptation", "AdapterChoice", "Adapters"]
 
 AdapterChoice: TypeAlias = "str | Adapter | Mapping[str | Adapter, float] | None"
 """A loaded adapter or its name; several with their scales, {}: none of them; None: what the model does by default."""
@@ -43,6 +44,10 @@ class Adaptation:
 
 BASE = Adaptation()
 """The model alone."""
+
+
+ASKED: ContextVar[AdapterChoice] = ContextVar("llamaq-adapter", default=None)
+"""What is asked for by whoever says nothing else here, in the place of the model's default."""
 
 
 class Adapters:
@@ -91,6 +96,7 @@ class Adapters:
 
     def of(self, choice: Any) -> Adaptation:
         """What an ``AdapterChoice`` means. Raises ``ValueError`` and ``TypeError``."""
+        choice = ASKED.get() if choice is None else choice
         if choice is None:
             return self.default
         if not isinstance(choice, Mapping):
@@ -101,6 +107,10 @@ class Adapters:
             for which, scale in choice.items()
         }
         return Adaptation(tuple(sorted(((a, s) for a, s in scales.items() if s), key=lambda part: part[0].digest)))
+
+    def usual(self, which: str) -> float:
+        """The scale of whoever names an adapter alone: that which it was loaded with, if not 0."""
+        return self._scales.get(self.named(which), 1.0) or 1.0
 
     def of_key(self, key: Mark) -> Adaptation | None:
         """The loaded adapters of such digests and scales; None where one is not loaded."""

@@ -135,7 +135,7 @@ class Scheduler:
                 self._submitted += 1
                 request.age = self._submitted
                 if request.adaptation is None:
-                    request.adaptation = BASE if self._adapters is None else self._adapters.default
+                    request.adaptation = BASE if self._adapters is None else self._adapters.of(None)
             self._requests.extend(request for request in requests if request.wants_something)
             self.wake()
         for request in requests:

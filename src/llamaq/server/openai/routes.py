@@ -52,7 +52,7 @@ def _no_response(request: Request) -> HttpResponse:
 
 
 def _models(service: Service, request: Request) -> HttpResponse:
-    entries = [_entry(entry, name) for entry in service.models.listed() for name in entry.names]
+    entries = [_entry(entry, name) for entry in service.models.listed() for name in (*entry.names, *entry.adapters)]
     ids = {"first_id": entries[0]["id"], "last_id": entries[-1]["id"]} if entries else {}
     return json_response({"object": "list", "data": entries, **ids, "has_more": False})
 
@@ -60,7 +60,7 @@ def _models(service: Service, request: Request) -> HttpResponse:
 def _model(service: Service, request: Request) -> HttpResponse:
     name = request.path_params["id"]
     entry = service.models.find(name)
-    return json_response(_entry(entry, name if name in entry.names else entry.name))
+    return json_response(_entry(entry, name if name in entry.names or entry.adapter_of(name) else entry.name))
 
 
 def _entry(entry: Entry, name: str) -> dict[str, Any]:
@@ -75,4 +75,6 @@ def _entry(entry: Entry, name: str) -> dict[str, Any]:
     when = datetime.fromtimestamp(created, timezone.utc).isoformat()
     head = {"id": name, "object": "model", "created": created, "owned_by": "llamaq"}
     theirs = {"type": "model", "display_name": name, "created_at": when, "lifecycle": "active"}  # Anthropic's clients
+    if adapter := entry.adapter_of(name):
+        head |= {"parent": entry.name, "root": adapter}
     return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta, **theirs}
