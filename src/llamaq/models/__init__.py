@@ -60,7 +60,8 @@ def build_plan(
         raise ModelError(what_runs(name))
     vectors = vectors or {}
     if {*vectors} != {*constants(shapes)}:
-        raise ValueError(f"vectors must have the content of {', '.join(constants(shapes)) or 'no tensor'}")
+        wanted, got = ", ".join(constants(shapes)) or "no tensor", ", ".join(vectors) or "none"
+        raise ValueError(f"vectors must have the content of {wanted}, got that of {got}")
     module = import_module(f"llamaq.models.{ARCHITECTURES[known].module}")
     model = cast("_Model", module)
     if name != known and hasattr(module, "of_ollama"):
