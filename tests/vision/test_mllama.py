@@ -26,7 +26,7 @@ from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import mllama
 from llamaq.vision.projectors.mllama import Mllama
-from mllama_cases import PROMPTS, SIDES, ids_of
+from mllama_cases import IMAGE, PROMPTS, SIDES, ids_of
 from tiny_converted import converted
 from vision_cases import PIXELS, SHAPES, SIZE, picture
 
@@ -200,6 +200,11 @@ def test_gates_of_the_text_count(path: Path) -> None:
             logits = Engine(other, file, threads=1).forward(step, KVCache(other, 64, "f32"))
             error = abs(log_probabilities(logits) - DATA["picture 1 first"]).max()
             assert error < BOUND if i is None else error > 100 * BOUND
+
+
+def test_a_token_that_no_model_says_has_no_probability(llm: LLM) -> None:
+    logprobs = llm.score([3, 5, IMAGE, 7]).logprobs
+    assert np.isneginf(logprobs).tolist() == [token == IMAGE for token in [3, 5, IMAGE, 7][-len(logprobs):]]
 
 
 def test_text_alone_leaves_layers_with_cross_attention_out(path: Path) -> None:

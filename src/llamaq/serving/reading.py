@@ -100,7 +100,9 @@ class Scoring(Reading):
     def collect(self, read: int, logits: F32, captured: Mapping[Capture, F32]) -> None:
         start = read - len(logits) - self.first_wanted
         pairs = [*zip(logits, self.text[start:], strict=False)]
-        self._parts.append(np.array([float(row[id]) - _core.log_sum_exp(row) for row, id in pairs], np.float64))
+        # A token that stands for a picture has no logit: no model says it.
+        found = [float(row[id]) - _core.log_sum_exp(row) if id < len(row) else -math.inf for row, id in pairs]
+        self._parts.append(np.array(found, np.float64))
         if self._likely is not None:
             for row, _ in pairs:
                 self._likely.load(row)
