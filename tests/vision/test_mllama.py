@@ -204,7 +204,7 @@ def test_gates_of_the_text_count(path: Path) -> None:
 
 def test_a_token_that_no_model_says_has_no_probability(llm: LLM) -> None:
     logprobs = llm.score([3, 5, IMAGE, 7]).logprobs
-    assert np.isneginf(logprobs).tolist() == [token == IMAGE for token in [3, 5, IMAGE, 7][-len(logprobs):]]
+    assert np.isneginf(logprobs).tolist() == [token == IMAGE for token in [3, 5, IMAGE, 7][-len(logprobs) :]]
 
 
 def test_text_alone_leaves_layers_with_cross_attention_out(path: Path) -> None:
