@@ -20,7 +20,7 @@ from llamaq.engine.memory import MemoryNeed, check_memory
 from llamaq.errors import ContextOverflowError, InsufficientMemoryError, naming
 
 ABSURD = ("-1", "0", "99999999999999999999", "1e99", "nan", "inf", "-inf", "999999+1", "1+1e99", "no such", "[]", "{}")
-WITHOUT_MODEL = {"--model", "-m", "--help", "--version"}
+WITHOUT_MODEL = {"--model", "-m", "--model-draft", "--hf-repo-draft", "--help", "--version"}
 WRITES = {"--receipt"}
 """Options whose value may be the name of any new file."""
 
