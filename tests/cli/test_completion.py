@@ -50,7 +50,7 @@ def test_shells_take_the_scripts(tmp_path: Path) -> None:
         ("llamaq run --cache-type q", "q8_0 q4_0"),
         ("llamaq run -n ", ""),
         ("llamaq chat --single", "--single-turn"),
-        ("llamaq --debug run --mod", "--model"),
+        ("llamaq --debug run --mod", "--model --model-draft"),
         ("llamaq run mod", "model.gguf"),
         ("llamaq run -f mod", "model.gguf"),
         ("llamaq completion z", "zsh"),

@@ -72,8 +72,8 @@ def test_clients_of_all_protocols_are_told(stories: Path, again: bool) -> None:
             assert error in text[max(last - 3000, 0) :], path
             assert "[DONE]" not in text
             assert text.endswith("\r\n0\r\n\r\n")
-        _, err = server.process.communicate(timeout=120)
-        assert (server.process.returncode, err) == (0, "")
+        code, err = server.wait()
+        assert (code, err) == (0, "")
 
 
 def refused(server: Served) -> bool:

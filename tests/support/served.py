@@ -8,17 +8,28 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 
 from terminal import command, environment
 
 
 @dataclass
 class Served:
-    """A server that listens at ``url``; ``lines`` are those of its stderr before."""
+    """A server that listens at ``url``; ``lines`` are those of its stderr before. What comes later is read as it comes:
+    a full pipe would stop the server."""
 
     process: subprocess.Popen[str]
     url: str
     lines: list[str]
+
+    def __post_init__(self) -> None:
+        self._rest: list[str] = []
+        self._reader = Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self._rest.extend(self.process.stderr)
 
     @property
     def port(self) -> int:
@@ -27,8 +38,15 @@ class Served:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Its exit code after a signal, and the rest of its stderr."""
         self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=120)
-        return self.process.returncode, rest
+        return self.wait()
+
+    def wait(self) -> tuple[int, str]:
+        """The same once it ends by itself."""
+        code = self.process.wait(timeout=120)
+        self._reader.join()
+        if self.process.stderr is not None:
+            self.process.stderr.close()
+        return code, "".join(self._rest)
 
 
 @contextmanager
@@ -37,15 +55,20 @@ def served(*argv: object, **variables: str) -> Iterator[Served]:
     process = subprocess.Popen(
         command("serve", "--port", 0, *argv), stderr=subprocess.PIPE, text=True, env=environment(**variables)
     )
+    server = None
     try:
         lines: list[str] = []
         assert process.stderr is not None
         for line in process.stderr:
             if found := re.search(r"(?:is|are) served at (\S+)/v1$", line):
-                yield Served(process, found[1], lines)
+                server = Served(process, found[1], lines)
+                yield server
                 return
             lines.append(line.rstrip())
         raise AssertionError(f"it does not serve: {lines}")
     finally:
         process.kill()
-        process.communicate()
+        if server is not None:
+            server.wait()
+        else:
+            process.communicate()

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, shown, text, whole
 from llamaq.boundary.progress import Progress
@@ -22,7 +23,7 @@ from llamaq.models import MAX_HEAD_DIM, HParams, build_plan, constants
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Beside", "Parts", "check_same_tokens", "load_parts", "needed_memory", "plan_of"]
+__all__ = ["Beside", "Parts", "check_same_tokens", "clean_arguments", "load_parts", "needed_memory", "plan_of"]
 
 logger = logging.getLogger("llamaq")
 
@@ -117,6 +118,23 @@ def needed_memory(
         )  # fmt: skip
 
 
+def clean_arguments(
+    *, n_ctx: Any, n_cache: Any, threads: Any, n_batch: Any, cache_type: Any, pack: Any, numerics: Any, pre: Any,
+    progress: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """The arguments of ``load_parts``, each of its kind. Raises ``TypeError`` and ``ValueError`` of llamaq's tree."""
+    counts = {"n_ctx": (n_ctx, INT32), "n_cache": (n_cache, INT32), "threads": (threads, MOST_THREADS)}
+    return {
+        **{name: None if value is None else whole(name, value, 0, most) for name, (value, most) in counts.items()},
+        "n_batch": whole("n_batch", n_batch, 1, INT32),
+        "cache_type": one_of("cache_type", cache_type, CACHE_TYPES),
+        "numerics": one_of("numerics", numerics, ("exact", "fast")),
+        "progress": None if progress is None else function("progress", progress),
+        "pre": None if pre is None else text("pre", pre),
+        "pack": flag("pack", pack),
+    }
+
+
 def load_parts(
     path: str | os.PathLike[str] | GGUFFile,
     *,
@@ -133,22 +151,9 @@ def load_parts(
     draft: Beside | None = None,
     speculation: bool = True,
 ) -> Parts:
-    """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides."""
-    n_ctx, n_cache, threads = (
-        None if value is None else whole(name, value, 0, most)
-        for name, value, most in (
-            ("n_ctx", n_ctx, INT32),
-            ("n_cache", n_cache, INT32),
-            ("threads", threads, MOST_THREADS),
-        )
-    )
-    n_batch = whole("n_batch", n_batch, 1, INT32)
-    one_of("cache_type", cache_type, CACHE_TYPES)
-    one_of("numerics", numerics, ("exact", "fast"))
-    progress = None if progress is None else function("progress", progress)
-    pre = None if pre is None else text("pre", pre)
+    """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides. The arguments are clean."""
     file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
-    pack = flag("pack", pack) or not file.mapped
+    pack = pack or not file.mapped
     try:
         hparams, plan = plan_of(file, n_ctx or None)
         tokenizer, tensors = _tokenizer(file, hparams, pre), file.tensors

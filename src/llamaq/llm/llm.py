@@ -15,7 +15,7 @@ from llamaq.boundary.arguments import flag, items, shown, text_or_bytes, whole, 
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Numerics
 from llamaq.engine.kv_cache import CacheType
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import Parts, clean_arguments
 from llamaq.gguf import GGUFFile
 from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
@@ -105,16 +105,14 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
         """
         speculation = flag("speculation", speculation)
-        options: dict[str, Any] = {
-            "n_cache": n_cache, "threads": threads, "n_batch": n_batch, "cache_type": cache_type, "pack": pack,
-            "numerics": numerics, "pre": pre, "progress": progress,
-        }  # fmt: skip
+        options = clean_arguments(
+            n_ctx=n_ctx, n_cache=n_cache, threads=threads, n_batch=n_batch, cache_type=cache_type, pack=pack,
+            numerics=numerics, pre=pre, progress=progress,
+        )  # fmt: skip
         with ExitStack() as opened:  # what is closed where something goes wrong
             guessing = draft_of(draft if speculation else None, **options)
             opened.callback(guessing.close)
-            parts = with_encoder(
-                path, mmproj, image_edge, n_ctx=n_ctx, draft=guessing.beside, speculation=speculation, **options
-            )
+            parts = with_encoder(path, mmproj, image_edge, draft=guessing.beside, speculation=speculation, **options)
             llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
             opened.callback(llm.close)
             guessing.attach(llm.model)

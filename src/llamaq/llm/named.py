@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llamaq.vision.encoder import Encoder
     from llamaq.vision.loading import ProjectorFile
 
-__all__ = ["defaults_of", "named_parts", "pretrained", "with_encoder"]
+__all__ = ["defaults_of", "pretrained", "with_encoder"]
 
 logger = logging.getLogger("llamaq")
 
@@ -31,15 +31,6 @@ _SAMPLING = (
     "frequency_penalty", "mirostat", "mirostat_tau", "mirostat_eta", "seed",
 )  # fmt: skip
 """Parameters of Ollama that are called so in ``SamplingParams``, too."""
-
-
-def named_parts(
-    path: str | os.PathLike[str] | GGUFFile | None, *, n_ctx: int | None, **options: Any
-) -> tuple[Parts, Defaults]:
-    """The parts of a model that a path or a name means, and what its owner wants; None is the bundled one. Raises what
-    ``LLM.load`` does."""
-    file, defaults = _opened(path)
-    return _parts(file, defaults, n_ctx=n_ctx, **options), defaults
 
 
 def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, Defaults]:
@@ -59,7 +50,9 @@ def with_encoder(
     path: str | os.PathLike[str] | GGUFFile | None, mmproj: str | os.PathLike[str] | None, image_edge: int | None,
     **options: Any,
 ) -> tuple[Parts, Defaults, Encoder | None]:  # fmt: skip
-    """``named_parts``, and the encoder of a projector file where there is one."""
+    """The parts of a model that a path or a name means, what its owner wants, and the encoder of a projector file where
+    there is one; None is the bundled model. ``options`` are clean arguments of ``load_parts``. Raises what ``LLM.load``
+    does."""
     image_edge = None if image_edge is None else whole("image_edge", image_edge, 1, INT32)
     file, defaults = _opened(path)
     try:
