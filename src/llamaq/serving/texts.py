@@ -24,6 +24,7 @@ _PLACES = 8
 """Earlier places that are looked at, the latest first."""
 
 _FACTORS = (40503, 2654435761, 2246822519)
+"""Odd numbers that spread three tokens over the hashes."""
 
 
 class Texts:
