@@ -323,6 +323,32 @@ def test_layers_of_the_cache_are_apart() -> None:
     np.testing.assert_array_equal(got, Reference(plan, WEIGHTS).forward(step))
 
 
+@pytest.mark.parametrize("level", _core.isas())
+@pytest.mark.parametrize("width", [80, 300])
+def test_states_that_are_wider_than_what_a_worker_takes_at_once(
+    monkeypatch: pytest.MonkeyPatch, level: str, width: int
+) -> None:
+    """Some columns at a time, also a last part of them, in a prompt, in one that goes on and for single tokens."""
+    monkeypatch.setenv("LLAMAQ_ISA", level)
+    rng = np.random.default_rng(width)
+    shapes = {"embd": (10, 16), "a": (width + 16, 16), "gates": (2, 16), "b": (width, 16), "out": (10, width)}
+    shapes |= {"conv": (width, 3), "falls": (1,), "step": (1,), "norm": (width,)}
+    weights = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    weights["falls.weight"] = -np.abs(weights["falls.weight"])
+    g = Graph({name: w.shape for name, w in weights.items()})
+    x = g.embed("embd")
+    past = g.delta_net(
+        g.linear(x, "a"), g.linear(x, "gates"), decay="falls.weight", step="step.weight", norm="norm.weight", eps=1e-5,
+        layer=0, heads=1, key_heads=1, key_dim=8, value_dim=width, grouped=False,
+    )  # fmt: skip
+    near = g.short_conv(g.linear(x, "b", add=past), "conv.weight", layer=0, taps=3, gated=False)
+    plan = g.plan(g.linear(g.select_rows(near), "out"))
+    reference, engine, cache = Reference(plan, weights), Engine(plan, Source(weights), threads=2), KVCache(plan, 32)
+    for start, ids in ((0, [3, 1, 4, 1, 5]), (5, [9]), (6, [2, 6, 5]), (9, [3])):
+        step = Step.of(ids, start=start, wanted="all")
+        np.testing.assert_array_equal(engine.forward(step, cache), reference.forward(step))
+
+
 def test_an_attribute_that_the_executor_does_not_read_is_an_error() -> None:
     args: Any = ([1, 1], 1, [], [], [], _core.Weights(), _core.ThreadTeam(1), 4)
     with pytest.raises(LlamaqError, match="the op 'select_rows' has no attribute 'speed'"):
