@@ -331,7 +331,13 @@ def test_states_that_are_wider_than_what_a_worker_takes_at_once(
     """Some columns at a time, also a last part of them, in a prompt, in one that goes on and for single tokens."""
     monkeypatch.setenv("LLAMAQ_ISA", level)
     rng = np.random.default_rng(width)
-    shapes = {"embd": (10, 16), "a": (width + 16, 16), "gates": (2, 16), "b": (width, 16), "out": (10, width)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "embd": (10, 16),
+        "a": (width + 16, 16),
+        "gates": (2, 16),
+        "b": (width, 16),
+        "out": (10, width),
+    }
     shapes |= {"conv": (width, 3), "falls": (1,), "step": (1,), "norm": (width,)}
     weights = {f"{name}.weight": rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
     weights["falls.weight"] = -np.abs(weights["falls.weight"])
