@@ -1,6 +1,6 @@
 """Compiles the engine and every kernel for another system with the Clang of the package ziglang, warnings as errors, as
 CMakeLists.txt lists them; links tests/native/levels.cpp with it and runs it where a program can: ``cross_compile.py
-TARGET FOLDER [RUNNER...]``, as in ``x86_64-windows-gnu /tmp/objects wine64``. A RUNNER "-" runs it as it is.
+TARGET FOLDER [RUNNER...]``, as in ``x86_64-windows-gnu objects wine64``. A RUNNER "-" runs it as it is.
 
 Code is not optimized, for Clang takes minutes for a level otherwise; LLAMAQ_CROSS_OPTIONS=-O2 does it all the same.
 """
