@@ -78,7 +78,7 @@ def _no_attention() -> dict[str, Dims | None]:
     return {f"attn_{name}.weight": None for name in ("q", "k", "v", "output")}
 
 
-KEY_HEADS, KEY_DIM, TAPS, FULL = 16, 128, 4, 4  # of the delta nets; each FULL-th layer has attention
+KEY_HEADS, KEY_DIM, TAPS, FULL = 16, 128, 4, 4  # delta nets have these; each FULL-th layer has attention
 
 
 def _qwen35(shape: Shape, layer: int) -> dict[str, Dims | None]:
@@ -116,7 +116,7 @@ def _lfm2(shape: Shape, layer: int) -> dict[str, Dims | None]:
     }  # fmt: skip
 
 
-SHARED, OWN_INPUT, PERIOD = 20, 256, 5  # of Gemma 4 E2B: layers without keys, inputs of a layer, one that sees all
+SHARED, OWN_INPUT, PERIOD = 20, 256, 5  # layers without keys, columns, and layers of which one sees all
 
 
 def _sees_all(layer: int) -> bool:

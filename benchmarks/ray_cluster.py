@@ -134,7 +134,7 @@ def batch(model: str, source: str, out: str, workers: int, threads: int, paralle
 
     began = time.perf_counter()
     run_batch(job, source, out, timed)
-    seconds, warm = time.perf_counter() - began, len(ends) // 4  # until then some begin and others do not yet
+    seconds, warm = time.perf_counter() - began, len(ends) // 4  # some workers begin later than others
     rate = (len(ends) - warm) / (ends[-1] - ends[warm - 1])
     print(json.dumps({"seconds": seconds, "requests per second": rate}))
 

@@ -39,7 +39,7 @@ class Adapter {
   const Weights& model_;
   Weights weights_;
   std::vector<Factors> factors_;
-  std::vector<int> of_;  // by weight of the model
+  std::vector<int> of_;  // index: weight of the model
   int64_t most_rank_ = 0;
 };
 

@@ -60,7 +60,7 @@ class Executor {
   bool marked_ = false;                                   // whether the step that runs marks any row
   uint8_t* shared_ = nullptr;                             // scratch of the op that runs
   std::vector<uint8_t*> own_;                             // scratch of each worker
-  std::vector<Addition> additions_, selected_additions_;  // of the step that runs
+  std::vector<Addition> additions_, selected_additions_;  // the step that runs has these
   Buffer low_;                                            // what their products with A take
   std::vector<Squares> squares_;                          // one for each op while they are collected, otherwise empty
 };

@@ -38,7 +38,7 @@ struct Resources {
   std::vector<float*> slots;                          // [max_rows][slot_cols]
   std::vector<Rotation> rotations;
   std::vector<Tiles> tiles;
-  size_t most_projections = 1;  // of an op that adapters may add to, for each row
+  size_t most_projections = 1;  // products of an op that adapters may add to
 
   // Each throws Error where there is no such thing.
   int cols(int slot) const {

@@ -11,7 +11,7 @@ struct Rope {
   std::vector<double> frequencies;  // radians per position, one for each pair of dimensions
   double attention_factor;          // multiplies cos and sin
   bool neighbours;                  // pairs (2i, 2i+1), otherwise (i, i + pairs)
-  std::vector<int> axes = {};       // which of a row's three places each pair turns by; empty: all by its position
+  std::vector<int> axes = {};       // pair: the one of a row's three places that turns it; empty: its position
 };
 
 // cos and sin of position * frequency for each pair, times the attention factor, rounded to binary32. `places` are the

@@ -184,7 +184,7 @@ double Candidates::entropy() {
   weigh();
   const float *x = logits(), *w = weights_.data(), highest = top();
   const double sum = lane_sum(size(), [=](int64_t i) {
-    const float below = x[i] - highest;  // times a weight of 0 it must not be -infinity
+    const float below = x[i] - highest;  // a weight of 0 times -infinity would be NaN
     return static_cast<double>(w[i] * (below > -1e3f ? below : -1e3f));
   });
   return exact_log(total_) - sum / total_;

@@ -53,7 +53,7 @@ class Candidates {
   void drop_tail(double p, int64_t least);  // drops tokens that a share of p does not need, where they are most
   void keep_mass(const float* scores, float highest, double mass, int64_t least);
   void changed() { known_peaks_ = weighed_ = false; }
-  float* own_logits();  // to be changed
+  float* own_logits();  // the caller changes these
   const std::vector<float>& peaks();
   void weigh();
 

@@ -19,7 +19,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.sampling import SamplingParams
 from vision_cases import picture
 
-PARTS = (  # as Gemma 3's
+PARTS = (  # Gemma 3's are such
     "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{% if m.content is string %}{{ m.content | trim }}{% else %}"
     "{% for p in m.content %}{% if p['type'] == 'image' %}<start_of_image>{% else %}{{ p['text'] | trim }}{% endif %}"
     "{% endfor %}{% endif %}b{% endfor %}"

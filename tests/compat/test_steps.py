@@ -184,4 +184,4 @@ def test_the_functions_of_c_that_frameworks_call(llama: Llama) -> None:
     assert b"".join(pieces) == b" " + TEXT
     token = llama.tokenize(TEXT)[1]
     assert llama_cpp.llama_token_to_piece(vocab, token, buffer, 8, 1, False) == len(pieces[1]) - 1
-    assert llama_cpp.llama_token_to_piece(vocab, 1, buffer, 1, 0, True) == -3  # as many bytes are needed
+    assert llama_cpp.llama_token_to_piece(vocab, 1, buffer, 1, 0, True) == -3  # three bytes are needed

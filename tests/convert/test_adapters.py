@@ -49,7 +49,7 @@ def test_every_family_adds_what_merging_adds(name: str, tmp_path: Path) -> None:
     merged = dict(base)
     convert(folder, tmp_path / "base.gguf", "f32")
     adapter = None
-    while adapter is None:  # without the modules that GGUF has changed, or lacks
+    while adapter is None:  # modules that GGUF has changed, or lacks, are left out
         try:
             adapter = peft_folder(tmp_path / "adapter", pairs, lora_alpha=6, r=3)
             convert_adapter(adapter, tmp_path / "adapter.gguf", "f32", base=folder)

@@ -200,7 +200,7 @@ def test_disks_are_not_believed(places: Places) -> None:
     (folder / "snapshots" / "..").mkdir(parents=True, exist_ok=True)
     (places.hub_folder / "models--..--..").mkdir()
     places.manifest("one", b"{}")
-    places.package("llamaq", "demo.gguf")  # as an installed llamaq has it
+    places.package("llamaq", "demo.gguf")  # an installed llamaq has it so
     places.package("llm-gone", "gone.gguf").unlink()
     places.package("llm-good", "good2.gguf")
     (places.home / "site" / "llm_good-1.0.dist-info" / "RECORD").write_bytes(b'"x.gguf\xff\n"')

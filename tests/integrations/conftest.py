@@ -21,7 +21,7 @@ NEEDED = {
 collect_ignore = [name for name, module in NEEDED.items() if find_spec(module) is None]
 """Tests of frameworks that are not installed here; ``nox -s drop-in`` installs all of them."""
 
-os.environ["LLM_LOAD_PLUGINS"] = ""  # of llm: the package with SmolLM2 is one, and imports llama_cpp
+os.environ["LLM_LOAD_PLUGINS"] = ""  # the package with SmolLM2 is a plugin of llm that imports llama_cpp
 
 
 @pytest.fixture(scope="module")

@@ -221,7 +221,7 @@ def test_tables_of_another_width_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=f"tensor '{name}': expected 64 columns as 'token_embd.weight', got 32"):
             LLM.load(write_encoder(tmp_path / "e.gguf", "bert", wrong))
     without = {name: x for name, x in tensors.items() if name != "token_types.weight"}
-    with LLM.load(write_encoder(tmp_path / "without.gguf", "bert", without)) as llm:  # as in DistilBERT's files
+    with LLM.load(write_encoder(tmp_path / "without.gguf", "bert", without)) as llm:  # DistilBERT's files are such
         assert llm.embed("a").shape == (1, 64)
 
 

@@ -32,7 +32,7 @@ class Random {
     state_ = state_ * 6364136223846793005u + 1442695040888963407u;
     return static_cast<uint32_t>(state_ >> 32);
   }
-  float number() { return static_cast<float>(static_cast<int32_t>(bits()) >> 8) / 8388608.0f; }  // in [-1, 1)
+  float number() { return static_cast<float>(static_cast<int32_t>(bits()) >> 8) / 8388608.0f; }  // [-1, 1)
 
  private:
   uint64_t state_;

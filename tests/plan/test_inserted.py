@@ -38,7 +38,7 @@ def test_a_step_may_begin_among_rows() -> None:
 @pytest.mark.parametrize(
     ("start", "count", "most", "want"),
     [
-        (0, 5, 5, 5),  # before the span
+        (0, 5, 5, 5),  # the rows lie before the span
         (0, 6, 9, 5),  # it would be cut, so the step ends before it
         (0, 8, 9, 5),
         (0, 9, 9, 9),  # it is whole

@@ -18,7 +18,7 @@ from llamaq.quantization import file_type_by_name
 from llamaq.quantization.choice import ModelFacts, TypeOptions, choose
 from tiny_models import tiny_model
 
-KEPT = {  # by the part of the name behind the block, of tensors that are no norms
+KEPT = {  # part of the name behind the block: type; norms are left out
     "ssm_a", "ssm_d", "ssm_dt.bias", "ssm_conv1d.weight", "ssm_conv1d.bias",
     "shortconv.conv.weight", "per_layer_model_proj.weight",
     "layer_output_scale.weight", "ffn_gate_inp.weight", "ffn_gate_inp.scale", "ffn_down_exps.scale",

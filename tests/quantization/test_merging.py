@@ -104,7 +104,7 @@ def test_formats_are_kept_or_chosen(format: str, tmp_path: Path) -> None:
         same = [name for name in file.tensors if np.array_equal(file.data(name), source.data(name))]
         assert same == [name for name in SHAPES if name != "blk.0.attn_q.weight"]
     own, exact = (tensors_of(tmp_path / f"{name}.gguf")["blk.0.attn_q.weight"] for name in ("own", "f32"))
-    step = {"F16": 2**-11, "BF16": 2**-8, "Q8_0": 1 / 127, "Q4_0": 1 / 7}[format]  # of the largest in a block, or less
+    step = {"F16": 2**-11, "BF16": 2**-8, "Q8_0": 1 / 127, "Q4_0": 1 / 7}[format]  # parts of the largest in a block
     assert 0 < np.abs(own - exact).max() <= step * np.abs(exact).max()
 
 

@@ -29,7 +29,7 @@ def test_keys(model: LLM) -> None:
         assert client.get("/health", **headers).status == 200
     for headers in ({"authorization": "Bearer one"}, {"authorization": "bearer  one"}, {"x_api_key": "one"}):
         assert client.post(CHAT, BODY, **headers).status == 200
-    utf8 = "zwei-ü".encode().decode("latin-1")  # as it lies in a header
+    utf8 = "zwei-ü".encode().decode("latin-1")  # it lies so in a header
     assert client.get("/v1/models", x_api_key=utf8).status == 200
 
 

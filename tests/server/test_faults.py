@@ -305,7 +305,7 @@ def test_idle_connections_keep_nobody_out(server: Served, expected: str) -> None
     idle = [connect(server) for _ in range(200)]
     wait_until(lambda: descriptors(server) >= before + 200)
     assert text_of(server) == expected
-    assert [everything(connection) for connection in idle] == [b""] * 200  # and they are closed in the end
+    assert [everything(connection) for connection in idle] == [b""] * 200  # they are closed in the end
     for connection in idle:
         connection.close()
     wait_until(lambda: descriptors(server) <= before + 1)

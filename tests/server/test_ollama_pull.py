@@ -86,7 +86,7 @@ def test_a_name_without_a_quantization_is_chosen_as_the_hub_does(client: Client,
     assert listed(client) == ["stories", "u/r:Q2_K", "u/r:Q8_0"]
     find = client.app.state.service.models.find
     assert (find("hf.co/u/r").name, find("hf.co/u/r:q2_k").name) == ("u/r:Q8_0", "u/r:Q2_K")
-    again = Client(app(client.app.state.service.models.find("stories").path, SETTINGS))  # as after a new start
+    again = Client(app(client.app.state.service.models.find("stories").path, SETTINGS))  # a new start is like this
     assert listed(again) == listed(client)
 
 

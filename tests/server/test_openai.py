@@ -151,7 +151,7 @@ def test_echo_stop_and_prompts_of_tokens(client: Client, model: LLM) -> None:
     assert (choice["text"], choice["finish_reason"]) == ("Once upon a time,", "stop")
     stream = client.post("/v1/completions", {**asked, "stream": True})
     assert "".join(c["text"] for frame in stream.frames for c in frame["choices"]) == "Once upon a time,"
-    assert client.post("/v1/completions", {"max_tokens": 3, "seed": 1}).status == 200  # from BOS alone
+    assert client.post("/v1/completions", {"max_tokens": 3, "seed": 1}).status == 200  # the prompt is BOS alone
 
 
 @pytest.mark.parametrize("max_tokens", [0, 2])
@@ -167,7 +167,7 @@ def test_a_prompt_is_scored(client: Client, model: LLM, max_tokens: int) -> None
         names = [{client_text(model, id): logprob for id, logprob in top} for top in score.top_logprobs]
         assert lists["top_logprobs"][: len(prompt)] == [None, *names]
         shown = [choice["text"][at:].startswith(t) for at, t in zip(lists["text_offset"], lists["tokens"], strict=True)]
-        assert shown[2:] == [True] * (len(shown) - 2)  # after BOS and the space that SentencePiece adds
+        assert shown[2:] == [True] * (len(shown) - 2)  # BOS comes first, and the space that SentencePiece adds
     stream = client.post("/v1/completions", {**asked, "stream": True})
     for i, choice in enumerate(body["choices"]):
         parts = [c for frame in stream.frames for c in frame["choices"] if c["index"] == i]
@@ -283,7 +283,7 @@ def test_what_comes_after_the_only_call_is_not_made(model: LLM) -> None:
         body = client.post(CHAT, asked).json
     read = body["usage"]["completion_tokens"]
     assert len(body["choices"][0]["message"]["tool_calls"]) == 1
-    assert read <= max(made) < 150  # of 200
+    assert read <= max(made) < 150  # 200 were wanted
 
 
 def test_tools_that_are_not_to_be_called_are_not_shown(client: Client) -> None:

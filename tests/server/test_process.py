@@ -167,7 +167,7 @@ def test_clients_that_break_off_leave_nothing_running(server: Served, stream: bo
         connection = ask(server, {"prompt": "Once", "n": 16, "ignore_eos": True, "stream": stream})
         wait_until(lambda: numbers(server)["llamaq_answers_running"])
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        connection.close()  # with a reset
+        connection.close()  # this sends a reset
         wait_until(lambda: not numbers(server)["llamaq_answers_running"])
     assert numbers(server)['llamaq_requests_total{route="/v1/completions",status="499"}'] >= 5
 

@@ -49,7 +49,7 @@ def test_what_was_not_used_for_longest_goes(folder: Path) -> None:
     other.write(bytes(32), [np.zeros(1000, np.uint8)])
     disk.trim()
     left = [path.name[:2] for path in blocks(folder)]
-    assert left == ["03", "04", "05", "06", "07", "08", "00", "00"]  # at most 9,000 bytes
+    assert left == ["03", "04", "05", "06", "07", "08", "00", "00"]  # 9,000 bytes hold no more
     assert [kept.about["name"] for kept in disk.kept()] == ["b", "a"]
 
 

@@ -144,7 +144,7 @@ def test_a_long_prompt_is_read_in_pieces(stories: Path) -> None:
         assert done.usage.accepted_tokens > 20
         room = drafter.scheduler.room
         wait_until(lambda: not room.holders)
-        assert drafter.scheduler.known(text) == 400  # for the next answer in the same chat
+        assert drafter.scheduler.known(text) == 400  # the next answer in the same chat needs them
         drafter._row = 1e6  # seconds: from now on, only what is known may be gone on with
         assert llm.generate(text[1:], max_tokens=40, sampling=GREEDY).usage.drafted_tokens == 0
         assert llm.generate(text, max_tokens=40, sampling=GREEDY).usage.accepted_tokens > 20

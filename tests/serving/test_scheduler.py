@@ -246,7 +246,7 @@ def test_a_cancelled_reading_leaves_asyncio_nothing_to_complain_of(llm: LLM) -> 
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-        await llm.aembed("Once")  # by now the others have ended, too
+        await llm.aembed("Once")  # the others have ended, too
         gc.collect()
 
     asyncio.run(main())

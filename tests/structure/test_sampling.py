@@ -166,7 +166,7 @@ def test_every_kind_holds(llm: LLM, structure: Structure, pattern: str) -> None:
 def test_forcing_changes_no_letter_that_is_forced(llm: LLM) -> None:
     """Fed at once or one by one, what must come is the same text."""
     structure = regex('\\{"the_answer_to_all_questions": (1|2)\\}')
-    for logprobs in (None, 1):  # with log-probabilities every token is read on its own
+    for logprobs in (None, 1):  # every token is read on its own where log-probabilities are wanted
         sampling = SamplingParams(structure=structure, seed=0, logprobs=logprobs)
         text = llm.generate("Once upon a time", max_tokens=120, sampling=sampling).text
         assert re.fullmatch('\\{"the_answer_to_all_questions": [12]\\}', text)

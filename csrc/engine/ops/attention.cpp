@@ -12,8 +12,8 @@ namespace llamaq {
 namespace {
 
 constexpr int kTileQueries = 48;     // rows times heads that share one conversion of a page to floats
-constexpr int kTasksPerWorker = 8;   // with fewer, the end of a phase would wait for the slowest
-constexpr int kSpanBytes = 1 << 17;  // for each worker: states of spans before they are merged
+constexpr int kTasksPerWorker = 8;   // fewer would let the end of a phase wait for the slowest
+constexpr int kSpanBytes = 1 << 17;  // bytes of each worker: states of spans before they are merged
 
 // A norm of each head, before the rope or after it.
 struct HeadNorm {

@@ -11,7 +11,7 @@ namespace llamaq {
 namespace {
 
 constexpr int kTileQueries = 48;    // rows times heads that share one pass over the pages
-constexpr int kTasksPerWorker = 4;  // with fewer, texts are cut, and their keys laid for each part
+constexpr int kTasksPerWorker = 4;  // where there are fewer, texts are cut, and their keys laid for each part
 
 struct BidirectionalAttention final : Op {
   int q, k, v, out, heads, kv_heads, dim;

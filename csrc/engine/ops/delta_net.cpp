@@ -11,8 +11,8 @@ namespace llamaq {
 
 namespace {
 
-constexpr double kEps = 1e-6;  // of the lengths of queries and keys
-constexpr int kColumns = 64;   // of a state at a time: 32 KB of 128 rows
+constexpr double kEps = 1e-6;  // the lengths of queries and keys are kept from zero by it
+constexpr int kColumns = 64;   // columns of a state at a time: 128 rows of them are 32 KB
 
 struct DeltaNet final : Op {
   int in, gates, out, decay, step, norm, layer, heads, key_heads, key_dim, value_dim;

@@ -87,7 +87,7 @@ ExpertProduct::Rows ExpertProduct::sorted(const Call& call, const Layout& l) con
   int64_t* const at = reinterpret_cast<int64_t*>(call.own + l.at);
   const int count = call.rows * used, all = static_cast<int>(experts(r));
   const float* chosen = routing < 0 ? nullptr : r.slot(routing);
-  const auto expert_of = [&](int pair) {  // whatever the slot holds, it is one that there is
+  const auto expert_of = [&](int pair) {  // the slot may hold anything: what comes is an expert that there is
     if (!chosen) return pair % used;
     const float id = chosen[pair / used * 2 * used + pair % used];
     return id >= 0 && id < static_cast<float>(all) ? static_cast<int>(id) : 0;

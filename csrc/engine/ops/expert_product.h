@@ -59,10 +59,10 @@ class ExpertProduct {
   bool any(const Resources& r, bool quantized) const;  // whether a stack is multiplied with such inputs
   int64_t block_bytes(const Resources& r, int64_t rows, bool bf16) const;
 
-  const float* row(const Call& call, int pair) const;  // of x, what the pair reads
+  const float* row(const Call& call, int pair) const;  // the row of x that the pair reads
 
   bool own_rows_;
-  int64_t stride_ = 0;  // of own rows, where it is not the number of columns
+  int64_t stride_ = 0;  // floats from a row to the next, where it is not the number of columns
 };
 
 // Weight rows in chunks, for all experts that have rows: what workers take.

@@ -21,7 +21,7 @@ class Product {
   struct Input {
     const float* x;
     const QuantBlock* blocks;
-    const Bf16Block* bf16;  // where not null, the one that is read
+    const Bf16Block* bf16;  // this one is read where it is not null
   };
 
   // Throws Error where the matrices do not fit the input and each other.
@@ -41,7 +41,7 @@ class Product {
   std::vector<Projection> projections;
 
  private:
-  struct Layout {  // of scratch: where normed rows, quantized blocks and packed rows begin
+  struct Layout {  // bytes of scratch at which normed rows, quantized blocks and packed rows begin
     int64_t shared_blocks, shared_end, own_blocks, own_packed, own_end;
   };
   Layout layout(const Resources& r) const;

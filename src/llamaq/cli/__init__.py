@@ -100,7 +100,7 @@ class _Version(argparse.Action):
         try:
             level = _core.chosen_isa()
         except LlamaqError:
-            level = "no level"  # whatever runs a model says what is wrong with LLAMAQ_ISA
+            level = "no level"  # commands that run a model say what is wrong with LLAMAQ_ISA
         write(f"llamaq {__version__} ({level}; {_core.BUILD})\n")
         parser.exit()
 

@@ -46,7 +46,7 @@ def no_command(word: str, commands: Iterable[str]) -> str:
 def no_option(word: str, options: Mapping[str, argparse.Action]) -> str:
     """The message about an option that there is not."""
     name = word.partition("=")[0]
-    first = name.lstrip("-")[:1]  # which hardly anybody gets wrong
+    first = name.lstrip("-")[:1]  # hardly anybody gets it wrong
     long = [option for option in options if len(option) > 2 and option.lstrip("-")[:1] == first]
     shown = [option for option in long if options[option].help is not argparse.SUPPRESS]
     return f"there is no option {name}{meant(name, shown) or meant(name, long)}"

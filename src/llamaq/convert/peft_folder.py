@@ -43,7 +43,7 @@ _PARTS = {
     ".bias": _WRONG["lora_bias"],
 }
 _LONGEST_PATTERN = 10_000  # characters
-_SECONDS = 2.0  # for one match: real patterns take microseconds
+_SECONDS = 2.0  # seconds that a match may take: real patterns take microseconds
 
 
 class PeftFolder:

@@ -28,7 +28,7 @@ def spread(
     """
     running: dict[F, tuple[int, Request, int]] = {}
     busy = [0] * len(workers)
-    again: list[tuple[Request, int, int]] = []  # with how often it was asked, and of whom at last
+    again: list[tuple[Request, int, int]] = []  # request, times that it was asked, the worker that had it last
 
     def end_some() -> None:
         for future in wait(list(running)):

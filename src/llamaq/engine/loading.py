@@ -27,7 +27,7 @@ __all__ = ["Beside", "Parts", "check_same_tokens", "clean_arguments", "load_part
 
 logger = logging.getLogger("llamaq")
 
-_OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # of vision, audio and drafting, beside the language model
+_OTHER_PARTS = ("v.", "a.", "mm.", "mtp.", "resampler.")  # vision, audio and drafting have these
 _PADDING = 128  # tokens by which the vocabularies of one family differ
 _OF_PICTURES = tuple(f".cross_attn_{part}.weight" for part in ("k_proj", "v_proj", "k_norm"))  # the encoder's
 _SHOWN = 6  # names of tensors in a warning

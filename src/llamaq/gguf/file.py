@@ -133,7 +133,7 @@ class _Shard:
 
     def check(self) -> None:
         """See `GGUFFile.check`."""
-        had, has = len(self.map), self.map.size()  # of the mapping, and of the file by now
+        had, has = len(self.map), self.map.size()  # bytes of the mapping, and of the file by now
         if has < had:
             raise GGUFError(
                 f"{self.path}: the file had {had} bytes when it was opened, and has {has} now; put it back whole, and "

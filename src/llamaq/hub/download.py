@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch", "files_of", "selected"]
 
-_MOST_FILES = 20_000  # of a repository
+_MOST_FILES = 20_000  # files of a repository
 _SHOWN = 12  # names in an error
 _ON = ("1", "true", "yes", "on")
 

@@ -28,7 +28,7 @@ class Packages:
         return []
 
     def models(self) -> Iterator[Found]:
-        from importlib.metadata import distributions  # which costs more than all else here
+        from importlib.metadata import distributions  # this import costs more than all else here
 
         seen = set()
         for distribution in distributions():

@@ -30,7 +30,7 @@ _LOCAL = ("localhost", "127.0.0.1", "::1")
 _NAME = re.compile(r"[\w.+@=-][\w .+@=()-]{0,200}\.gguf", re.IGNORECASE | re.ASCII)
 _PART = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)", re.IGNORECASE)
 _PIECE = 1 << 20  # bytes between calls of the progress callback
-_SECONDS = 60.0  # of silence that end a connection
+_SECONDS = 60.0  # seconds of silence that end a connection
 _PAUSE = 1.0  # seconds before the next connection
 _TRIES = 5  # connections in a row that break and bring nothing
 

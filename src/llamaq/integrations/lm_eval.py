@@ -22,7 +22,7 @@ from llamaq.sampling import SamplingParams
 __all__ = ["LlamaqLM"]
 
 _T = TypeVar("_T")
-_MOST_TOKENS = 256  # of an answer, where a task does not say
+_MOST_TOKENS = 256  # tokens of an answer, where a task does not say
 
 
 @register_model("llamaq")

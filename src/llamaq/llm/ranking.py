@@ -17,7 +17,7 @@ from llamaq.tokenizer import Tokenizer
 
 __all__ = ["Ranker"]
 
-_RANK = 4  # of the key pooling_type
+_RANK = 4  # pooling_type of models that rank
 _TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a web '

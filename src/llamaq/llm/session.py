@@ -37,7 +37,7 @@ class Session:
         self._model = instance("model", model, Model, "that of an LLM, whose method session() makes a Session")
         self._tokens = tuple(tokens)
         self._adaptation = adaptation
-        self._expected = expected  # of the tokens were in the cache
+        self._expected = expected  # so many of the tokens were in the cache
         self._stream: Stream | None = None
         self._why = "nothing has been read yet"
 

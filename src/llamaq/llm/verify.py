@@ -20,7 +20,7 @@ from llamaq.serving.request import F32, Capture
 
 __all__ = ["Difference", "Verification", "context_of", "verify"]
 
-_ROWS_BYTES = 1 << 26  # of logits in a step
+_ROWS_BYTES = 1 << 26  # bytes of logits in a step
 
 
 @dataclass(frozen=True)

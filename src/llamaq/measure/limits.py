@@ -49,7 +49,7 @@ def cpu_name() -> str:
     """The processor's name as it, or the system, tells it."""
     if name := _core.cpu_name():
         return name
-    lines = (text(Path("/proc/cpuinfo")) or "").splitlines()  # of ARM it has the numbers of maker and design
+    lines = (text(Path("/proc/cpuinfo")) or "").splitlines()  # an ARM CPU has numbers of maker and design there
     entries = dict(line.partition(":")[::2] for line in reversed(lines))
     told = {key.strip(): value.strip() for key, value in entries.items()}
     design = [told[key] for key in ("CPU implementer", "CPU part") if key in told]

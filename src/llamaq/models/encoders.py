@@ -13,7 +13,7 @@ from llamaq.plan.rope import Rope
 
 __all__ = ["Encoder", "attended", "embedded", "read_encoder", "result"]
 
-_RANK = 4  # of the key pooling_type
+_RANK = 4  # pooling_type of models that rank
 
 
 @dataclass(frozen=True)

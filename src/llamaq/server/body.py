@@ -17,7 +17,7 @@ from llamaq.server.settings import Settings
 __all__ = ["Bodies", "json_object_of"]
 
 _DEEPEST = 64
-_MOST_BODIES = 16  # of the largest size that may be read at once
+_MOST_BODIES = 16  # bodies of the largest size that may be read at once
 _RETRY = 5  # seconds
 _MOST_AT_ONCE = 1 << 16  # bytes that are parsed without a thread
 _NO_TYPE = ("", "application/x-www-form-urlencoded")  # the second is what curl -d says of any body

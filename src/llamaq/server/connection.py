@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _TURN = 4  # pieces after which others have their turn in any case, and that the client is gone is seen
 _AGAIN = 0.1  # seconds
-_LOOK = 0.25  # of the shorter time limit: how often the writer's clock is looked at
+_LOOK = 0.25  # part of the shorter time limit after which the writer's clock is looked at
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], is_sent: Callable[[], bool]) -> T:

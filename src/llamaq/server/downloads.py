@@ -16,7 +16,7 @@ from llamaq.server.errors import Refusal, shutting_down
 
 __all__ = ["Downloads"]
 
-_MOST = 4  # at once
+_MOST = 4  # downloads at once
 _RETRY = 60  # seconds
 _LOOK = 0.1  # seconds
 

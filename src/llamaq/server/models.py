@@ -44,7 +44,7 @@ class Models:
         """Raises ``ValueError``."""
         self._catalogue = Catalogue(sources, settings.names, hub=settings.allow_pull)
         self._settings = settings
-        self._lock = asyncio.Lock()  # of who loads
+        self._lock = asyncio.Lock()  # whoever loads holds it
         self._left = asyncio.Event()  # set when a model has no user any more
         self._room: asyncio.Future[None] | None = None  # a load waits until a model that is in use is free
         self._closing: set[asyncio.Future[None]] = set()

@@ -100,7 +100,7 @@ class _Server(uvicorn.Server):
         self.ended_by = 0
         self.failed: BaseException | None = None
         self._service = service
-        self._service.models.first_is_told = True  # by whoever gets ``failed``
+        self._service.models.first_is_told = True  # whoever gets ``failed`` tells it
         self._ready = ready
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None

@@ -70,14 +70,14 @@ class DiskPrefixes:
         self._writing = 0  # texts that are being written
         self._written = threading.Condition()
         self._process = os.getpid()
-        self._reading = threading.Lock()  # of several requests with one beginning, one reads it
+        self._reading = threading.Lock()  # one of several requests with one beginning reads it
         digest = cache.model_digest(parts.file, None)
         if digest is not None:
             self._blocks = cache.of(self._about(parts, digest))
 
     def close(self) -> None:
         """Waits a little for what is being written, and lets go of the model."""
-        if self._process == os.getpid():  # in a forked child nobody writes, and the lock may be held for ever
+        if self._process == os.getpid():  # nobody writes in a forked child, where the lock may be held for ever
             with self._written:
                 self._written.wait_for(lambda: not self._writing, _CLOSING)
         self._parts = None

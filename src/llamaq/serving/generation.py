@@ -55,7 +55,7 @@ class Generation(Request):
         self._lookup = lookup
         self._texts = texts
         self._function = function
-        self._given: list[int] = []  # by the function
+        self._given: list[int] = []  # the function gave these
         self.account = Account()
         self._right = 0  # how many of the latest guesses came
         self.dropped = dropped

@@ -29,8 +29,8 @@ class Lookup:
 
     def __init__(self, start: Sequence[int] = (), prediction: Sequence[int] = ()) -> None:
         self._text = array("i")
-        self._ends: dict[int, int] = {}  # where the three tokens of a key ended last
-        self._earlier = array("i")  # for each place, the one before with its key
+        self._ends: dict[int, int] = {}  # key: the place where its three tokens ended last
+        self._earlier = array("i")  # place: the one before with its key
         self._key = 0
         self._read = 0
         if prediction:

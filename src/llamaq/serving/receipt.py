@@ -25,9 +25,9 @@ Top: TypeAlias = tuple[tuple[int, float], ...]
 """The tokens with the largest logits, and these."""
 
 _VERSION = 1
-_MOST_BYTES = 1 << 28  # of a file: a million tokens take a third of it
+_MOST_BYTES = 1 << 28  # bytes of a file: a million tokens take a third of it
 _MOST_TOP = 16
-_NOT_KEPT = ("seed", "logprobs", "logit_processors")  # of SamplingParams; the seed in use stands beside them
+_NOT_KEPT = ("seed", "logprobs", "logit_processors")  # the seed in use stands beside the sampling parameters
 _KEYS = (
     "llamaq_receipt", "llamaq", "isa", "model", "sha256", "adapters", "numerics", "cache_type", "n_ctx", "sampling",
     "seed", "forces", "chosen_by_functions", "prompt", "tokens", "logits", "top", "digest",

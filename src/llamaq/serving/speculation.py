@@ -30,9 +30,9 @@ _MOST_GUESSES = 8
 class Costs:
     """What steps take by their number of rows: a line through the latest, which begins as a guess."""
 
-    _SLOPE = 0.15  # of the time of one row: what each further one takes where nothing was measured
-    _WEIGHT = 0.25  # of that guess, as a variance of the numbers of rows
-    _LEAST = 0.01  # of the time of one row: no row is for nothing
+    _SLOPE = 0.15  # times of one row: each further one takes so much where nothing was measured
+    _WEIGHT = 0.25  # that guess weighs so much, as a variance of the numbers of rows
+    _LEAST = 0.01  # times of one row: no row is for nothing
     _MEMORY = 64  # steps
 
     def __init__(self) -> None:

@@ -34,8 +34,8 @@ class Texts:
     def __init__(self, tokens: int = KEPT_TOKENS) -> None:
         """``tokens``: a power of two."""
         self._text = np.empty(tokens, np.int32)
-        self._earlier = np.empty(tokens, np.int32)  # for each place, the one before with its hash
-        self._last = np.full(tokens, -1, np.int32)  # for each hash, the place where such tokens ended last
+        self._earlier = np.empty(tokens, np.int32)  # place: the one before with its hash
+        self._last = np.full(tokens, -1, np.int32)  # hash: the place where such tokens ended last
         self._end = 0
         self._lock = Lock()
 

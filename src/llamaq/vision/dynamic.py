@@ -17,7 +17,7 @@ from llamaq.vision.projector import Projector
 __all__ = ["Dynamic", "fitted"]
 
 _EDGE, _MOST_EDGE = 1024, 4096  # pixels: unless it is chosen, and at most
-_LONGEST = 200  # times the shorter side
+_LONGEST = 200  # the longer side has at most so many times the shorter one
 
 
 class Dynamic(Projector):

@@ -27,7 +27,7 @@ from llamaq.vision.tensors import VisionTensors
 
 __all__ = ["STORE_BYTES", "Encoder", "Traced", "traced"]
 
-STORE_BYTES = 1 << 26  # of rows that are kept for pictures that come again
+STORE_BYTES = 1 << 26  # bytes of rows that are kept for pictures that come again
 _KNOWN = 1 << 12  # pictures whose ids are kept for longer, since the cache may know texts with them
 
 

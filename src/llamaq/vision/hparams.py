@@ -13,8 +13,8 @@ from llamaq.plan.activations import Activation
 
 __all__ = ["VisionHParams", "check_sides", "keys_of", "projector_type", "read"]
 
-_MOST_PATCHES = 1 << 14  # of one image; the models that there are have 4096 at most
-_MOST_PIXELS = 1 << 13  # of a side
+_MOST_PATCHES = 1 << 14  # patches of one image; the models that there are have 4096 at most
+_MOST_PIXELS = 1 << 13  # pixels of a side
 
 
 @dataclass(frozen=True)

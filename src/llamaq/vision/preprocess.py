@@ -137,7 +137,7 @@ def _of_bytes(data: bytes) -> NDArray[np.uint8]:
                 return _of_image(image)
         except (ImageError, MemoryError):
             raise
-        except Exception as error:  # whatever a damaged file makes of Pillow
+        except Exception as error:  # Pillow raises errors of any class for a damaged file
             kinds = ", ".join(FORMATS)
             raise ImageError(f"the picture is damaged, or is none of {kinds}: {error!s:.200}") from None
 

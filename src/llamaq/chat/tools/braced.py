@@ -56,7 +56,7 @@ def _json(parts: Sequence[str]) -> str | None:
     """Arguments as JSON; None where they are none."""
     try:
         text = "".join(json.dumps(part) if at % 2 else _WORD.sub(_quoted, part) for at, part in enumerate(parts))
-        found = json.loads(text, parse_constant=int)  # which NaN is none of
+        found = json.loads(text, parse_constant=int)  # NaN is no number of JSON: int refuses it
         written = json.dumps(found, ensure_ascii=False, allow_nan=False)
         written.encode()  # half of a pair of surrogates is no text
     except (ValueError, RecursionError):

@@ -52,7 +52,7 @@ def calls_structure(
     try:
         return _checked(_grammar(syntax, tokenizer, functions, several, answer, thinking))
     except StructureError:
-        for function in functions:  # which one is it?
+        for function in functions:  # one of them is called
             try:
                 json_schema(_parameters(function))
             except StructureError as error:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kept", "state_folder"]
 
-_MOST_CHATS = 200  # of a model; older ones go
+_MOST_CHATS = 200  # chats of a model; older ones go
 _LISTED = 20
 _SETTINGS = "settings.json"
 _NOT_KEPT = ("seed", "structure", "logprobs", "logit_bias", "logit_processors", "samplers", "dry_sequence_breakers")

@@ -202,5 +202,5 @@ class Llama(Model):
         return cls(model_path=path, **kwargs)
 
 
-for _name, _table in CALLS.items():  # for help
+for _name, _table in CALLS.items():  # help() shows what these have
     getattr(Llama, _name).__signature__ = signature_of({"self": inspect.Parameter.empty, **_table})

@@ -60,7 +60,7 @@ class _ActorChain:
             logits: NDArray[np.float32] = ray.get(rows)
         except _LOST as error:
             raise StageLost(" ".join(str(error).split())) from error
-        except RayTaskError as error:  # of a stage, or of one behind the one that is lost
+        except RayTaskError as error:  # the stage failed, or the one that is lost lies behind it
             if isinstance(error.cause, (StageLost, *_LOST)):
                 raise StageLost(" ".join(str(error.cause).split())) from error
             raise

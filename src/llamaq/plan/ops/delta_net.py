@@ -20,7 +20,7 @@ from llamaq.plan.tracer import Tracer
 
 __all__ = ["DeltaNet", "TracesDeltaNet", "left_of_past", "softplus"]
 
-_EPS = 1e-6  # of the lengths of queries and keys
+_EPS = 1e-6  # the lengths of queries and keys are kept from zero by it
 
 
 @dataclass(frozen=True)

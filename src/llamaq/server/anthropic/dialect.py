@@ -31,7 +31,7 @@ class _Anthropic(Dialect):
         status = self.status(refusal)
         kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
         message = refusal.message
-        if refusal.code == "context_length_exceeded":  # in the words by which agents know that they must shorten it
+        if refusal.code == "context_length_exceeded":  # agents know by these words that they must shorten it
             message = f"prompt is too long: {refusal.more['n_prompt_tokens']} tokens > {refusal.more['n_ctx']} maximum"
         return {"type": "error", "error": {"type": kind, "message": message}, "request_id": request_id.get()}
 

@@ -131,7 +131,7 @@ class Answering(Job):
         async for event in self._chat:
             reason = event.finish_reason or reason
             text = event.text if event.finish_reason is None else self._chat.message.content[self._told :]
-            self._told += len(text)  # at the end, a call that was cut off turns out to be text
+            self._told += len(text)  # a call that was cut off turns out to be text at the end
             calls, entries = self._new_calls(event), self._entries(event)
             if text or event.reasoning or calls or entries:
                 found = self.piece(text, event.reasoning, calls)

@@ -46,7 +46,7 @@ class _Conversation:
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
-        self._names: dict[str, str] = {}  # of the tools that calls name
+        self._names: dict[str, str] = {}  # call id: the tool's name
         self._turn: dict[str, Any] | None = None
 
     def add(self, where: str, item: Mapping[str, Any]) -> None:

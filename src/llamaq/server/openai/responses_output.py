@@ -29,8 +29,8 @@ class Output:
         self._carried = carried
         self._kind = ""  # what grows: one of the above, or nothing
         self._said: list[str] = []
-        self._logprobs: list[dict[str, Any]] = []  # of a message
-        self._told = 0  # of them have been in an event
+        self._logprobs: list[dict[str, Any]] = []  # a message's tokens have these
+        self._told = 0  # so many of them have been in an event
 
     def read(self, event: ChatEvent, logprobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The events, without their numbers, that an event of a chat is; ``logprobs`` are those of its token."""
