@@ -16,7 +16,7 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import ClosedError, ContextOverflowError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
-from llamaq.llm.capture import Inside
+from llamaq.llm.capture import CapturePlan
 from llamaq.plan.graph import HeadNorm, Temperature
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
@@ -92,9 +92,9 @@ def test_attention_is_what_the_model_weights_values_with(llm: LLM) -> None:
         np.testing.assert_allclose(p.sum(axis=2), 1, atol=1e-6)
         assert (np.triu(p, 1) == 0).all()
         assert not np.allclose(p[0], p[1], atol=1e-3)
-        from llamaq.serving.reading import Captured, wait
+        from llamaq.serving.reading import CaptureRequest, wait
 
-        request = Captured(ids, [(i, node.ins[2], kv_heads * dim), (i, node.outs[0], heads * dim)])
+        request = CaptureRequest(ids, [(i, node.ins[2], kv_heads * dim), (i, node.outs[0], heads * dim)])
         _, v, out = wait(llm.model.scheduler, [request])[0]
         values = v.astype(np.float16).astype(np.float64).reshape(len(ids), kv_heads, dim)
         values = np.repeat(values, heads // kv_heads, axis=1)
@@ -111,7 +111,7 @@ def test_attention_with_softcap_sinks_and_temperature(monkeypatch: pytest.Monkey
     }
     plan, weights = attention_alone(3, heads=4, kv_heads=2, head_dim=8, **features)
     tensors: Any = {name: SimpleNamespace(numbers=lambda w=w: w) for name, w in weights.items()}
-    inside = Inside(plan, tensors, "f32", ["attention"], None)
+    inside = CapturePlan(plan, tensors, "f32", ["attention"], None)
     index, node = next((i, n) for i, n in enumerate(plan.nodes) if n.op.keeps)
     places = [*inside.request([1]).captures, (index, node.ins[2], 16), (index, node.outs[0], 32)]
     seen = {(i, slot): np.empty((20, cols), np.float32) for i, slot, cols in places}

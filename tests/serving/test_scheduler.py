@@ -13,8 +13,8 @@ import pytest
 
 from llamaq import LLM, SamplingParams
 from llamaq.errors import ContextOverflowError, LlamaqError, TokenizerError
-from llamaq.llm.capture import Inside
-from llamaq.serving.reading import Reading, Scoring, wait
+from llamaq.llm.capture import CapturePlan
+from llamaq.serving.reading import PromptRequest, ScoreRequest, wait
 from llamaq.serving.stream import Completion, Stream
 from waiting import wait_until
 
@@ -109,10 +109,10 @@ def test_a_reading_that_gives_way_begins_again(stories: Path, what: str, monkeyp
     began = []
     text = list(range(300, 360))
 
-    def reading(llm: LLM) -> Reading:
+    def reading(llm: LLM) -> PromptRequest:
         if what == "score":
-            return Scoring(text, 1, llm.tokenizer.n_vocab)
-        return Inside(llm.plan, {}, "f16", ["hidden"], None).request(text)
+            return ScoreRequest(text, 1, llm.tokenizer.n_vocab)
+        return CapturePlan(llm.plan, {}, "f16", ["hidden"], None).request(text)
 
     with LLM.load(stories, threads=1, n_ctx=96, n_batch=7) as llm:
         [want] = wait(llm.model.scheduler, [reading(llm)])

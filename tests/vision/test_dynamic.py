@@ -20,7 +20,7 @@ from llamaq.plan.inserted import Inserted
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import make_rope
 from llamaq.sampling import SamplingParams
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 from llamaq.vision.dynamic import Dynamic, fitted
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.hparams import keys_of
@@ -59,15 +59,15 @@ def rows_of(llm: LLM, which: int) -> list[Inserted]:
     return [llm.model.encoder.rows(picture(*shape, which)) for shape in SEEN[which]]
 
 
-def reading(llm: LLM, which: int, first: int = 0) -> Reading:
+def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
     """A prompt with pictures; of its rows logits are wanted from number ``first`` on."""
     rows = rows_of(llm, which)
-    found = Reading(prompt_with([[*each.ids] for each in rows]), first, share=True)
+    found = PromptRequest(prompt_with([[*each.ids] for each in rows]), first, share=True)
     found.inserted = tuple(rows)
     return found
 
 
-def logits_of(llm: LLM, *requests: Reading) -> list[F32]:
+def logits_of(llm: LLM, *requests: PromptRequest) -> list[F32]:
     return wait(llm.model.scheduler, requests)
 
 
@@ -106,7 +106,7 @@ def test_logits_are_the_same_in_pieces_in_company_and_from_the_cache(name: str) 
         (want,) = logits_of(llm, reading(llm, 1))
     for n_batch, threads in ((1, 2), (7, 5), (512, 1)):
         with loaded(name, n_batch=n_batch, threads=threads) as other:
-            requests = [reading(other, 1), reading(other, 0), Reading([5, 6, 7], 0), reading(other, 1)]
+            requests = [reading(other, 1), reading(other, 0), PromptRequest([5, 6, 7], 0), reading(other, 1)]
             first, second, _, third = logits_of(other, *requests)
             np.testing.assert_array_equal(first, want)
             np.testing.assert_array_equal(third, want)
@@ -182,7 +182,7 @@ def test_without_a_feature_log_probabilities_are_others(name: str, monkeypatch: 
             others["parts"] = replace(rows, first=8000, rows=parts[:, [0, 2, 1]].reshape(rows.rows.shape))
             others["no parts"] = replace(rows, first=9000, rows=(parts * [[[1], [0], [0]]]).reshape(rows.rows.shape))
         for what, changed in others.items():
-            found = Reading(prompt_with([[*changed.ids]]), 0)
+            found = PromptRequest(prompt_with([[*changed.ids]]), 0)
             found.inserted = (changed,)
             assert abs(log_probabilities(logits_of(llm, found)[0]) - want).max() > 100 * BOUND, what
     monkeypatch.setattr("llamaq.models.ropes._axes", lambda lengths, pairs, _: tuple(i % 2 for i in range(pairs)))
@@ -295,6 +295,6 @@ def test_answers_go_on_behind_the_picture_and_find_it_in_the_cache(name: str) ->
         request = llm.render_chat(said, template=template)
         assert [getattr(each, "grid", None) for each in request.inserted] == [(3, 5)]
         answer = [int(number) for number in first.text.split("tok")[1:]]
-        whole = Reading([*request.ids, *answer], len(request.ids) - 1)
+        whole = PromptRequest([*request.ids, *answer], len(request.ids) - 1)
         whole.inserted = request.inserted
         assert [int(np.argmax(row)) for row in logits_of(llm, whole)[0][:-1]] == answer

@@ -21,7 +21,7 @@ from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.plan.inserted import LookedAt, step_of
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.reference import Reference
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import mllama
@@ -61,9 +61,9 @@ def pieces(encoder: Encoder, name: str) -> dict[int, LookedAt]:
     return found
 
 
-def reading(llm: LLM, name: str, first: int = 0) -> Reading:
+def reading(llm: LLM, name: str, first: int = 0) -> PromptRequest:
     found = pieces(encoder_of(llm), name)
-    request = Reading(ids_of(name, {i: piece.first for i, piece in found.items()}), first, share=True)
+    request = PromptRequest(ids_of(name, {i: piece.first for i, piece in found.items()}), first, share=True)
     request.inserted = tuple(found.values())
     return request
 

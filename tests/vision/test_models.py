@@ -15,7 +15,7 @@ from llamaq.errors import ImageError
 from llamaq.gguf import GGUFFile
 from llamaq.plan.inserted import Inserted
 from llamaq.plan.reference import Reference
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.projector import Projector
 from shared_files import shared_path
@@ -56,16 +56,16 @@ def encoder_of(llm: LLM) -> Encoder:
     return llm.model.encoder
 
 
-def reading(llm: LLM, which: int, first: int = 0) -> Reading:
+def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
     """The prompt with a picture; of its rows logits are wanted from number ``first`` on."""
     rows = encoder_of(llm).rows(picture(SIZE, SIZE, which))
     before, after = prompt()
-    found = Reading([*before, *rows.ids, *after], first, share=True)
+    found = PromptRequest([*before, *rows.ids, *after], first, share=True)
     found.inserted = (rows,)
     return found
 
 
-def logits_of(llm: LLM, *requests: Reading) -> list[F32]:
+def logits_of(llm: LLM, *requests: PromptRequest) -> list[F32]:
     return wait(llm.model.scheduler, requests or [reading(llm, 0)])
 
 
@@ -106,7 +106,7 @@ def test_logits_are_the_same_in_pieces_in_company_and_from_the_cache(llm: LLM, n
     most = EMBEDDED[name] + 1
     for n_batch, threads in ((most, 2), (most + 3, 5), (512, 1)):
         with loaded(name, n_batch=n_batch, threads=threads) as other:
-            requests = [reading(other, 0), reading(other, 1), Reading([5, 6, 7], 0), reading(other, 0)]
+            requests = [reading(other, 0), reading(other, 1), PromptRequest([5, 6, 7], 0), reading(other, 0)]
             first, second, _, third = logits_of(other, *requests)
             np.testing.assert_array_equal(first, want)
             np.testing.assert_array_equal(third, want)

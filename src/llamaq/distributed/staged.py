@@ -17,7 +17,7 @@ from llamaq.chat.options import ChatOptions, PromptOptions
 from llamaq.distributed.stages import Stage, StageJob, Work
 from llamaq.engine.engine import Captures, Engine, StopFlag
 from llamaq.engine.kv_cache import CacheLost, KVCache
-from llamaq.engine.loading import Parts, plan_of
+from llamaq.engine.loading import LoadedModel, plan_of
 from llamaq.engine.memory import memory_need
 from llamaq.engine.page_pool import PagePool, StatePool
 from llamaq.errors import LlamaqError, ModelError
@@ -190,7 +190,7 @@ def open_lane(chain: Chain, job: StageJob, lane: int) -> LLM:
     except BaseException:
         file.close()
         raise
-    return LLM(Parts(file, tokenizer, hparams, engine, cache, need))
+    return LLM(LoadedModel(file, tokenizer, hparams, engine, cache, need))
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from llamaq.models import MAX_HEAD_DIM, HParams, build_plan, constants
 from llamaq.plan.graph import Plan
 from llamaq.tokenizer import Tokenizer, load_tokenizer
 
-__all__ = ["Beside", "Parts", "check_same_tokens", "clean_arguments", "load_parts", "needed_memory", "plan_of"]
+__all__ = ["DraftNeed", "LoadedModel", "check_same_tokens", "clean_arguments", "load_parts", "needed_memory", "plan_of"]
 
 logger = logging.getLogger("llamaq")
 
@@ -34,7 +34,7 @@ _SHOWN = 6  # names of tensors in a warning
 
 
 @dataclass(frozen=True)
-class Parts:
+class LoadedModel:
     """What a model is made of."""
 
     file: GGUFFile
@@ -51,7 +51,7 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Beside:
+class DraftNeed:
     """A draft model that is loaded after this one: its tokenizer, and bytes that it takes with a context of so many."""
 
     tokenizer: Tokenizer
@@ -148,9 +148,9 @@ def load_parts(
     pre: str | None,
     progress: Progress | None,
     projector: int = 0,
-    draft: Beside | None = None,
+    draft: DraftNeed | None = None,
     speculation: bool = True,
-) -> Parts:
+) -> LoadedModel:
     """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides. The arguments are clean."""
     file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
     pack = pack or not file.mapped
@@ -181,7 +181,7 @@ def load_parts(
     except BaseException:
         file.close()
         raise
-    return Parts(file, tokenizer, hparams, engine, cache, memory)
+    return LoadedModel(file, tokenizer, hparams, engine, cache, memory)
 
 
 def _tokenizer(file: GGUFFile, hparams: HParams, pre: str | None) -> Tokenizer:

@@ -14,10 +14,10 @@ from llamaq.llm.tensors import Tensor
 from llamaq.plan.arithmetic import round_to_cache
 from llamaq.plan.ops.attention import Attention, first_seen
 from llamaq.plan.plan import Plan
-from llamaq.serving.reading import Captured
+from llamaq.serving.reading import CaptureRequest
 from llamaq.serving.request import Capture
 
-__all__ = ["CaptureKind", "Forward", "Inside"]
+__all__ = ["CaptureKind", "CapturePlan", "Forward"]
 
 CaptureKind = Literal["hidden", "attention"]
 F32: TypeAlias = NDArray[np.float32]
@@ -40,7 +40,7 @@ class Forward:
     attention: Mapping[int, F32]
 
 
-class Inside:
+class CapturePlan:
     """Makes the request for a text, and a ``Forward`` of what it saw.
 
     Raises ``ValueError`` for an unknown capture or layer.
@@ -74,9 +74,9 @@ class Inside:
                 keys = (index, k, op.kv_heads * op.head_dim)
                 self._attention.append((op, (index, q, op.heads * op.head_dim), keys))
 
-    def request(self, ids: list[int]) -> Captured:
+    def request(self, ids: list[int]) -> CaptureRequest:
         pairs = [capture for _, q, k in self._attention for capture in (q, k)]
-        return Captured(ids, [*self._hidden, *pairs], logits=True)
+        return CaptureRequest(ids, [*self._hidden, *pairs], logits=True)
 
     def forward(self, ids: Sequence[int], result: list[F32]) -> Forward:
         """Puts together what the request saw."""

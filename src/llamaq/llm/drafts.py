@@ -6,7 +6,7 @@ import os
 from typing import Any, TypeAlias, cast
 
 from llamaq.boundary.arguments import path_of
-from llamaq.engine.loading import Beside, check_same_tokens, load_parts, plan_of
+from llamaq.engine.loading import DraftNeed, check_same_tokens, load_parts, plan_of
 from llamaq.engine.memory import memory_need
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError
@@ -35,7 +35,7 @@ def draft_of(choice: DraftChoice, **options: Any) -> Draft:
 class Draft:
     """No draft model."""
 
-    beside: Beside | None = None
+    need: DraftNeed | None = None
     """What the loading of the other model has to know."""
 
     def attach(self, model: Model) -> None:
@@ -83,7 +83,7 @@ class _File(Draft):
                     max_rows=min(options["n_batch"], n_ctx), threads=threads, pack=pack, speculation=False,
                 ).total  # fmt: skip
 
-            self.beside = Beside(load_tokenizer(file.metadata), need)
+            self.need = DraftNeed(load_tokenizer(file.metadata), need)
         except BaseException:
             file.close()
             raise

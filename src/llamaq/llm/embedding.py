@@ -16,7 +16,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.plan.operands import Norm
 from llamaq.plan.ops.norm import normed
 from llamaq.plan.plan import Plan
-from llamaq.serving.reading import Captured, Reading
+from llamaq.serving.reading import CaptureRequest, PromptRequest
 from llamaq.serving.request import Capture
 
 __all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
@@ -50,8 +50,8 @@ class Embedder:
             for weight in (() if self._norm is None else self._norm.reads())
         }
 
-    def request(self, ids: list[int]) -> Reading:
-        return Captured(ids, [self._capture])
+    def request(self, ids: list[int]) -> PromptRequest:
+        return CaptureRequest(ids, [self._capture])
 
     def pooled(self, results: Sequence[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
         """Vectors, float32 (texts, width); sums in float64, so that they do not depend on NumPy's order."""

@@ -15,11 +15,11 @@ from llamaq.boundary.arguments import flag, items, shown, text_or_bytes, whole, 
 from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Numerics
 from llamaq.engine.kv_cache import CacheType
-from llamaq.engine.loading import Parts, clean_arguments
+from llamaq.engine.loading import LoadedModel, clean_arguments
 from llamaq.gguf import GGUFFile
 from llamaq.llm.adapting import Adapting, PathsOfAdapters
 from llamaq.llm.calls import public
-from llamaq.llm.capture import CaptureKind, Forward, Inside
+from llamaq.llm.capture import CaptureKind, CapturePlan, Forward
 from llamaq.llm.drafts import DraftChoice, draft_of
 from llamaq.llm.embedding import Embedder, Pooling
 from llamaq.llm.habits import Habits
@@ -35,7 +35,7 @@ from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.defaults import Defaults
 from llamaq.serving.disk_cache import DEFAULT_LIMIT
 from llamaq.serving.model import Model, Prompt
-from llamaq.serving.reading import Reading, async_wait, wait
+from llamaq.serving.reading import PromptRequest, async_wait, wait
 from llamaq.serving.stream import Completion, Stream, Usage
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
     """
 
     def __init__(
-        self, parts: Parts | None = None, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
+        self, parts: LoadedModel | None = None, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
         speculation: bool = True, **other: object,
     ) -> None:  # fmt: skip
-        if not isinstance(parts, Parts) or other:
+        if not isinstance(parts, LoadedModel) or other:
             raise TypeError('LLM.load makes an LLM: LLM.load("model.gguf"), with the arguments that it shows')
         self.model = Model(parts, defaults, encoder, speculation=speculation)
 
@@ -112,7 +112,7 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         with ExitStack() as opened:  # what is closed where something goes wrong
             guessing = draft_of(draft if speculation else None, **options)
             opened.callback(guessing.close)
-            parts = with_encoder(path, mmproj, image_edge, draft=guessing.beside, speculation=speculation, **options)
+            parts = with_encoder(path, mmproj, image_edge, draft=guessing.need, speculation=speculation, **options)
             llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
             opened.callback(llm.close)
             guessing.attach(llm.model)
@@ -283,7 +283,7 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         """
         self.model.check_writes()
         ids = self._reading_ids(tokens, "tokens")
-        reading = Reading(ids, whole("first", first, 0, len(ids)), adaptation=self.model.adapters.of(adapter))
+        reading = PromptRequest(ids, whole("first", first, 0, len(ids)), adaptation=self.model.adapters.of(adapter))
         logits: NDArray[np.float32] = wait(self.model.scheduler, [reading])[0]
         return logits
 
@@ -297,7 +297,7 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         ``ModelError`` where logits are not numbers, ``ValueError`` for an unknown capture or layer.
         """
         self.model.check_writes()
-        inside = Inside(self.plan, self.tensors, self.model.parts.cache.cache_type, capture, layers)
+        inside = CapturePlan(self.plan, self.tensors, self.model.parts.cache.cache_type, capture, layers)
         ids = self._reading_ids(text, "text")
         return inside.forward(ids, wait(self.model.scheduler, [inside.request(ids)])[0])
 
@@ -340,13 +340,13 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
 
     def _embedding(
         self, texts: str | Sequence[Prompt], pooling: Pooling | None, normalize: bool
-    ) -> tuple[Embedder, list[Reading]]:
+    ) -> tuple[Embedder, list[PromptRequest]]:
         parts = self.model.parts
         embedder = Embedder(parts.file, parts.engine.plan, pooling, flag("normalize", normalize))
         texts = [texts] if isinstance(texts, str | bytes) else items("texts", texts, "texts")
         return embedder, [embedder.request(self._reading_ids(text, "each of texts")) for text in texts]
 
-    def _ranking(self, query: str | bytes, documents: Sequence[str | bytes]) -> tuple[Ranker, list[Reading]]:
+    def _ranking(self, query: str | bytes, documents: Sequence[str | bytes]) -> tuple[Ranker, list[PromptRequest]]:
         ranker = Ranker(self.model.parts.file, self.plan, self.tokenizer)
         query = text_or_bytes("query", query)
         pairs = [

@@ -16,7 +16,7 @@ from llamaq.chat.request import checked, prompt_ids, special_texts
 from llamaq.errors import ChatTemplateError
 from llamaq.llm.calls import elsewhere
 from llamaq.sampling import SamplingParams
-from llamaq.serving.reading import Score, Scoring, async_wait, wait
+from llamaq.serving.reading import Score, ScoreRequest, async_wait, wait
 from llamaq.serving.stream import Stream
 from llamaq.tokenizer import Tokenizer
 
@@ -102,11 +102,11 @@ class _Judge:
         self._spellings = {word: _spellings(tokenizer, word) for word in ("safe", "unsafe")}
         self._unsafe: tuple[int, ...] = ()
 
-    def requests(self) -> list[Scoring]:
+    def requests(self) -> list[ScoreRequest]:
         """One for each spelling of the words."""
         size = self._model.hparams.vocab_size
         texts = [[*self._ids, *ids] for ids in (*self._spellings["safe"], *self._spellings["unsafe"])]
-        return [Scoring(self._model.fitting(text), len(self._ids), size) for text in texts]
+        return [ScoreRequest(self._model.fitting(text), len(self._ids), size) for text in texts]
 
     def verdict(self, scores: Sequence[Score]) -> Moderation:
         count = len(self._spellings["safe"])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.arguments import INT32, path_of, text, texts, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
-from llamaq.engine.loading import Parts, load_parts
+from llamaq.engine.loading import LoadedModel, load_parts
 from llamaq.gguf import GGUFFile
 from llamaq.hub import Found, resolve
 from llamaq.hub.address import Address, address_of
@@ -42,14 +42,14 @@ def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, D
     return GGUFFile.open(found), defaults_of(found)
 
 
-def _parts(file: GGUFFile, defaults: Defaults, *, n_ctx: int | None, **options: Any) -> Parts:
+def _parts(file: GGUFFile, defaults: Defaults, *, n_ctx: int | None, **options: Any) -> LoadedModel:
     return load_parts(file, n_ctx=n_ctx if n_ctx is not None else defaults.n_ctx or None, **options)
 
 
 def with_encoder(
     path: str | os.PathLike[str] | GGUFFile | None, mmproj: str | os.PathLike[str] | None, image_edge: int | None,
     **options: Any,
-) -> tuple[Parts, Defaults, Encoder | None]:  # fmt: skip
+) -> tuple[LoadedModel, Defaults, Encoder | None]:  # fmt: skip
     """The parts of a model that a path or a name means, what its owner wants, and the encoder of a projector file where
     there is one; None is the bundled model. ``options`` are clean arguments of ``load_parts``. Raises what ``LLM.load``
     does."""

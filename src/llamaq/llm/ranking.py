@@ -12,7 +12,7 @@ from llamaq.errors import ModelError
 from llamaq.gguf import GGUFArray, GGUFFile
 from llamaq.plan.arithmetic import sigmoid
 from llamaq.plan.plan import Plan
-from llamaq.serving.reading import Reading
+from llamaq.serving.reading import PromptRequest
 from llamaq.tokenizer import Tokenizer
 
 __all__ = ["Ranker"]
@@ -54,8 +54,8 @@ class Ranker:
             return self._tokenizer.encode_pair(query, document)
         return self._tokenizer.encode_filled(self._template, {"query": query, "document": document})
 
-    def request(self, ids: list[int]) -> Reading:
-        return Reading(ids, 0) if self._encodes else Reading(ids, len(ids) - 1, share=True)
+    def request(self, ids: list[int]) -> PromptRequest:
+        return PromptRequest(ids, 0) if self._encodes else PromptRequest(ids, len(ids) - 1, share=True)
 
     def scores(self, results: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Float32 (texts,): the head's number for the first token of a text, or, of a decoder, for the last; where it

@@ -6,8 +6,7 @@ from llamaq.boundary.arguments import INT32, whole
 from llamaq.llm.calls import public
 from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.model import Model, Prompt, token_ids
-from llamaq.serving.reading import Score, async_wait, wait
-from llamaq.serving.reading import Scoring as ScoringRequest
+from llamaq.serving.reading import Score, ScoreRequest, async_wait, wait
 
 __all__ = ["Scoring"]
 
@@ -36,7 +35,7 @@ class Scoring:
         score: Score = (await async_wait(self.model.scheduler, [self._scoring(text, prompt, top_logprobs, adapter)]))[0]
         return score
 
-    def _scoring(self, text: Prompt, prompt: Prompt, top_logprobs: int, adapter: AdapterChoice) -> ScoringRequest:
+    def _scoring(self, text: Prompt, prompt: Prompt, top_logprobs: int, adapter: AdapterChoice) -> ScoreRequest:
         model = self.model
         model.check_writes()
         top = whole("top_logprobs", top_logprobs, 0, INT32)
@@ -44,7 +43,7 @@ class Scoring:
         before = model.prompt_ids(prompt) if prompt else []
         ids = [*before, *model.text_ids(text, "text", continuation=True)] if prompt else text
         ids = model.fitting(model.prompt_ids(ids, "text"))
-        scoring = ScoringRequest(ids, len(before) or 1, model.hparams.vocab_size, top)
+        scoring = ScoreRequest(ids, len(before) or 1, model.hparams.vocab_size, top)
         scoring.adaptation = model.adapters.of(adapter)
         return scoring
 

@@ -12,7 +12,7 @@ from llamaq.llm import session_file
 from llamaq.llm.calls import public
 from llamaq.serving.adaptation import BASE, Adaptation
 from llamaq.serving.model import Model
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 from llamaq.serving.stream import Completion, Stream
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Session:
         Raises ``ContextOverflowError`` where the context has no room for it; the session is as before then.
         """
         ids = self._model.fitting(self._with(text))
-        request = Reading(ids, len(ids) - 1, share=True, adaptation=self._adaptation)
+        request = PromptRequest(ids, len(ids) - 1, share=True, adaptation=self._adaptation)
         request.expected = self._expected
         wait(self._model.scheduler, [request])
         self._tokens, self._stream, self._expected, self._why = tuple(ids), None, len(ids), request.why

@@ -26,7 +26,7 @@ import numpy as np
 from llamaq.boundary.atomic import atomic_file
 from llamaq.boundary.files import open_file, reason
 from llamaq.engine.kv_cache import PAGE_TOKENS
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import LoadedModel
 from llamaq.errors import ContextOverflowError, SessionError, naming
 from llamaq.models.ropes import ROPE_LONG
 from llamaq.serving.prefix import Mark
@@ -42,7 +42,7 @@ _SOMETIMES = ("adapter", "rope", "plan")  # keys of an identity that most sessio
 _DAMAGED = "the file is damaged or no session: save it again"
 
 
-def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...], mark: Mark = ()) -> None:
+def save(path: Path, parts: LoadedModel, scheduler: Scheduler, tokens: tuple[int, ...], mark: Mark = ()) -> None:
     """Writes ``tokens`` and what the cache has of them. Raises ``SessionError``."""
     length, groups = scheduler.copy_pages(tokens, mark)
     shapes = [list(pages.shape) for pages in groups]
@@ -60,7 +60,7 @@ def save(path: Path, parts: Parts, scheduler: Scheduler, tokens: tuple[int, ...]
         file.write(digest.digest())
 
 
-def load(path: Path, parts: Parts, scheduler: Scheduler, mark: Mark = ()) -> tuple[tuple[int, ...], int]:
+def load(path: Path, parts: LoadedModel, scheduler: Scheduler, mark: Mark = ()) -> tuple[tuple[int, ...], int]:
     """Tokens of a file, and how many of them the cache has now. Raises ``SessionError``, ``ContextOverflowError``.
 
     Pages are read once they are known to fit the context; a pipe or a device is no session.
@@ -103,7 +103,7 @@ def _read(path: Path, file: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _identity(parts: Parts, mark: Mark) -> dict[str, str]:
+def _identity(parts: LoadedModel, mark: Mark) -> dict[str, str]:
     """What the cache's bytes depend on beside the tokens."""
     own = {"model": parts.sha256, "cache": parts.cache.cache_type, "numerics": parts.engine.numerics}
     if mark:

@@ -13,7 +13,7 @@ from llamaq.gguf import GGUFFile
 from llamaq.llm.llm import LLM
 from llamaq.sampling import Sampler
 from llamaq.serving.model import Model
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 from llamaq.serving.receipt import Receipt, Top
 from llamaq.serving.recording import digest_of_all, logits_digest, short, top_logits
 from llamaq.serving.request import F32, Capture
@@ -114,7 +114,7 @@ def _check(model: Model, receipt: Receipt) -> None:
         raise ReceiptError(f"the model computes by the length of its context; load it with n_ctx={receipt.n_ctx}")
 
 
-class _Verifying(Reading):
+class _Verifying(PromptRequest):
     """Reads prompt and answer by itself, whatever the cache knows, and compares as it reads."""
 
     def __init__(self, model: Model, receipt: Receipt) -> None:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from llamaq import __version__, _core
 from llamaq.engine.kv_cache import PAGE_TOKENS, Pages
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import LoadedModel
 from llamaq.engine.page_pool import PagePool
 from llamaq.serving.disk_cache import BlockFolder, DiskCache
 from llamaq.serving.request import Request
@@ -59,9 +59,9 @@ class DiskPrefixes:
     """What a model has in a ``DiskCache``: the ``Room.beyond`` of its scheduler, whose lock guards ``brings`` and
     ``keeps``; reading and writing are done by threads of their own, without it."""
 
-    def __init__(self, cache: DiskCache, parts: Parts, scheduler: Scheduler) -> None:
+    def __init__(self, cache: DiskCache, parts: LoadedModel, scheduler: Scheduler) -> None:
         self._cache = cache
-        self._parts: Parts | None = parts
+        self._parts: LoadedModel | None = parts
         self._scheduler = weakref.ref(scheduler)  # it holds the room, which holds this
         self._pools = parts.cache.pools
         self._limited = any(pool.limited for pool in self._pools)
@@ -244,7 +244,7 @@ class DiskPrefixes:
             count = length // BLOCK
         return 0, []
 
-    def _about(self, parts: Parts, digest: str) -> dict[str, Any]:
+    def _about(self, parts: LoadedModel, digest: str) -> dict[str, Any]:
         """All that the bytes of a block depend on beside its tokens. The SIMD level is not among it, but for numerics
         that are not exact."""
         numerics = parts.engine.numerics

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from llamaq.boundary.arguments import flag, function, instance, items, one_of, path_of, shown, texts, whole, wholes
 from llamaq.boundary.progress import Progress
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import LoadedModel
 from llamaq.errors import (
     ClosedError,
     ContextOverflowError,
@@ -56,7 +56,7 @@ class Model:
     """The parts of a model and the scheduler of what is asked of it. Any thread may use it."""
 
     def __init__(
-        self, parts: Parts, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
+        self, parts: LoadedModel, defaults: Defaults | None = None, encoder: Encoder | None = None, *,
         speculation: bool = True,
     ) -> None:  # fmt: skip
         self.defaults = defaults or Defaults()
@@ -68,7 +68,7 @@ class Model:
         self.scheduler = Scheduler(parts.engine, parts.cache, parts.memory.n_ctx, self.adapters)
         self.encoder = encoder
         """Makes rows of pictures, where there is a projector."""
-        self._parts: Parts | None = parts
+        self._parts: LoadedModel | None = parts
         self._disk: DiskPrefixes | None = None
         self.draft_function: DraftFunction | None = None
         """Guesses what comes next in an answer's text."""
@@ -83,7 +83,7 @@ class Model:
         return f"{shown(name)}: {self.metadata['general.architecture']}, a context of {self.n_ctx} tokens"
 
     @property
-    def parts(self) -> Parts:
+    def parts(self) -> LoadedModel:
         """Raises ``ClosedError`` once the model is closed."""
         if self._parts is None:
             raise ClosedError("the model is closed; load it again")
@@ -230,11 +230,11 @@ class Model:
         request.inserted = inserted
         return Stream(self.scheduler, request, progress=progress, timeout=timeout)
 
-    def _parts_later(self) -> Callable[[], Parts]:
+    def _parts_later(self) -> Callable[[], LoadedModel]:
         """What gives the parts as long as the model is there, which it does not keep alive."""
         reference = weakref.ref(self)
 
-        def parts() -> Parts:
+        def parts() -> LoadedModel:
             model = reference()
             if model is None:
                 raise ClosedError("the model is closed; load it again")

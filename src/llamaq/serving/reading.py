@@ -23,7 +23,7 @@ from llamaq.serving.scheduler import Scheduler
 if TYPE_CHECKING:
     import asyncio
 
-__all__ = ["Captured", "Reading", "Score", "Scoring", "async_wait", "wait"]
+__all__ = ["CaptureRequest", "PromptRequest", "Score", "ScoreRequest", "async_wait", "wait"]
 
 _LOGITS_BYTES = 2**26  # bytes of a step's logits that are looked at and forgotten
 
@@ -42,7 +42,7 @@ class Score:
         return math.fsum(self.logprobs)
 
 
-class Reading(Request):
+class PromptRequest(Request):
     """Reads ``ids`` once. ``future`` gets the logits of token number ``first_wanted`` and all after it; a subclass
     keeps other things."""
 
@@ -82,7 +82,7 @@ class Reading(Request):
         self.future.set_exception(error or CancelledError("the request was cancelled"))
 
 
-class Scoring(Reading):
+class ScoreRequest(PromptRequest):
     """Log-probabilities of the ids from number ``start`` on, each after those before it, and of the ``top`` most likely
     in their places: gives a ``Score``."""
 
@@ -112,7 +112,7 @@ class Scoring(Reading):
         return Score(tuple(self.text), np.concatenate(self._parts), tuple(self._top))
 
 
-class Captured(Reading):
+class CaptureRequest(PromptRequest):
     """What captures see, for all ids: a list of float32 (ids, columns) in the order of ``captures``."""
 
     def __init__(self, ids: list[int], captures: Sequence[Capture], *, logits: bool = False) -> None:
@@ -133,7 +133,7 @@ class Captured(Reading):
         return [super().finish(), *(seen[0] if len(seen) == 1 else np.concatenate(seen) for seen in self._seen)]
 
 
-def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
+def wait(scheduler: Scheduler, requests: Sequence[PromptRequest]) -> list[Any]:
     """Runs requests and gives their results; whatever ends the waiting early, Ctrl-C above all, ends them too."""
     try:
         scheduler.submit(*requests)
@@ -147,7 +147,7 @@ def wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
         raise
 
 
-async def async_wait(scheduler: Scheduler, requests: Sequence[Reading]) -> list[Any]:
+async def async_wait(scheduler: Scheduler, requests: Sequence[PromptRequest]) -> list[Any]:
     """``wait`` for coroutines; a cancelled task ends the requests."""
     import asyncio
 
@@ -169,6 +169,6 @@ def _seen(future: asyncio.Future[Any]) -> None:
         future.exception()
 
 
-def _cancel(scheduler: Scheduler, requests: Sequence[Reading]) -> None:
+def _cancel(scheduler: Scheduler, requests: Sequence[PromptRequest]) -> None:
     for request in requests:
         scheduler.cancel(request)

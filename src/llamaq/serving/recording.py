@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import __version__, _core
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import LoadedModel
 from llamaq.errors import ReceiptError
 from llamaq.sampling import Sampler
 from llamaq.serving.receipt import Receipt, Top
@@ -46,7 +46,7 @@ class Recording:
     """The tokens of an answer to ``prompt`` in the order in which they were chosen, and the logits behind each.
     ``parts`` gives those of the model, or raises ``ClosedError``."""
 
-    def __init__(self, parts: Callable[[], Parts], prompt: Sequence[int], sampler: Sampler) -> None:
+    def __init__(self, parts: Callable[[], LoadedModel], prompt: Sequence[int], sampler: Sampler) -> None:
         self._parts = parts
         self._prompt = tuple(prompt)
         self._sampler = sampler

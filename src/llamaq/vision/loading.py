@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llamaq.boundary.progress import Progress
-from llamaq.engine.loading import Parts
+from llamaq.engine.loading import LoadedModel
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, naming
 from llamaq.gguf import GGUFFile
@@ -41,7 +41,7 @@ class ProjectorFile:
         """Bytes of memory that it takes once loaded, the results that it keeps among them."""
         return self.traced.need(threads or default_threads().threads).total + STORE_BYTES
 
-    def encoder(self, parts: Parts, progress: Progress | None = None) -> Encoder:
+    def encoder(self, parts: LoadedModel, progress: Progress | None = None) -> Encoder:
         """The encoder for a model. Raises ``ModelError`` where it belongs to another one, ``ValueError`` where a step
         of the model holds no picture."""
         with self._closing():

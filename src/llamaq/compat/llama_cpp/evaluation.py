@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from llamaq.boundary.arguments import wholes
 from llamaq.llm.session import Session
 from llamaq.sampling import Sampler
-from llamaq.serving.reading import Reading, wait
+from llamaq.serving.reading import PromptRequest, wait
 
 from .model import Model
 from .processors import LlamaState
@@ -62,7 +62,7 @@ class Evaluation:
         ids = self.ids + new
         check_room(len(ids) - 1, llama.n_ctx())
         first = self.n_tokens if llama.logits_all else len(ids) - 1
-        rows = wait(llama.llm.model.scheduler, [Reading(ids, first, share=True)])[0]
+        rows = wait(llama.llm.model.scheduler, [PromptRequest(ids, first, share=True)])[0]
         self.input_ids[self.n_tokens : len(ids)] = new
         if llama.logits_all:
             self.scores[first : len(ids)] = rows
@@ -120,7 +120,7 @@ class Evaluation:
             row: NDArray[np.float32] = self.scores[idx]
             return row
         if self._latest is None:  # a state was loaded, and what it has read last is read again for its logits
-            last = Reading(self.ids, self.n_tokens - 1, share=True)
+            last = PromptRequest(self.ids, self.n_tokens - 1, share=True)
             self._latest = wait(self._llama.llm.model.scheduler, [last])[0][-1]
         return self._latest
 
