@@ -58,7 +58,8 @@ def test_a_file_of_requests(
     assert len(stand_in.actors) == workers
     threads = 4 // workers
     for actor in stand_in.actors:
-        assert actor.options == {"num_cpus": threads, "max_restarts": -1, "max_concurrency": parallel}
+        assert actor.options == {"num_cpus": threads, "max_restarts": -1, "max_concurrency": parallel,
+                                 "scheduling_strategy": "SPREAD"}  # fmt: skip
 
 
 def test_a_worker_that_dies_is_asked_again(
@@ -137,10 +138,10 @@ def test_a_stage_that_never_comes_back(
 def test_tables(stand_in: StandIn, glue: ModuleType) -> None:
     asked: dict[str, Any] = {}
     dataset = SimpleNamespace(map_batches=lambda worker, **given: asked.update(given))
-    glue.processor("m.gguf", workers=2, batch=7, load={"n_ctx": 64}, id="name")(dataset)
+    glue.processor("m.gguf", workers=3, batch=7, load={"n_ctx": 64}, id="name")(dataset)
     (job,) = asked.pop("fn_constructor_args")
-    assert (job.model, job.load, job.id) == ("m.gguf", {"threads": 2, "pack": False, "n_ctx": 64}, "name")
-    assert asked == {"compute": ("actors", 2), "batch_size": 7, "batch_format": "pyarrow", "num_cpus": 1.5}
+    assert (job.model, job.load, job.id) == ("m.gguf", {"threads": 1, "pack": False, "n_ctx": 64}, "name")
+    assert asked == {"compute": ("actors", 3), "batch_size": 7, "batch_format": "pyarrow", "num_cpus": 1.0}
     for wrong in ({"batch": 0}, {"workers": 0}, {"preprocess": 5}, {"id": 5}):
         with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
             glue.processor("m.gguf", **wrong)

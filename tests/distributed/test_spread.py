@@ -8,7 +8,7 @@ import pytest
 
 from llamaq import LlamaqError
 from llamaq.batch import Request
-from llamaq.distributed.spread import load_for, spread, threads_for
+from llamaq.distributed.spread import cpus_claimed, load_for, spread, threads_for
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 1), (2, 3), (5, 2)])
@@ -63,3 +63,8 @@ def test_what_a_worker_gets_of_its_machine() -> None:
     assert load_for({"n_ctx": 64, "pre": None}, 2, [4, 4]) == {"threads": 4, "pack": True, "n_ctx": 64}
     assert load_for({"threads": 3, "pack": True}, 4, [4, 4]) == {"threads": 3, "pack": True}
     assert load_for({}, 4, [4, 4]) == {"threads": 2, "pack": False}
+
+
+def test_a_cpu_of_each_machine_is_left_to_others() -> None:
+    assert [cpus_claimed(n, [16, 8]) for n in (1, 2, 3, 4)] == [7, 7, 3.5, 3.5]
+    assert [cpus_claimed(n, [1, 1]) for n in (1, 2, 8)] == [0, 0, 0]

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from adapters import random_factors, write_adapter
 from asgi import TEMPLATE
 from llamaq import LLM, LlamaqError, SamplingParams
 from llamaq.distributed.staged import LocalChain, StagedModel, StageLost, open_lane
-from llamaq.distributed.stages import Stage, StageJob, Work, _split, even_cuts
+from llamaq.distributed.stages import Passed, Stage, StageJob, Work, _split, even_cuts
 from llamaq.errors import ContextOverflowError, ModelError
+from llamaq.gguf import GGUFFile
 from llamaq.llm.llm import Completion
 from llamaq.structure import regex
 
@@ -81,7 +82,9 @@ def test_windows_and_states_in_stages(name: str, shared: Callable[[str], Path]) 
     }
     with LLM.load(path, n_ctx=N_CTX, n_cache=4 * N_CTX, threads=1) as llm:
         expected = told(llm.batch(prompts, **options))
+        states = llm.forward(prompts[0], capture=["hidden"]).hidden
     with staged(path, even_cuts(path, 2), 2, 24, room=4 * N_CTX) as (model, _):
+        np.testing.assert_array_equal(model.lanes[0].forward(prompts[0], capture=["hidden"]).hidden, states)
         assert told(model.batch(prompts, **options)) == expected
         assert told(model.batch(prompts, **options)) == expected
 
@@ -107,8 +110,21 @@ def test_chats_streams_and_scores(alone: tuple[LLM, list[Any]], stories: Path) -
             model.generate("x", sampling=schema, max_tokens=20).text
             == llm.generate("x", sampling=schema, max_tokens=20).text
         )
-        with pytest.raises(ModelError, match="makes no embeddings"):
-            model.lanes[0].embed(["x"])
+
+
+@pytest.mark.parametrize("cuts", [[0, 5], [0, 2, 5], [0, 1, 2, 3, 4, 5]])
+def test_what_is_seen_inside(alone: tuple[LLM, list[Any]], stories: Path, cuts: list[int]) -> None:
+    """Embeddings, and the values between and in the layers, whichever stage has them."""
+    text = "A very long day " * 9
+    with staged(stories, cuts, n_batch=24) as (model, _):
+        for lane in model.lanes:
+            np.testing.assert_array_equal(lane.embed(PROMPTS[:4]), alone[0].embed(PROMPTS[:4]))
+        found, own = (llm.forward(text, capture=["hidden", "attention"]) for llm in (model.lanes[0], alone[0]))
+    for one, other in ((found.logits, own.logits), (found.hidden, own.hidden)):
+        np.testing.assert_array_equal(one, other)
+    assert [*found.attention] == [0, 1, 2, 3, 4]
+    for layer, seen in found.attention.items():
+        np.testing.assert_array_equal(seen, own.attention[layer])
 
 
 def test_what_begins_alike_is_read_once(alone: tuple[LLM, list[Any]], stories: Path) -> None:
@@ -146,7 +162,7 @@ class Losing(LocalChain):
         self._rng = random.Random(4)
         self.lost = 0
 
-    def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
+    def run(self, work: Work, births: Sequence[str]) -> Passed:
         with threading.Lock():
             number = self._rng.randrange(len(self.stages)) if self._rng.random() < self.odds else None
         if number is not None:
@@ -176,7 +192,7 @@ def test_lanes_follow_each_other_through_the_stages(stories: Path) -> None:
     class Meeting(LocalChain):
         """Each step waits until one of every lane is on its way."""
 
-        def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
+        def run(self, work: Work, births: Sequence[str]) -> Passed:
             barrier.wait(60)
             return super().run(work, births)
 
@@ -184,9 +200,16 @@ def test_lanes_follow_each_other_through_the_stages(stories: Path) -> None:
         model.batch(PROMPTS[:3], sampling=SamplingParams(ignore_eos=True), max_tokens=8)
 
 
-def test_what_cannot_be(stories: Path) -> None:
-    with staged(stories, [0, 2, 5]) as (model, _), pytest.raises(ContextOverflowError, match=f"the context {N_CTX}"):
-        model.batch([[1] * (N_CTX + 1)], max_tokens=1)
+def test_what_cannot_be(stories: Path, tmp_path: Path) -> None:
+    name = "blk.3.attn_q.weight"
+    with GGUFFile.open(stories) as file:
+        rows, cols = file.tensors[name].shape
+    adapter = write_adapter(tmp_path / "a.gguf", {name: random_factors(name, rows, cols, 4, 1)})
+    with staged(stories, [0, 2, 5]) as (model, _):
+        with pytest.raises(ContextOverflowError, match=f"the context {N_CTX}"):
+            model.batch([[1] * (N_CTX + 1)], max_tokens=1)
+        with pytest.raises(ModelError, match="in stages takes no adapters; merge them"):
+            model.lanes[0].load_adapter(adapter)
     with pytest.raises(ValueError, match="stages must be 1 to the 5 layers"):
         even_cuts(stories, 6)
 

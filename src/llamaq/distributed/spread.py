@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from llamaq.batch.requests import Request
 from llamaq.errors import LlamaqError
 
-__all__ = ["load_for", "spread", "threads_for"]
+__all__ = ["cpus_claimed", "load_for", "spread", "threads_for"]
 
 _RETRIES = 8
 
@@ -66,6 +66,12 @@ def spread(
 def threads_for(workers: int, cpus: Sequence[int]) -> int:
     """Threads of each worker where machines have so many CPUs: all of the smallest, shared by those that it gets."""
     return max(1, min(cpus) // -(-workers // len(cpus)))
+
+
+def cpus_claimed(workers: int, cpus: Sequence[int]) -> float:
+    """CPUs that each worker claims of its machine where others must have their turn there: one CPU is left free, for a
+    task that reads or writes a table claims a whole one, and would wait for ever."""
+    return (min(cpus) - 1) / -(-workers // len(cpus))
 
 
 def load_for(load: Mapping[str, Any], workers: int, cpus: Sequence[int]) -> dict[str, Any]:

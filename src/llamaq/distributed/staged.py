@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llamaq.chat import ChatCompletion, ChatStream
 from llamaq.chat.options import ChatOptions, PromptOptions
-from llamaq.distributed.stages import Stage, StageJob, Work
+from llamaq.distributed.stages import Passed, Stage, StageJob, Work
 from llamaq.engine.engine import Captures, Engine, StopFlag
 from llamaq.engine.kv_cache import CacheLost, KVCache
 from llamaq.engine.loading import LoadedModel, plan_of
@@ -49,8 +49,8 @@ class Chain(Protocol):
 
     threads: int
 
-    def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
-        """The logits of the last stage. Raises ``StageLost`` where one is not that of this ``Stage.birth``."""
+    def run(self, work: Work, births: Sequence[str]) -> Passed:
+        """What the last stage gives. Raises ``StageLost`` where one is not that of this ``Stage.birth``."""
 
     def births(self) -> Sequence[str]:
         """Waits until all stages are there."""
@@ -64,15 +64,15 @@ class LocalChain:
         self.stages = list(stages)
         self._locks = [threading.Lock() for _ in stages]
 
-    def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
-        rows: NDArray[np.float32] | None = None
+    def run(self, work: Work, births: Sequence[str]) -> Passed:
+        passed: Passed | None = None
         for i, lock in enumerate(self._locks):
             with lock:
                 if self.stages[i].birth != births[i]:
                     raise StageLost(f"stage {i} was started anew")
-                rows = self.stages[i].run(work, rows)
-        assert rows is not None
-        return rows
+                passed = self.stages[i].run(work, passed)
+        assert passed is not None
+        return passed
 
     def births(self) -> Sequence[str]:
         return [stage.birth for stage in self.stages]
@@ -144,16 +144,12 @@ class _FarEngine(Engine):
         return 0
 
     def attach(self, adapter: LowRank) -> object:
-        raise ModelError("a model in stages takes no adapters; merge them into its file (llamaq convert)")
+        raise ModelError("a model in stages takes no adapters; merge them into its file (llamaq merge)")
 
     def collect_squares(self, on: bool = True) -> None:
         raise ModelError("a model in stages collects nothing; load it in one piece")
 
     def _run(self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None) -> NDArray[np.float32]:
-        if captures:
-            raise ModelError(
-                "a model in stages shows nothing of its inside, and makes no embeddings; load it in one piece"
-            )
         if not self._births:  # they were lost
             self._births = self._chain.births()
             raise CacheLost
@@ -161,9 +157,10 @@ class _FarEngine(Engine):
         sequences = [*step.spans]
         slots = cache.state_slots(sequences)
         tables = [table for _, table in cache.tables(sequences)]
-        work = Work(self._lane, step, cache.copies(), tables, None if slots is None else slots[1:])
+        asked = [(*place, array.shape[1]) for place, array in (captures or {}).items()]
+        work = Work(self._lane, step, cache.copies(), tables, None if slots is None else slots[1:], asked)
         try:
-            logits = self._chain.run(work, self._births)
+            passed = self._chain.run(work, self._births)
         except StageLost as error:
             self._births = ()
             self._losses += 1
@@ -171,7 +168,9 @@ class _FarEngine(Engine):
                 raise LlamaqError(f"stages were lost {_LOSSES} times in a row; the last time: {error}") from error
             raise CacheLost from error
         self._losses = 0
-        return logits
+        for place, array in (captures or {}).items():
+            array[:] = passed.seen[place]
+        return passed.rows
 
 
 def open_lane(chain: Chain, job: StageJob, lane: int) -> LLM:

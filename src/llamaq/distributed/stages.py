@@ -20,11 +20,11 @@ from llamaq.engine.page_pool import PagePool
 from llamaq.engine.stage_input import StageInput
 from llamaq.engine.topology import default_threads
 from llamaq.gguf import GGUFFile
-from llamaq.plan.cut import INPUT, cut_plan, layer_count
+from llamaq.plan.cut import INPUT, cut_plan, layer_count, place_in_part
 from llamaq.plan.plan import Plan
 from llamaq.plan.step import Step
 
-__all__ = ["Stage", "StageJob", "Work", "even_cuts"]
+__all__ = ["Passed", "Stage", "StageJob", "Work", "even_cuts"]
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,25 @@ class StageJob:
 @dataclass(frozen=True)
 class Work:
     """What one step asks of each stage, of its cache number ``lane``: pages and states to be copied before, by the
-    number of their pool, and where its sequences have theirs (``KVCache.tables``, ``KVCache.state_slots``)."""
+    number of their pool, and where its sequences have theirs (``KVCache.tables``, ``KVCache.state_slots``). Of
+    ``captures`` (op and slot of the whole plan, columns) each stage shows those that lie in it."""
 
     lane: int
     step: Step
     copies: Sequence[Sequence[tuple[int, int]]]
     tables: Sequence[NDArray[np.int32]]
     slots: tuple[NDArray[np.int32], NDArray[np.int32]] | None
+    captures: Sequence[tuple[int, int, int]] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Passed:
+    """What a stage passes on: of the last the logits of the wanted rows, float32 (wanted, vocabulary); of others all
+    rows for the next, float32 (rows, columns). ``seen`` is what was captured so far, float32 (rows, columns), by the op
+    and slot of the whole plan."""
+
+    rows: NDArray[np.float32]
+    seen: Mapping[tuple[int, int], NDArray[np.float32]]
 
 
 class Stage:
@@ -66,6 +78,7 @@ class Stage:
         self._file = GGUFFile.open(job.model)
         try:
             _, whole = plan_of(self._file, job.n_ctx)
+            self._whole = whole
             plan = cut_plan(whole, job.first, job.last)
             self._is_first, self._is_last = job.first == 0, job.last == layer_count(whole)
             self._caches = [_Pages(plan, whole, job.n_cache, job.cache_type, job.n_batch) for _ in range(job.lanes)]
@@ -84,16 +97,23 @@ class Stage:
             cache.close()
         self._file.close()
 
-    def run(self, work: Work, rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Of the last stage the logits of the wanted rows, float32 (wanted, vocabulary); of others all rows for the
-        next, float32 (rows, columns). ``rows`` are those of the stage before; the first has none. Raises what
-        ``Engine.forward`` does."""
+    def run(self, work: Work, before: Passed | None) -> Passed:
+        """What this stage makes of what the one before has passed; the first has none. Raises what ``Engine.forward``
+        does."""
         step = work.step
         wanted = step.wanted if self._is_last else np.ones(len(step), np.bool_)
-        tokens = step.tokens if rows is None else self._input.put(rows)
+        tokens = step.tokens if before is None else self._input.put(before.rows)
+        own = {(op, slot): np.empty((len(step), cols), np.float32) for op, slot, cols in work.captures}
+        places = {where: self._place(*where) for where in own}
         cache = self._caches[work.lane]
         cache.take(work)
-        return self._engine.forward(replace(step, tokens=tokens, wanted=wanted), cache)
+        captures = {place: own[where] for where, place in places.items() if place is not None}
+        rows = self._engine.forward(replace(step, tokens=tokens, wanted=wanted), cache, captures=captures)
+        seen = {where: own[where] for where, place in places.items() if place is not None}
+        return Passed(rows, {**(before.seen if before else {}), **seen})
+
+    def _place(self, op: int, slot: int) -> tuple[int, int] | None:
+        return place_in_part(self._whole, self._engine.plan, self.job.first, self.job.last, op, slot)
 
 
 class _Pages(KVCache):

@@ -10,7 +10,7 @@ from llamaq.plan.operands import Weight
 from llamaq.plan.ops.embed import Embed
 from llamaq.plan.plan import Node, Plan
 
-__all__ = ["INPUT", "cut_plan", "layer_count"]
+__all__ = ["INPUT", "cut_plan", "layer_count", "place_in_part"]
 
 INPUT = "stage.input.weight"
 """The table whose rows another beginning reads in the place of those of token ids: no file has it."""
@@ -30,15 +30,11 @@ def cut_plan(plan: Plan, first: int, last: int) -> Plan:
     have the bits of the whole. Raises ``ValueError`` for layers that are none, ``ModelError`` for a
     model that does not pass one row of floats from layer to layer.
     """
-    layers = layer_count(plan)
-    if not 0 <= first < last <= layers:
-        raise ValueError(f"expected layers from 0 to {layers}, got {first} to {last}")
-    begin = plan.layer_ends[first] + 1 if first else 0
-    end = plan.layer_ends[last] + 1 if last < layers else len(plan.nodes)
+    begin, end = _nodes_of(plan, first, last)
     nodes = list(plan.nodes[begin:end])
     out, out_cols = plan.out, plan.out_cols
     slot_cols = list(plan.slot_cols)
-    if last < layers:
+    if end < len(plan.nodes):
         passed, out_cols = _passed(plan, end)
         out = len(slot_cols)  # the result has a slot of its own
         slot_cols.append(out_cols)
@@ -47,6 +43,30 @@ def cut_plan(plan: Plan, first: int, last: int) -> Plan:
         slot, cols = _passed(plan, begin)
         nodes.insert(0, Node(Embed(Weight(INPUT, "table"), 1.0), (), (slot,), (cols,)))
     return _numbered(nodes, slot_cols, out, out_cols)
+
+
+def place_in_part(plan: Plan, part: Plan, first: int, last: int, op: int, slot: int) -> tuple[int, int] | None:
+    """The op and slot of ``part``, which is ``cut_plan(plan, first, last)``, that have what ``slot`` has behind op
+    ``op`` of the whole; None where another part runs that op."""
+    begin, end = _nodes_of(plan, first, last)
+    if not begin <= op < end:
+        return None
+    shift = begin - (first > 0)
+    for i in range(op, begin - 1, -1):
+        slots = (*plan.nodes[i].outs, *plan.nodes[i].ins)
+        if slot in slots:
+            own = part.nodes[i - shift]
+            return op - shift, (*own.outs, *own.ins)[slots.index(slot)]
+    return op - shift, part.nodes[0].outs[0]  # nothing but what is passed comes from before
+
+
+def _nodes_of(plan: Plan, first: int, last: int) -> tuple[int, int]:
+    """The first node of these layers, and the one behind their last."""
+    layers = layer_count(plan)
+    if not 0 <= first < last <= layers:
+        raise ValueError(f"expected layers from 0 to {layers}, got {first} to {last}")
+    begin = plan.layer_ends[first] + 1 if first else 0
+    return begin, plan.layer_ends[last] + 1 if last < layers else len(plan.nodes)
 
 
 def _passed(plan: Plan, at: int) -> tuple[int, int]:

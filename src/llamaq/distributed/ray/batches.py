@@ -44,8 +44,9 @@ def cluster_batch(job: BatchJob, address: str = "auto", *, workers: int | None =
             cpus = cpus_of_nodes()
             load = load_for(job.load, workers or len(cpus), cpus)
             actor: Any = ray.remote(_Worker).options(
-                num_cpus=load["threads"], max_restarts=-1, max_concurrency=job.parallel
-            )
+                num_cpus=load["threads"], max_restarts=-1, max_concurrency=job.parallel,
+                scheduling_strategy="SPREAD",
+            )  # fmt: skip
             actors = [actor.remote(replace(job, load=load)) for _ in range(workers or len(cpus))]
             try:
                 spread(

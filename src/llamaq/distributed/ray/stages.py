@@ -9,16 +9,14 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayTaskError
 
 from llamaq.boundary.arguments import whole
 from llamaq.distributed.ray.cluster import cpus_of_nodes
 from llamaq.distributed.spread import threads_for
 from llamaq.distributed.staged import StagedModel, StageLost, open_lane
-from llamaq.distributed.stages import Stage, StageJob, Work, even_cuts
+from llamaq.distributed.stages import Passed, Stage, StageJob, Work, even_cuts
 from llamaq.engine.kv_cache import PAGE_TOKENS
 from llamaq.errors import LlamaqError
 
@@ -36,10 +34,10 @@ class _StageActor:
     def __init__(self, job: StageJob) -> None:
         self._stage = Stage(job)
 
-    def run(self, work: Work, birth: str, rows: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def run(self, work: Work, birth: str, before: Passed | None) -> Passed:
         if birth != self._stage.birth:
             raise StageLost("a stage was started anew")
-        return self._stage.run(work, rows)
+        return self._stage.run(work, before)
 
     def birth(self) -> str:
         return self._stage.birth
@@ -52,19 +50,19 @@ class _ActorChain:
         self._actors = actors
         self.threads = threads
 
-    def run(self, work: Work, births: Sequence[str]) -> NDArray[np.float32]:
-        rows: Any = None
+    def run(self, work: Work, births: Sequence[str]) -> Passed:
+        passed: Any = None
         try:
             for actor, birth in zip(self._actors, births, strict=True):
-                rows = actor.run.remote(work, birth, rows)
-            logits: NDArray[np.float32] = ray.get(rows)
+                passed = actor.run.remote(work, birth, passed)
+            found: Passed = ray.get(passed)
         except _LOST as error:
             raise StageLost(" ".join(str(error).split())) from error
         except RayTaskError as error:  # the stage failed, or the one that is lost lies behind it
             if isinstance(error.cause, (StageLost, *_LOST)):
                 raise StageLost(" ".join(str(error.cause).split())) from error
             raise
-        return logits
+        return found
 
     def births(self) -> list[str]:
         """Raises ``LlamaqError`` where a stage does not come."""

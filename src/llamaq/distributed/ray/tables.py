@@ -12,7 +12,7 @@ import ray.data
 from llamaq.boundary.arguments import function, text, whole
 from llamaq.distributed.ray.cluster import cpus_of_nodes
 from llamaq.distributed.rows import COLUMNS, Row, RowJob, RowWorker
-from llamaq.distributed.spread import load_for
+from llamaq.distributed.spread import cpus_claimed, load_for
 from llamaq.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["processor"]
 
-_LEFT = 0.5
-"""CPUs of each worker that Ray may use for reading and writing tables: with none it would wait for ever."""
 _TYPES = {"string": pa.string(), "int64": pa.int64(), "floats": pa.list_(pa.float32())}
 
 
@@ -68,7 +66,7 @@ def processor(
             compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=batch,
             batch_format="pyarrow",
-            num_cpus=own["threads"] - _LEFT,
+            num_cpus=cpus_claimed(count, cpus),
         )
         return found
 
