@@ -38,14 +38,17 @@ __all__ = [
     "from_env",
     "given_model",
     "loading_options",
+    "model_variable",
     "number",
     "projector_options",
+    "switched",
     "threads_default",
 ]
 
 
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
 """The cache types of ``llamaq.engine.kv_cache``, known without loading compiled code."""
+_CACHE_VARIABLES = ("LLAMA_ARG_CACHE_TYPE_K", "LLAMA_ARG_CACHE_TYPE_V")
 
 MODEL = "a GGUF file (any part of a split one), or a name: llamaq list shows them"
 """The help of the argument MODEL."""
@@ -170,7 +173,8 @@ def add_model(group: argparse._ActionsContainer, *, several: bool = False, posit
         metavar="REPO",
         dest="model_option",
         type=_of_the_hub,
-        help="a repository of the Hugging Face hub, user/repo or user/repo:QUANT: the same as -m hf:REPO",
+        help="a repository of the Hugging Face hub, user/repo or user/repo:QUANT: the same as -m hf:REPO (env "
+        "LLAMA_ARG_HF_REPO)",
     )
 
 
@@ -215,7 +219,11 @@ def add_loading(group: argparse._ActionsContainer) -> None:
 def add_projector(group: argparse._ActionsContainer) -> None:
     """``--mmproj``: what a model sees pictures with."""
     group.add_argument(
-        "-mm", "--mmproj", metavar="FILE", help="the projector file with which the model sees pictures (docs/images.md)"
+        "-mm",
+        "--mmproj",
+        metavar="FILE",
+        default=os.environ.get("LLAMA_ARG_MMPROJ") or None,
+        help="the projector file with which the model sees pictures (docs/images.md, env LLAMA_ARG_MMPROJ)",
     )
     group.add_argument(
         "--image-edge",
@@ -257,7 +265,11 @@ def add_cache_dir(group: argparse._ActionsContainer, default: str) -> None:
 def add_cache_type(group: argparse._ActionsContainer) -> None:
     """``--cache-type``: what the cache keeps of keys and values; and llama.cpp's two names for it. `cache_type` reads
     them."""
-    group.add_argument("--cache-type", choices=CACHE_TYPES, help="numbers of the key-value cache (default f16)")
+    group.add_argument(
+        "--cache-type",
+        choices=CACHE_TYPES,
+        help="numbers of the key-value cache (default f16, env LLAMA_ARG_CACHE_TYPE_K, LLAMA_ARG_CACHE_TYPE_V)",
+    )
     for names in (("-ctk", "--cache-type-k"), ("-ctv", "--cache-type-v")):
         group.add_argument(*names, choices=CACHE_TYPES, help=argparse.SUPPRESS)
 
@@ -265,6 +277,10 @@ def add_cache_type(group: argparse._ActionsContainer) -> None:
 def cache_type(args: argparse.Namespace) -> CacheType:
     """The numbers of the cache, which are the same for keys and values."""
     halves = [name for name in (args.cache_type_k, args.cache_type_v) if name is not None]
+    if not halves and args.cache_type is None:
+        halves = [
+            _cache_type_of(args, name) for name in map("LLAMA_ARG_CACHE_TYPE_".__add__, "KV") if os.environ.get(name)
+        ]
     given = {name for name in (args.cache_type, *halves) if name is not None}
     if len(given) > 1:
         args.parser.error("keys and values are kept alike: -ctk, -ctv and --cache-type must say the same")
@@ -274,11 +290,18 @@ def cache_type(args: argparse.Namespace) -> CacheType:
     return chosen
 
 
+def _cache_type_of(args: argparse.Namespace, variable: str) -> str:
+    if (said := os.environ[variable]) not in CACHE_TYPES:
+        args.parser.error(f"{variable}: expected one of {', '.join(CACHE_TYPES)}, got {said!r}")
+    return said
+
+
 def add_no_pack(group: argparse._ActionsContainer) -> None:
     """``--no-pack`` (attribute ``pack``), and llama.cpp's name for it."""
     group.add_argument(
         "--no-pack",
         "--no-repack",
+        "-nr",
         dest="pack",
         action="store_false",
         help="leave the weights in the file's mapping: loads at once and takes no second copy, but runs slower",
@@ -309,10 +332,12 @@ def add_speculation(group: argparse._ActionsContainer) -> None:
         "--model-draft",
         "--spec-draft-model",
         metavar="MODEL",
-        default=os.environ.get("LLAMA_ARG_MODEL_DRAFT") or None,
-        help="a smaller model with the same tokens that guesses, too (env LLAMA_ARG_MODEL_DRAFT)",
+        default=from_env("LLAMA_ARG_SPEC_DRAFT_MODEL", os.environ.get("LLAMA_ARG_MODEL_DRAFT", "")) or None,
+        help="a smaller model with the same tokens that guesses, too (env LLAMA_ARG_SPEC_DRAFT_MODEL, or "
+        "LLAMA_ARG_MODEL_DRAFT)",
     )
-    group.add_argument("-hfd", "--hf-repo-draft", metavar="REPO", dest="model_draft", type=_of_the_hub,
+    names = ("-hfd", "-hfrd", "--hf-repo-draft", "--spec-draft-hf")
+    group.add_argument(*names, metavar="REPO", dest="model_draft", type=_of_the_hub,
                        help="the same of the Hugging Face hub: -md hf:REPO")  # fmt: skip
 
 
@@ -320,7 +345,14 @@ def given_model(args: argparse.Namespace) -> str | None:
     """What the arguments, or the environment, say of the model; None where they say nothing."""
     if args.model_option is not None and args.model is not None:
         args.parser.error("MODEL is given twice, as an argument and with -m or --hf-repo")
-    return args.model_option or args.model or os.environ.get("LLAMA_ARG_MODEL") or None
+    return args.model_option or args.model or model_variable()
+
+
+def model_variable() -> str | None:
+    """The model that the environment names; None where it names none."""
+    if model := os.environ.get("LLAMA_ARG_MODEL"):
+        return model
+    return _of_the_hub(repo) if (repo := os.environ.get("LLAMA_ARG_HF_REPO")) else None
 
 
 def _of_the_hub(text: str) -> str:
@@ -353,6 +385,12 @@ def number(text: str) -> float:
 def from_env(name: str, default: str) -> str:
     """An option's default: the environment variable where it is not empty; argparse parses it as an argument."""
     return os.environ.get(name) or default
+
+
+def switched(name: str, *, default: bool = False) -> bool:
+    """Whether an environment variable switches something on, or off by one of llama.cpp's words for that."""
+    said = os.environ.get(name, "").lower()
+    return said not in ("0", "off", "false", "disabled") if said else default
 
 
 def threads_default() -> str:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
+from llamaq.cli.llama_server import unread_variables
 from llamaq.cli.model_names import draft_options, located
-from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
+from llamaq.cli.options import INTERRUPTED, loading_options, model_variable, projector_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
 from llamaq.cli.templates import template_kwargs, template_of
@@ -34,6 +35,8 @@ def run(args: argparse.Namespace) -> int:
         args.parser.error("--ssl-cert-file and --ssl-key-file go together")
     if args.ssl_cert_file is not None:
         running.check_certificate(args.ssl_cert_file, args.ssl_key_file)
+    if unread := unread_variables(args.parser, os.environ):
+        print(f"llamaq: {', '.join(unread)} change{'s' if len(unread) == 1 else ''} nothing here", file=sys.stderr)
     family, address = running.address_of(args.host, args.port)
     models = _models(args)
     settings = _settings(args, models, local=running.is_local(address))
@@ -139,7 +142,7 @@ def _models(args: argparse.Namespace) -> list[str | Found]:
     folders = [] if args.models_dir is None else [args.models_dir]
     if folders and not os.path.isdir(args.models_dir):
         args.parser.error(f"--models-dir {args.models_dir} is no folder")
-    if not given and not folders and (variable := os.environ.get("LLAMA_ARG_MODEL")):
+    if not given and not folders and (variable := model_variable()):
         given = [variable]
     several = len(given) + len(folders) > 1 or any(os.path.isdir(name) for name in (*given, *folders))
     if several and set(_listed(args.alias)) - {"*"}:

@@ -7,6 +7,7 @@ import math
 import os
 
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
+from llamaq.cli.llama_server import HARMLESS, REFUSED
 from llamaq.cli.options import (
     Parser,
     add_cache_dir,
@@ -18,8 +19,8 @@ from llamaq.cli.options import (
     at_least,
     from_env,
     number,
+    switched,
 )
-from llamaq.cli.sampling_options import SAMPLING
 from llamaq.cli.templates import add_template
 
 __all__ = ["ABOUT", "MOST_MODELS", "MOST_REQUESTS", "add_options"]
@@ -34,22 +35,6 @@ Answers clients of OpenAI, Anthropic, Ollama (--port 11434) and llama-server on 
 Answers are the same alone and in company. Without a MODEL it serves the one that comes with llamaq; several, or those
 of a folder, are loaded when they are asked for by name. SIGTERM or Ctrl-C lets what runs end; a second one ends it at
 once. One line about each request goes to stderr, never what it says."""
-
-_REFUSED: dict[tuple[str, ...], str] = {
-    ("--slot-save-path",): "there are no slots to save",
-    ("--models-preset",): "all models are loaded with the same options",
-    ("--no-models-autoload",): "models are loaded when they are asked for",
-    ("--props",): "settings do not change while it runs",
-    ("--path",): "the web page is llamaq's own",
-    ("-n", "--predict", "--n-predict"): "each request says its max_tokens",
-    SAMPLING: "each request says how to sample",
-}
-"""Options of llama-server that cannot be honoured, beside those that no command can honour."""
-
-_HARMLESS = {
-    0: ("--no-slots", "--embedding", "--embeddings", "--rerank", "--reranking", "--models-autoload"),
-    1: ("--threads-http", "-sps", "--slot-prompt-similarity"),
-}
 
 
 def add_options(parser: Parser) -> None:
@@ -74,8 +59,8 @@ def add_options(parser: Parser) -> None:
                        help="with --cache-dir: one API key may find what another's requests left there")  # fmt: skip
     add_speculation(group)
     add_projector(group)
-    refuse(parser, _REFUSED)
-    add_llama_cpp_options(parser, _HARMLESS)
+    refuse(parser, REFUSED)
+    add_llama_cpp_options(parser, HARMLESS)
 
 
 def _add_models(parser: Parser) -> None:
@@ -161,11 +146,13 @@ def _add_server(parser: Parser) -> None:
         help="0: any that is free (default 8080, env LLAMA_ARG_PORT)")  # fmt: skip
     add("-np", "--parallel", metavar="N", type=at_least(1), default=from_env("LLAMA_ARG_N_PARALLEL", "4"),
         help="answers that run at once (default 4, env LLAMA_ARG_N_PARALLEL)")  # fmt: skip
-    add("--metrics", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_METRICS")),
+    add("--metrics", action="store_true", default=switched("LLAMA_ARG_ENDPOINT_METRICS"),
         help="serve numbers for Prometheus at /metrics (env LLAMA_ARG_ENDPOINT_METRICS)")  # fmt: skip
-    add("--slots", action="store_true", default=bool(os.environ.get("LLAMA_ARG_ENDPOINT_SLOTS")),
+    add("--slots", action="store_true", default=switched("LLAMA_ARG_ENDPOINT_SLOTS"),
         help="tell what runs at /slots (env LLAMA_ARG_ENDPOINT_SLOTS)")  # fmt: skip
-    add("--no-ui", "--no-webui", dest="page", action="store_false", help="serve no web page")
+    add("--no-ui", "--no-webui", dest="page", action="store_false", default=switched("LLAMA_ARG_UI", default=True),
+        help="serve no web page (as env LLAMA_ARG_UI=0)")  # fmt: skip
+    add("--ui", "--webui", dest="page", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add(
         "--strict",
         action="store_true",
@@ -185,9 +172,9 @@ def _add_access(parser: Parser) -> None:
     add("--allowed-hosts", metavar="NAMES", default="",
         help="names by which clients reach this server; *.NAME: any below it; * any (default: this machine's own; any "
         "where there are keys)")  # fmt: skip
-    add("--cors-origins", metavar="ORIGINS", default="",
+    add("--cors-origins", metavar="ORIGINS", default=from_env("LLAMA_ARG_CORS_ORIGINS", ""),
         help="web pages that may use the server from browsers; localhost: those of this machine; *: all "
-        "(default none)")  # fmt: skip
+        "(default none, env LLAMA_ARG_CORS_ORIGINS)")  # fmt: skip
     add("--ssl-cert-file", metavar="FILE", default=os.environ.get("LLAMA_ARG_SSL_CERT_FILE") or None,
         help="certificate for HTTPS, in PEM (env LLAMA_ARG_SSL_CERT_FILE)")  # fmt: skip
     add("--ssl-key-file", metavar="FILE", default=os.environ.get("LLAMA_ARG_SSL_KEY_FILE") or None,
