@@ -28,6 +28,7 @@ from llamaq.convert import convert  # noqa: E402
 from llamaq.convert.families import family_of  # noqa: E402
 from llamaq.convert.section import Section  # noqa: E402
 from llamaq.llm.llm import LLM  # noqa: E402
+from llamaq.llm.ranking import QWEN3_TEMPLATE  # noqa: E402
 from llamaq.models import ARCHITECTURES  # noqa: E402
 from shared_files import shared_path  # noqa: E402
 
@@ -159,11 +160,14 @@ RUN = [
 """Those that the engine runs; the others' files are held against llama.cpp's by test_families.py."""
 
 
-def sharp_model(folder: Path, kind: str, config: dict[str, Any]) -> Any:
+RANKS = "ForSequenceClassification"
+
+
+def sharp_model(folder: Path, kind: str, config: dict[str, Any], head: str = "ForCausalLM") -> Any:
     """Saves a model whose weights are so large that an error of any part shows, and gives it."""
     torch.manual_seed(0)
     values = SHAPE | {"num_hidden_layers": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | config
-    model = getattr(transformers, f"{kind}ForCausalLM")
+    model = getattr(transformers, kind + head)
     made = model(model.config_class(**values, attn_implementation="eager")).eval()
     shifted = kind.startswith("Gemma") and kind != "Gemma4"
     for name, weights in [*made.named_parameters(), *made.named_buffers()]:
@@ -173,7 +177,7 @@ def sharp_model(folder: Path, kind: str, config: dict[str, Any]) -> Any:
             weights.data = torch.randn_like(weights) * 0.1 + 1.0
         elif "norm" in name.lower():
             weights.data = torch.randn_like(weights) * 0.1 + float(not shifted)
-        elif "inv_freq" not in name and weights.ndim > 1:
+        elif "inv_freq" not in name and weights.ndim > 1 and weights.is_floating_point():
             rows = -2 if weights.ndim == 3 and kind in ("GptOss", "Llama4") else -1
             weights.data = torch.randn_like(weights) * 0.8 / weights.shape[rows] ** 0.5
     made.save_pretrained(folder)
@@ -192,6 +196,54 @@ def test_logits_of_families(name: str, tmp_path: Path) -> None:
     with LLM.load(tmp_path / "out.gguf", n_ctx=64, threads=1, cache_type="f32") as llm:
         found = torch.log_softmax(torch.tensor(llm.logits(ids[0].tolist())).double(), -1).numpy()
     assert np.abs(found - expected).max() < 1e-5
+
+
+WORDS = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+WORDS["vocab"] = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"))}
+PIECES = {"type": "Unigram", "unk_id": 3}
+PIECES["vocab"] = [[piece, -float(i)] for i, piece in enumerate(("<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b"))]
+ADDED = [{"id": 2, "content": "[CLS]", "special": True}, {"id": 3, "content": "[SEP]", "special": True}]
+PAD = {"Bert": 0, "XLMRoberta": 1, "Qwen3": 49}
+RANKING: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
+    "Bert": (
+        {"model": WORDS, "normalizer": {"type": "BertNormalizer"}, "pre_tokenizer": {"type": "BertPreTokenizer"},
+         "added_tokens": ADDED},
+        {"unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"},
+    ),
+    "XLMRoberta": (
+        {"model": PIECES, "pre_tokenizer": {"type": "Metaspace", "replacement": "▁"}},
+        {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "sep_token": "</s>", "pad_token": "<pad>"},
+    ),
+    "Qwen3": (LETTERS, {}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", RANKING)
+def test_scores_of_rerankers(kind: str, tmp_path: Path) -> None:
+    tokenizer, settings = RANKING[kind]
+    sharp_model(tmp_path / "model", kind, {"num_labels": 1, "pad_token_id": PAD[kind]}, head=RANKS)
+    (tmp_path / "model" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (tmp_path / "model" / "tokenizer_config.json").write_text(json.dumps(settings))
+    model = getattr(transformers, kind + RANKS).from_pretrained(tmp_path / "model", dtype=torch.float32)
+    convert(tmp_path / "model", tmp_path / "out.gguf", "f32")
+    with LLM.load(tmp_path / "out.gguf", threads=1, cache_type="f32") as llm:
+        documents = ["b", "a b b a"]
+        found = llm.rerank("a b", documents)
+        for text, score in zip(documents, found, strict=True):
+            ids = llm.tokenizer.encode_pair("a b", text)
+            if kind == "Qwen3":
+                ids = llm.tokenizer.encode_filled(QWEN3_TEMPLATE, {"query": "a b", "document": text})
+            more = {"token_type_ids": torch.tensor([second_of(ids, 3)])} if kind == "Bert" else {}
+            with torch.no_grad():
+                expected = model(torch.tensor([ids]), **more).logits[0, 0]
+            assert abs(score - float(expected)) < 1e-5 * max(1, abs(expected))
+    assert abs(found[0] - found[1]) > 1e-3
+
+
+def second_of(ids: list[int], separator: int) -> list[int]:
+    """The types of tokens: 1 behind the first separator."""
+    end = ids.index(separator)
+    return [int(i > end) for i in range(len(ids))]
 
 
 @pytest.mark.parametrize("scheme", ["gpt-2", "llama-bpe", "digits", "characters"])

@@ -20,6 +20,7 @@ from llamaq.convert.families import family_of
 from llamaq.convert.family import new_tensors
 from llamaq.convert.images import image_tensors
 from llamaq.convert.mxfp4 import read_blocks
+from llamaq.convert.ranking import head_of
 from llamaq.convert.rope import Tensors, check_dims, neighbours
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor, View
@@ -90,6 +91,8 @@ def convert(
     made = family.made(config, found)
     _check_runs(keys, shapes, {**made, **_constants(checkpoint, new)})
     keys |= vocabulary(checkpoint, shapes["token_embd.weight"][0], pre=pre, general=keys)
+    head, new = head_of(checkpoint, keys, new)
+    keys |= head
     with ThreadPoolExecutor(_WORKERS) as pool:  # NumPy and safetensors work without the interpreter's lock
         tensors = [_tensor(checkpoint, tensor, outtype, pool) for tensor in new]
         tensors += [TensorData(name, format_by_name("F32"), x.shape, [x]) for name, x in made.items()]

@@ -15,10 +15,10 @@ from llamaq.plan.plan import Plan
 from llamaq.serving.reading import PromptRequest
 from llamaq.tokenizer import Tokenizer
 
-__all__ = ["Ranker"]
+__all__ = ["QWEN3_TEMPLATE", "Ranker"]
 
 _RANK = 4  # pooling_type of models that rank
-_TEMPLATE = (
+QWEN3_TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a web '
     "search query, retrieve relevant passages that answer the query\n<Query>: {query}\n<Document>: {document}"
@@ -44,7 +44,7 @@ class Ranker:
         elif "reranker" in str(file.metadata.get("general.name")).lower():
             found = tuple(tokenizer.token_to_id(word) for word in ("yes", "no"))
             self._columns = tuple(id for id in found if id is not None)
-            self._template = self._template or _TEMPLATE
+            self._template = self._template or QWEN3_TEMPLATE
         if not self._columns:
             raise _has_none()
 

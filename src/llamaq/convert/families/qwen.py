@@ -7,6 +7,7 @@ from typing import Any
 from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, left_out_window, standard
+from llamaq.convert.ranking import RANK
 from llamaq.convert.section import Section
 
 SHARED = {
@@ -21,6 +22,11 @@ def _dense(config: Section) -> dict[str, Any]:
     if config.flag("use_sliding_window"):
         left_out_window(config, keys["context_length"])
     return keys
+
+
+def _ranking(config: Section) -> dict[str, Any]:
+    """Rerankers whose head is one row, what yes has more than no."""
+    return _dense(config) | {"pooling_type": RANK}
 
 
 def _mixture(config: Section, *, norm: bool) -> dict[str, Any]:
@@ -41,6 +47,13 @@ FAMILIES = (
         OUTER,
     ),
     Family("qwen3", ("Qwen3ForCausalLM", "Qwen3Model"), _dense, ATTENTION | NORMS | MLP, OUTER),
+    Family(
+        "qwen3",
+        ("Qwen3ForSequenceClassification",),
+        _ranking,
+        ATTENTION | NORMS | MLP,
+        {**OUTER, "score": "cls.output", "lm_head": None},
+    ),
     Family(
         "qwen3moe",
         ("Qwen3MoeForCausalLM",),
