@@ -67,6 +67,17 @@ GEMMA_4 |= {
 }
 MOE_4 = {"enable_moe_block": True, "attention_k_eq_v": True, "top_k_experts": 2, "moe_intermediate_size": 16}
 
+SEES: dict[str, Any] = {
+    "depth": 2,
+    "hidden_size": 16,
+    "embed_dim": 16,
+    "num_heads": 2,
+    "intermediate_size": 24,
+    "out_hidden_size": 32,
+}
+SEES |= {"patch_size": 4, "num_position_embeddings": 16, "deepstack_visual_indexes": [0]}
+TURNS = {"rope_type": "default", "rope_theta": 1e6}
+
 MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("LlamaForCausalLM", {"rope_parameters": LLAMA_3} | TIED),
     "mistral": ("MistralForCausalLM", {"head_dim": 16, "sliding_window": None}),
@@ -150,6 +161,24 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3next": ("Qwen3NextForCausalLM", DELTA | SHARED | {"norm_topk_prob": True}),
     "gemma4": ("Gemma4ForCausalLM", GEMMA_4 | {"hidden_size_per_layer_input": 8, "num_kv_shared_layers": 2}),
     "gemma4-moe": ("Gemma4ForCausalLM", GEMMA_4 | EXPERTS | MOE_4),
+    "qwen2vl": (
+        "Qwen2_5_VLForConditionalGeneration",
+        {"vision_config": SEES, "rope_parameters": TURNS | {"mrope_section": [2, 1, 1]}},
+    ),
+    "qwen3vl": (
+        "Qwen3VLForConditionalGeneration",
+        {"vision_config": SEES, "head_dim": 16, "rope_parameters": TURNS | {"mrope_section": [4, 2, 2]}},
+    ),
+    "qwen3vlmoe": (
+        "Qwen3VLMoeForConditionalGeneration",
+        {
+            **EXPERTS,
+            "vision_config": SEES,
+            "head_dim": 16,
+            "moe_intermediate_size": 24,
+            "rope_parameters": TURNS | {"mrope_section": [4, 2, 2]},
+        },
+    ),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 8, "attention_bias": True}),
     "bert": ("BertModel", ENCODER),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", {**ENCODER, "num_labels": 1, "pad_token_id": 1}),
@@ -189,6 +218,8 @@ def record(sources: Path, name: str) -> dict[str, Any]:
     kind, changes = MODELS[name]
     model_class = getattr(transformers, kind)
     values = {key: value for key, value in (BASE | changes).items() if value is not None or key == "sliding_window"}
+    if "vision_config" in values:
+        values = {"vision_config": values.pop("vision_config"), "text_config": values, "tie_word_embeddings": False}
     with tempfile.TemporaryDirectory() as place:
         folder, out = Path(place), str(Path(place) / "out.gguf")
         model_class(model_class.config_class(**values)).save_pretrained(folder)
@@ -205,6 +236,9 @@ def record(sources: Path, name: str) -> dict[str, Any]:
 
         with safe_open(folder / "model.safetensors", "np") as file:
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in sorted(file.keys())}
+        if name == "qwen3vlmoe":  # published folders have the matrices of experts the other way around
+            shapes = {key: (shape[0], *shape[:0:-1]) if len(shape) == 3 else shape for key, shape in shapes.items()}
+            shapes = {key: shape for key, shape in shapes.items() if "visual" not in key}
         save_file(weights(shapes), folder / "model.safetensors")
         more = ["--no-mtp"] if kind.startswith(("Qwen3_5", "Qwen3Next")) else []
         script = WITHOUT_VOCABULARY.format(sources=str(sources), folder=place, out=out, more=more)

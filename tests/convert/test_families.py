@@ -66,8 +66,7 @@ def test_keys_and_tensors_equal_llama_cpps(name: str, tmp_path: Path) -> None:
 
 
 def test_every_architecture_that_runs_is_converted() -> None:
-    missing = set(ARCHITECTURES) - {family.architecture for family in FAMILIES}
-    assert missing == {"qwen2vl", "qwen3vl", "qwen3vlmoe"}  # docs/convert.md says so
+    assert {*ARCHITECTURES} == {family.architecture for family in FAMILIES}
     recorded = {case["keys"]["general.architecture"] for case in RECORDED.values()}
     assert {family.architecture for family in FAMILIES} - recorded == {"nomic-bert", "mllama"}
 

@@ -99,6 +99,20 @@ LATENT |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
 LFM2: dict[str, Any] = {"layer_types": ["conv", "full_attention", "conv", "conv"], "conv_L_cache": 3}
 DELTA: dict[str, Any] = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16}
 DELTA |= {"linear_value_head_dim": 16, "linear_conv_kernel_dim": 4, "shared_expert_intermediate_size": 40}
+SEES: dict[str, Any] = {
+    "vision_config": {
+        "depth": 2,
+        "hidden_size": 32,
+        "embed_dim": 32,
+        "num_heads": 2,
+        "intermediate_size": 48,
+        "out_hidden_size": 64,
+        "patch_size": 4,
+        "num_position_embeddings": 16,
+        "deepstack_visual_indexes": [0],
+    },
+}
+TURNS = {"rope_type": "default", "rope_theta": 1e4}
 GEMMA_4: dict[str, Any] = {
     **WINDOW, **TIED, "num_hidden_layers": 8, "global_head_dim": 32, "head_dim": 16, "vocab_size_per_layer_input": 50,
     "layer_types": [*(["sliding_attention"] * 2 + ["full_attention"]) * 2, "sliding_attention", "full_attention"],
@@ -148,14 +162,25 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3next": ("Qwen3Next", DELTA | EXPERTS | {"moe_intermediate_size": 32, "head_dim": 32, "norm_topk_prob": True}),
     "gemma4": ("Gemma4", GEMMA_4 | {"hidden_size_per_layer_input": 16, "num_kv_shared_layers": 2}),
     "gemma4-moe": ("Gemma4", GEMMA_4 | EXPERTS | {"enable_moe_block": True, "attention_k_eq_v": True}),
+    "qwen2vl": ("Qwen2_5_VL", SEES | {"rope_parameters": TURNS | {"mrope_section": [3, 3, 2]}}),
+    "qwen3vl": ("Qwen3VL", SEES | {"head_dim": 32, "rope_parameters": TURNS | {"mrope_section": [8, 4, 4]}}),
+    "qwen3vlmoe": (
+        "Qwen3VLMoe",
+        {**SEES, **EXPERTS, "moe_intermediate_size": 24, "head_dim": 32,
+         "rope_parameters": TURNS | {"mrope_section": [8, 4, 4]}},
+    ),
     "glm4": ("Glm4", {"head_dim": 16, "attention_bias": True}),
 }  # fmt: skip
 
 
+def class_of(kind: str, config: dict[str, Any]) -> str:
+    return kind + ("ForConditionalGeneration" if "vision_config" in config else "ForCausalLM")
+
+
 RUN = [
     name
-    for name, (kind, _) in FAMILIES.items()
-    if family_of(Section({"architectures": [f"{kind}ForCausalLM"]}, "config.json")).architecture in ARCHITECTURES
+    for name, (kind, config) in FAMILIES.items()
+    if family_of(Section({"architectures": [class_of(kind, config)]}, "config.json")).architecture in ARCHITECTURES
 ]
 """Those that the engine runs; the others' files are held against llama.cpp's by test_families.py."""
 
@@ -163,11 +188,13 @@ RUN = [
 RANKS = "ForSequenceClassification"
 
 
-def sharp_model(folder: Path, kind: str, config: dict[str, Any], head: str = "ForCausalLM") -> Any:
+def sharp_model(folder: Path, kind: str, config: dict[str, Any], head: str = "") -> Any:
     """Saves a model whose weights are so large that an error of any part shows, and gives it."""
     torch.manual_seed(0)
     values = SHAPE | {"num_hidden_layers": 4, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2} | config
-    model = getattr(transformers, kind + head)
+    if "vision_config" in values:
+        values = {"vision_config": values.pop("vision_config"), "text_config": values, "tie_word_embeddings": False}
+    model = getattr(transformers, kind + head if head else class_of(kind, config))
     made = model(model.config_class(**values, attn_implementation="eager")).eval()
     shifted = kind.startswith("Gemma") and kind != "Gemma4"
     for name, weights in [*made.named_parameters(), *made.named_buffers()]:
@@ -198,9 +225,9 @@ def test_logits_of_families(name: str, tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-5
 
 
-WORDS = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
+WORDS: dict[str, Any] = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
 WORDS["vocab"] = {word: i for i, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "b"))}
-PIECES = {"type": "Unigram", "unk_id": 3}
+PIECES: dict[str, Any] = {"type": "Unigram", "unk_id": 3}
 PIECES["vocab"] = [[piece, -float(i)] for i, piece in enumerate(("<s>", "<pad>", "</s>", "<unk>", "▁", "a", "b"))]
 ADDED = [{"id": 2, "content": "[CLS]", "special": True}, {"id": 3, "content": "[SEP]", "special": True}]
 PAD = {"Bert": 0, "XLMRoberta": 1, "Qwen3": 49}

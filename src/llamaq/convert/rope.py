@@ -14,11 +14,23 @@ from llamaq.convert.section import Section
 from llamaq.errors import ModelError
 from llamaq.models import MAX_HEAD_DIM, ROPE_FREQS
 
-__all__ = ["Tensors", "longrope_keys", "longrope_tensors", "neighbours", "rope_divisors", "rope_of", "rope_scaling"]
+__all__ = [
+    "Tensors",
+    "longrope_keys",
+    "longrope_tensors",
+    "neighbours",
+    "rope_divisors",
+    "rope_of",
+    "rope_scaling",
+    "rope_sections",
+]
 
 logger = logging.getLogger("llamaq")
 
 Tensors = dict[str, NDArray[np.float32]]
+
+
+_KINDS = ("default", "mrope", "linear", "yarn", "llama3", "dynamic")
 
 
 def rope_of(config: Section) -> Section:
@@ -32,13 +44,24 @@ def rope_base(config: Section) -> float:
     return rope_of(config).number("rope_theta", config.number("rope_theta", 10000.0))
 
 
-def rope_kind(config: Section, known: tuple[str, ...] = ("default", "linear", "yarn", "llama3", "dynamic")) -> str:
-    """The kind of scaling. Raises ModelError for one that is not ``known``."""
+def rope_kind(config: Section, known: tuple[str, ...] = _KINDS) -> str:
+    """The kind of scaling; "mrope" is none. Raises ModelError for one that is not ``known``."""
     rope = rope_of(config)
     kind = rope.text("rope_type") or rope.text("type") or "default"
     if kind not in known:
         raise ModelError(f"config.json: rope type: expected {', '.join(known[:-1])} or {known[-1]}, got {kind[:40]!r}")
     return kind
+
+
+def rope_sections(config: Section, usual: list[int] | None = None) -> dict[str, Any]:
+    """The key for how many pairs turn by time, rows and columns of pictures; ``usual`` where the configuration does not
+    say, None where it must."""
+    if rope_of(config).values.get("mrope_section") is None and usual:
+        return {"rope.dimension_sections": [*usual, 0]}
+    sections = rope_of(config).integers("mrope_section")
+    if len(sections) != 3 or not all(0 <= n <= MAX_HEAD_DIM for n in sections):
+        raise rope_of(config).error("mrope_section", "three numbers of pairs")
+    return {"rope.dimension_sections": [*sections, 0]}
 
 
 def rope_scaling(config: Section, log_multiplier: float = 0.0) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from llamaq.errors import ModelError
 __all__ = [
     "Rule",
     "Source",
+    "either_way",
     "gate_and_up",
     "key_and_value",
     "last_rows",
@@ -164,6 +165,17 @@ def gate_and_up(gate: str, up: str, *, sideways: bool = False, alternating: bool
         return made
 
     return rule
+
+
+def either_way(rule: Rule, turned_rule: Rule, columns: str) -> Rule:
+    """``rule`` for a stack whose rows are as long as the key ``columns`` says, the other for one whose columns are."""
+
+    def chosen(source: Source) -> list[NewTensor]:
+        if len(source.shape) != 3 or source.shape[1:].count(source.keys[columns]) != 1:
+            raise source.error(f"a stack with {source.keys[columns]} rows or columns ({columns}), not both")
+        return (turned_rule if source.shape[1] == source.keys[columns] else rule)(source)
+
+    return chosen
 
 
 def key_and_value(key: str, value: str) -> Rule:

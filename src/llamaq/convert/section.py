@@ -105,6 +105,10 @@ class Section:
             raise self.error(key, "a list of texts")
         return values
 
+    def extended(self, values: Mapping[str, Any]) -> Section:
+        """The same object with further values."""
+        return Section({**self.values, **values}, self._file, self._path)
+
     def section(self, key: str) -> Section:
         """The object there; an empty one where it is absent."""
         return Section(self.get(key, dict) or {}, self._file, (*self._path, key))

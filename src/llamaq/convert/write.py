@@ -78,7 +78,8 @@ def convert(
         **{f"{family.architecture}.{key}": value for key, value in found.items()},
         **metadata,
     }
-    tied = config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
+    whole = checkpoint.config.flag("tie_word_embeddings", True)  # what transformers goes by where both say it
+    tied = whole and config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
     new = [t for t in new_tensors(checkpoint.shapes, family, found) if not (tied and t.name == "output.weight")]
     if family.images is not None and family.inside:
         keys |= {f"{family.architecture}.{key}": value for key, value in family.images.keys(checkpoint.config).items()}
@@ -112,8 +113,10 @@ def general(metadata: Mapping[str, str | list[str]] | None) -> Mapping[str, str 
 
 
 def text_config(config: Section) -> Section:
-    """The configuration of the model for text; those that see images have it inside of theirs."""
-    return config.section("text_config") or config
+    """The configuration of the model for text; those that see images have it inside of theirs, and ``vision_config``
+    beside it, which is kept."""
+    inner = config.section("text_config")
+    return inner.extended({"vision_config": config.values.get("vision_config")}) if inner else config
 
 
 def _pooling(checkpoint: Checkpoint) -> dict[str, int]:

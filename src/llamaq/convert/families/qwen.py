@@ -1,4 +1,4 @@
-"""Qwen 2 and 3, dense and with experts, and embedders made of them."""
+"""Qwen 2 and 3, dense and with experts, embedders made of them, and the text of those that see images."""
 
 from __future__ import annotations
 
@@ -8,11 +8,23 @@ from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, left_out_window, standard
 from llamaq.convert.ranking import RANK
+from llamaq.convert.rope import rope_sections
+from llamaq.convert.rules import either_way, gate_and_up, same, transposed
 from llamaq.convert.section import Section
 
 SHARED = {
     **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
     "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+}
+STACKS = {  # published folders have matrices that transformers has turned around since
+    "mlp.experts.gate_up_proj": either_way(
+        gate_and_up("ffn_gate_exps.weight", "ffn_up_exps.weight"),
+        gate_and_up("ffn_gate_exps.weight", "ffn_up_exps.weight", sideways=True),
+        "embedding_length",
+    ),
+    "mlp.experts.down_proj": either_way(
+        transposed("ffn_down_exps.weight"), same("ffn_down_exps.weight"), "embedding_length"
+    ),
 }
 NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
@@ -22,6 +34,16 @@ def _dense(config: Section) -> dict[str, Any]:
     if config.flag("use_sliding_window"):
         left_out_window(config, keys["context_length"])
     return keys
+
+
+def _seeing(config: Section) -> dict[str, Any]:
+    return _dense(config) | rope_sections(config)
+
+
+def _deep(config: Section) -> dict[str, Any]:
+    """Qwen 3-VL: rows of pictures have a part for each of some layers."""
+    deep = config.section("vision_config").integers("deepstack_visual_indexes")
+    return rope_sections(config) | {"n_deepstack_layers": len(deep)}
 
 
 def _ranking(config: Section) -> dict[str, Any]:
@@ -61,4 +83,16 @@ FAMILIES = (
         ATTENTION | NORMS | EXPERTS,
         OUTER,
     ),
-)
+    Family(
+        "qwen2vl", ("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"), _seeing,
+        ATTENTION | MLP, OUTER,
+    ),
+    Family(
+        "qwen3vl", ("Qwen3VLForConditionalGeneration",), lambda config: _dense(config) | _deep(config),
+        ATTENTION | NORMS | MLP, OUTER,
+    ),
+    Family(
+        "qwen3vlmoe", ("Qwen3VLMoeForConditionalGeneration",),
+        lambda config: _mixture(config, norm=True) | _deep(config), ATTENTION | NORMS | EXPERTS | STACKS, OUTER,
+    ),
+)  # fmt: skip

@@ -9,7 +9,7 @@ from llamaq.convert.families.common import EXPERTS, MLP
 from llamaq.convert.families.qwen import SHARED
 from llamaq.convert.family import Family
 from llamaq.convert.keys import every, expect, experts, standard
-from llamaq.convert.rope import rope_of
+from llamaq.convert.rope import rope_sections
 from llamaq.convert.rules import Rule, Source, gate_and_up, plus_one, regrouped, same, squeezed
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor, View
@@ -111,7 +111,6 @@ def _hybrid(config: Section) -> dict[str, Any]:
     layers, interval = keys["block_count"], config.integer("full_attention_interval", 4)
     kinds = config.texts("layer_types")
     recurrent = [kind == "linear_attention" for kind in kinds] or every(interval, layers, last=False)
-    sections = rope_of(config).values.get("mrope_section", [11, 11, 10])
     return {
         **keys,
         "ssm.conv_kernel": config.integer("linear_conv_kernel_dim", 4),
@@ -121,7 +120,7 @@ def _hybrid(config: Section) -> dict[str, Any]:
         "ssm.inner_size": config.integer("linear_num_value_heads", 32) * config.integer("linear_value_head_dim", 128),
         "full_attention_interval": interval,
         "attention.recurrent_layers": recurrent,
-        **({"rope.dimension_sections": [*sections, 0]} if sections and isinstance(sections, list) else {}),
+        **rope_sections(config, [11, 11, 10]),
     }
 
 
