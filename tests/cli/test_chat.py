@@ -145,7 +145,7 @@ def test_what_is_no_model_is_a_prompt_for_the_bundled_one(
         assert ("give it with -p" in done.err) == (argv == ["no-such-model"])
     monkeypatch.setattr(bundled, "_FILE", chatty)
     done = command("run", "Tell me", "-n", 3)
-    assert (done.code, done.err) == (0, "llamaq: no model is given, so this is the bundled one, chatty.gguf\n")
+    assert (done.code, done.err) == (0, "llamaq: no model is given, so this is the bundled one, chatty\n")
     with LLM.load(threads=1) as llm:
         assert "tokenizer.chat_template" in llm.metadata
     monkeypatch.setenv("LLAMA_ARG_MODEL", str(chatty))

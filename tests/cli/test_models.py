@@ -14,6 +14,7 @@ import pytest
 
 from command import Command
 from hub_server import hub_server
+from llamaq.engine import bundled
 from model_places import COMMIT, Places
 
 
@@ -37,7 +38,9 @@ def listed(command: Command) -> dict[str, dict[str, Any]]:
 
 
 def test_list(command: Command, places: Places, shared: Any) -> None:
-    assert b"llamaq pull hf:user/repo:Q4_K_M" in command("list").out
+    done = command("list")
+    assert [row.split()[0] for row in done.out.decode().splitlines()] == ["NAME", "demo"]
+    assert "there is no other model here yet; llamaq pull hf:user/repo:Q4_K_M" in done.err
     path = places.own("stories-Q8_0.gguf")
     places.own("broken.gguf").write_bytes(b"GGUF" + bytes(30))
     places.own("page.gguf").write_bytes(b"<!doctype html>\x1b[2J")
@@ -45,7 +48,7 @@ def test_list(command: Command, places: Places, shared: Any) -> None:
     places.ollama(system="Be brief.")
     places.ollama("registry.ollama.ai/library/sees/latest", projector=b"clip")
     found = listed(command)
-    assert list(found) == ["broken", "page", "stories-Q8_0", "llama3.2:latest", "sees:latest"]
+    assert list(found) == ["broken", "page", "stories-Q8_0", "llama3.2:latest", "sees:latest", "demo"]
     assert found["stories-Q8_0"] == {
         "name": "stories-Q8_0", "source": "llamaq's folder", "files": [str(path)], "bytes": path.stat().st_size,
         "format": "Q8_0", "architecture": "llama", "family": "Llama, Mistral and Mixtral", "runs": True,
@@ -73,6 +76,23 @@ def test_an_unknown_architecture_and_format_say_why(command: Command, places: Pl
     assert "nosuc" in found["strange"]["problem"]
     assert found["strange"]["architecture"] == "nosuc"
     assert found["strange"]["family"] is None
+
+
+def test_the_bundled_model_has_a_name(command: Command, places: Places) -> None:
+    path = str(bundled.path())
+    found = listed(command)["demo"]
+    assert (found["source"], found["files"], found["runs"], found["problem"]) == ("bundled", [path], True, None)
+    assert command("where", "demo").out.decode() == f"{path}\n"
+    assert json.loads(command("show", "demo", "--json").out)["files"] == [path]
+    argv = ["-p", "Tell me a story.", "-n", 4, "-t", 1, "-s", 1]
+    named, unnamed = command("run", "demo", *argv), command("run", *argv)
+    assert (named.code, named.err, named.out) == (0, "", unnamed.out)
+    assert unnamed.err == "llamaq: no model is given, so this is the bundled one, demo\n"
+    done = command("rm", "demo", "-y")
+    assert (done.code, "demo is not llamaq's to remove (bundled)" in done.err) == (1, True)
+    assert bundled.path().exists()
+    own = places.own("demo.gguf")  # whoever has a model of that name means it
+    assert command("where", "demo").out.decode() == f"{own}\n"
 
 
 def test_where(command: Command, places: Places) -> None:

@@ -135,6 +135,16 @@ def test_what_an_owner_wants_holds_where_nobody_says_otherwise(command: Command,
 
 
 @pytest.mark.subprocess
+@pytest.mark.parametrize("argv", [(), ("demo",)])
+def test_the_bundled_model_is_served_by_its_name(places: Places, argv: tuple[str, ...]) -> None:
+    with served(*argv, "-t", 1, "-c", 64) as server:
+        with urllib.request.urlopen(f"{server.url}/v1/models") as reply:
+            assert [each["id"] for each in json.load(reply)["data"]] == ["demo"]
+        with urllib.request.urlopen(f"{server.url}/api/tags") as reply:
+            assert [each["name"] for each in json.load(reply)["models"]] == ["demo"]
+
+
+@pytest.mark.subprocess
 def test_a_server_calls_its_model_by_its_name(places: Places) -> None:
     places.ollama()
     with served("llama3.2", "-t", 1, "-c", 64) as server:

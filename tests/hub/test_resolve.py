@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llamaq.engine import bundled
 from llamaq.errors import AmbiguousModelError, ModelError, ModelNotFoundError
 from llamaq.hub import models, resolve
 from llamaq.hub.own import OwnFolder
@@ -139,7 +140,7 @@ def test_folders_that_may_not_be_read_are_told(places: Places, monkeypatch: pyte
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert list(models()) == []
+    assert [found.name for found in models()] == ["demo"]
 
 
 def test_a_part_of_a_word_is_near(places: Places) -> None:
@@ -204,7 +205,7 @@ def test_disks_are_not_believed(places: Places) -> None:
     places.package("llm-gone", "gone.gguf").unlink()
     places.package("llm-good", "good2.gguf")
     (places.home / "site" / "llm_good-1.0.dist-info" / "RECORD").write_bytes(b'"x.gguf\xff\n"')
-    assert [found.path for found in models()] == [good]
+    assert [found.path for found in models()] == [good, bundled.path()]
     assert [found.path for found in OwnFolder().models()] == [good]  # no folder is entered twice
     locked.chmod(0o700)
 

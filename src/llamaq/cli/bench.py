@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.arguments import MOST_THREADS, whole
 from llamaq.cli.bench_options import ABOUT, LEAST_RUNS, MOST_RUNS, PATIENCE, add_options, model_paths, workloads
 from llamaq.cli.command import Command
-from llamaq.cli.model_names import located
+from llamaq.cli.model_names import located, without_name
 from llamaq.cli.options import INTERRUPTED, threads_default
 from llamaq.cli.progress import Bar, Status
-from llamaq.engine import bundled
 
 if TYPE_CHECKING:
     from llamaq.cli.bench_output import Model, Record, Settings
@@ -31,8 +30,7 @@ def bench(args: argparse.Namespace) -> int:
     paths = [located(name, args).path for name in model_paths(args)]
     tests = workloads(args, smoke=not paths)
     if not paths:
-        paths = [bundled.path()]
-        print(f"llamaq: no model is given, so this is the bundled one, {bundled.path().name}", file=sys.stderr)
+        paths = [without_name().path]
     settings = _settings(args)
     from llamaq.cli.bench_output import OUTPUTS, Model
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ __all__ = ["COMMAND"]
 _ABOUT = """\
 Lists the models that are found on this machine, by the names that every command takes for MODEL: those of llamaq's
 folder (LLAMAQ_MODELS), of Ollama, LM Studio, the cache of the Hugging Face hub, llama.cpp's, and of installed Python
-packages (docs/models-by-name.md). Only headers are read."""
+packages (docs/models-by-name.md); and the bundled one, demo. Only headers are read."""
+_NO_OTHER = "llamaq: there is no other model here yet; llamaq pull hf:user/repo:Q4_K_M fetches one"
 _SHOWN = 60  # characters of a reason
 
 
@@ -30,15 +32,16 @@ def _add_options(parser: Parser) -> None:
 def list_models(args: argparse.Namespace) -> int:
     """Runs the command."""
     from llamaq.hub import models
+    from llamaq.hub.bundled import Bundled
     from llamaq.hub.summary import summary
 
     found = [summary(model) for model in models()]
     if args.json:
         write(json.dumps([_as_json(each) for each in found], indent=2) + "\n")
-    elif found:
+    elif found:  # a build may be without the bundled one
         write(_table(found))
-    else:
-        write("There are no models here yet. llamaq pull hf:user/repo:Q4_K_M fetches one from the Hugging Face hub.\n")
+    if not args.json and all(model.found.source == Bundled.title for model in found):
+        print(_NO_OTHER, file=sys.stderr)
     return 0
 
 

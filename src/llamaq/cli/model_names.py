@@ -14,7 +14,7 @@ from llamaq.errors import AmbiguousModelError
 if TYPE_CHECKING:
     from llamaq.hub import Found
 
-__all__ = ["Announced", "draft_options", "located", "model_of"]
+__all__ = ["Announced", "draft_options", "located", "model_of", "without_name"]
 
 
 def model_of(args: argparse.Namespace, *, download: bool = False) -> Found:
@@ -41,6 +41,15 @@ def located(name: str, args: argparse.Namespace, *, download: bool = False) -> F
     called = (found.name, *found.aliases)
     if not found.is_path and found.aliases and name.casefold() not in map(str.casefold, called):
         print(f"llamaq: {harmless(name)} is {harmless(found.name)} ({found.source})", file=sys.stderr)
+    return found
+
+
+def without_name() -> Found:
+    """The model where none is named, with a line that says so. Raises ``ModelError`` where this build has none."""
+    from llamaq.hub import bundled_model
+
+    found = bundled_model()
+    print(f"llamaq: no model is given, so this is the bundled one, {found.name}", file=sys.stderr)
     return found
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
-from llamaq.cli.model_names import located
+from llamaq.cli.model_names import located, without_name
 from llamaq.cli.options import (
     Parser,
     add_cache_dir,
@@ -24,7 +23,6 @@ from llamaq.cli.options import (
 )
 from llamaq.cli.sampling_options import add_sampling
 from llamaq.cli.templates import add_template
-from llamaq.engine import bundled
 
 if TYPE_CHECKING:
     from llamaq.hub import Found
@@ -86,15 +84,12 @@ def model_and_prompt(args: argparse.Namespace) -> Found:
     Raises ``ModelError`` where the bundled model is wanted and missing, and what ``llamaq.hub.resolve`` does.
     """
     from llamaq.errors import ModelNotFoundError
-    from llamaq.hub import Found
 
     if args.model is not None and args.prompt is None and (args.model_option or _is_prompt(args.model)):
         args.model, args.prompt = None, args.model
     name = given_model(args)
     if name is None:
-        found = bundled.path()
-        print(f"llamaq: no model is given, so this is the bundled one, {found.name}", file=sys.stderr)
-        return Found(found, found.name, "")
+        return without_name()
     try:
         return located(name, args, download=True)
     except ModelNotFoundError as error:

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.files import read_text
 from llamaq.cli.command import Command
 from llamaq.cli.llama_server import unread_variables
-from llamaq.cli.model_names import draft_options, located
+from llamaq.cli.model_names import draft_options, located, without_name
 from llamaq.cli.options import INTERRUPTED, loading_options, model_variable, projector_options
 from llamaq.cli.progress import Bar
 from llamaq.cli.serve_options import ABOUT, MOST_MODELS, MOST_REQUESTS, add_options
 from llamaq.cli.templates import template_kwargs, template_of
-from llamaq.engine import bundled
 
 if TYPE_CHECKING:
     from llamaq.hub import Found
@@ -136,8 +135,6 @@ def _listed(text: str) -> list[str]:
 
 def _models(args: argparse.Namespace) -> list[str | Found]:
     """Files, models that were given by their names, and folders."""
-    from llamaq.hub import Found
-
     given = [*args.models, *([args.model_option] if args.model_option else [])]
     folders = [] if args.models_dir is None else [args.models_dir]
     if folders and not os.path.isdir(args.models_dir):
@@ -153,18 +150,17 @@ def _models(args: argparse.Namespace) -> list[str | Found]:
         args.parser.error("--mmproj belongs to one model; where there are several, none has a projector")
     if several and args.model_draft is not None:
         args.parser.error("--model-draft belongs to one model; where there are several, none has a draft model")
-    found: list[str | Found] = [name if os.path.isdir(name) else _called(name, args) for name in given]
+    found: list[str | Found] = [
+        name if os.path.isdir(name) else _called(name, located(name, args, download=True)) for name in given
+    ]
     if not found and not folders:
-        path = bundled.path()
-        print(f"llamaq: no model is given, so this is the bundled one, {path}", file=sys.stderr)
-        found = [Found(path, path.name, "")]
+        found = [_called("", without_name())]
     return [*found, *folders]
 
 
-def _called(name: str, args: argparse.Namespace) -> Found:
-    """The model of this name, which clients may use, too."""
-    found = located(name, args, download=True)
-    return found if found.is_path else replace(found, aliases=(*found.aliases, name))
+def _called(name: str, found: Found) -> Found:
+    """A model with the name that was given for it, which clients may use, too; it is the last alias."""
+    return found if found.is_path else replace(found, aliases=(*found.aliases, name or found.name))
 
 
 def _names(models: list[str | Found]) -> list[str]:

@@ -27,7 +27,7 @@ __all__ = ["COMMAND"]
 _ABOUT = """\
 Reads the tokens of a receipt ('llamaq run --receipt FILE') again with the same model, and compares every bit of the
 logits behind each token, and the choice of each. The level here is the CPU's best, or that of LLAMAQ_ISA. Where no
-MODEL is given, the bundled one and those of llamaq list are looked through for the name that the receipt says.
+MODEL is given, those of llamaq list are looked through for the name that the receipt says.
 Adapters are given by --lora; their scales are in the receipt. The exit code is 0 where all is the same, 1 where
 something differs, 2 where it cannot be verified: another model or adapter, fast numerics, a file that is no receipt."""
 
@@ -68,12 +68,11 @@ def verify(args: argparse.Namespace) -> int:
 
 def _model(args: argparse.Namespace, receipt: Receipt) -> Path:
     """The file that is named, or one that is here and has the name in the receipt: nothing is fetched for its sake."""
-    from llamaq.engine import bundled
     from llamaq.hub import models
 
     if (name := given_model(args)) is not None:
         return located(name, args).path
-    ours = [bundled.path(), *(path for found in models() for path in found.paths[:1])]
+    ours = (path for found in models() for path in found.paths[:1])
     if (path := next((path for path in ours if path.name == receipt.model), None)) is None:
         raise ReceiptError(f"no model here has the name {receipt.model!r}; give MODEL")
     return path

@@ -18,8 +18,8 @@ __all__ = ["Packages"]
 
 
 class Packages:
-    """A model's name is ``package/file`` without .gguf. The one that comes with llamaq is none of them: it runs where
-    no name is given."""
+    """A model's name is ``package/file`` without .gguf. The one that comes with llamaq is none of them: `Bundled` has
+    it."""
 
     title = "Python package"
     removal = "pip uninstall the package that is before the slash"

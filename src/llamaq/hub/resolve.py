@@ -11,6 +11,7 @@ from llamaq.boundary.arguments import path_of
 from llamaq.boundary.progress import Progress
 from llamaq.errors import AmbiguousModelError, ModelError, ModelNotFoundError
 from llamaq.hub.address import Address, address_of, is_url
+from llamaq.hub.bundled import Bundled
 from llamaq.hub.cache import HubCache, cached
 from llamaq.hub.choice import is_model
 from llamaq.hub.folders import gguf_files
@@ -23,7 +24,7 @@ from llamaq.hub.packages import Packages
 
 __all__ = ["SOURCES", "models", "resolve"]
 
-SOURCES: tuple[Source, ...] = (OwnFolder(), Ollama(), LMStudio(), HubCache(), LlamaCpp(), Packages())
+SOURCES: tuple[Source, ...] = (OwnFolder(), Ollama(), LMStudio(), HubCache(), LlamaCpp(), Packages(), Bundled())
 """Where models are looked for, in this order."""
 
 _PATH = re.compile(r"[./\\~]|[A-Za-z]:[\\/]")
