@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 
 import pytest
@@ -94,9 +95,17 @@ def test_the_log_has_a_line_and_no_word_of_the_text(client: Client, caplog: pyte
     with caplog.at_level(logging.INFO, "llamaq"):
         reply = client.post(CHAT, BODY)
         client.get("/v1/secret-path")
-    first, second = (record.getMessage() for record in caplog.records if record.name == "llamaq.server.access")
+    records = [record for record in caplog.records if record.name == "llamaq.server.access"]
+    first, second = (record.getMessage() for record in records)
     assert first.startswith(f"{reply.headers['x-request-id']} POST {CHAT} 200 ")
-    assert "2 out" in first
+    usage = reply.json["usage"]
+    cached = usage["prompt_tokens_details"]["cached_tokens"]
+    fields = [json.loads(vars(record)["request"]) for record in records]
+    assert list(fields[0]) == ["id", "method", "path", "status", "seconds", "model", "tokens"]
+    counts = {"in": usage["prompt_tokens"], "cached": cached, "out": usage["completion_tokens"]}
+    assert (fields[0]["model"], fields[0]["tokens"]) == ("stories", counts)
+    assert first.endswith(f" s, stories, {counts['in']} tokens in, {cached} cached, {counts['out']} out")
+    assert list(fields[1]) == ["id", "method", "path", "status", "seconds"]
     assert "secret" not in first + second + str([vars(record) for record in caplog.records])
 
 

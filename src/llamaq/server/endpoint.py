@@ -72,9 +72,10 @@ class Job(ABC):
         """The last piece of an answer that fails after its status has been sent."""
         return dialect.failed(refusal)
 
-    def tally(self) -> str:
-        """What the log says of it."""
-        return ""
+    def tally(self) -> dict[str, int]:
+        """The tokens that the log tells of: those ``in`` the prompt, ``cached`` ones of them, those that came ``out``;
+        or ``counted``, where nothing was read."""
+        return {}
 
     def named(self) -> dict[str, str]:
         """The headers, with the names of the fields that were ignored."""
@@ -132,7 +133,7 @@ class Endpoint:
                 try:
                     return await self._run(job, streams, writer, until)
                 finally:
-                    scope["llamaq.tally"] = job.tally()
+                    scope["llamaq.told"] = {"model": job.served.name, "tokens": job.tally()}
 
     async def _run(self, job: Job, streams: Sequence[Stream], writer: PieceWriter, until: float) -> Response | None:
         if job.gathered and not job.streamed:

@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -27,6 +28,7 @@ PUBLIC = ("/health", "/v1/health", "/livez", *page.PUBLIC)
 """Routes that need no key."""
 _ALWAYS = ("/livez",)  # routes that answer while the model is being loaded
 _LOADING = 2  # seconds after which it is worth to look again
+_COUNTS = {"in": "tokens in", "counted": "tokens counted"}
 _HUNG_UP = 499  # nginx' number for a client that is gone
 
 
@@ -114,13 +116,18 @@ class RequestLog:
                 self._write(scope, path, status, seconds)
 
     def _write(self, scope: Scope, path: str, status: int, seconds: float) -> None:
-        tally = scope.get("llamaq.tally", "")
+        told = scope.get("llamaq.told", {})
         id = request_id.get()
         fields = {"id": id, "method": scope["method"], "path": path, "status": status, "seconds": round(seconds, 3)}
         access.info(
-            "%s %s %s %.3f s%s", id, f"{fields['method']} {path}", status, seconds, f", {tally}" if tally else "",
-            extra={"request": json.dumps({**fields, "tokens": tally})},
+            "%s %s %s %.3f s%s", id, f"{fields['method']} {path}", status, seconds, _words(**told) if told else "",
+            extra={"request": json.dumps({**fields, **told})},
         )  # fmt: skip
+
+
+def _words(model: str, tokens: Mapping[str, int]) -> str:
+    counts = [f"{count} {_COUNTS.get(what, what)}" for what, count in tokens.items()]
+    return ", ".join(["", model, *counts])
 
 
 def _name_of(host: str) -> str:

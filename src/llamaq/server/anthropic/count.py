@@ -39,5 +39,5 @@ class TokenCount(Job):
     async def whole(self) -> dict[str, Any]:
         return {"input_tokens": self._count}
 
-    def tally(self) -> str:
-        return f"{self._count} tokens counted"
+    def tally(self) -> dict[str, int]:
+        return {"counted": self._count}

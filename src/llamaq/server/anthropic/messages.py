@@ -87,11 +87,11 @@ class Messages(Job):
         yield frame("message_delta", delta=end, usage=self._usage())
         yield frame("message_stop")
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         if self._chat is None:
-            return ""
+            return {}
         usage = self._chat.usage
-        return f"{usage.prompt_tokens} tokens in, {usage.cached_tokens} cached, {usage.completion_tokens} out"
+        return {"in": usage.prompt_tokens, "cached": usage.cached_tokens, "out": usage.completion_tokens}
 
     @property
     def _asked(self) -> ChatStream:

@@ -112,12 +112,12 @@ class Completion(Job):
                 else:
                     yield sse(dumps(answer.progress(event)))
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         if not self._made:
-            return ""
+            return {}
         usage = usage_of([answer.stream for answer in self._made], self._n)
         cached = usage["prompt_tokens_details"]["cached_tokens"]
-        return f"{usage['prompt_tokens']} tokens in, {cached} cached, {usage['completion_tokens']} out"
+        return {"in": usage["prompt_tokens"], "cached": cached, "out": usage["completion_tokens"]}
 
 
 class _Answer:

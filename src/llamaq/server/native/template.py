@@ -26,5 +26,5 @@ class AppliedTemplate(Chat):
     async def whole(self) -> dict[str, Any]:
         return {"prompt": self._prompt}
 
-    def tally(self) -> str:
-        return ""
+    def tally(self) -> dict[str, int]:
+        return {}

@@ -47,8 +47,8 @@ class Embeddings(Job):
         vectors = await vectors_of(self.served.llm, self._ids, normalize=norm == 2)
         return [{"index": i, "embedding": [_scaled(vector, norm).tolist()]} for i, vector in enumerate(vectors)]
 
-    def tally(self) -> str:
-        return f"{sum(map(len, self._ids))} tokens in"
+    def tally(self) -> dict[str, int]:
+        return {"in": sum(map(len, self._ids))}
 
 
 class Ranking(Job):
@@ -89,8 +89,8 @@ class Ranking(Job):
         results = [{"index": i, "relevance_score": scores[i]} for i in best]
         return {"model": self.served.name, "object": "list", "usage": usage, "results": results}
 
-    def tally(self) -> str:
-        return f"{sum(self._counts)} tokens in"
+    def tally(self) -> dict[str, int]:
+        return {"in": sum(self._counts)}
 
 
 def _scaled(vector: NDArray[np.float32], norm: int) -> NDArray[np.float64]:

@@ -138,11 +138,11 @@ class Answering(Job):
                 yield line({**self._head(name), **found, "done": False, **_named("logprobs", entries)})
         yield line({**self._head(name), **self.piece("", "", ()), **self._end(reason)})
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         if not self.answers:
-            return ""
+            return {}
         usage = self._chat.usage
-        return f"{usage.prompt_tokens} tokens in, {usage.cached_tokens} cached, {usage.completion_tokens} out"
+        return {"in": usage.prompt_tokens, "cached": usage.cached_tokens, "out": usage.completion_tokens}
 
     def _settle(self) -> None:
         """Takes what the model's owner has set where the request says nothing, and Ollama's defaults before ours."""

@@ -64,8 +64,8 @@ class Embed(Job):
         numbers: list[list[float]] = found.astype(float).tolist()
         return numbers
 
-    def tally(self) -> str:
-        return f"{sum(map(len, self._ids))} tokens in"
+    def tally(self) -> dict[str, int]:
+        return {"in": sum(map(len, self._ids))}
 
     def _ids_of(self, text: str) -> list[int]:
         model = self.served.llm.model

@@ -103,10 +103,10 @@ class Chat(Job):
             yield sse(f'{head},"choices":[],{dumps(self._counts())[1:]}')
         yield sse("[DONE]")
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         usage = self._usage()
         cached = usage["prompt_tokens_details"]["cached_tokens"]
-        return f"{usage['prompt_tokens']} tokens in, {cached} cached, {usage['completion_tokens']} out"
+        return {"in": usage["prompt_tokens"], "cached": cached, "out": usage["completion_tokens"]}
 
     async def _choice(self, number: int, chat: ChatStream) -> dict[str, Any]:
         entries: list[dict[str, Any]] = []
@@ -158,8 +158,8 @@ class ChatTokens(Chat):
     async def whole(self) -> dict[str, Any]:
         return {"object": "response.input_tokens", "input_tokens": self._count}
 
-    def tally(self) -> str:
-        return f"{self._count} tokens counted"
+    def tally(self) -> dict[str, int]:
+        return {"counted": self._count}
 
 
 def _message(message: ChatMessage) -> dict[str, Any]:

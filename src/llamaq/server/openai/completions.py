@@ -130,10 +130,10 @@ class Completion(Job):
             yield sse(f'{head},"choices":[],{dumps(self._counts())[1:]}')
         yield sse("[DONE]")
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         usage = usage_of(self._streams, self._n)
         cached = usage["prompt_tokens_details"]["cached_tokens"]
-        return f"{usage['prompt_tokens']} tokens in, {cached} cached, {usage['completion_tokens']} out"
+        return {"in": usage["prompt_tokens"], "cached": cached, "out": usage["completion_tokens"]}
 
     def _counts(self) -> dict[str, Any]:
         return {

@@ -52,8 +52,8 @@ class Embeddings(Job):
         usage = {"prompt_tokens": count, "total_tokens": count}
         return {"object": "list", "data": data, "model": self.served.name, "usage": usage}
 
-    def tally(self) -> str:
-        return f"{sum(map(len, self._ids))} tokens in"
+    def tally(self) -> dict[str, int]:
+        return {"in": sum(map(len, self._ids))}
 
     def _shown(self, vector: NDArray[np.float32]) -> list[float] | str:
         if (dimensions := self._values.get("dimensions")) is not None:

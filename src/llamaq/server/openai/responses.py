@@ -106,11 +106,11 @@ class Response(Job):
         last = {"type": "response.failed", "response": {**self._object("failed"), "error": error}}
         return self._frame(said) + self._frame(last)
 
-    def tally(self) -> str:
+    def tally(self) -> dict[str, int]:
         if self._chat is None:
-            return ""
+            return {}
         usage = self._chat.usage
-        return f"{usage.prompt_tokens} tokens in, {usage.cached_tokens} cached, {usage.completion_tokens} out"
+        return {"in": usage.prompt_tokens, "cached": usage.cached_tokens, "out": usage.completion_tokens}
 
     def _messages(self) -> list[dict[str, Any]]:
         instructions = self._values.get("instructions")
@@ -196,5 +196,5 @@ class ResponseTokens(Response):
     async def whole(self) -> dict[str, Any]:
         return {"object": "response.input_tokens", "input_tokens": self._count}
 
-    def tally(self) -> str:
-        return f"{self._count} tokens counted"
+    def tally(self) -> dict[str, int]:
+        return {"counted": self._count}
