@@ -8,16 +8,22 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import ollama
+import openai
 import pytest
 from PIL import Image
 
 from asgi import Client
-from llamaq import LLM
+from listening import listening
+from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
 from vision_cases import picture
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.content }}b{% endfor %}"
 OPENAI, OLLAMA, ANTHROPIC = "/v1/chat/completions", "/api/chat", "/v1/messages"
+RESPONSES, GENERATE = "/v1/responses", "/api/generate"
+ROUTES = [OPENAI, RESPONSES, OLLAMA, GENERATE, ANTHROPIC]
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +36,12 @@ def llm(shared: Callable[[str], Path]) -> Iterator[LLM]:
 @pytest.fixture(scope="module")
 def client(llm: LLM) -> Client:
     return Client(app(llm, Settings(names=("tiny",), template=TEMPLATE)))
+
+
+@pytest.fixture(scope="module")
+def url(client: Client) -> Iterator[str]:
+    with listening(client.app) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +58,26 @@ def bodies(data: str, url: str) -> dict[str, tuple[dict[str, Any], Callable[[Any
     part = {"type": "image_url", "image_url": {"url": url}}
     block = {"type": "image", "source": {"type": "base64", "data": data, "media_type": "image/png"}}
     shown = {"role": "user", "content": "ab", "images": [data]}
+    item = {
+        "role": "user",
+        "content": [{"type": "input_image", "image_url": url}, {"type": "input_text", "text": "ab"}],
+    }
+    few: dict[str, Any] = {"model": "tiny", "stream": False, "options": {"num_predict": 3}}
     return {
+        RESPONSES: ({"model": "tiny", "max_output_tokens": 3, "input": [item]}, _responses),
+        GENERATE: ({**few, "prompt": "ab", "images": [data]}, _ollama),
         OPENAI: ({**limits, "messages": [{"role": "user", "content": [part, text]}]}, _openai),
-        OLLAMA: ({"model": "tiny", "stream": False, "options": {"num_predict": 3}, "messages": [shown]}, _ollama),
+        OLLAMA: ({**few, "messages": [shown]}, _ollama),
         ANTHROPIC: ({**limits, "messages": [{"role": "user", "content": [block, text]}]}, _anthropic),
     }
 
 
 def _openai(body: Any) -> int:
     return int(body["usage"]["prompt_tokens"])
+
+
+def _responses(body: Any) -> int:
+    return int(body["usage"]["input_tokens"])
 
 
 def _ollama(body: Any) -> int:
@@ -66,7 +89,7 @@ def _anthropic(body: Any) -> int:
     return int(usage["input_tokens"]) + int(usage.get("cache_read_input_tokens") or 0)
 
 
-@pytest.mark.parametrize("path", [OPENAI, OLLAMA, ANTHROPIC])
+@pytest.mark.parametrize("path", ROUTES)
 def test_a_picture_is_read(client: Client, llm: LLM, png: str, path: str) -> None:
     body, tokens = bodies(png, f"data:image/png;base64,{png}")[path]
     parts = [{"type": "image", "image": base64.b64decode(png)}, {"type": "text", "text": "ab"}]
@@ -77,7 +100,7 @@ def test_a_picture_is_read(client: Client, llm: LLM, png: str, path: str) -> Non
     assert tokens(reply.json) == len(want.ids)
 
 
-@pytest.mark.parametrize("path", [OPENAI, OLLAMA, ANTHROPIC])
+@pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("data", ["x%y", "aGk="])
 def test_what_is_no_picture_is_told_to_the_client(client: Client, path: str, data: str) -> None:
     body, _ = bodies(data, f"data:image/png;base64,{data}")[path]
@@ -88,10 +111,10 @@ def test_what_is_no_picture_is_told_to_the_client(client: Client, path: str, dat
 
 @pytest.mark.parametrize("url", ["http://example.org/cat.png", "/etc/passwd", "file:///etc/passwd", 5, ["x"]])
 def test_nothing_is_fetched_and_no_file_is_read(client: Client, png: str, url: Any) -> None:
-    body, _ = bodies(png, url)[OPENAI]
-    reply = client.post(OPENAI, body)
-    assert reply.status == 400, reply.body
-    assert b"data URL" in reply.body
+    for path in (OPENAI, RESPONSES):
+        reply = client.post(path, bodies(png, url)[path][0])
+        assert reply.status == 400, reply.body
+        assert b"data URL" in reply.body
     block = {"type": "image", "source": {"type": "url", "url": url}}
     refused = client.post(
         ANTHROPIC, {"model": "tiny", "max_tokens": 3, "messages": [{"role": "user", "content": [block]}]}
@@ -105,3 +128,69 @@ def test_a_picture_that_comes_again_is_in_the_cache(client: Client, png: str) ->
     client.post(OPENAI, body)
     usage = client.post(OPENAI, body).json["usage"]
     assert usage["prompt_tokens_details"]["cached_tokens"] == usage["prompt_tokens"] - 1
+
+
+def test_clients_of_the_protocols_send_them(llm: LLM, url: str, png: str) -> None:
+    """Greedy answers, which are the library's."""
+    address, few = f"data:image/png;base64,{png}", 6
+    shown = [{"type": "image", "image": base64.b64decode(png)}, {"type": "text", "text": "ab"}]
+    message = [{"role": "user", "content": shown}]
+    want = llm.chat(message, template=TEMPLATE, max_tokens=few, sampling=SamplingParams(temperature=0)).text
+    theirs = openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, _strict_response_validation=True)
+    with theirs as client:
+        part: Any = [{"type": "image_url", "image_url": {"url": address, "detail": "low"}}, shown[1]]
+        chat = client.chat.completions.create(
+            model="tiny", messages=[{"role": "user", "content": part}], temperature=0, max_completion_tokens=few
+        )
+        assert chat.choices[0].message.content == want
+        item: Any = {"role": "user", "content": [{"type": "input_text", "text": "ab"}]}
+        item["content"].insert(0, {"type": "input_image", "image_url": address, "detail": "auto"})
+        asked: Any = {"model": "tiny", "input": [item], "temperature": 0, "max_output_tokens": few}
+        assert client.responses.create(**asked).output_text == want
+        deltas = [each.delta for each in client.responses.create(**asked, stream=True) if "text.delta" in each.type]
+        assert "".join(deltas) == want
+    with anthropic.Anthropic(base_url=url, api_key="k", max_retries=0, _strict_response_validation=True) as other:
+        source = {"type": "base64", "media_type": "image/png", "data": png}
+        block: Any = [{"type": "image", "source": source}, shown[1]]
+        said = other.messages.create(
+            model="tiny", messages=[{"role": "user", "content": block}], max_tokens=few, extra_body={"temperature": 0}
+        )
+        assert "".join(each.text for each in said.content if each.type == "text") == want
+    with ollama.Client(host=url) as third:
+        options = {"num_predict": few, "temperature": 0}
+        talk = third.chat(
+            "tiny", [{"role": "user", "content": "ab", "images": [base64.b64decode(png)]}], options=options
+        )
+        assert talk.message.content == want
+        made = third.generate("tiny", "ab", images=[png], options=options)
+        assert (made.response, made.context) == (want, None)
+        assert "vision" in (third.show("tiny").capabilities or [])
+
+
+def test_whether_a_model_sees_is_told(client: Client, llm: LLM, stories: Path) -> None:
+    with LLM.load(stories, threads=1) as blind:
+        other = Client(app(blind, Settings(names=("blind",), template=TEMPLATE)))
+        for each, sees in ((client, True), (other, False)):
+            modalities = each.get("/v1/models").json["data"][0]["architecture"]["input_modalities"]
+            assert ("image" in modalities) == sees
+            assert each.get("/props").json["modalities"]["vision"] == sees
+            assert ("vision" in each.get("/api/tags").json["models"][0]["capabilities"]) == sees
+        reply = other.post(RESPONSES, bodies("aGk=", "data:;base64,aGk=")[RESPONSES][0])
+    assert (reply.status, reply.error["param"]) == (400, "input")
+    assert "reads text only" in reply.error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"),
+    [
+        (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}]}),
+        (RESPONSES, {"input": [{"role": "assistant", "content": [{"type": "input_image", "image_url": "data:,"}]}]}),
+        (GENERATE, {"raw": True}),
+        (GENERATE, {"suffix": "c"}),
+        (GENERATE, {"images": "aGk="}),
+        (GENERATE, {"images": [5]}),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(client: Client, png: str, path: str, change: dict[str, Any]) -> None:
+    body, _ = bodies(png, f"data:image/png;base64,{png}")[path]
+    assert client.post(path, {**body, **change}).status == 400

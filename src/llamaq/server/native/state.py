@@ -32,6 +32,7 @@ def props(service: Service, request: Request) -> Response:
     llm = entry.served.llm
     file = llm.model.parts.file
     template = template_of(llm.metadata, settings.template)
+    sees = llm.model.encoder is not None
     special = special_texts(llm.tokenizer)
     params = {**settings_of(SamplingParams(), {}), "seed": _ANY_SEED}
     return json_response(
@@ -41,7 +42,7 @@ def props(service: Service, request: Request) -> Response:
                 "n_ctx": llm.n_ctx,
             },
             "total_slots": settings.parallel, "model_alias": entry.name, "model_ftype": quantization(file),
-            "model_path": file.path.name, "modalities": {"vision": False, "video": False, "audio": False},
+            "model_path": file.path.name, "modalities": {"vision": sees, "video": False, "audio": False},
             "endpoint_slots": settings.slots, "endpoint_props": False, "endpoint_metrics": settings.metrics,
             "ui": settings.page,
             "chat_template": "" if template is None else template.source,

@@ -27,7 +27,7 @@ class Generate(Answering):
 
     def says_nothing(self) -> bool:
         self._raw = self.values.get("raw", False)
-        for name in ("system", "context", "suffix"):
+        for name in ("system", "context", "suffix", "images"):
             if self._raw and self.values.get(name):
                 raise Refusal(400, f"raw: true takes the prompt as it is, without {name}", param=name)
         return not self.values.get("prompt")
@@ -35,18 +35,22 @@ class Generate(Answering):
     def conversation(self) -> ChatRequest:
         model, prompt = self.served.llm.model, self.values["prompt"]
         template = self.service.settings.template
+        images = self.values.get("images", [])
         if "suffix" in self.values:
+            if images:
+                raise Refusal(400, "suffix: texts are filled in without images", param="images")
             try:
                 return _plain(prompt, infill_ids(model.tokenizer, prompt, self.values["suffix"]))
             except TokenizerError:
                 raise Refusal(400, f'suffix: "{self.served.name}" does not support insert', param="suffix") from None
-        if self._raw or (template is None and not file_templates(model.metadata)):
+        if not images and (self._raw or (template is None and not file_templates(model.metadata))):
             request = _plain(prompt, model.prompt_ids(prompt))
         else:
             system = [{"role": "system", "content": text}] if (text := self.values.get("system")) else []
+            said = {"role": "user", "content": [*images, {"type": "text", "text": prompt}] if images else prompt}
             request = chat_request(
-                model.metadata, model.tokenizer, [*system, {"role": "user", "content": prompt}], template=template,
-                template_kwargs=self.variables(),
+                model.metadata, model.tokenizer, [*system, said], template=template,
+                template_kwargs=self.variables(), encoder=model.encoder,
             )  # fmt: skip
         return self._going_on(request)
 
@@ -58,7 +62,8 @@ class Generate(Answering):
         return {"response": text, **({"thinking": thinking} if thinking else {})}
 
     def ending(self) -> dict[str, Any]:
-        return {} if self._raw else {"context": self._chat.text.tokens}
+        without = self._raw or self.values.get("images")  # ids of a picture's rows are no tokens
+        return {} if without else {"context": self._chat.text.tokens}
 
     def _going_on(self, request: ChatRequest) -> ChatRequest:
         """The prompt behind what came before."""

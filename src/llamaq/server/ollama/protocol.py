@@ -96,16 +96,20 @@ def _message(name: str, value: Any) -> dict[str, Any]:
             found[ours] = string(f"{name}.{theirs}", value[theirs])
     found.setdefault("content", "")
     if images := value.get("images"):
-        if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
-            raise TypeError(f"{name}.images must be a list of base64 texts, got {shown(images)}")
-        urls = [image if image.startswith("data:") else f"data:;base64,{image}" for image in images]
-        parts = [{"type": "image_url", "image_url": url} for url in urls]
-        found["content"] = [*parts, {"type": "text", "text": found["content"]}]
+        found["content"] = [*_images(f"{name}.images", images), {"type": "text", "text": found["content"]}]
     if calls := value.get("tool_calls"):
         if not isinstance(calls, list):
             raise TypeError(f"{name}.tool_calls must be a list, got {shown(calls)}")
         found["tool_calls"] = [_call(f"{name}.tool_calls[{k}]", call) for k, call in enumerate(calls)]
     return found
+
+
+def _images(name: str, value: Any) -> list[dict[str, Any]]:
+    """Pictures as parts of a message."""
+    if not isinstance(value, list) or not all(isinstance(image, str) for image in value):
+        raise TypeError(f"{name} must be a list of base64 texts, got {shown(value)}")
+    urls = [image if image.startswith("data:") else f"data:;base64,{image}" for image in value]
+    return [{"type": "image_url", "image_url": url} for url in urls]
 
 
 def _call(name: str, value: Any) -> dict[str, Any]:
@@ -177,10 +181,10 @@ GENERATE = (
     Field("suffix", "fills in before it, with a model of code that can", string),
     Field("system", "the system's message", string),
     Field("context", "tokens of the conversation so far, from the answer before", _ids),
+    Field("images", "pictures in base64, before the prompt; what the answer gives as `context` is left out", _images),
     Field("raw", "true: the prompt as it is, without a template", boolean),
     *_ANSWER,
     Field("template", "templates of Go are not taken; `--chat-template` names another", neutral=("",)),
-    Field("images", "this model reads text only", neutral=([],)),
     Field("width", _NO_PICTURES, neutral=(0,)),
     Field("height", _NO_PICTURES, neutral=(0,)),
     Field("steps", _NO_PICTURES, neutral=(0,)),

@@ -101,8 +101,13 @@ class Shown(Job):
 
 def _facts(service: Service, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     """Details and capabilities; empty ones for a file that cannot be read."""
+    if entry.served is None:
+        sees = bool(service.settings.load.get("mmproj"))
+    else:
+        sees = entry.served.llm.model.encoder is not None
     try:
-        return _facts_of(entry.path, signature(entry.path), service.settings.template)
+        details, found = _facts_of(entry.path, signature(entry.path), service.settings.template)
+        return details, [*found, "vision"] if sees else found
     except LlamaqError:
         return _details("", "", ""), []
 

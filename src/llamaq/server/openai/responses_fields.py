@@ -40,7 +40,7 @@ def _include(name: str, value: Any) -> list[str]:
 
 
 RESPONSE = (
-    Field("input", "a text, or items: messages of text, calls and their outputs, reasoning", read_input),
+    Field("input", "a text, or items: messages of text and pictures, calls and their outputs, reasoning", read_input),
     Field("instructions", "a system message before the input", string),
     Field("model", "one of the server's names; need not be given", string),
     Field("stream", "server-sent events", boolean),

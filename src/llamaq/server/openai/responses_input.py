@@ -67,7 +67,8 @@ class _Conversation:
             raise ValueError(f"{where}.type is {shown(kind)}, which this server does not take")
 
     def _message(self, where: str, item: Mapping[str, Any]) -> None:
-        role, content = item.get("role"), _text(f"{where}.content", item.get("content"))
+        role = item.get("role")
+        content = (_content if role == "user" else _text)(f"{where}.content", item.get("content"))
         if role not in _ROLES:
             raise ValueError(f"{where}.role must be one of {', '.join(_ROLES)}, got {shown(role)}")
         if role == "assistant":
@@ -109,6 +110,24 @@ def _reasoning(where: str, item: Mapping[str, Any]) -> str:
         raise ValueError(f"{where}.encrypted_content is not as this server gave it") from None
 
 
+def _content(where: str, content: Any) -> str | list[dict[str, Any]]:
+    """What a user says and shows: a text, or with pictures a list of parts."""
+    if not isinstance(content, list) or not any(_is_picture(part) for part in content):
+        return _text(where, content)
+    return [_picture(f"{where}[{i}]", part) if _is_picture(part) else {"type": "text", "text": _text(where, [part])}
+            for i, part in enumerate(content)]  # fmt: skip
+
+
+def _is_picture(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "input_image"
+
+
+def _picture(where: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    if part.get("image_url") is None:
+        raise ValueError(f"{where}.image_url must be a data URL with the picture, for this server keeps no files")
+    return {"type": "image_url", "image_url": part["image_url"]}
+
+
 def _text(where: str, content: Any) -> str:
     if isinstance(content, str):
         return content
@@ -118,7 +137,7 @@ def _text(where: str, content: Any) -> str:
     for i, part in enumerate(content):
         key = _TEXTS.get(str(part.get("type"))) if isinstance(part, dict) else None
         if key is None or not isinstance(part.get(key), str):
-            wrong = 'must be {"type": "input_text", "text": ...}: this model reads text only'
+            wrong = 'must be {"type": "input_text", "text": ...}, or input_image in a message of the user'
             raise ValueError(f"{where}[{i}] {wrong}; got {shown(part)}")
         texts.append(part[key])
     return "".join(texts)

@@ -65,16 +65,19 @@ def _model(service: Service, request: Request) -> HttpResponse:
 
 def _entry(entry: Entry, name: str) -> dict[str, Any]:
     meta: dict[str, Any] = {"size": entry.size}
+    known: dict[str, Any] = {"meta": meta}
     if entry.served is not None:
         llm = entry.served.llm
         meta |= {
             "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
             "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
         }  # fmt: skip
+        reads = ["text"] if llm.model.encoder is None else ["text", "image"]
+        known["architecture"] = {"input_modalities": reads, "output_modalities": ["text"]}
     created = int(entry.modified)
     when = datetime.fromtimestamp(created, timezone.utc).isoformat()
     head = {"id": name, "object": "model", "created": created, "owned_by": "llamaq"}
     theirs = {"type": "model", "display_name": name, "created_at": when, "lifecycle": "active"}  # Anthropic's clients
     if adapter := entry.adapter_of(name):
         head |= {"parent": entry.name, "root": adapter}
-    return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, "meta": meta, **theirs}
+    return {**head, "status": {"value": entry.state.replace("on disk", "unloaded")}, **known, **theirs}

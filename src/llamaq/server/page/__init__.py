@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -16,10 +17,10 @@ FILES = {
     "page.css": "text/css",
     **{
         f"{name}.js": "text/javascript"
-        for name in ("page", "api", "chat", "dom", "markdown", "message", "settings", "store", "words")
+        for name in ("page", "api", "chat", "dom", "markdown", "message", "pictures", "settings", "store", "words")
     },
 }
-"""The files and what each is; together less than 60 kB."""
+"""The files and what each is; together less than 60 kB as they are served."""
 PARTS = frozenset(f"/page/{name}" for name in FILES)
 """Paths that a browser asks for with each look at the page."""
 PUBLIC = ("/", *PARTS)
@@ -30,6 +31,8 @@ _POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"  # no text becomes HTML, whoever writes the script
 )
+# Comments on lines of their own and what lines are indented by are for whoever reads the source.
+_DRESSING = re.compile(rb"^(?:\s*(?://[^\n]*|/\*.*?\*/))*\s*", re.MULTILINE | re.DOTALL)
 _HEADERS = {
     "content-security-policy": _POLICY,
     "x-content-type-options": "nosniff",
@@ -42,7 +45,7 @@ _HEADERS = {
 
 def routes() -> list[Route]:
     """The page at ``/`` for browsers, a line there for all others, and the page's files."""
-    kept = {name: Path(__file__).with_name(name).read_bytes() for name in FILES}
+    kept = {name: _DRESSING.sub(b"", Path(__file__).with_name(name).read_bytes()) for name in FILES}
 
     async def file(name: str, _: Request) -> Response:
         return Response(kept[name], headers=_HEADERS, media_type=FILES[name])

@@ -2,6 +2,7 @@
 
 import { answer } from "./api.js";
 import { freshId } from "./dom.js";
+import { contentOf } from "./pictures.js";
 import * as store from "./store.js";
 
 const KEEP_EVERY = 1000; // milliseconds between two keepings of an answer that grows
@@ -12,7 +13,7 @@ export const running = new Map();
 export class Chat {
   constructor(record, messages) {
     this.record = record;
-    this.messages = new Map(messages.map((message) => [message.id, message]));
+    this.messages = new Map(messages.map((message) => [message.id, { pictures: [], ...message }])); // old ones have none
   }
 
   static begin(system = "") {
@@ -40,12 +41,12 @@ export class Chat {
   /** A new message behind `parent`, which is shown. */
   async add(parent, role, fields) {
     const message = structuredClone({
-      ...store.MESSAGE, calls: [], words: [], id: freshId(), conversation: this.record.id, parent, role,
+      ...store.MESSAGE, calls: [], pictures: [], words: [], id: freshId(), conversation: this.record.id, parent, role,
       created: Date.now(), ...fields,
     });
     this.messages.set(message.id, message);
     this.record.head = message.id;
-    this.record.title ||= message.content.trim().slice(0, 80);
+    this.record.title ||= message.content.trim().slice(0, 80) || "Picture";
     await store.keep(this.record, message);
     return message;
   }
@@ -60,9 +61,9 @@ export class Chat {
 
   /** The messages of a request whose answer follows `last`; where that is an answer, it goes on. */
   request(last = this.record.head) {
-    const found = this.path(last).map(({ role, content, reasoning, calls }) => ({
+    const found = this.path(last).map(({ role, content, pictures, reasoning, calls }) => ({
       role,
-      content,
+      content: contentOf(content, pictures),
       reasoning_content: reasoning || undefined,
       tool_calls: calls.length ? calls.map(({ id, ...made }) => ({ id, type: "function", function: made })) : undefined,
     })).filter(({ role, content, tool_calls: calls }) => role !== "assistant" || content || calls);

@@ -26,6 +26,7 @@ const ICONS = {
   edit: "M4 20l1-5L16 4l4 4L9 19z",
   menu: "M4 7h16M4 12h16M4 17h16",
   next: "M9 5l7 7-7 7",
+  picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4",
   prompt: "M5 7l5 5-5 5M12 18h7",
   send: "M12 19V5M6 11l6-6 6 6",
   settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",

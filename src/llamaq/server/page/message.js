@@ -2,6 +2,7 @@
 
 import { copyButton, el, iconButton, number } from "./dom.js";
 import { render, renderCode } from "./markdown.js";
+import { thumbnails } from "./pictures.js";
 import * as words from "./words.js";
 
 const ENDS = { length: "cut off at the limit of tokens", stopped: "stopped" };
@@ -18,10 +19,11 @@ export class MessageView {
     };
     this.thought = el("details", {}, el("summary", {}, "Reasoning"), this.parts.reasoning);
     this.calls = el("div");
+    this.pictures = el("div", { className: "pictures" }, ...thumbnails(message.pictures));
     this.error = el("p", { className: "error" });
     this.foot = el("footer");
     this.element = el("article", { className: message.role, ariaLabel: isAnswer ? "The model" : "You", tabIndex: -1 },
-      this.thought, this.parts.content, this.calls, this.error, this.foot);
+      this.thought, this.pictures, this.parts.content, this.calls, this.error, this.foot);
     for (const part of isAnswer ? Object.values(this.parts) : []) {
       part.addEventListener("click", (event) => {
         const isWord = !event.target.closest("a, button") && getSelection().isCollapsed;
@@ -42,6 +44,7 @@ export class MessageView {
     const { message, parts: { content, reasoning } } = this;
     const isRunning = this.actions.isRunning(message);
     this.element.classList.toggle("running", isRunning);
+    content.hidden = !message.content && message.pictures.length > 0;
     if (message.role !== "assistant") content.textContent = message.content;
     else if (message.structured && message.content) renderCode(content, message.content, "json");
     else render(content, message.content);
@@ -79,19 +82,28 @@ export class MessageView {
   }
 
   edit() {
-    const { message, parts: { content }, foot, actions } = this;
+    const { message, parts: { content }, pictures: shown, foot, actions } = this;
+    const pictures = [...message.pictures];
+    const showPictures = (remove) => shown.replaceChildren(...thumbnails(remove ? pictures : message.pictures, remove));
+    const remove = (i) => {
+      pictures.splice(i, 1);
+      showPictures(remove);
+      field.focus(); // the button is gone
+    };
     const field = el("textarea", { value: message.content, ariaLabel: "The message" });
     const end = () => {
       editor.replaceWith(content);
+      showPictures();
       foot.hidden = false;
     };
     const save = () => {
       end();
-      if (field.value.trim()) actions.edit(message, field.value);
+      if (field.value.trim() || pictures.length) actions.edit(message, field.value, pictures);
     };
     const editor = el("div", { className: "editor" }, field, el("button", { click: end }, "Cancel"),
       el("button", { className: "main", click: save }, message.role === "user" ? "Send" : "Keep as a branch"));
     content.replaceWith(editor);
+    showPictures(remove);
     foot.hidden = true;
     field.focus();
   }

@@ -4,6 +4,7 @@ import { models as served, promptOf } from "./api.js";
 import { Chat, running } from "./chat.js";
 import { $, el, icon, iconButton, notice, number, say } from "./dom.js";
 import { MessageView } from "./message.js";
+import { add, contentOf, showWaiting, waiting } from "./pictures.js";
 import * as settings from "./settings.js";
 import * as store from "./store.js";
 
@@ -33,8 +34,8 @@ const actions = {
     await list();
     say("A new conversation");
   }),
-  edit: guarded(async ({ parent, role, calls }, content) => {
-    const { id } = await chat.add(parent, role, { content, calls });
+  edit: guarded(async ({ parent, role, calls }, content, pictures) => {
+    const { id } = await chat.add(parent, role, { content, calls, pictures });
     await (role === "user" ? respond(id) : show());
   }),
 };
@@ -59,13 +60,30 @@ const stop = () => running.get(current()?.id)?.abort();
 
 const ask = guarded(async () => {
   const content = $("#question").value.trim();
-  if (!content || current()) return;
+  if (!(content || waiting.length) || current()) return;
   settings.fields(); // what is wrong with them is told before anything is kept
-  const { id } = await chat.add(chat.record.head, "user", { content });
+  if (waiting.length) checkSight();
+  const { id } = await chat.add(chat.record.head, "user", { content, pictures: waiting.splice(0) });
+  showWaiting();
   $("#question").value = "";
   await list();
   await respond(id);
 });
+
+const attach = guarded(async (files) => {
+  if (!files.length) return;
+  checkSight();
+  await add(files);
+  $("#question").focus();
+});
+
+/** Throws `Error` where the model is known to read text only: one that is not loaded yet tells it itself. */
+function checkSight() {
+  const model = chosen();
+  if (model?.architecture?.input_modalities.includes("image") === false) {
+    throw new Error(`${model.id} cannot see pictures: it has no projector (--mmproj).`);
+  }
+}
 
 /** Lets the model answer a message; the answer may have begun. */
 async function respond(parent, begun) {
@@ -121,7 +139,7 @@ function show() {
 }
 
 function showContext() {
-  const size = models.find(({ id }) => id === $("#model").value)?.meta?.n_ctx;
+  const size = chosen()?.meta?.n_ctx;
   const used = chat.path().reduce((sum, { figures }) => figures.used || sum + figures.made, 0);
   $("#meter").hidden = !size;
   $("#context").ariaValueMax = size;
@@ -129,6 +147,8 @@ function showContext() {
   $("#context div").style.width = `${Math.min(100, (100 * used) / size)}%`;
   $("#meter span").textContent = `${number(used)} of ${number(size ?? 0)} tokens`;
 }
+
+const chosen = () => models.find(({ id }) => id === $("#model").value);
 
 async function list() {
   $("#list").replaceChildren(...(await store.conversations()).map((record) => el("li", {},
@@ -188,7 +208,8 @@ async function openPrompt() {
   try {
     const { tools, reasoning_effort, chat_template_kwargs } = settings.fields();
     const draft = $("#question").value.trim();
-    const messages = [...chat.request(), ...(draft ? [{ role: "user", content: draft }] : [])];
+    const messages = [...chat.request(),
+      ...(draft || waiting.length ? [{ role: "user", content: contentOf(draft, waiting) }] : [])];
     shown.textContent = await promptOf({ messages, tools, reasoning_effort, chat_template_kwargs });
   } catch (error) {
     shown.textContent = error.status === 404 ? "This server does not show its prompts." : error.message;
@@ -216,7 +237,7 @@ const load = guarded(async () => {
 for (const [selector, handler] of Object.entries({
   "#new": begin, "#send": () => (current() ? stop() : ask()), "#export": save, "#import": () => $("#file").click(),
   "#side-open": () => toggleSide(true), "#side-close": () => toggleSide(false), "#veil": () => toggleSide(false),
-  "#settings-open": () => openSettings(), "#prompt-open": openPrompt,
+  "#attach": () => $("#pictures").click(), "#settings-open": () => openSettings(), "#prompt-open": openPrompt,
 })) $(selector).onclick = handler;
 for (const button of document.querySelectorAll("[data-icon]")) {
   button.title = button.ariaLabel ?? "";
@@ -227,6 +248,17 @@ for (const dialog of document.querySelectorAll("dialog")) {
 }
 $("#settings").onclose = () => models.length || connect();
 $("#file").onchange = load;
+$("#pictures").onchange = async ({ target }) => {
+  await attach(target.files);
+  target.value = ""; // the same file may be chosen again
+};
+document.onpaste = ({ clipboardData: { files, types } }) => types.includes("text/plain") || attach(files);
+document.ondragover = (event) => event.dataTransfer.types.includes("Files") && event.preventDefault();
+document.ondrop = (event) => {
+  if (!event.dataTransfer.files.length) return;
+  event.preventDefault(); // the browser would leave the page for the file
+  attach(event.dataTransfer.files);
+};
 $("#model").onchange = chooseModel;
 $("#question").onkeydown = (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

@@ -8,11 +8,11 @@ const FORMAT = "llamaq conversations";
 const CONVERSATION = { id: "", title: "", system: "", head: "", created: 0 };
 
 /** A message. Several with one `parent` are branches of it. A word is a piece of `content` or `reasoning`, as it came,
- * with its tokens. */
+ * with its tokens; a picture is a data URL. */
 export const MESSAGE = {
   id: "", conversation: "", parent: "", role: "", content: "", reasoning: "", error: "", end: "", model: "",
   created: 0, structured: false, calls: [{ id: "", name: "", arguments: "" }],
-  words: [{ part: "", start: 0, end: 0, tokens: [{ text: "", logprob: 0, top: [{ text: "", logprob: 0 }] }] }],
+  pictures: [""], words: [{ part: "", start: 0, end: 0, tokens: [{ text: "", logprob: 0, top: [{ text: "", logprob: 0 }] }] }],
   figures: { made: 0, prompt: 0, cached: 0, used: 0, speed: 0, wait: 0, seed: "", why: "", ignored: "" },
 };
 
@@ -102,7 +102,8 @@ export function renewed({ messages, ...conversation }) {
   const copies = messages.map((message) => {
     const parent = ids.get(message.parent) ?? ""; // one that came before, so that there is no circle
     ids.set(message.id, freshId());
-    return { ...message, id: ids.get(message.id), conversation: id, parent };
+    const pictures = message.pictures.filter((url) => url.startsWith("data:image/")); // no other is asked for
+    return { ...message, pictures, id: ids.get(message.id), conversation: id, parent };
   });
   return [{ ...conversation, id, head: ids.get(conversation.head) ?? "" }, copies];
 }
