@@ -347,6 +347,16 @@ def test_rows_of_a_span_see_each_other(isa: str, features: dict[str, Any], monke
         np.testing.assert_array_equal(both[:9], Reference(plan, weights).forward(Step.of(other.tokens, wanted="all")))
 
 
+def test_rows_of_a_span_see_each_other_where_they_look_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, weights = attention_alone(14, heads=6, kv_heads=2, head_dim=16, ahead=False)
+    tokens = tokens_of(14, 100)
+    want = Reference(plan, weights).forward(Step.of(tokens, wanted="all"))
+    step = Step.of(tokens, wanted="all", last_seen=seeing(100, (20, 90)))
+    np.testing.assert_array_equal(Reference(plan, weights).forward(step), want)
+    engine = engine_of(plan, weights, ISAS[-1], monkeypatch, threads=2, max_rows=100)
+    np.testing.assert_array_equal(engine.forward(step, KVCache(plan, 128)), want)
+
+
 def test_spans_of_the_reference_agree_with_a_mask() -> None:
     rng = np.random.default_rng(7)
     q, k, v = (rng.normal(size=(600, 1, 4)).astype(np.float32) for _ in range(3))

@@ -14,7 +14,7 @@ from engines import Source
 from llamaq import _core
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
-from llamaq.errors import LlamaqError
+from llamaq.errors import LlamaqError, ModelError
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Value
 from llamaq.plan.op import Op
 from llamaq.plan.ops.add_given import AddGiven
@@ -265,6 +265,21 @@ def test_longer_rows_give_their_first_columns_and_further_ones_later() -> None:
         Engine(first, Source(WEIGHTS), threads=2).forward(Step.of([-2], wanted="all", given=rows), KVCache(first, 32)),
         rows[1:, :16],
     )
+
+
+def test_a_table_of_further_inputs_has_the_row_of_one_token_for_rows_that_are_given() -> None:
+    g = Graph({name: w.shape for name, w in WEIGHTS.items()})
+    plan = g.plan(g.select_rows(g.concat(g.embed("embd", 2.0), g.embed("embd2", 2.0, given_as=5))))
+    rows = WEIGHTS["a.weight"][:2]
+    step = Step.of([3, -2, 4], wanted="all", given=rows)
+    table = WEIGHTS["embd2.weight"]
+    want = np.concatenate(
+        [[2 * WEIGHTS["embd.weight"][3], rows[1], 2 * WEIGHTS["embd.weight"][4]], 2 * table[[3, 5, 4]]], 1
+    )
+    np.testing.assert_array_equal(Reference(plan, WEIGHTS).forward(step), want)
+    np.testing.assert_array_equal(Engine(plan, Source(WEIGHTS), threads=2).forward(step, KVCache(plan, 32)), want)
+    with pytest.raises(ModelError, match="expected a row for the token 16"):
+        g.embed("embd2", given_as=16)
 
 
 def test_rows_are_given_in_the_place_of_tokens() -> None:

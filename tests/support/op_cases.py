@@ -14,6 +14,7 @@ from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
 from llamaq.plan.ops.choose import Choose
+from llamaq.plan.ops.clamp import Clamp
 from llamaq.plan.ops.concat import Concat
 from llamaq.plan.ops.cross_attention import CrossAttention
 from llamaq.plan.ops.delta_net import DeltaNet
@@ -34,6 +35,7 @@ from llamaq.plan.ops.short_conv import ShortConv
 from llamaq.plan.ops.sigmoid_gate import SigmoidGate
 from llamaq.plan.ops.split_heads import SplitHeads
 from llamaq.plan.ops.ssm_scan import SsmScan
+from llamaq.plan.ops.standardize import Standardize
 from llamaq.plan.rope import Rope
 
 __all__ = ["ATTENTION", "BOTH_WAYS", "CASES", "NORMS", "ONE", "ROPES", "TRACED", "WEIGHTS"]
@@ -72,6 +74,7 @@ ONE = {"weights": (MATRIX["a"],), "biases": (None,), "norm": None}
 ATTENTION: dict[str, Any] = {
     **TRACED, "value_dim": 4, "value_of_key": False, "rope_offset": 0, "q_norm": None, "k_norm": None,
     "temperature": None, "softcap": 0.0, "sinks": None, "v_norm": None, "shared": False,
+    "ahead": True,
 }  # fmt: skip
 BOTH_WAYS = {name: ATTENTION[name] for name in ("heads", "kv_heads", "head_dim", "scale", "rope")} | {"by_time": False}
 
@@ -95,6 +98,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "second_after": [1, 5],
             "positions": [Weight("embd2.weight", "table")],
             "given_cols": [],  # see the tests of rows that are given
+            "given_as": [],
         },
     ),
     NormRows: (
@@ -117,6 +121,11 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     Given: ({"cols": 16, "first": 0, "width": 16}, {"cols": [], "first": [], "width": []}),  # see test_given_columns
     AddGiven: ({"begin": 16, "cols": 16, "width": 48}, {"begin": [0, 32], "cols": [], "width": []}),
     Choose: ({"cols": 16}, {"cols": []}),
+    Clamp: ({"low": -0.5, "high": 0.5, "cols": 16}, {"low": [-0.1, -9.0], "high": [0.1, 9.0], "cols": []}),
+    Standardize: (
+        {"scale": 2.0, "less": BIAS["e"], "factor": BIAS["f"], "cols": 16},
+        {"scale": [0.5], "less": [BIAS["f"]], "factor": [BIAS["e"]], "cols": []},
+    ),
     CrossAttention: (
         {"layer": 0, "heads": 4, "kv_heads": 2, "head_dim": 4, "scale": 0.4},
         {"layer": [1], "heads": [2], "kv_heads": [], "head_dim": [], "scale": [0.1]},  # pictures fix the others
@@ -161,6 +170,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "softcap": [0.5, 2.0],
             "sinks": [Weight("sinks.weight", "vector"), Weight("sinks2.weight", "vector")],
             "v_norm": head_norms("ks")[:-2],
+            "ahead": [],  # see test_rows_of_a_span_see_each_other_where_they_look_ahead
             "shared": [],  # it has one input: see test_a_layer_that_reads_the_cache_of_another
         },
     ),

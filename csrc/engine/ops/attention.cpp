@@ -72,6 +72,7 @@ struct Attention final : Op {
   float scale, softcap;
   int rope, rope_offset, window, chunk;  // a query sees the last `window` tokens, of its own chunk (0: all)
   bool value_of_key;                     // values are the first numbers of keys
+  bool ahead;                            // rows see later ones where the step says so
   HeadNorm q_norm, k_norm, v_norm;
   Temperature temperature;
   int sinks;  // -1: none
@@ -93,6 +94,7 @@ struct Attention final : Op {
         window(a.integer("window")),
         chunk(a.integer("chunk")),
         value_of_key(a.integer("value_of_key") != 0),
+        ahead(a.integer("ahead") != 0),
         q_norm(a, "q_norm"),
         k_norm(a, "k_norm"),
         v_norm(a, "v_norm"),
@@ -193,7 +195,7 @@ struct Attention final : Op {
     const Step& step = call.step;
     const int64_t q_cols = int64_t{heads} * dim, out_cols = int64_t{heads} * value_dim;
     const int64_t first_head = int64_t{head} * group();
-    const int32_t *positions = step.positions + tile.first, *last = step.last_seen + tile.first;
+    const int32_t *positions = step.positions + tile.first, *last = ahead ? step.last_seen + tile.first : positions;
     return {view(call, head, step.sequences[tile.first]),
             call.r.slot(q) + tile.first * q_cols + first_head * dim,
             q_cols,

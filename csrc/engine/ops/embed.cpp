@@ -14,6 +14,7 @@ struct Embed final : Op {
   float scale;
   int64_t places = 0;  // positions that have a row; 0: all
   int width;           // columns of rows that are given; 0: the table's
+  int given_as;        // the token whose row stands for those that are given; -1: they stand there themselves
 
   explicit Embed(Attributes& a)
       : out(a.integers("outs", 1)[0]),
@@ -22,12 +23,14 @@ struct Embed final : Op {
         second_after(a.integer("second_after", -1)),
         positions(a.integer("positions", -1)),
         scale(a.number("scale")),
-        width(a.integer("given_cols", 0)) {}
+        width(a.integer("given_cols", 0)),
+        given_as(a.integer("given_as", -1)) {}
 
   void check(Resources& r) override {
     const int64_t cols = r.checked_weight(table).cols;
     width = width ? width : static_cast<int>(cols);
     if (width < cols) throw Error("rows that are given are no shorter than the table's");
+    if (given_as >= r.weight(table).rows) throw Error("the token of rows that are given has no row");
     if (cols > r.cols(out)) throw Error("the embedding is wider than its output");
     for (const int more : {types, positions})
       if (more >= 0 && r.checked_weight(more).cols != cols) throw Error("tables of an embedding differ in width");
@@ -36,7 +39,7 @@ struct Embed final : Op {
   }
 
   void check_step(const Step& step) const override {
-    if (step.n_given && step.given_cols != width)
+    if (step.n_given && given_as < 0 && step.given_cols != width)
       throw Error("rows given in the place of tokens need " + std::to_string(width) + " columns, got " +
                   std::to_string(step.given_cols));
     for (int row = 0; places && row < step.rows; ++row)
@@ -66,8 +69,9 @@ struct Embed final : Op {
         read(weight, row, further);
         for (int64_t c = 0; c < cols; ++c) y[c] += further[c];
       };
-      if (const int token = call.step.tokens[i]; token < 0) {
-        std::copy_n(call.step.given + int64_t{-1 - token} * width, cols, y);
+      const int id = call.step.tokens[i], token = id < 0 ? given_as : id;
+      if (token < 0) {
+        std::copy_n(call.step.given + int64_t{-1 - id} * width, cols, y);
       } else {
         read(table, token, y);
         if (!call.additions.empty()) add_looked_up(table, token, i, call, y);

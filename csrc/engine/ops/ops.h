@@ -9,6 +9,7 @@ std::unique_ptr<Op> parse_add_given(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);
 std::unique_ptr<Op> parse_bidirectional_attention(Attributes& a);
 std::unique_ptr<Op> parse_choose(Attributes& a);
+std::unique_ptr<Op> parse_clamp(Attributes& a);
 std::unique_ptr<Op> parse_concat(Attributes& a);
 std::unique_ptr<Op> parse_cross_attention(Attributes& a);
 std::unique_ptr<Op> parse_delta_net(Attributes& a);
@@ -29,5 +30,6 @@ std::unique_ptr<Op> parse_short_conv(Attributes& a);
 std::unique_ptr<Op> parse_sigmoid_gate(Attributes& a);
 std::unique_ptr<Op> parse_split_heads(Attributes& a);
 std::unique_ptr<Op> parse_ssm_scan(Attributes& a);
+std::unique_ptr<Op> parse_standardize(Attributes& a);
 
 }  // namespace llamaq

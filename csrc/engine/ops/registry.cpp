@@ -17,6 +17,7 @@ constexpr Kind kKinds[] = {
     {"attention", parse_attention},
     {"bidirectional_attention", parse_bidirectional_attention},
     {"choose", parse_choose},
+    {"clamp", parse_clamp},
     {"concat", parse_concat},
     {"cross_attention", parse_cross_attention},
     {"delta_net", parse_delta_net},
@@ -37,6 +38,7 @@ constexpr Kind kKinds[] = {
     {"short_conv", parse_short_conv},
     {"split_heads", parse_split_heads},
     {"ssm_scan", parse_ssm_scan},
+    {"standardize", parse_standardize},
 };
 
 }  // namespace

@@ -26,6 +26,9 @@ from llamaq.plan.rope import Rope
 __all__ = ["Gemma4", "read", "trace"]
 
 
+_PADDING = 0  # the token that stands for what is no text in the table of further inputs
+
+
 @dataclass(frozen=True)
 class Gemma4(HParams):
     """Tuples have an entry for each layer. ``owners`` are the layers whose cache they read: their own, or the last one
@@ -109,7 +112,7 @@ def trace(g: Graph, hp: Gemma4) -> Value:
 
 def _own_inputs(g: Graph, hp: Gemma4, x: Value) -> Value:
     """What each layer gets beside the row of the one before, side by side: of a table, and of the embedding."""
-    rows = g.embed("per_layer_token_embd", scale=math.sqrt(hp.own_input))
+    rows = g.embed("per_layer_token_embd", scale=math.sqrt(hp.own_input), given_as=_PADDING)
     if rows.cols != hp.layers * hp.own_input:
         raise ModelError(
             f"tensor 'per_layer_token_embd.weight': expected {hp.layers * hp.own_input} columns, got {rows.cols}"
@@ -132,7 +135,7 @@ def _attention(g: Graph, hp: Gemma4, layer: int, x: Value) -> Value:
         q, k, v, layer=owner, heads=hp.heads[layer], kv_heads=hp.kv_heads[owner], head_dim=hp.head_dims[layer],
         scale=1.0, rope=hp.ropes[layer], window=hp.windows[layer], q_norm=HeadNorm(hp.eps, b + "attn_q_norm"),
         k_norm=None if k is None else HeadNorm(hp.eps, b + "attn_k_norm"),
-        v_norm=None if k is None else HeadNorm(hp.eps),
+        v_norm=None if k is None else HeadNorm(hp.eps), ahead=bool(hp.windows[layer]),
     )  # fmt: skip
     return g.linear(a, b + "attn_output")
 

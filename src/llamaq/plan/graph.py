@@ -8,6 +8,7 @@ from llamaq.plan.ops.add_given import TracesAddGiven
 from llamaq.plan.ops.attention import TracesAttention
 from llamaq.plan.ops.bidirectional_attention import TracesBidirectionalAttention
 from llamaq.plan.ops.choose import TracesChoose
+from llamaq.plan.ops.clamp import TracesClamp
 from llamaq.plan.ops.concat import TracesConcat
 from llamaq.plan.ops.cross_attention import TracesCrossAttention
 from llamaq.plan.ops.delta_net import TracesDeltaNet
@@ -28,6 +29,7 @@ from llamaq.plan.ops.short_conv import TracesShortConv
 from llamaq.plan.ops.sigmoid_gate import TracesSigmoidGate
 from llamaq.plan.ops.split_heads import TracesSplitHeads
 from llamaq.plan.ops.ssm_scan import TracesSsmScan
+from llamaq.plan.ops.standardize import TracesStandardize
 from llamaq.plan.plan import Plan, make_plan
 
 __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
@@ -39,6 +41,7 @@ class Graph(
     TracesAttention,
     TracesBidirectionalAttention,
     TracesChoose,
+    TracesClamp,
     TracesConcat,
     TracesCrossAttention,
     TracesDeltaNet,
@@ -59,6 +62,7 @@ class Graph(
     TracesSigmoidGate,
     TracesSplitHeads,
     TracesSsmScan,
+    TracesStandardize,
 ):
     """Records the ops that an architecture function calls, and checks every shape on the way.
 

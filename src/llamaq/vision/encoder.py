@@ -50,13 +50,13 @@ def traced(file: GGUFFile, model: GGUFFile | None = None) -> Traced:
     for one that is no projector, is of an unknown kind, or does not fit together."""
     projector = projector_in(file, model or file)
     tensors = VisionTensors(file, projector, model)
+    projector.keep(tensors.table)
     g = Graph({name: info.shape for name, info in tensors.tensors.items()})
     out = projector.trace(g)
     if out.cols != projector.columns:
         raise ModelError(
             f"clip.vision.projection_dim is {projector.hp.columns}; expected {out.cols}, the rows of {out.source!r}"
         )
-    projector.keep(tensors.table)
     return Traced(projector, tensors, g.plan(out))
 
 

@@ -81,20 +81,21 @@ def check_sides(keys: Keys) -> tuple[int, int]:
     return image, patch
 
 
-def read(keys: Keys) -> VisionHParams:
-    """What all kinds have. Raises ``ModelError`` for a key that is missing, out of range or contradicted."""
+def read(keys: Keys, activation: Activation | None = None) -> VisionHParams:
+    """What all kinds have; ``activation`` is given where files leave it open. Raises ``ModelError`` for a key that is
+    missing, out of range or contradicted."""
     image, patch = check_sides(keys)
     width = keys.integer("vision.embedding_length")
     heads = keys.integer("vision.attention.head_count", high=width)
     if width % heads:
         raise keys.error("vision.attention.head_count", heads, f"a divisor of embedding_length ({width})")
     silu, gelu = (keys.flag(f"use_{name}", False) for name in ("silu", "gelu"))
-    if not silu and not gelu:
+    if activation is None and not silu and not gelu:
         raise ModelError("the projector's activation is quick gelu, which is not supported yet")
     mean, std = (keys.numbers(f"vision.image_{name}", 3) for name in ("mean", "std"))
     if min(std) <= 0:
         raise keys.error("vision.image_std", std, "positive numbers")
-    activation: Activation = "silu" if silu else "gelu"
+    activation = activation or ("silu" if silu else "gelu")
     return VisionHParams(
         projector_type(keys), image, patch, width, keys.integer("vision.block_count"), heads,
         keys.positive("vision.attention.layer_norm_epsilon"), activation, mean, std,

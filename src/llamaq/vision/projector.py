@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import ClassVar, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from llamaq.errors import naming
 from llamaq.models.keys import Keys
+from llamaq.plan.activations import Activation
 from llamaq.plan.graph import Graph, Value
 from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.plan.step import Step
 from llamaq.vision.hparams import VisionHParams, read
 from llamaq.vision.patches import F32, I64, Patches, Tile, block_order, pixels_of
 from llamaq.vision.preprocess import Picture
+from llamaq.vision.vit import POSITIONS
 
 __all__ = ["Projector", "TableOf", "Tile"]
 
@@ -27,17 +29,23 @@ class Projector(ABC):
 
     placeholder: ClassVar[str]
     """What chat templates of such models write for a picture."""
-    together: ClassVar[bool] = False
+    together: bool = False
     """Whether the rows of a tile see each other in the language model."""
+    any_shape: ClassVar[bool] = False
+    """Whether pictures keep their proportions, whatever the size of an image that the file tells."""
+    activation: ClassVar[Activation | None] = None
+    """That of the encoder, where files leave it open."""
+    transposed: ClassVar[str] = ""
+    """A tensor that files have the other way round."""
     places: ClassVar[bool] = False
     """Whether the language model turns rows by their place in the picture."""
     looked_at: ClassVar[bool] = False
     """Whether a picture is one token of the text, at whose states layers with cross-attention look."""
 
     def __init__(self, keys: Keys) -> None:
-        self.hp: VisionHParams = read(keys)
+        self.hp: VisionHParams = read(keys, self.activation)
         self.merge = self.merged(keys)
-        if self.hp.grid % self.merge:
+        if self.hp.grid % self.merge and not self.any_shape:
             raise keys.error("vision.image_size", self.hp.image_size, f"patches by {self.merge} along each side")
 
     taken_layers: int = 0
@@ -79,9 +87,18 @@ class Projector(ABC):
         step.wanted[:: self.merge**2] = True
         return step
 
-    def keep(self, table: TableOf) -> None:
-        """Keeps what it needs itself of the file's tensors; ``table`` gives one by its name."""
+    def meet(self, model: Mapping[str, Any]) -> None:
+        """Learns from the keys of the language model's file what it needs to know of it."""
         return
+
+    def keep(self, table: TableOf) -> None:
+        """Keeps what it needs itself of the file's tensors, before ``trace``; ``table`` gives one by its name."""
+        return
+
+    def row_order(self, name: str, shape: tuple[int, ...]) -> I64 | None:
+        """The numbers of a tensor's rows in the order in which the plan has them, where the file has another one."""
+        is_places = name == f"{POSITIONS}.weight" and len(shape) == 2 and shape[0] == self.hp.grid**2
+        return self.order if is_places else None
 
     def inserted(
         self, first: int, rows: F32, grid: tuple[int, int] | None, *, token: int, precise: bool

@@ -14,11 +14,10 @@ from llamaq.errors import ModelError
 from llamaq.formats import Format, can_decode, decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.vision.projector import Projector
-from llamaq.vision.vit import PATCHES, POSITIONS
+from llamaq.vision.vit import PATCHES
 
 __all__ = ["VisionTensors"]
 
-TRANSPOSED = "mm.input_projection.weight"
 _SECOND = f"{PATCHES}.weight.1"
 JOINED = "mm.0.weight"
 
@@ -35,9 +34,9 @@ class _Info:
 class VisionTensors:
     """A source of tensors in the place of the file (``engine.Tensors``).
 
-    The kernel of the patches is a matrix; positions stand in the order in which patches are given; Gemma's projection,
-    which files have the other way round, has a row for each output; that of Llama 3.2 has the columns of each layer
-    together. What is not in the file is in that of the ``model``.
+    The kernel of the patches is a matrix; positions stand in the order in which patches are given; a projection that
+    files have the other way round has a row for each output; that of Llama 3.2 has the columns of each layer together.
+    What is not in the file is in that of the ``model``.
     """
 
     mapped = False  # what it gives may be a copy
@@ -79,7 +78,7 @@ class VisionTensors:
             return _Info(format_by_name("F32"), shape, 4 * shape[0] * shape[1])
         if name == f"{PATCHES}.weight" and len(info.shape) == 4 and info.format.block == 1:
             return _Info(info.format, (info.shape[0], int(np.prod(info.shape[1:]))), info.nbytes)
-        if name == TRANSPOSED and len(info.shape) == 2 and can_decode(info.format):
+        if name == self._projector.transposed and len(info.shape) == 2 and can_decode(info.format):
             format = info.format if info.format.block == 1 else format_by_name("F32")
             shape = info.shape[::-1]
             return _Info(format, shape, shape[0] * format.row_bytes(shape[1]))
@@ -99,11 +98,11 @@ class VisionTensors:
             if self._second:
                 return lambda data, format: self._both(decode(format, data), shape)
             return lambda data, _: data.reshape(shape[0], -1)
-        if name == f"{POSITIONS}.weight" and len(shape) == 2 and shape[0] == self._projector.hp.grid**2:
-            return lambda data, _: np.ascontiguousarray(data[self._projector.order])
+        if (order := self._projector.row_order(name, shape)) is not None:
+            return lambda data, _: np.ascontiguousarray(data.reshape(len(order), -1)[order]).reshape(data.shape)
         if name == JOINED and (layers := self._projector.taken_layers):
             return partial(_regrouped, layers=layers, width=self._projector.hp.width)
-        return _transposed if name == TRANSPOSED else None
+        return _transposed if name == self._projector.transposed else None
 
 
 def _regrouped(data: Bytes, format: Format, *, layers: int, width: int) -> Bytes:

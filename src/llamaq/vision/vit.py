@@ -47,8 +47,9 @@ def block(
     return g.linear(h, b + "ffn_down", add=x)
 
 
-def square_rope(head_dim: int, base: float = 10000.0) -> Rope:
-    """The first half of a head's pairs turns by the patch's row, the second by its column, at the same frequencies."""
+def square_rope(head_dim: int, base: float = 10000.0, *, axes: tuple[int, int] = (1, 2)) -> Rope:
+    """The first half of a head's pairs turns by the patch's row, the second by its column (or as ``axes`` say), at the
+    same frequencies."""
     half = make_rope(head_dim // 2, base, layout="neox")
     pairs = len(half.frequencies)
-    return Rope(half.frequencies * 2, layout="neox", axes=(1,) * pairs + (2,) * pairs)
+    return Rope(half.frequencies * 2, layout="neox", axes=axes[:1] * pairs + axes[1:] * pairs)

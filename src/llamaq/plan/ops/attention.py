@@ -58,6 +58,8 @@ class Attention(Op):
     v_norm: HeadNorm | None = None
     shared: bool = False
     """Whether the cache is another op's, of the same layer number, which has filled it."""
+    ahead: bool = True
+    """Whether rows see later ones where the step says so (``Step.last_seen``)."""
 
     def shapes(self, shapes: Shapes, *ins: Value) -> tuple[int, ...]:
         wanted = [(self.heads, self.head_dim), (self.kv_heads, self.head_dim), (self.kv_heads, self.value_dim)]
@@ -120,7 +122,7 @@ class Attention(Op):
                 values = keys[..., : self.value_dim]
             out[rows] = attend(
                 q[rows], keys, values, positions, self.scale,
-                last=None if step.last_seen is None else step.last_seen[rows],
+                last=None if step.last_seen is None or not self.ahead else step.last_seen[rows],
                 window=self.window, chunk=self.chunk, softcap=self.softcap, sinks=sinks,
             )  # fmt: skip
         return (out.reshape(len(out), -1),)
@@ -171,6 +173,7 @@ class TracesAttention(Tracer):
         value_dim: int | None = None,
         rope_offset: int = 0,
         v_norm: HeadNorm | None = None,
+        ahead: bool = True,
     ) -> Value:
         """Causal attention of each row over its sequence's cache, to which the rows' k and v go first.
 
@@ -178,7 +181,8 @@ class TracesAttention(Tracer):
         turns the dimensions of each head from ``rope_offset`` on. A scaled score s becomes ``softcap * tanh(s /
         softcap)``; ``sinks`` names a vector of one score for each head that counts in the sum of exponentials only.
         Values have ``value_dim`` numbers (None: ``head_dim``); without ``v`` they are the first ones of the keys.
-        Without ``k``, too, the cache of ``layer`` is read as the op that owns it left it.
+        Without ``k``, too, the cache of ``layer`` is read as the op that owns it left it. Rows see later ones where
+        the step says so, unless they do not look ``ahead``.
         """
         op = Attention(
             layer, heads, kv_heads, head_dim, float(scale), rope, window, chunk,
@@ -192,6 +196,7 @@ class TracesAttention(Tracer):
             sinks=None if sinks is None else self.shapes.weight(sinks, "vector"),
             v_norm=_with_full_name(v_norm),
             shared=k is None,
+            ahead=ahead,
         )  # fmt: skip
         return self.emit(op, *(value for value in (q, k, v) if value is not None))[0]
 

@@ -15,6 +15,7 @@ from llamaq.models.keys import Keys
 from llamaq.vision.hparams import keys_of, projector_type
 from llamaq.vision.projector import Projector
 from llamaq.vision.projectors.gemma3 import Gemma3
+from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.projectors.idefics3 import Idefics3
 from llamaq.vision.projectors.mllama import Mllama
 from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
@@ -24,6 +25,7 @@ __all__ = ["PROJECTORS", "projector_in", "projector_of"]
 
 PROJECTORS: Mapping[str, type[Projector]] = {
     "gemma3": Gemma3,
+    "gemma4v": Gemma4V,
     "idefics3": Idefics3,
     "qwen2.5vl_merger": Qwen25VL,
     "qwen3vl_merger": Qwen3VL,
@@ -35,7 +37,9 @@ def projector_in(file: GGUFFile, model: GGUFFile) -> Projector:
     """The projector that a file describes for a model. Raises ``ModelError`` as ``projector_of``."""
     keys = keys_of(file.metadata, {name: info.shape for name, info in file.tensors.items()})
     if projector_type(keys) != "mllama":
-        return projector_of(keys)
+        projector = projector_of(keys)
+        projector.meet(model.metadata)
+        return projector
     text = Keys(model.metadata, {name: info.shape for name, info in model.tensors.items()}, "mllama")
     return Mllama(keys, text, partial(_numbers, file))
 

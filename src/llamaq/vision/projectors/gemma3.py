@@ -18,7 +18,8 @@ __all__ = ["Gemma3"]
 
 class Gemma3(Projector):
     placeholder: ClassVar[str] = "<start_of_image>"
-    together: ClassVar[bool] = True
+    together: bool = True
+    transposed: ClassVar[str] = "mm.input_projection.weight"
 
     def merged(self, keys: Keys) -> int:
         return keys.integer("vision.projector.scale_factor", 4, high=self.hp.grid)

@@ -1,0 +1,43 @@
+"""Prompts with pictures, as requests of a model that sees, and what is compared of their logits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq import LLM, _core
+from llamaq.plan.inserted import Inserted
+from llamaq.serving.reading import PromptRequest, wait
+from vision_cases import KEPT, SEEN, picture, prompt_with
+
+__all__ = ["DATA", "F32", "log_probabilities", "logits_of", "reading", "rows_of"]
+
+DATA = Path(__file__).parents[1] / "data" / "vision"
+F32 = NDArray[np.float32]
+
+
+def rows_of(llm: LLM, which: int) -> list[list[Inserted]]:
+    """For each picture of a prompt its tiles."""
+    encoder = llm.model.encoder
+    assert encoder is not None
+    pieces = [encoder.pieces(picture(*shape, which)) for shape in SEEN[which]]
+    return [[piece for piece in each if isinstance(piece, Inserted)] for each in pieces]
+
+
+def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
+    """A prompt with pictures; of its rows logits are wanted from number ``first`` on."""
+    rows = rows_of(llm, which)
+    found = PromptRequest(prompt_with([[id for piece in each for id in piece.ids] for each in rows]), first, share=True)
+    found.inserted = tuple(piece for each in rows for piece in each)
+    return found
+
+
+def logits_of(llm: LLM, *requests: PromptRequest) -> list[F32]:
+    return wait(llm.model.scheduler, requests)
+
+
+def log_probabilities(logits: F32, kept: Any = KEPT) -> F32:
+    return np.array([row[kept] - _core.log_sum_exp(row) for row in logits])

@@ -1,0 +1,129 @@
+"""Tiny random projectors beside language models of the shared material; ``tests/data/vision`` has what transformers
+makes of the same weights (``tests/vision/record_towers.py``)."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llamaq.formats import format_by_name
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from shared_files import shared_path
+
+__all__ = ["TOWERS", "Tower", "projector_keys", "projector_tensors", "tower"]
+
+WIDTH, FEED_FORWARD, LAYERS, HEADS, COLUMNS, PATCH = 32, 48, 3, 2, 64, 8
+Tensors = dict[str, NDArray[np.float32]]
+
+
+class Weights:
+    """Numbers from a seed that keep values at a few units, so that a fault of a formula moves them far."""
+
+    def __init__(self, name: str) -> None:
+        self.rng = np.random.default_rng(zlib.crc32(name.encode()))
+        self.tensors: Tensors = {}
+
+    def matrix(self, name: str, *shape: int, bias: bool = False) -> None:
+        x = self.rng.normal(0, 0.8 * int(np.prod(shape[1:])) ** -0.5, shape)
+        self.tensors[f"{name}.weight"] = x.astype(np.float32)
+        if bias:
+            self.tensors[f"{name}.bias"] = self.rng.normal(0, 0.2, shape[0]).astype(np.float32)
+
+    def norm(self, name: str, length: int = WIDTH, *, bias: bool = False, mean: float = 1.0) -> None:
+        self.tensors[f"{name}.weight"] = self.rng.normal(mean, 0.1, length).astype(np.float32)
+        if bias:
+            self.tensors[f"{name}.bias"] = self.rng.normal(0, 0.2, length).astype(np.float32)
+
+    def numbers(self, name: str, *shape: int, mean: float = 0.0, spread: float = 0.3) -> None:
+        self.tensors[name] = self.rng.normal(mean, spread, shape).astype(np.float32)
+
+
+def gemma4_tensors(w: Weights, *, bounded: bool) -> None:
+    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
+    w.numbers("v.position_embd.weight", 2, 60, WIDTH)
+    matrices = {"attn_q": WIDTH, "attn_k": WIDTH, "attn_v": WIDTH, "attn_out": WIDTH, "ffn_gate": FEED_FORWARD,
+                "ffn_up": FEED_FORWARD, "ffn_down": WIDTH}  # fmt: skip
+    for i in range(LAYERS):
+        b = f"v.blk.{i}."
+        for norm in ("ln1", "ln2", "attn_post_norm", "ffn_post_norm"):
+            w.norm(b + norm)
+        for norm in ("attn_q_norm", "attn_k_norm"):
+            w.norm(b + norm, WIDTH // HEADS, mean=0.4)
+        for name, rows in matrices.items():
+            w.matrix(b + name, rows, FEED_FORWARD if name == "ffn_down" else WIDTH)
+            # Some matrices read the same, some have no bounds, and some numbers lie outside of the others'.
+            for of in ("input", "output") if bounded and (i, name) != (1, "attn_out") else ():
+                far = 1.1 if name in ("attn_q", "attn_k") and of == "input" else w.rng.uniform(0.4, 1.5)
+                w.tensors[f"{b}{name}.{of}_min"] = np.array([-far], np.float32)
+                w.tensors[f"{b}{name}.{of}_max"] = np.array([far * 0.9], np.float32)
+    if not bounded:
+        w.numbers("v.std_bias", WIDTH, spread=2.0)
+        w.numbers("v.std_scale", WIDTH, mean=0.4, spread=0.1)
+    w.matrix("mm.input_projection", COLUMNS, WIDTH)
+
+
+@dataclass(frozen=True)
+class Tower:
+    """``text`` is the name of a tiny model, whose file has some other ``text_keys``; ``keys`` are the projector's."""
+
+    text: str
+    kind: str
+    make: Callable[[Weights], None]
+    keys: Mapping[str, Any]
+    text_keys: Mapping[str, Any] = field(default_factory=dict)
+
+
+VISION: dict[str, Any] = {
+    "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": FEED_FORWARD, "projection_dim": COLUMNS,
+    "attention.head_count": HEADS, "attention.layer_norm_epsilon": 1e-6, "patch_size": PATCH,
+}  # fmt: skip
+GEMMA4 = {"image_size": 224, "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "image_max_pixels": 16 * 24 * 24}
+TOWERS: dict[str, Tower] = {
+    "gemma4e": Tower("gemma4", "gemma4v", lambda w: gemma4_tensors(w, bounded=True), GEMMA4),
+    "gemma4l": Tower(
+        "gemma4", "gemma4v", lambda w: gemma4_tensors(w, bounded=False), GEMMA4,
+        {"gemma4.embedding_length_per_layer_input": 0, "gemma4.attention.shared_kv_layers": 0, "gemma4.block_count": 6,
+         "gemma4.attention.sliding_window_pattern": [True, True, False] * 2},
+    ),
+}  # fmt: skip
+
+
+def projector_keys(name: str) -> dict[str, Any]:
+    entry = TOWERS[name]
+    own = {f"clip.vision.{key}": value for key, value in (VISION | dict(entry.keys)).items()}
+    return {"general.architecture": "clip", "clip.vision.projector_type": entry.kind} | own
+
+
+@cache
+def projector_tensors(name: str) -> Tensors:
+    weights = Weights(name)
+    TOWERS[name].make(weights)
+    return weights.tensors
+
+
+@cache
+def _folder() -> TemporaryDirectory[str]:
+    return TemporaryDirectory(prefix="llamaq-towers-")
+
+
+@cache
+def tower(name: str) -> tuple[Path, Path]:
+    """The files of a language model and its projector."""
+    entry, f32 = TOWERS[name], format_by_name("F32")
+    model, path = (Path(_folder().name) / f"{name}-{which}.gguf" for which in ("text", "mmproj"))
+    write_gguf(path, projector_keys(name), [TensorData(n, f32, x.shape, x) for n, x in projector_tensors(name).items()])
+    with GGUFFile.open(shared_path(f"tiny-models/{entry.text}.gguf")) as file:
+        tensors = [TensorData(n, info.format, info.shape, file.data(n)) for n, info in file.tensors.items()]
+        metadata = {**file.metadata, **entry.text_keys}
+        blocks = metadata[f"{metadata['general.architecture']}.block_count"]
+        kept = [t for t in tensors if not t.name.startswith("blk.") or int(t.name.split(".")[1]) < blocks]
+        write_gguf(model, metadata, kept, types=file.metadata_types)
+    return model, path
