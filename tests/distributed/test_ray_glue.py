@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -99,6 +100,20 @@ def test_clusters_that_are_none(stand_in: StandIn, glue: ModuleType) -> None:
     assert not stand_in.connected
 
 
+def test_workers_and_stages_that_cannot_begin(
+    stand_in: StandIn, glue: ModuleType, stories: Path, tmp_path: Path
+) -> None:
+    """They say why at once: the next would fail as well."""
+    source = write_lines(tmp_path / "in", requests_of(1))
+    job = job_of(stories)
+    answering = glue.cluster_batch(replace(job, load={"n_ctx": -1}), "local")
+    with pytest.raises(LlamaqError, match=r"a machine of the cluster cannot begin its work: ValueError: n_ctx must be"):
+        run_batch(job, source, tmp_path / "out", answering)
+    assert not (tmp_path / "out.partial").exists()
+    with pytest.raises(LlamaqError, match=r"cannot begin its work: .*threads"), glue.staged(stories, threads=-1):
+        pass
+
+
 def test_without_ray(stand_in: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(LlamaqError, match=r"needs Ray: pip install 'llamaq\[ray\]'"):
@@ -138,11 +153,12 @@ def test_a_stage_that_never_comes_back(
 def test_tables(stand_in: StandIn, glue: ModuleType) -> None:
     asked: dict[str, Any] = {}
     dataset = SimpleNamespace(map_batches=lambda worker, **given: asked.update(given))
-    glue.processor("m.gguf", workers=3, batch=7, load={"n_ctx": 64}, id="name")(dataset)
+    glue.processor("m.gguf", workers=3, batch=7, load={"n_ctx": 64}, id="name", keep="x")(dataset)
     (job,) = asked.pop("fn_constructor_args")
+    assert job.keep == Path("x").resolve()  # for workers that run in other folders
     assert (job.model, job.load, job.id) == ("m.gguf", {"threads": 1, "pack": False, "n_ctx": 64}, "name")
     assert asked == {"compute": ("actors", 3), "batch_size": 7, "batch_format": "pyarrow", "num_cpus": 1.0}
-    for wrong in ({"batch": 0}, {"workers": 0}, {"preprocess": 5}, {"id": 5}):
+    for wrong in ({"batch": 0}, {"workers": 0}, {"preprocess": 5}, {"id": 5}, {"keep": 5}):
         with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
             glue.processor("m.gguf", **wrong)
 

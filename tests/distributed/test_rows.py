@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,42 @@ def test_functions_of_the_user(stories: Path) -> None:
     worker.close()
     with pytest.raises(ClosedError):
         worker.answer([{"name": "Tom"}])
+
+
+def test_answers_that_are_kept_are_not_asked_for_again(
+    worker: RowWorker, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    real = RowWorker._columns
+
+    def noting(self: RowWorker, row: Any, seed: int) -> Any:
+        asked.append(row)
+        return real(self, row, seed)
+
+    monkeypatch.setattr(RowWorker, "_columns", noting)
+    job = RowJob(stories, LOAD, SamplingParams(seed=3), 6, keep=tmp_path)
+    wrong = {"id": 7, "prompt": "x " * 500}
+    expected = worker.answer([*ROWS, wrong])
+    first = RowWorker(job)
+    assert first.answer([ROWS[1], wrong, ROWS[3]]) == [expected[1], expected[6], expected[3]]
+    asked.clear()
+    later = RowWorker(replace(job, load={**LOAD, "threads": 2}))
+    assert later.answer([*ROWS, wrong]) == expected
+    assert asked == [row for row in [*ROWS, wrong] if row.get("id") not in (2, 4)]
+    asked.clear()
+    assert first.answer(ROWS[::-1]) == expected[5::-1]  # it learns of the other's
+    assert not asked
+    for other in (replace(job, sampling=SamplingParams(seed=4)), replace(job, max_tokens=5),
+                  replace(job, load={**LOAD, "n_ctx": 96})):  # fmt: skip
+        asked.clear()
+        changed = RowWorker(other)
+        changed.answer([ROWS[0]])
+        assert len(asked) == 1
+        changed.close()
+    asked.clear()
+    named = RowWorker(replace(job, postprocess=lambda row: {"said": row["text"]}))
+    assert named.answer(ROWS[:2]) == [{"said": row["text"], "error": None} for row in expected[:2]]
+    named.answer([{**ROWS[1], "id": 77}])
+    assert [row["id"] for row in asked] == [77]
+    for each in (first, later, named):
+        each.close()

@@ -18,7 +18,7 @@ __all__ = ["StandIn"]
 
 
 class _ActorError(Exception):
-    pass
+    actor_init_failed = False
 
 
 class _UnavailableError(Exception):
@@ -40,13 +40,21 @@ class _TaskError(Exception):
 
 
 class Actor:
-    """An object on a thread with a loop. ``die`` loses it; where it may restart, it is made anew."""
+    """An object on a thread with a loop. ``die`` loses it; where it may restart, it is made anew. One that cannot be
+    made fails with the first call."""
 
     def __init__(self, kind: type, args: Sequence[Any], options: dict[str, Any]) -> None:
         self._make: Callable[[], Any] = partial(kind, *args)
         self.options = options
         self._life = 0
-        self._object = self._make()
+        self._unborn: _ActorError | None = None
+        try:
+            self._object = self._make()
+        except Exception as error:
+            self._unborn = _ActorError(
+                f"The actor died because of its creation task\n{type(error).__name__}: {error}\n"
+            )
+            self._unborn.actor_init_failed = True
         self._loop = asyncio.new_event_loop()
         self._running: set[Future[Any]] = set()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -71,6 +79,8 @@ class Actor:
         found: Any
         try:
             own = [await asyncio.wrap_future(arg) if isinstance(arg, Future) else arg for arg in args]
+            if self._unborn is not None:
+                raise self._unborn
             if self._object is None:
                 raise _ActorError("the actor is dead")
             found = getattr(self._object, name)(*own)

@@ -14,10 +14,17 @@ from llamaq import __version__
 from llamaq.batch.answering import Answerer
 from llamaq.boundary.progress import Progress
 
-__all__ = ["BatchJob"]
+__all__ = ["BatchJob", "identity_of"]
 
 _OF_NO_WEIGHT = ("threads", "n_batch", "n_cache", "pack")
 """Arguments of ``LLM.load`` that change no bit of an answer."""
+
+
+def identity_of(model: str | os.PathLike[str], load: Mapping[str, Any], *others: Any) -> str:
+    """What answers of a model depend on, and ``others``: equal on machines whose files have equal names and sizes."""
+    path = Path(model)
+    own = {name: value for name, value in load.items() if name not in _OF_NO_WEIGHT and value is not None}
+    return json.dumps((__version__, path.name, path.stat().st_size, own, *others), sort_keys=True, default=str)
 
 
 @dataclass(frozen=True)
@@ -35,10 +42,7 @@ class BatchJob:
     @property
     def identity(self) -> str:
         """What answers depend on beside the request: equal on machines whose files have equal names and sizes."""
-        path = Path(self.model)
-        load = {name: value for name, value in self.load.items() if name not in _OF_NO_WEIGHT and value is not None}
-        told = (__version__, path.name, path.stat().st_size, load, self.template, self.template_kwargs, self.seed)
-        return json.dumps(told, sort_keys=True, default=str)
+        return identity_of(self.model, self.load, self.template, self.template_kwargs, self.seed)
 
     @contextmanager
     def answerer(self, progress: Progress | None = None) -> Iterator[Answerer]:

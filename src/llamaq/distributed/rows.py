@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from llamaq.batch.job import identity_of
 from llamaq.batch.requests import seed_of
 from llamaq.boundary.arguments import shown
+from llamaq.distributed.kept import KeptAnswers
 from llamaq.errors import ClosedError, LlamaqError
 from llamaq.sampling import SamplingParams
 
@@ -47,17 +49,21 @@ class RowJob:
     preprocess: Callable[[dict[str, Any]], Row] | None = None
     postprocess: Callable[[dict[str, Any]], Row] | None = None
     id: str = "id"
+    keep: str | os.PathLike[str] | None = None
+    """A folder that answers are kept in; those that it has already are taken from there."""
 
 
 class RowWorker:
     """A loaded model that answers rows, those of a batch together."""
 
     def __init__(self, job: RowJob) -> None:
-        """Raises what ``LLM.load`` does."""
+        """Raises what ``LLM.load`` does, and ``LlamaqError`` for a folder that nothing can be kept in."""
         from llamaq.llm.llm import LLM
 
         self._job = job
+        self._kept = None if job.keep is None else KeptAnswers(job.keep)
         self._llm: LLM = LLM.load(job.model, **job.load)
+        self._identity = identity_of(self._llm.model.parts.file.path, job.load)
 
     def close(self) -> None:
         self._llm.close()
@@ -69,12 +75,14 @@ class RowWorker:
         async def together() -> list[dict[str, Any]]:
             return list(await asyncio.gather(*(self._answer(dict(row)) for row in rows)))
 
+        if self._kept is not None:
+            self._kept.look()
         return asyncio.run(together())
 
     async def _answer(self, row: dict[str, Any]) -> dict[str, Any]:
         try:
             asked = row if self._job.preprocess is None else dict(self._job.preprocess(row))
-            found = {**row, **dict.fromkeys(COLUMNS), **await self._columns(asked, self._seed(row, asked))}
+            found = {**row, **dict.fromkeys(COLUMNS), **await self._found(asked, self._seed(row, asked))}
             return found if self._job.postprocess is None else {**self._job.postprocess(found), "error": None}
         except ClosedError:  # the fault of this worker: another may answer
             raise
@@ -89,6 +97,19 @@ class RowWorker:
             raw = json.dumps({key: asked[key] for key in sorted(asked)}, sort_keys=True, default=str).encode()
             name = hashlib.sha256(raw).hexdigest()
         return seed_of(self._job.sampling.seed or 0, str(name))
+
+    async def _found(self, asked: Row, seed: int) -> dict[str, Any]:
+        """What an earlier run has kept of the same question, else the model's answer."""
+        if self._kept is None:
+            return await self._columns(asked, seed)
+        own = {name: asked[name] for name in (*KINDS, *_OWN) if asked.get(name) is not None}
+        told = (self._identity, repr(self._job.sampling), self._job.max_tokens, seed, own)
+        key = hashlib.sha256(json.dumps(told, sort_keys=True, default=_plain).encode()).hexdigest()
+        found = self._kept.get(key)
+        if found is None:
+            found = await self._columns(asked, seed)
+            self._kept.add(key, found)
+        return found
 
     async def _columns(self, asked: Row, seed: int) -> dict[str, Any]:
         kinds = [kind for kind in KINDS if asked.get(kind) is not None]
@@ -119,6 +140,11 @@ class RowWorker:
         if unknown := own.keys() - _SAMPLING:
             raise LlamaqError(f"sampling has {shown(sorted(unknown)[0])}, which is no setting of SamplingParams")
         return replace(self._job.sampling, **{"seed": seed, **own})
+
+
+def _plain(value: Any) -> Any:
+    """Numbers of NumPy as those of Python, all others by what tells them apart."""
+    return value.tolist() if hasattr(value, "tolist") else repr(value)
 
 
 def _without_nones(message: Any) -> Any:

@@ -12,7 +12,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, RayActorError
 
 from llamaq.batch import Answering, BatchJob, Request
-from llamaq.distributed.ray.cluster import connected, cpus_of_nodes
+from llamaq.distributed.ray.cluster import check_born, connected, cpus_of_nodes
 from llamaq.distributed.spread import load_for, spread
 
 __all__ = ["cluster_batch"]
@@ -64,7 +64,8 @@ def _taken(ref: Any) -> str | None:
     """The line of the output; None where the actor or its machine died before."""
     try:
         line: str = ray.get(ref)
-    except (ActorUnavailableError, RayActorError):  # Ray starts it anew, here or on another machine
+    except (ActorUnavailableError, RayActorError) as error:  # Ray starts it anew, here or on another machine
+        check_born(error)
         time.sleep(_PAUSE)
         return None
     return line

@@ -11,7 +11,7 @@ import ray
 
 from llamaq.errors import LlamaqError
 
-__all__ = ["connected", "cpus_of_nodes"]
+__all__ = ["check_born", "connected", "cpus_of_nodes"]
 
 
 _PATIENCE = 10.0
@@ -55,3 +55,10 @@ def cpus_of_nodes() -> list[int]:
     if not any(found):
         raise LlamaqError("no machine of the Ray cluster lends CPUs: start one with 'ray start --num-cpus N'")
     return [count for count in found if count]
+
+
+def check_born(error: Exception) -> None:
+    """Raises ``LlamaqError`` where an actor is lost because it could not begin: the next one would fare no better."""
+    if getattr(error, "actor_init_failed", False):
+        told = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise LlamaqError(f"a machine of the cluster cannot begin its work: {told[-1]}") from None

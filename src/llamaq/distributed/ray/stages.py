@@ -13,7 +13,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError, RayTaskError
 
 from llamaq.boundary.arguments import whole
-from llamaq.distributed.ray.cluster import cpus_of_nodes
+from llamaq.distributed.ray.cluster import check_born, cpus_of_nodes
 from llamaq.distributed.spread import threads_for
 from llamaq.distributed.staged import StagedModel, StageLost, open_lane
 from llamaq.distributed.stages import Passed, Stage, StageJob, Work, even_cuts
@@ -74,7 +74,8 @@ class _ActorChain:
             try:
                 birth: str = ray.get(actor.birth.remote(), timeout=max(until - time.monotonic(), 0.0))
                 return birth
-            except _LOST:
+            except _LOST as error:
+                check_born(error)
                 if time.monotonic() > until:
                     raise LlamaqError(
                         "a stage of the model does not come back: no machine has its memory and CPUs"

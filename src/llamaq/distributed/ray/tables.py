@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import ray.data
 
-from llamaq.boundary.arguments import function, text, whole
+from llamaq.boundary.arguments import function, path_of, text, whole
 from llamaq.distributed.ray.cluster import cpus_of_nodes
 from llamaq.distributed.rows import COLUMNS, Row, RowJob, RowWorker
 from llamaq.distributed.spread import cpus_claimed, load_for
@@ -34,6 +34,7 @@ def processor(
     preprocess: Callable[[dict[str, Any]], Row] | None = None,
     postprocess: Callable[[dict[str, Any]], Row] | None = None,
     id: str = "id",
+    keep: str | os.PathLike[str] | None = None,
 ) -> Callable[[Dataset], Dataset]:
     """What makes of a dataset one with the model's answers: ``processor("model.gguf")(dataset)``.
 
@@ -44,7 +45,9 @@ def processor(
     and ``error``, which is None, or says why it has none of them. ``postprocess`` makes of such a row the one to keep.
 
     The seed of a row comes from ``sampling.seed`` (None: 0) and its column ``id``, where it has none from what it asks
-    for: how rows are cut into blocks and ``batch``es and by whom they are answered changes no bit. ``workers`` actors
+    for: how rows are cut into blocks and ``batch``es and by whom they are answered changes no bit. Answers lie in the
+    folder ``keep``, which all machines share, as soon as they are there; a job that is run again takes from there what
+    it has, however it is cut this time, and asks for the rest. ``workers`` actors
     (None: one on each machine) have the model, each with ``load`` of ``LLM.load``; the file must have the same path
     everywhere. Raises ``TypeError``, ``ValueError``.
     """
@@ -54,7 +57,8 @@ def processor(
         function("postprocess", postprocess)
     workers = None if workers is None else whole("workers", workers, 1)
     batch = whole("batch", batch, 1)
-    job = (sampling or SamplingParams(), max_tokens, preprocess, postprocess, text("id", id))
+    folder = None if keep is None else path_of("keep", keep).resolve()
+    job = (sampling or SamplingParams(), max_tokens, preprocess, postprocess, text("id", id), folder)
 
     def answered(dataset: Dataset) -> Dataset:
         cpus = cpus_of_nodes()
