@@ -259,16 +259,16 @@ def test_head_of_the_root_is_answered(client: Client) -> None:
 
 def test_a_silent_stream_gives_signs_of_life(model: LLM) -> None:
     client = Client(app(model, Settings(template=TEMPLATE, ping_seconds=0.01)))
-    made = messages.Messages.frames
+    made, reply = messages.Messages.frames, Reply()
 
     async def silent(self: messages.Messages) -> Any:
         async for frame in made(self):
-            if "message_stop" in frame:
-                await asyncio.sleep(0.2)
+            while "message_stop" in frame and b"event: ping" not in reply.body.partition(b"message_delta")[2]:
+                await asyncio.sleep(0.001)
             yield frame
 
     with mock.patch.object(messages.Messages, "frames", silent):
-        events = frames(client.post(MESSAGES, {**SMALL, "stream": True}))
+        events = frames(asyncio.run(client.apost(MESSAGES, {**SMALL, "stream": True}, reply)))
     kinds = [event["type"] for event in events]
     assert kinds[kinds.index("message_delta") + 1] == "ping"
 

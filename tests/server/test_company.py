@@ -227,16 +227,16 @@ def test_a_slow_reader_holds_the_model_back_to_a_few_tokens(endless: LLM) -> Non
 
 def test_a_silent_stream_gives_signs_of_life(endless: LLM) -> None:
     client, _ = client_of(endless, ping_seconds=0.01)
-    frames = Completion.frames
+    frames, reply = Completion.frames, Reply()
 
     async def silent(self: Completion) -> Any:
         async for frame in frames(self):
             if frame == sse("[DONE]"):
-                await asyncio.sleep(0.2)
+                await until(lambda: b": ping\n\n" in reply.body)
             yield frame
 
     with mock.patch.object(Completion, "frames", silent):
-        reply = client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True})
+        asyncio.run(client.apost("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True}, reply))
     assert b": ping\n\n" in reply.body
     assert reply.events[-1] == "[DONE]"
 

@@ -57,9 +57,9 @@ class Client:
     def post(self, path: str, body: Any, **headers: str) -> Reply:
         return asyncio.run(self.apost(path, body, **headers))
 
-    async def apost(self, path: str, body: Any, **headers: str) -> Reply:
+    async def apost(self, path: str, body: Any, reply: Reply | None = None, /, **headers: str) -> Reply:
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.asend("POST", path, raw, {"content-type": "application/json", **headers})
+        return await self.asend("POST", path, raw, {"content-type": "application/json", **headers}, reply=reply)
 
     async def asend(
         self, method: str, path: str, body: bytes | Sequence[bytes | None], headers: dict[str, str], *,
