@@ -186,18 +186,21 @@ static CachePages cache_pages(const py::tuple& t, const std::vector<CacheLayer>&
   return pages;
 }
 
-// The memory of the states, uint8, and the slots of the step's sequences before and after it, int32.
-static States states_of(const py::tuple& t, const std::vector<int>& layers, py::ssize_t sequences) {
+// The memory of the states, uint8, the slots of the step's parts before and after them, and the part of each row, int32.
+static States states_of(const py::tuple& t, const std::vector<int>& layers, py::ssize_t rows) {
   auto data = t[0].cast<py::array_t<uint8_t>>();
   const auto before = t[1].cast<py::array_t<int32_t>>(), after = t[2].cast<py::array_t<int32_t>>();
+  const auto parts = t[3].cast<py::array_t<int32_t>>();
   int64_t bytes = 0;
   for (const int floats : layers) bytes += int64_t{4} * floats;
-  if (!(data.flags() & before.flags() & after.flags() & py::array::c_style) || !bytes || data.size() % bytes)
+  if (!(data.flags() & before.flags() & after.flags() & parts.flags() & py::array::c_style) || !bytes ||
+      data.size() % bytes)
     throw Error("the states are not a whole number of slots");
-  if (before.size() != sequences || after.size() != sequences) throw Error("each sequence needs its states");
+  if (before.size() != after.size() || parts.size() != rows) throw Error("each part of a step needs its states");
   States states;
   states.n_slots = static_cast<int>(data.size() / bytes);
-  states.before = before.data(), states.after = after.data();
+  states.n_parts = static_cast<int>(before.size());
+  states.before = before.data(), states.after = after.data(), states.parts = parts.data();
   auto* at = reinterpret_cast<float*>(data.mutable_data());
   for (const int floats : layers) {
     states.layers.push_back(at);
@@ -251,7 +254,7 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   step.cache_type = format_of(type);
   for (size_t i = 0; i < caches.size(); ++i)
     step.caches.push_back(cache_pages(caches[i].cast<py::tuple>(), r.caches[i], step.cache_type, n_sequences));
-  if (!states.is_none()) step.states = states_of(states.cast<py::tuple>(), r.states, n_sequences);
+  if (!states.is_none()) step.states = states_of(states.cast<py::tuple>(), r.states, tokens.size());
   const int64_t vocabulary = self.executor.logits_cols();
   if (!(logits.flags() & py::array::c_style) || logits.size() != vocabulary * step.n_selected)
     throw Error("logits need room for " + std::to_string(step.n_selected) + " x " + std::to_string(vocabulary));

@@ -59,10 +59,17 @@ void Executor::check(const Step& s) const {
       refuse_row(i, "it sees other tokens than those up to a later row of its sequence");
   for (const auto& op : ops_) op->check_step(s);
   if (s.states.layers.size() != r_.states.size()) throw Error("a step needs the states of the plan's layers");
-  for (int i = 0; i < (r_.states.empty() ? 0 : s.n_sequences); ++i)
+  for (int i = 0; i < s.states.n_parts; ++i)
     if (s.states.before[i] < -1 || s.states.before[i] >= s.states.n_slots || s.states.after[i] < 0 ||
         s.states.after[i] >= s.states.n_slots || s.states.after[i] == s.states.before[i])
-      throw Error("sequence " + std::to_string(i) + " has no such state");
+      throw Error("part " + std::to_string(i) + " of the step has no such state");
+  int parts = 0;
+  for (int i = 0; i < (r_.states.empty() ? 0 : s.rows); ++i) {
+    if (s.states.parts[i] < 0 || s.states.parts[i] > parts)
+      refuse_row(i, "parts are numbered in the order of their rows");
+    parts += s.states.parts[i] == parts;
+  }
+  if (parts != s.states.n_parts) throw Error("each part of a step needs its rows");
   if (s.n_selected < 0 || s.n_selected > r_.max_rows) throw Error("more rows selected than a step holds");
   for (int i = 0; i < s.n_selected; ++i)
     if (s.selected[i] < 0 || s.selected[i] >= s.rows) throw Error("a selected row is not in the step");

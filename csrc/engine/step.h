@@ -23,12 +23,14 @@ struct CachePages {
 };
 
 // What sequences keep beside the cache, in slots. A step reads one of each sequence and writes another, so that one that is
-// stopped half-way leaves no trace.
+// stopped half-way leaves no trace. Where the state in the middle of a sequence's rows is wanted, too, the rows are two parts,
+// and the second begins with what the first writes.
 struct States {
   std::vector<float*> layers;  // [n_slots][floats] of each layer
-  int n_slots = 0;
-  const int32_t* before = nullptr;  // [n_sequences]; -1: all zeros
-  const int32_t* after = nullptr;   // [n_sequences]
+  int n_slots = 0, n_parts = 0;
+  const int32_t* before = nullptr;  // [n_parts]; -1: all zeros
+  const int32_t* after = nullptr;   // [n_parts]
+  const int32_t* parts = nullptr;   // [rows], numbered in the order of their first rows
 
   float* of(int layer, int slot, int floats) const {
     return layers[static_cast<size_t>(layer)] + int64_t{slot} * floats;

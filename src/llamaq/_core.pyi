@@ -152,7 +152,7 @@ class Executor:
         n_sequences: int,
         caches: Sequence[tuple[NDArray[np.uint8], NDArray[np.int32]]],
         cache_type: int,
-        states: tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None,
+        states: tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None,
         selected: NDArray[np.int32],
         logits: NDArray[np.float32],
         stop: StopFlag | None = None,

@@ -53,7 +53,7 @@ def pair(request: pytest.FixtureRequest, shared: Callable[[str], Path]) -> tuple
         return shared("models/stories260K-Q8_0.gguf"), shared("models/stories260K-Q4_0.gguf"), True
     if request.param == "demo":
         return None, bundled.path(), True
-    if request.param == "lfm2":  # a model that keeps a state gets no guesses, but can make them
+    if request.param == "lfm2":
         return tiny_model("llama")[0], tiny_model("lfm2")[0], False
     return tiny_model(request.param)[0], tiny_model(request.param)[0], False
 

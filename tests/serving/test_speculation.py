@@ -18,7 +18,7 @@ from llamaq.serving.account import Account, by_match
 from llamaq.serving.generation import Generation
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import Guess
-from llamaq.serving.speculation import Costs
+from llamaq.serving.speculation import Costs, _values
 from llamaq.serving.stream import Stream
 from pages import check_pages
 from tiny_models import tiny_model
@@ -71,9 +71,13 @@ def in_company(
     return found, drafted, accepted
 
 
-@pytest.fixture(params=["stories", "demo", "gemma3", "gemma4", "gptoss", "qwen3moe"])
+STATES = ["lfm2", "qwen35", "qwen3next", "granitehybrid"]
+"""Models that keep a state: of convolutions, delta nets, Mamba-2."""
+
+
+@pytest.fixture(params=["stories", "demo", "gemma3", "gemma4", "gptoss", "qwen3moe", *STATES])
 def model(request: pytest.FixtureRequest, stories: Path) -> dict[str, Any]:
-    """A path, or None for the bundled model, and the cache's type: with windows, with experts, with text."""
+    """A path, or None for the bundled model, and the cache's type: with windows, experts, text, states."""
     found: dict[str, Any] = {"stories": {"path": stories, "cache_type": "f32"}, "demo": {"path": None}}
     found["demo"]["cache_type"] = "q8_0"
     return found.get(request.param) or {"path": tiny_model(request.param)[0]}
@@ -186,10 +190,54 @@ def test_guesses_take_nothing_from_texts_that_are_kept(stories: Path, monkeypatc
         assert session.n_past == 64
 
 
-def test_models_that_keep_a_state_get_no_guesses() -> None:
-    with LLM.load(tiny_model("lfm2")[0], threads=1, n_ctx=64) as llm:
-        usage = llm.generate([5, 6, 7] * 6, max_tokens=20, sampling=GREEDY).usage
-    assert usage.drafted_tokens == 0
+@pytest.mark.parametrize("name", ["lfm2", "qwen35"])
+def test_a_state_goes_back_with_the_text(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four guesses two are right: these are read once more, in the next step; and who goes on with the answer finds
+    as much of it as without guesses."""
+    monkeypatch.setattr(Costs, "price", lambda self, rows: 0.0)
+    ids = [5, 9, 7, 30]
+
+    def ask(speculation: bool, right: int) -> tuple[list[int], Any, Any]:
+        steps: list[int] = []
+
+        def guess(self: Generation, most: int) -> Guess:
+            tokens = [*want[self.made : self.made + right], *[(want[self.made + right] + 1) % 60] * (4 - right)]
+            return Guess.alike(tokens[:most], 1.0, 0)
+
+        monkeypatch.setattr(Generation, "guess", guess)
+        with LLM.load(tiny_model(name)[0], threads=1, n_ctx=128, speculation=speculation) as llm:
+            forward = llm.engine.forward
+
+            def counted(step: Any, *args: Any, **kwargs: Any) -> Any:
+                steps.append(len(step))
+                return forward(step, *args, **kwargs)
+
+            monkeypatch.setattr(llm.engine, "forward", counted)
+            done = llm.generate(ids, max_tokens=50, sampling=replace(GREEDY, seed=1, logprobs=1, ignore_eos=True))
+            own = steps[1:]
+            rest = llm.generate([*ids, *done.tokens, 3], max_tokens=1, sampling=replace(GREEDY, seed=1))
+        return own, done, rest
+
+    want: tuple[int, ...] = ()
+    plain, done, rest = ask(False, 0)
+    want = (*done.tokens, *[0] * 9)
+    for right in (0, 2, 4):
+        steps, again, gone_on = ask(True, right)
+        assert outcome(again) == outcome(done)
+        assert outcome(gone_on) == outcome(rest)
+        assert (gone_on.usage.cached_tokens, rest.usage.cached_tokens) == (32, 32)
+        assert max(steps) == (7 if right == 2 else 5)  # two are read again, one is new, four are guessed
+        assert len(steps) < len(plain) if right else sum(steps) > 4 * sum(plain)
+
+
+def test_what_is_read_again_counts() -> None:
+    account = Account()
+    account.book([0, 0, 0], 2, 0.1, 1.0, again=2)
+    assert account.balance == pytest.approx(1 + 0.01 + 2 - 0.5)
+    assert [*_values([0.9, 0.5, 0.5], 0.0)] == pytest.approx([0.9, 0.45, 0.225])
+    again = [0.9, 0.45 - 0.45 * 0.2, 0.225 - 2 * 0.225 * 0.2]
+    assert [*_values([0.9, 0.5, 0.5], 0.2)] == pytest.approx(again)
+    assert [*_values([0.9, 0.0, 1.0], 0.2)] == pytest.approx([0.9, -0.18, -0.18])
 
 
 def test_a_lookup_finds_the_longest_earlier_place() -> None:

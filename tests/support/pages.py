@@ -37,7 +37,7 @@ def check_pages(s: Scheduler) -> None:
         if request.sequence is not None:
             for pages in cache.pages(request.sequence):
                 _count(held, pages[: len(cache._groups)])
-            for slot in cache._states.get(request.sequence, ()):
+            for slot in (*cache._states.get(request.sequence, ()), *cache._turns.get(request.sequence, ())[1:]):
                 _count(held[-1:], [slot])
     for pool, users in zip(cache.pools, held, strict=True):
         assert [*pool._users, *[0] * (len(users) - len(pool._users))] == users

@@ -59,14 +59,14 @@ struct DeltaNet final : Op {
   }
 
   void run(const Call& call) const override {
-    const int* const sequences = call.step.sequences;
+    const int* const parts = call.step.states.parts;
     for (int i; (i = call.worker.next_chunk(call.rows)) >= 0;) measure(call, i);
     call.worker.sync();
     for (int head; (head = call.worker.next_chunk(heads)) >= 0;) {
       const float** latest = states().begin(call, head);
       for (int first = 0, last = 0; first < call.rows; first = last) {
-        while (last < call.rows && sequences[last] == sequences[first]) ++last;
-        tokens(call, first, last, head, latest[sequences[first]]);
+        while (last < call.rows && parts[last] == parts[first]) ++last;
+        tokens(call, first, last, head, latest[parts[first]]);
       }
     }
   }
@@ -87,14 +87,14 @@ struct DeltaNet final : Op {
     }
   }
 
-  // Rows first .. last - 1, of one sequence. Several go through some columns of the state at a time, which lie side by
+  // Rows first .. last - 1, of one part. Several go through some columns of the state at a time, which lie side by
   // side meanwhile and stay in the nearest cache.
   void tokens(const Call& call, int first, int last, int head, const float*& latest) const {
     const Resources& r = call.r;
     const int shared = heads / key_heads, key = grouped ? head / shared : head % key_heads;
     const int b = grouped ? 2 * key * shared + head % shared : head, a = b + (grouped ? shared : heads);
     float* const scales = reinterpret_cast<float*>(call.own + gates_at(r));
-    float* const after = states().after(call.step, call.step.sequences[first], head);
+    float* const after = states().after(call.step, call.step.states.parts[first], head);
     const auto y = [&](int row) { return r.slot(out) + row * values() + int64_t{head} * value_dim; };
     const auto token = [&](int row, const float* before, float* to, int64_t column, int64_t columns) {
       const float *q = unit(call, row) + int64_t{key} * key_dim, *k = q + keys();

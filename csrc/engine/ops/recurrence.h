@@ -22,16 +22,16 @@ struct HeadStates {
   // Where `begin` puts its pointers.
   static int64_t latest_bytes(const Resources& r) { return Scratch::lines(int64_t{sizeof(float*)} * r.max_rows); }
 
-  float* after(const Step& s, int sequence, int head) const { return of(s, s.states.after[sequence], head); }
+  float* after(const Step& s, int part, int head) const { return of(s, s.states.after[part], head); }
 
-  // The state of each sequence as the step finds it; before the first token it is all zeros.
+  // The state of each part of the step before its rows; before the first token it is all zeros.
   const float** begin(const Call& call, int head) const {
     const float** latest = reinterpret_cast<const float**>(call.own);
-    for (int sequence = 0; sequence < call.step.n_sequences; ++sequence) {
-      const int before = call.step.states.before[sequence];
-      float* const found = before >= 0 ? of(call.step, before, head) : after(call.step, sequence, head);
+    for (int part = 0; part < call.step.states.n_parts; ++part) {
+      const int before = call.step.states.before[part];
+      float* const found = before >= 0 ? of(call.step, before, head) : after(call.step, part, head);
       if (before < 0) std::fill_n(found, size, 0.0f);
-      latest[sequence] = found;
+      latest[part] = found;
     }
     return latest;
   }

@@ -45,15 +45,15 @@ struct ShortConv final : Op {
     const int chunks = (width + kChunkCols - 1) / kChunkCols;
     for (int c; (c = call.worker.next_chunk(chunks)) >= 0;) {
       const int first = c * kChunkCols, cols = std::min(kChunkCols, width - first);
-      for (int sequence = 0; sequence < step.n_sequences; ++sequence) begin(step, sequence, first, cols);
       for (int tap = 0; tap < taps; ++tap)  // the weights of a tap side by side
         for (int k = 0; k < cols; ++k) w[tap * kChunkCols + k] = r.vector(weight)[int64_t{first + k} * taps + tap];
-      for (int i = 0; i < call.rows; ++i) {
+      for (int i = 0, begun = 0; i < call.rows; ++i) {
+        if (step.states.parts[i] == begun) begin(step, begun++, first, cols);
         const float* x = r.slot(in) + i * in_cols() + first;
         float* const y = r.slot(out) + int64_t{i} * width + first;
         const float *const b = gated ? x : nullptr, *const c = gated ? x + width : nullptr;
-        r.kernels.short_conv(
-            {b, c, gated ? c + width : x, w, kChunkCols, taps, cols, after(step, step.sequences[i]) + first, width, y});
+        r.kernels.short_conv({b, c, gated ? c + width : x, w, kChunkCols, taps, cols,
+                              after(step, step.states.parts[i]) + first, width, y});
         if (bias >= 0) r.kernels.add(y, r.vector(bias) + first, y, cols);
         if (!gated) r.kernels.activate[static_cast<int>(Activation::silu)](y, y, cols);
       }
@@ -61,15 +61,15 @@ struct ShortConv final : Op {
   }
 
  private:
-  float* after(const Step& step, int sequence) const {
-    return step.states.of(layer, step.states.after[sequence], width * (taps - 1));
+  float* after(const Step& step, int part) const {
+    return step.states.of(layer, step.states.after[part], width * (taps - 1));
   }
 
   // What the state was becomes the beginning of what it will be; before the first token it is all zeros.
-  void begin(const Step& step, int sequence, int first, int cols) const {
-    const int before = step.states.before[sequence];
+  void begin(const Step& step, int part, int first, int cols) const {
+    const int before = step.states.before[part];
     for (int tap = 0; tap < taps - 1; ++tap) {
-      float* to = after(step, sequence) + int64_t{tap} * width + first;
+      float* to = after(step, part) + int64_t{tap} * width + first;
       if (before < 0)
         std::fill_n(to, cols, 0.0f);
       else

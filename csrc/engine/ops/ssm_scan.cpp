@@ -48,16 +48,16 @@ struct SsmScan final : Op {
  private:
   void token(const Call& call, int row, int head, const float** latest) const {
     const Resources& r = call.r;
-    const int sequence = call.step.sequences[row];
+    const int part = call.step.states.parts[row];
     const float* x = r.slot(in) + row * (inner() + 2 * keys());
     const float* b = x + inner() + int64_t{head / (heads / groups)} * state_dim;
     const float step = softplus(r.kernels, r.slot(steps)[int64_t{row} * heads + head] + r.vector(bias)[head]);
     const float left = left_of_past(r.kernels, step * r.vector(decay)[head]);
-    float* const after = states().after(call.step, sequence, head);
-    r.kernels.ssm_scan({latest[sequence], after, b, b + keys(), x + int64_t{head} * head_dim, left, step,
+    float* const after = states().after(call.step, part, head);
+    r.kernels.ssm_scan({latest[part], after, b, b + keys(), x + int64_t{head} * head_dim, left, step,
                         r.vector(skip)[head], state_dim, head_dim,
                         r.slot(out) + row * inner() + int64_t{head} * head_dim});
-    latest[sequence] = after;
+    latest[part] = after;
   }
 };
 

@@ -155,7 +155,7 @@ class _FarEngine(Engine):
             raise CacheLost
         assert isinstance(cache, _Ledger)
         sequences = [*step.spans]
-        slots = cache.state_slots(sequences)
+        slots = cache.state_slots(step)
         tables = [table for _, table in cache.tables(sequences)]
         asked = [(*place, array.shape[1]) for place, array in (captures or {}).items()]
         work = Work(self._lane, step, cache.copies(), tables, None if slots is None else slots[1:], asked)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.engine.engine import Engine
-from llamaq.engine.kv_cache import CacheType, KVCache
+from llamaq.engine.kv_cache import CacheType, KVCache, StateSlots
 from llamaq.engine.loading import plan_of
 from llamaq.engine.page_pool import PagePool
 from llamaq.engine.stage_input import StageInput
@@ -55,7 +55,7 @@ class Work:
     step: Step
     copies: Sequence[Sequence[tuple[int, int]]]
     tables: Sequence[NDArray[np.int32]]
-    slots: tuple[NDArray[np.int32], NDArray[np.int32]] | None
+    slots: tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]] | None
     captures: Sequence[tuple[int, int, int]] = ()
 
 
@@ -152,9 +152,7 @@ class _Pages(KVCache):
         for pool, place in zip(self.pools, self._places, strict=False):
             yield pool, self._work.tables[place]
 
-    def state_slots(
-        self, sequences: Sequence[int]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
+    def state_slots(self, step: Step) -> StateSlots | None:
         assert self._work is not None
         if self.states is None or self._work.slots is None:
             return None

@@ -221,7 +221,7 @@ class Engine:
         self._running().forward(
             step.tokens, step.positions, rows, len(sequences),
             [(pool.data, table) for pool, table in cache.tables(sequences)],
-            format_of(cache.cache_type).id, cache.state_slots(sequences),
+            format_of(cache.cache_type).id, cache.state_slots(step),
             selected, logits, stop,
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
             step.last_seen, step.given, step.places,

@@ -21,10 +21,11 @@ from llamaq.errors import ContextOverflowError, InsufficientMemoryError, ModelEr
 from llamaq.formats import Format, format_by_name
 from llamaq.plan.operands import CacheLayer
 from llamaq.plan.plan import CacheGroup, Plan
+from llamaq.plan.step import Step
 
 __all__ = [
-    "CACHE_TYPES", "PAGE_TOKENS", "CacheLost", "CacheType", "KVCache", "Pages", "cache_bytes", "group_bytes",
-    "state_bytes",
+    "CACHE_TYPES", "PAGE_TOKENS", "CacheLost", "CacheType", "KVCache", "Pages", "StateSlots", "cache_bytes",
+    "group_bytes", "state_bytes",
 ]  # fmt: skip
 
 CacheType = Literal["f16", "f32", "q8_0", "q4_0"]
@@ -32,6 +33,9 @@ CACHE_TYPES: tuple[CacheType, ...] = ("f16", "f32", "q8_0", "q4_0")
 
 Pages: TypeAlias = tuple[int, ...]
 """The page of each group that holds the same tokens, and the state behind them; ``GONE`` where it is not kept."""
+
+StateSlots: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+"""What ``KVCache.state_slots`` gives."""
 
 _TEXTS = 8  # texts at once for which a group with a window has room
 _STATES = 3  # states of each text: before a step, after it, and one to go on from later
@@ -126,6 +130,7 @@ class KVCache:
         self._tables: dict[int, list[list[int]]] = {}  # a table for each cache group
         # The slot of the tokens that a sequence has, and that of the next step.
         self._states: dict[int, tuple[int, int]] = {}
+        self._turns: dict[int, tuple[int, int]] = {}  # where ``divide`` said: tokens, and the slot of their state
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:
@@ -143,7 +148,8 @@ class KVCache:
         if self.states is not None and columns:
             length = self.length(sequence)
             states = [GONE] * -(-length // PAGE_TOKENS)
-            if states and length % PAGE_TOKENS == 0:
+            guessed = self._turns.get(sequence, (length, GONE))[0] < length
+            if states and length % PAGE_TOKENS == 0 and not guessed:
                 states[-1] = self._states[sequence][0]
             columns.append(states)
         return list(zip_longest(*columns, fillvalue=GONE))
@@ -214,13 +220,44 @@ class KVCache:
             before, after = self._states[sequence]
             self.states.release(before)
             self._states[sequence] = after, GONE
+            if self._turns.get(sequence, (0, GONE))[0] >= length:
+                self.states.release(self._turns.pop(sequence)[1])
+
+    def divide(self, sequence: int, length: int) -> bool:
+        """Has the next step keep the state behind ``length`` tokens, too, if it reads more: ``settle`` can go back
+        there. False where there is no slot for it; where there are no states nothing is needed."""
+        if self.states is None:
+            return True
+        slot = self._turns.get(sequence, (0, GONE))[1]
+        if slot == GONE:
+            if not self.states.free:
+                self.evict(len(self._groups), 1)
+            if not self.states.free:
+                return False
+            slot = self.states.take()
+        self._turns[sequence] = length, slot
+        return True
+
+    def settle(self, sequence: int, length: int) -> int:
+        """Forgets the tokens from ``length`` on, which is no less than ``divide`` said. How many are left: as many as
+        that where a state must go back."""
+        turn, slot = self._turns.pop(sequence, (0, GONE))
+        if self.states is not None and slot != GONE:
+            kept = slot
+            if length < self.length(sequence):
+                length, (kept, _) = turn, self._states[sequence]
+                self._states[sequence] = slot, GONE
+                self._cut(sequence, length)
+            self.states.release(kept)
+        self.truncate(sequence, length)
+        return length
 
     def truncate(self, sequence: int, length: int) -> None:
         """Forgets the tokens from ``length`` on and lets go of their pages. Raises ``ValueError`` where a window has
         let go of pages that the next token would see, or a state cannot go back."""
         if length >= self.length(sequence):
             return
-        tables = list(zip(self._groups, self._tables[sequence], strict=True))
+        tables = zip(self._groups, self._tables[sequence], strict=True)
         if (length and self.states is not None) or any(
             table[i] == GONE for p, table in tables for i in p.needed(length)
         ):
@@ -228,12 +265,7 @@ class KVCache:
                 f"sequence {sequence} has {self.length(sequence)} tokens; what token {length} would see of"
                 " those before it is no longer kept: read them anew"
             )
-        keep = -(-length // PAGE_TOKENS)
-        for pool, table in tables:
-            for page in reversed(table[keep:]):
-                pool.release(page)
-            del table[keep:]
-        self._lengths[sequence] = length
+        self._cut(sequence, length)
         self._forget_states(sequence)
 
     def drop(self, sequence: int) -> None:
@@ -275,14 +307,25 @@ class KVCache:
                 row[: len(pages)] = pages
             yield pool, table
 
-    def state_slots(
-        self, sequences: Sequence[int]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int32], NDArray[np.int32]] | None:
-        """The memory of the states, and these sequences' slots before a step (-1: none yet) and after it, int32."""
+    def state_slots(self, step: Step) -> StateSlots | None:
+        """The memory of the states. Of each part of a step, a sequence's rows or those on one side of where ``divide``
+        said, the slot before it (-1: none yet) and after it; and the part of each row, int32."""
         if self.states is None:
             return None
-        slots = np.array([self._states[s] for s in sequences], np.int32).reshape(-1, 2)
-        return self.states.data, slots[:, 0].copy(), slots[:, 1].copy()
+        parts: dict[tuple[int, bool], int] = {}
+        slots: list[tuple[int, int]] = []
+        rows = []
+        for sequence, position in zip(step.sequences.tolist(), step.positions.tolist(), strict=True):
+            turn, middle = self._turns.get(sequence, (step.spans[sequence][1], GONE))
+            part = sequence, position >= turn
+            if part not in parts:
+                parts[part] = len(parts)
+                before, after = self._states[sequence]
+                divided = turn < step.spans[sequence][1]
+                slots.append((middle if part[1] else before, middle if divided and not part[1] else after))
+            rows.append(parts[part])
+        before_after = np.array(slots, np.int32).reshape(-1, 2)
+        return self.states.data, before_after[:, 0].copy(), before_after[:, 1].copy(), np.array(rows, np.int32)
 
     @property
     def _groups(self) -> list[PagePool]:
@@ -302,9 +345,18 @@ class KVCache:
             )
             raise naming(ContextOverflowError(message, needed=length, available=available), "n_ctx")
 
+    def _cut(self, sequence: int, length: int) -> None:
+        """Lets go of the pages behind ``length`` tokens."""
+        keep = -(-length // PAGE_TOKENS)
+        for pool, table in zip(self._groups, self._tables[sequence], strict=True):
+            for page in reversed(table[keep:]):
+                pool.release(page)
+            del table[keep:]
+        self._lengths[sequence] = length
+
     def _forget_states(self, sequence: int) -> None:
         if self.states is not None:
-            for slot in self._states.pop(sequence, ()):
+            for slot in (*self._states.pop(sequence, ()), self._turns.pop(sequence, (0, GONE))[1]):
                 self.states.release(slot)
 
 

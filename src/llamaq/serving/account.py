@@ -69,10 +69,13 @@ class Account:
         tried = slice(DRAFTS.start, DRAFTS.stop)
         return sum(self._right[tried]) / sum(self._tried[tried])
 
-    def book(self, kinds: Sequence[int], accepted: int, price: float, worth: float, fee: float = 0.0) -> None:
-        """Notes a step with guesses of these kinds, the first of which were right: what each cost, what one that is
-        right saves, and what it cost to make them."""
-        self.balance = min(_MOST, self.balance + _ALLOWANCE + worth * accepted - price * len(kinds) - fee)
+    def book(
+        self, kinds: Sequence[int], accepted: int, price: float, worth: float, fee: float = 0.0, again: int = 0
+    ) -> None:
+        """Notes a step with guesses of these kinds, the first of which were right: what each row cost, what one that
+        is right saves, what it cost to make them, and how many are read again."""
+        cost = price * (len(kinds) + again) + fee
+        self.balance = min(_MOST, self.balance + _ALLOWANCE + worth * accepted - cost)
         self.drafted += len(kinds)
         self.accepted += accepted
         for kind in kinds[:accepted]:

@@ -130,7 +130,8 @@ class Generation(Request):
         self.first_wanted = len(self.ids) - 1
         if self.sequence is not None:  # nobody took it away meanwhile
             self.read += self._right
-        self.account.book(self.kinds, self._right, self.price, self.worth, self.fee)
+        again = self._right if self.returns and self._right < len(self.kinds) else 0
+        self.account.book(self.kinds, self._right, self.price, self.worth, self.fee, again)
         self._held = self.answer.held
         self.done = self._error is None and _ends(self._items)
         if self.done:

@@ -83,6 +83,8 @@ class Request(ABC):
         """Of each of them."""
         self.price = self.worth = self.fee = 0.0
         """What each of them costs, and saves where it is right, and what it cost to make them: in steps."""
+        self.returns = False
+        """Whether right ones are read again where a later one is wrong."""
         self.max_rows: int | None = None
         """Most rows of this request in a step."""
         self.age = 0

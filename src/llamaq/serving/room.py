@@ -136,10 +136,11 @@ class Room:
             self.beyond.keeps(request)
 
     def settle(self, request: Request) -> None:
-        """Cuts wrong guesses from a request's sequence, if it has one. The tree learns of the right ones at once: where
-        a window moves on, the node that the request comes from may go."""
+        """Cuts wrong guesses from a request's sequence, if it has one; right ones that a state loses with them are read
+        again. The tree learns of the others at once: where a window moves on, the node that the request comes from may
+        go."""
         if request.sequence is not None:
-            self.cache.truncate(request.sequence, request.read)
+            request.read = self.cache.settle(request.sequence, request.read)
             self.remember(request)
 
     def cut(self, request: Request, length: int) -> None:

@@ -2,19 +2,20 @@
 
 A step of one row and one of several read the same weights, so that further rows cost little while memory sets the pace.
 The model's own logits decide about each guess (``Generation.work``), as they would have without it; what they refuse
-is cut from the cache. So guesses change the time that a text takes, and nothing else.
+is cut from the cache, and a state goes back to what it was before the guesses. So guesses change the time that a text
+takes, and nothing else.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import accumulate
-from operator import mul
+from operator import mul, sub
 from typing import Protocol
 
-from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.kv_cache import PAGE_TOKENS, KVCache
 from llamaq.serving.generation import Generation
 from llamaq.serving.request import Guess, Request
 
@@ -88,22 +89,22 @@ class Speculation:
 
     def draft(self, rows: Mapping[Request, int], most: int, lock: AbstractContextManager[object]) -> None:
         """Adds guesses to the rows of a step of up to ``most``: those that are worth more than they cost, the likeliest
-        first, and where no page of others must go for them. A sequence with a state, which cannot be cut, gets none.
-        ``lock`` is held while the cache gives room.
+        first, and where no page of others must go for them. ``lock`` is held while the cache gives room.
         """
         base = sum(rows.values())
         left, price, worth = min(MOST_ROWS, most) - base, self.costs.price(base), 1 / max(1, len(rows))
         for request in rows:
             request.drafts, request.kinds = [], []
             request.price, request.worth, request.fee = price, worth, 0.0
-        if left <= 0 or self._cache.states is not None:
+            request.returns = self._cache.states is not None
+        if left <= 0:
             return
         able = [request for request, count in rows.items() if count == request.pending and request.wants_guesses]
         guesses = self._guesses(able, base, min(left, _MOST_GUESSES))
         offers = []
         for request, guess in guesses.items():
-            chances = accumulate(guess.chances, mul)
-            offers += [(chance, request) for chance in chances if chance * worth > price]
+            values = _values(guess.chances, price / worth if request.returns else 0.0)
+            offers += [(value, request) for value in values if value * worth > price]
         offers.sort(key=lambda offer: offer[0], reverse=True)
         counts = Counter(request for _, request in offers[:left])
         with lock:
@@ -133,6 +134,16 @@ class Speculation:
         assert request.sequence is not None
         length = len(request.ids)
         count = min(count, max(0, self._cache.spare(request.sequence) - length))
-        request.drafts, request.kinds = guess.tokens[:count], guess.kinds[:count]
-        if request.drafts:
+        if request.returns:  # each page's last state is there for other texts, as it is without guesses
+            count = min(count, -length % PAGE_TOKENS)
+        if count and self._cache.divide(request.sequence, length):
+            request.drafts, request.kinds = guess.tokens[:count], guess.kinds[:count]
             self._cache.reserve(request.sequence, length + count)
+
+
+def _values(chances: Sequence[float], price: float) -> Iterator[float]:
+    """How likely each guess comes; less what those before it, each for a ``price``, are read again for if it alone does
+    not, where they are."""
+    right = [*accumulate(chances, mul)]
+    again = (n * (before - now) * price for n, (before, now) in enumerate(zip([1.0, *right], right, strict=False)))
+    return accumulate(map(sub, right, again), min)
