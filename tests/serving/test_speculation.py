@@ -20,6 +20,7 @@ from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import Guess
 from llamaq.serving.speculation import Costs, _values
 from llamaq.serving.stream import Stream
+from llamaq.structure import json_schema
 from pages import check_pages
 from tiny_models import tiny_model
 from waiting import wait_until
@@ -289,3 +290,25 @@ def test_an_account_that_gains_goes_on() -> None:
         account.book([by_match(20)] * 8, 6, 0.2, 1.0)
     assert (account.drafted, account.accepted) == (400, 300)
     assert 0.8 < account.chance(by_match(20)) < 0.95
+
+
+def test_what_a_structure_will_force_is_guessed_where_its_log_probabilities_are_wanted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Costs, "price", lambda self, rows: 0.1)
+    monkeypatch.setattr(Lookup, "guess", lambda self, ids, count: ([], 0))
+    fields = {"a number of things": {"type": "integer"}, "whether it is so": {"type": "boolean"}}
+    structure = json_schema({"type": "object", "properties": fields, "required": [*fields]})
+    sampling = SamplingParams(seed=3, temperature=1.5, logprobs=2, structure=structure)
+    with LLM.load(threads=1, n_ctx=256) as llm:
+        done = llm.generate("Tell me:", max_tokens=100, sampling=sampling)
+        steps, forward = [], llm.engine.forward
+        monkeypatch.setattr(llm.engine, "forward", lambda *a, **kw: (steps.append(1), forward(*a, **kw))[1])
+        llm.generate("Tell me:", max_tokens=100, sampling=sampling)
+    with LLM.load(threads=1, n_ctx=256, speculation=False) as llm:
+        without = llm.generate("Tell me:", max_tokens=100, sampling=sampling)
+    assert outcome(done) == outcome(without)
+    assert done.finish_reason == "stop"
+    usage = done.usage
+    assert usage.drafted_tokens == usage.accepted_tokens > 10
+    assert len(steps) <= len(done.tokens) + 1 - usage.accepted_tokens

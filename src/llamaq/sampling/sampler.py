@@ -86,6 +86,10 @@ class Sampler:
         token."""
         return [] if self._matcher is None else self._matcher.forced()
 
+    def foreseen(self) -> list[int]:
+        """The same as a guess, which changes nothing."""
+        return [] if self._matcher is None else self._matcher.foreseen()
+
     def logprob(self, token: int) -> float | None:
         """The model's log-probability of ``token`` in the latest distribution, before any sampler; None where
         ``params.logprobs`` is."""

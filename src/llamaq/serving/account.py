@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Sequence
 
-__all__ = ["DRAFTS", "OF_FUNCTION", "Account", "by_match", "by_probability"]
+__all__ = ["DRAFTS", "OF_FUNCTION", "OF_STRUCTURE", "Account", "by_match", "by_probability"]
 
 _CREDIT = 1.0
 """Steps that a text may lose by guesses before one was right."""
@@ -34,7 +34,10 @@ DRAFTS = range(len(_OF_MATCHES + _OF_OTHERS), len(_OF_MATCHES + _OF_OTHERS + _OF
 OF_FUNCTION = DRAFTS.stop
 """The kind of those of a user's function."""
 
-_CHANCES = (*_OF_MATCHES, *_OF_OTHERS, *_OF_PROBABILITIES, 0.5)
+OF_STRUCTURE = OF_FUNCTION + 1
+"""The kind of those that a structure will force."""
+
+_CHANCES = (*_OF_MATCHES, *_OF_OTHERS, *_OF_PROBABILITIES, 0.5, 0.98)
 
 _WEIGHT = 3.0
 """Guesses for which those chances count."""

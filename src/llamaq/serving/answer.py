@@ -135,6 +135,10 @@ class Answer:
                 tokens += self.sampler.forced()
         return events
 
+    def foreseen(self) -> list[int]:
+        """Tokens that a structure will force: ``take`` samples them all the same where log-probabilities are wanted."""
+        return [] if self.sampler.params.logprobs is None else self.sampler.foreseen()
+
     @property
     def held(self) -> str:
         """Text that is held back: what may begin a stop string, and U+FFFD for a character that is not complete."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import INT32, wholes
-from llamaq.serving.account import OF_FUNCTION, Account, by_match
+from llamaq.serving.account import OF_FUNCTION, OF_STRUCTURE, Account, by_match
 from llamaq.serving.answer import Answer, Event, common_prefix
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import F32, Capture, Guess, Request
@@ -76,6 +76,8 @@ class Generation(Request):
         if self._lookup is None:
             return None
         most = self.may_guess(most)
+        if forced := self.answer.foreseen()[:most]:
+            return Guess.alike(forced, self.account.chance(OF_STRUCTURE), OF_STRUCTURE)
         tokens, match = self._lookup.guess(self.ids, most)
         kind = by_match(match)
         if self._texts is not None:

@@ -77,6 +77,14 @@ class Matcher:
         ids: list[int] = self._checked(self._matcher.compute_ff_tokens())
         return ids
 
+    def foreseen(self) -> list[int]:
+        """What ``forced`` will give, as a guess: asking changes nothing, and where it exceeds a limit there is none."""
+        if self._before is not None or self.finished:
+            return []
+        copy = self._matcher.deep_copy()
+        ids: list[int] = copy.compute_ff_tokens()
+        return [] if copy.is_error() else ids
+
     def _checked(self, result: Any) -> Any:
         if self._matcher.is_error():
             raise StructureError(f"{self._kind}: {cleaned(self._matcher.get_error())}")
