@@ -197,6 +197,24 @@ def test_a_busy_request_loses_its_room_after_a_while_and_goes_on() -> None:
     assert busy.error is None
 
 
+@pytest.mark.parametrize("states", [0, 1])
+def test_a_text_with_room_for_all_of_it_goes_on_beside_one_that_is_busy(states: int) -> None:
+    """The tree keeps no begun page of a prompt that nobody could go on from: writing it would take a copy of it, for
+    which there is no room, and so on without an end."""
+    s = Stepped(3, 3, states=states)  # four pages
+    busy, other = Text([0] * 40, 60, foreign=True), Text([1] * 40, 60)
+    s.submit(busy)
+    while not busy.busy:
+        assert s._turn()
+    s.submit(other)
+    for _ in range(60):
+        s._turn()
+    assert other.done
+    while s.tasks.one(random.Random(0)) or s._turn():
+        pass
+    assert busy.done
+
+
 def test_a_request_that_ends_while_it_is_busy_is_not_touched_by_what_it_worked_on() -> None:
     s, rng = Stepped(2, 16), random.Random(0)
     text = Text([0] * 5, 9, foreign=True)

@@ -85,8 +85,8 @@ class PrefixTree:
     def insert(
         self, sequence: int, tokens: Sequence[int], after: Node, *, mark: Mark = (), partial: bool = False
     ) -> Node:
-        """Adds the sequence's full pages that follow ``after``, and where ``partial`` the page begun last; ``tokens``
-        is what the sequence holds. Returns the node of the last full page.
+        """Adds the sequence's full pages that follow ``after``, and where ``partial`` the page begun last, unless it
+        would need a state; ``tokens`` is what the sequence holds. Returns the node of the last full page.
 
         Where the tree knows the same tokens already, the sequence gets that page and its own is free: equal tokens
         have equal keys and values.
@@ -102,7 +102,7 @@ class PrefixTree:
             self._cache.replace(sequence, i, tuple(after.pages))
         begun = tokens[len(tokens) // PAGE_TOKENS * PAGE_TOKENS :]
         rest = self._key(after, begun, mark)
-        if partial and begun and all(key[: len(rest)] != rest for key in after.children):
+        if partial and begun and self._cache.states is None and all(key[: len(rest)] != rest for key in after.children):
             self._child(after, rest, pages[len(tokens) // PAGE_TOKENS])
         return after
 
