@@ -302,8 +302,14 @@ def test_what_a_structure_will_force_is_guessed_where_its_log_probabilities_are_
     sampling = SamplingParams(seed=3, temperature=1.5, logprobs=2, structure=structure)
     with LLM.load(threads=1, n_ctx=256) as llm:
         done = llm.generate("Tell me:", max_tokens=100, sampling=sampling)
-        steps, forward = [], llm.engine.forward
-        monkeypatch.setattr(llm.engine, "forward", lambda *a, **kw: (steps.append(1), forward(*a, **kw))[1])
+        steps: list[int] = []
+        forward = llm.engine.forward
+
+        def counted(step: Any, *args: Any, **kwargs: Any) -> Any:
+            steps.append(len(step))
+            return forward(step, *args, **kwargs)
+
+        monkeypatch.setattr(llm.engine, "forward", counted)
         llm.generate("Tell me:", max_tokens=100, sampling=sampling)
     with LLM.load(threads=1, n_ctx=256, speculation=False) as llm:
         without = llm.generate("Tell me:", max_tokens=100, sampling=sampling)
