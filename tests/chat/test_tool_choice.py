@@ -60,7 +60,8 @@ def llm(shared: Callable[[str], Path]) -> Iterator[LLM]:
 
 
 def asked(tokenizer: Tokenizer, format: str, **options: Any) -> ChatRequest:
-    options = {"tools": TOOLS, "tool_choice": "required", **options}
+    thoughtless = {"enable_thinking": False}  # else GLM's prompt ends in the midst of a thought
+    options = {"tools": TOOLS, "tool_choice": "required", "template_kwargs": thoughtless, **options}
     return chat_request({"tokenizer.chat_template": source_of(format)}, tokenizer, [ASKED], **options)
 
 

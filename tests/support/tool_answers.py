@@ -114,6 +114,17 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
      '<|tool_call_start|>[now(a="\\ud83d")]<|tool_call_end|>', []),
     ("lfm2", "<|tool_call_start|>[]<|tool_call_end|>", "<|tool_call_start|>[]<|tool_call_end|>", []),
     ("lfm2", '[now()]', "[now()]", []),
+    ("glm", f"Hm.\n<tool_call>weather<arg_key>city</arg_key><arg_value>{WEATHER['city']}</arg_value>"
+     '<arg_key>days</arg_key><arg_value>3</arg_value><arg_key>detail</arg_key>'
+     '<arg_value>{"wind": [1, null, "}"], "x": true}</arg_value>'
+     "</tool_call><tool_call>now</tool_call>", "Hm.", TWO),
+    ("glm", "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>3</arg_value>\n<arg_key>days</arg_key>\n"
+     "<arg_value>4</arg_value>\n</tool_call>\nSo.", "So.", [("weather", {"city": "3", "days": 4})]),
+    ("glm", f"<tool_call>weather{W}</tool_call>", "", TWO[:1]),
+    ("glm", "<tool_call>weather<arg_key>city</arg_key><arg_value>a < b</tool_call>x", "x",
+     [("weather", {"city": "a < b"})]),
+    ("glm", "<tool_call> no call", "<tool_call> no call", []),
+    ("glm", "<tool_call>no call</tool_call>x", "<tool_call>no call</tool_call>x", []),
     ("granite", "<|tool_call|> none", "<|tool_call|>none", []),
     ("granite", "<|tool_call|>[none]", "<|tool_call|>[none]", []),
     ("granite", "<|tool_call|>", "<|tool_call|>", []),

@@ -18,6 +18,7 @@ FILES = {
     "command-r7b": "CohereForAI-c4ai-command-r7b-12-2024-tool_use",
     "granite": "ibm-granite-granite-3.3-2B-Instruct",
     "lfm2": "LFM2-8B-A1B",
+    "glm": "GLM-4.7-Flash",
 }
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools|tojson if tools }}assistant:"
 SOURCES = {
@@ -33,6 +34,7 @@ MARKS = (
     *("<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_THINKING|>"),
     *("<|END_THINKING|>", "<|tool_call|>", "<|/tool_call|>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]"),
     *("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<|tool_call_start|>", "<|tool_call_end|>"),
+    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
     "weather", '{"name": "', "assistant", "final", "analysis",
 )  # fmt: skip
 
@@ -60,6 +62,8 @@ WRITTEN = {
     "gemma4": '<|tool_call>call:now{}<tool_call|><|tool_call>call:weather{city:<|"|>Rome<|"|>,days:2,detail:true}'
     "<tool_call|>",
     "lfm2": '<|tool_call_start|>[now(), weather(city="Rome", days=2)]<|tool_call_end|>',
+    "glm": "<tool_call>now</tool_call><tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value>"
+    "<arg_key>days</arg_key><arg_value>2</arg_value></tool_call>",
     "gpt-oss": "<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary to=functions.now "
     "<|constrain|>json<|message|>{}",
 }

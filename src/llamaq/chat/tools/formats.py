@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from llamaq.chat.tools.braced import BracedCalls
+from llamaq.chat.tools.glm import GlmCalls
 from llamaq.chat.tools.harmony import HarmonyMessages
 from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls
 from llamaq.chat.tools.pythonic import PythonicCalls, python_call
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
-from llamaq.chat.tools.tagged import TAGGED
+from llamaq.chat.tools.tagged import TAGGED, typed
 from llamaq.errors import ChatTemplateError
 
 __all__ = ["TOOL_FORMATS", "format_of", "frame_of"]
@@ -88,7 +89,7 @@ class TaggedCalls(ToolReader):
         while (yield from self.expect("<parameter=")):
             key, _ = yield from self.until(">")
             value, end = yield from self.until("</parameter>", "</function>")
-            value = _typed(value.removeprefix("\n").removesuffix("\n"), types.get(key))
+            value = typed(value.removeprefix("\n").removesuffix("\n"), types.get(key))
             self.add_arguments(f"{before}{json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
             before = ", "
             if end != "</parameter>" or not (yield from self.skip()):
@@ -246,6 +247,7 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "gemma4": BracedCalls,
     "lfm2": PythonicCalls,
     "command-r7b": ActionCalls,
+    "glm": GlmCalls,
 }
 """Readers by the name that the user can give."""
 
@@ -258,6 +260,7 @@ _TELLING = (  # format: texts that a template of it has, and texts that it has n
     ("granite", ("<|tool_call|>",), ()),
     ("gemma4", ("<|tool_call>call:",), ()),
     ("lfm2", ("List of tools: ",), ()),
+    ("glm", ("<tool_call>", "<arg_key>", "</arg_value>"), ()),
     ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),
     ("functionary-v3.1", ("<function=",), ()),
     ("llama3", ("ipython", '"parameters"'), ()),
@@ -295,17 +298,6 @@ def _told_by(template: str) -> type[ToolReader] | None:
         if all(mark in template for mark in marks) and not any(mark in template for mark in others):
             return TOOL_FORMATS[name]
     return None
-
-
-def _typed(text: str, schema: Any) -> Any:
-    """A parameter's value: text where the tool's schema says so, else JSON if it is some."""
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if kind == "string":
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 def _python(reader: ToolReader, code: str) -> None:

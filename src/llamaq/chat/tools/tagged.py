@@ -11,7 +11,7 @@ from typing import Any
 from llamaq.chat.tools.style import Said, Style
 from llamaq.structure import json_term, literal
 
-__all__ = ["TAGGED", "Properties", "choices_of", "json_value", "properties_of"]
+__all__ = ["TAGGED", "Properties", "choices_of", "json_value", "properties_of", "typed"]
 
 _NAME = re.compile(r"[\w.-]+")
 _LINE = "\n"
@@ -57,6 +57,17 @@ def choices_of(schema: Any) -> list[str] | None:
     if "enum" not in schema:
         return []
     return [choice for choice in schema["enum"] if isinstance(choice, str)] or None
+
+
+def typed(text: str, schema: Any) -> Any:
+    """A parameter's value: text where the tool's schema says so, else JSON if it is some."""
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    if kind == "string":
+        return text
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _tagged(schema: Mapping[str, Any], said: Said) -> str:
