@@ -140,6 +140,7 @@ def test_words_that_mean_a_command(command: Command, said: str, meant: str) -> N
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["server", "start"], "there is no command 'server': 'llamaq serve MODEL' starts one"),
         (["stop", "m"], "there is no command 'stop': a server unloads a model"),
         (["my model.gguf"], "for a chat with the model: llamaq run 'my model.gguf'"),
         (["-m", "m.gguf", "-p", "a"], "there is no option -m; options come after a command: llamaq run -m ("),

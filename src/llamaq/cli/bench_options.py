@@ -49,7 +49,7 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("-fa", "--flash-attn"): "llamaq has one kind of attention, which never stores all scores",
     ("-mmp", "--mmap"): "--no-pack leaves the weights in the file's mapping",
     ("-dio", "--direct-io"): "llamaq reads files through their mapping",
-    ("-embd", "--embeddings"): "llamaq makes no embeddings",
+    ("-embd", "--embeddings"): "bench measures what writes text; LLM.embed makes embeddings",
     ("-C", "--cpu-mask"): _PLACES,
     ("--cpu-strict",): _PLACES,
     ("--numa",): _PLACES,

@@ -81,7 +81,8 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("--log-file", "--log-jsonl"): "2> keeps what goes to stderr",
     ("--no-jinja",): "templates are always Jinja's",
     ("--reasoning-format",): "reasoning is always told from the answer",
-    ("--reasoning-budget",): "reasoning cannot be cut short",
+    ("--reasoning-budget", "--reasoning-budget-message"): "reasoning cannot be cut short",
+    ("--license",): "llamaq's is MIT",
     ("-rea", "--reasoning"): "what the template knows does it: --chat-template-kwargs '{\"enable_thinking\": false}'",
 }  # fmt: skip
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from llamaq.cli.adapters import adapters_of, add_adapters, with_scales
 from llamaq.cli.llama_cpp import without_words
 from llamaq.cli.output import write
-from llamaq.cli.spelling import misspelt, no_command, no_option
+from llamaq.cli.spelling import as_typed, misspelt, no_command, no_option
 
 if TYPE_CHECKING:
     from llamaq.engine.kv_cache import CacheType
@@ -79,6 +79,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **kwargs)
         self._about = about
         self._intermixed = False
+        self._typed: list[str] = []
         self.add_argument(
             "--debug",
             action="store_true",
@@ -87,7 +88,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"llamaq: error: {message} (see '{self.prog} --help')\n")
+        self.exit(2, f"llamaq: error: {as_typed(message, self._typed)} (see '{self.prog} --help')\n")
 
     def told(self, error: Exception) -> str:
         """What an error says, with this command's options where it names arguments of the library (`naming`)."""
@@ -126,7 +127,7 @@ class Parser(argparse.ArgumentParser):
                     self.error(no_option(word, {} if hint else self._option_string_actions) + hint)
         if self._subparsers is not None or self._intermixed:
             return super().parse_known_args(args, namespace)
-        args = with_scales(without_words(args))
+        args = self._typed = with_scales(without_words(args))
         if (word := misspelt(args, self._option_string_actions)) is not None:
             self.error(no_option(word, self._option_string_actions))
         self._intermixed = True

@@ -58,12 +58,28 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("--format",): "-j '{}' asks for JSON, -j SCHEMA for JSON of that schema",  # Ollama's, as the next
     ("--think",): "what the template knows does it: --chat-template-kwargs '{\"enable_thinking\": false}'",
     ("--hidethinking",): "single answers come without reasoning anyway",
+    ("--image-min-tokens", "--image-max-tokens"): "the projector says how many tokens a picture has; "
+    "--image-edge makes it smaller",
+    ("--spm-infill",): "the file says in which order a text is filled in",
+    ("--usage",): "--help shows all options",
+    ("--version",): "'llamaq --version' tells it",
     ("--in-prefix", "--in-suffix", "--in-prefix-bos"): "a chat template frames messages: --chat-template-file",
 }  # fmt: skip
 """Options of llama-cli and ``ollama run`` that cannot be honoured, beside those that no command can honour."""
 
-_OF_OLLAMA = {0: ("--insecure", "--nowordwrap"), 1: ("--keepalive",)}
-"""Options of ``ollama run`` that have no use here, by the number of their values."""
+_HARMLESS = {
+    0: (
+        "--insecure",
+        "--nowordwrap",
+        "--verbose-prompt",
+        "--show-timings",
+        "--no-show-timings",
+        "--mmproj-auto",
+        "--no-mmproj-auto",
+    ),
+    1: ("--keepalive",),
+}
+"""Options of ``ollama run`` and llama-cli that have no use here, by the number of their values."""
 
 
 def add_options(parser: Parser) -> None:
@@ -75,7 +91,7 @@ def add_options(parser: Parser) -> None:
     add_sampling(parser)
     _add_machine(parser)
     refuse(parser, _REFUSED)
-    add_llama_cpp_options(parser, harmless=_OF_OLLAMA)
+    add_llama_cpp_options(parser, harmless=_HARMLESS)
 
 
 def model_and_prompt(args: argparse.Namespace) -> Found:

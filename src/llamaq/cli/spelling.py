@@ -7,16 +7,24 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
-__all__ = ["meant", "misspelt", "no_command", "no_option"]
+__all__ = ["as_typed", "meant", "misspelt", "no_command", "no_option"]
 
-_OF_OLLAMA = {
+_ELSEWHERE = {
     "stop": "a server unloads a model after --sleep-idle-seconds, or when a request says keep_alive 0",
     "create": "what a Modelfile says are options of 'llamaq run' and 'llamaq serve'",
     "cp": "'llamaq serve MODEL --alias NAME' gives a model another name",
     "push": "llamaq sends nothing away",
     "signin": "HF_TOKEN in the environment is the key to the Hugging Face hub",
+    "get": "'llamaq pull hf:user/repo:QUANT' fetches a model",
+    "download": "'llamaq pull hf:user/repo:QUANT' fetches a model",
+    "load": "'llamaq run MODEL' and 'llamaq serve MODEL' load what they are given",
+    "unload": "a server unloads a model after --sleep-idle-seconds, or when a request says keep_alive 0",
+    "server": "'llamaq serve MODEL' starts one, Ctrl-C ends it",
+    "import": "a GGUF file is run where it lies: 'llamaq run FILE'",
+    "models": "'llamaq list' shows them",
+    "status": "'llamaq ps' shows what a server has in memory",
 }
-"""Commands that users of Ollama know, and what there is instead."""
+"""Commands that users of Ollama and LM Studio know, and what there is instead."""
 
 
 def meant(word: str, words: Iterable[str]) -> str:
@@ -34,10 +42,18 @@ def _alike(word: str, other: str) -> int:
     return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(word, other, strict=False)))
 
 
+def as_typed(message: str, args: Sequence[str]) -> str:
+    """An error of argparse with the name of an option that was typed, in the place of all that the option has."""
+    head, _, rest = message.partition(": ")
+    names = head.removeprefix("argument ").split("/")
+    typed = [name for name in names if any(word.startswith(name) for word in args)]
+    return f"argument {max(typed, key=len)}: {rest}" if typed and head.startswith("argument -") else message
+
+
 def no_command(word: str, commands: Iterable[str]) -> str:
     """The message about a command that there is not."""
-    if word in _OF_OLLAMA:
-        return f"there is no command {word!r}: {_OF_OLLAMA[word]}"
+    if word in _ELSEWHERE:
+        return f"there is no command {word!r}: {_ELSEWHERE[word]}"
     if word.lower().endswith(".gguf"):
         return f"there is no command {word!r}; for a chat with the model: llamaq run {shlex.quote(word)}"
     return f"there is no command {word!r}{meant(word, commands)}"

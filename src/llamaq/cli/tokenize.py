@@ -24,8 +24,10 @@ ids given as arguments or on stdin, exactly: what tokenizing adds at the ends (B
 
 def _add_options(parser: Parser) -> None:
     add = parser.add_argument
-    add("file", metavar="MODEL", help=f"{MODEL}; it needs no tensors")
+    add("file", metavar="MODEL", nargs="?", help=f"{MODEL}; it needs no tensors")
     add("words", metavar="TEXT", nargs="*", help="the text in one argument; with --detokenize, ids")
+    add("-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option")
+    add("-p", "--prompt", metavar="TEXT", dest="prompt_option", help="the text, as an option")
     add("--detokenize", action="store_true", help="turn ids (between spaces or commas, or a JSON list) into text")
     add(
         "--no-special",
@@ -40,13 +42,14 @@ def _add_options(parser: Parser) -> None:
 
 def tokenize(args: argparse.Namespace) -> int:
     """Runs the command."""
-    if not args.detokenize and len(args.words) > 1:
+    name, words = _arguments(args)
+    if not args.detokenize and len(words) > 1:
         args.parser.error("more than one TEXT is given: put quotes around the text")
-    given = " ".join(args.words) if args.words else read_stdin()
+    given = " ".join(words) if words else read_stdin()
     from llamaq.gguf import GGUFFile
     from llamaq.tokenizer import load_tokenizer
 
-    with GGUFFile.open(located(args.file, args)) as file:
+    with GGUFFile.open(located(name, args)) as file:
         tokenizer = load_tokenizer(file.metadata, pre=args.pre)
     if args.detokenize:
         ids = _ids(given)
@@ -56,6 +59,15 @@ def tokenize(args: argparse.Namespace) -> int:
         ids = tokenizer.encode(given, add_special=args.special, parse_special=args.special)
         write(_json(tokenizer, ids) if args.json else " ".join(map(str, ids)) + "\n")
     return 0
+
+
+def _arguments(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """The model's name, and the texts; with ``-m`` all arguments are texts."""
+    given = [*([] if args.file is None else [args.file]), *args.words]
+    if args.model_option is None and not given:
+        args.parser.error("no model is given: name a GGUF file, or a model of llamaq list")
+    name = given.pop(0) if args.model_option is None else args.model_option
+    return name, [*given, *([] if args.prompt_option is None else [args.prompt_option])]
 
 
 def _ids(given: str | bytes) -> list[int]:

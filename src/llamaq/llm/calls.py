@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from difflib import get_close_matches
 from types import FunctionType
 from typing import TypeVar
 
@@ -39,6 +40,8 @@ _OPTIONS = {
 _SAMPLING = {field.name for field in dataclasses.fields(SamplingParams)}
 _LOADING = {name for name in inspect.signature(load_parts).parameters if name not in ("path", "progress")}
 _GPU = ("n_gpu_layers", "main_gpu", "tensor_split", "split_mode", "device", "flash_attn", "use_mlock", "use_mmap")
+_LIKE = 0.85
+"""How near to a setting's name a word must be to be taken for a slip."""
 _METHODS = {
     "stream": "LLM.stream gives the events as they come",
     "messages": "LLM.chat takes messages",
@@ -57,7 +60,10 @@ def elsewhere(name: str, value: str) -> str | None:
         return "llamaq runs on CPUs alone and maps files by itself; leave it out"
     if name in Options.__annotations__:
         return "it is an option of LLM.generate, stream and chat"
-    return _METHODS.get(name)
+    if name in _METHODS:
+        return _METHODS[name]
+    close = get_close_matches(name, _SAMPLING, n=1, cutoff=_LIKE)
+    return f"did you mean sampling=SamplingParams({close[0]}={value})?" if close else None
 
 
 def public(kind: type[T], called: str | None = None) -> type[T]:
