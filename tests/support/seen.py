@@ -11,27 +11,32 @@ from numpy.typing import NDArray
 from llamaq import LLM, _core
 from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest, wait
-from vision_cases import KEPT, SEEN, picture, prompt_with
+from vision_cases import KEPT, SEEN, ids_of, picture, prompt_with
 
-__all__ = ["DATA", "F32", "log_probabilities", "logits_of", "reading", "rows_of"]
+__all__ = ["DATA", "F32", "log_probabilities", "logits_of", "pieces_of", "reading", "rows_of"]
 
 DATA = Path(__file__).parents[1] / "data" / "vision"
 F32 = NDArray[np.float32]
 
 
-def rows_of(llm: LLM, which: int) -> list[list[Inserted]]:
-    """For each picture of a prompt its tiles."""
+def pieces_of(llm: LLM, which: int) -> list[list[Any]]:
+    """For each picture of a prompt what stands in its place."""
     encoder = llm.model.encoder
     assert encoder is not None
-    pieces = [encoder.pieces(picture(*shape, which)) for shape in SEEN[which]]
-    return [[piece for piece in each if isinstance(piece, Inserted)] for each in pieces]
+    return [encoder.pieces(picture(*shape, which)) for shape in SEEN[which]]
+
+
+def rows_of(llm: LLM, which: int) -> list[list[Inserted]]:
+    """For each picture of a prompt its tiles."""
+    return [[piece for piece in each if isinstance(piece, Inserted)] for each in pieces_of(llm, which)]
 
 
 def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
     """A prompt with pictures; of its rows logits are wanted from number ``first`` on."""
-    rows = rows_of(llm, which)
-    found = PromptRequest(prompt_with([[id for piece in each for id in piece.ids] for each in rows]), first, share=True)
-    found.inserted = tuple(piece for each in rows for piece in each)
+    pieces = pieces_of(llm, which)
+    ids = [[id for piece in each for id in (ids_of(piece) if isinstance(piece, str) else piece.ids)] for each in pieces]
+    found = PromptRequest(prompt_with(ids), first, share=True)
+    found.inserted = tuple(piece for each in pieces for piece in each if isinstance(piece, Inserted))
     return found
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from shared_files import shared_path
+from vision_cases import ids_of
 
 __all__ = ["TOWERS", "Tower", "projector_keys", "projector_tensors", "tower"]
 
@@ -70,6 +71,46 @@ def gemma4_tensors(w: Weights, *, bounded: bool) -> None:
     w.matrix("mm.input_projection", COLUMNS, WIDTH)
 
 
+def llama4_tensors(w: Weights) -> None:
+    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
+    w.numbers("v.class_embd", WIDTH)
+    w.numbers("v.position_embd.weight", 17, WIDTH)
+    for norm in ("v.pre_ln", "v.post_ln"):
+        w.norm(norm, bias=True)
+    for i in range(LAYERS):
+        b = f"v.blk.{i}."
+        for norm in ("ln1", "ln2"):
+            w.norm(b + norm, bias=True)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            w.matrix(b + name, WIDTH, WIDTH, bias=True)
+        w.matrix(b + "ffn_up", 4 * WIDTH, WIDTH, bias=True)
+        w.matrix(b + "ffn_down", WIDTH, 4 * WIDTH, bias=True)
+    w.matrix("mm.model.mlp.1", 40, 4 * WIDTH)
+    w.matrix("mm.model.mlp.2", 40, 40)
+    w.matrix("mm.model.fc", COLUMNS, 40)
+
+
+def pixtral_tensors(w: Weights) -> None:
+    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
+    w.norm("v.pre_ln")
+    for i in range(LAYERS):
+        b = f"v.blk.{i}."
+        for norm in ("ln1", "ln2"):
+            w.norm(b + norm)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            w.matrix(b + name, WIDTH, WIDTH)
+        for name in ("ffn_gate", "ffn_up"):
+            w.matrix(b + name, FEED_FORWARD, WIDTH)
+        w.matrix(b + "ffn_down", WIDTH, FEED_FORWARD)
+    w.norm("mm.input_norm")
+    w.matrix("mm.patch_merger", WIDTH, 4 * WIDTH)
+    w.matrix("mm.1", COLUMNS, WIDTH)
+    w.matrix("mm.2", COLUMNS, COLUMNS)
+    with GGUFFile.open(shared_path("tiny-models/ministral3.gguf")) as file:
+        table = file.data("token_embd.weight").view(np.float32)
+        w.tensors["v.token_embd.img_break"] = table[ids_of("[IMG_BREAK]")[0]].copy()
+
+
 @dataclass(frozen=True)
 class Tower:
     """``text`` is the name of a tiny model, whose file has some other ``text_keys``; ``keys`` are the projector's."""
@@ -79,6 +120,7 @@ class Tower:
     make: Callable[[Weights], None]
     keys: Mapping[str, Any]
     text_keys: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, bool] = field(default_factory=dict)
 
 
 VISION: dict[str, Any] = {
@@ -86,6 +128,10 @@ VISION: dict[str, Any] = {
     "attention.head_count": HEADS, "attention.layer_norm_epsilon": 1e-6, "patch_size": PATCH,
 }  # fmt: skip
 GEMMA4 = {"image_size": 224, "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "image_max_pixels": 16 * 24 * 24}
+LLAMA4 = {"image_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "projector.scale_factor": 2,
+          "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
+PIXTRAL = {"image_size": 96, "image_mean": [0.5, 0.4, 0.6], "image_std": [0.5, 0.6, 0.4], "spatial_merge_size": 2,
+           "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
 TOWERS: dict[str, Tower] = {
     "gemma4e": Tower("gemma4", "gemma4v", lambda w: gemma4_tensors(w, bounded=True), GEMMA4),
     "gemma4l": Tower(
@@ -93,13 +139,19 @@ TOWERS: dict[str, Tower] = {
         {"gemma4.embedding_length_per_layer_input": 0, "gemma4.attention.shared_kv_layers": 0, "gemma4.block_count": 6,
          "gemma4.attention.sliding_window_pattern": [True, True, False] * 2},
     ),
+    "llama4": Tower("llama4", "llama4", llama4_tensors, LLAMA4),
+    "mistral3": Tower("ministral3", "pixtral", pixtral_tensors, PIXTRAL, flags={"use_silu": True}),
 }  # fmt: skip
 
 
 def projector_keys(name: str) -> dict[str, Any]:
     entry = TOWERS[name]
     own = {f"clip.vision.{key}": value for key, value in (VISION | dict(entry.keys)).items()}
-    return {"general.architecture": "clip", "clip.vision.projector_type": entry.kind} | own
+    return (
+        {"general.architecture": "clip", "clip.vision.projector_type": entry.kind}
+        | own
+        | {f"clip.{key}": value for key, value in entry.flags.items()}
+    )
 
 
 @cache

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
+
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "EMBEDDED", "KEPT", "PIXELS", "SEEN", "SHAPES", "SIZE", "picture", "pixel_sample", "prompt", "prompt_with",
+    "EMBEDDED", "KEPT", "PIXELS", "SEEN", "SHAPES", "SIZE", "ids_of", "picture", "pixel_sample", "prompt",
+    "prompt_with",
 ]  # fmt: skip
 
 EMBEDDED = {"gemma3v": 4, "smolvlm": 16}
@@ -50,6 +53,12 @@ def prompt_with(pictures: list[list[int]]) -> list[int]:
     for i, rows in enumerate(pictures):
         ids += [*(after[:3] if i else []), *rows]
     return [*ids, *after]
+
+
+def ids_of(text: str) -> list[int]:
+    """Ids that stand for a text between rows, which the vocabularies of tiny models do not have: another one for each
+    special token."""
+    return [2000 + zlib.crc32(token.encode()) % 40 for token in text.replace("><", ">\n<").split("\n")]
 
 
 def pixel_sample(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,6 +7,7 @@ needs torch, transformers and gguf, and writes tests/data/vision.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,11 +23,11 @@ sys.path.append(str(Path(__file__).parents[1] / "support"))
 
 from record_transformers import IMAGE_TOKEN, OUT, TEXT, TEXT_NAMES  # type: ignore[import-not-found]
 
-from tiny_towers import FEED_FORWARD, HEADS, LAYERS, PATCH, WIDTH, projector_tensors, tower
-from vision_cases import KEPT, SEEN, SHAPES, picture, pixel_sample, prompt_with
+from tiny_towers import COLUMNS, FEED_FORWARD, HEADS, LAYERS, PATCH, WIDTH, projector_tensors, tower
+from vision_cases import KEPT, PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, pixel_sample, prompt_with
 
-Recorded = tuple[Any, dict[str, Any]]
-"""Rows of a picture, and what the model reads of it."""
+Recorded = tuple[Any, dict[str, Any], str]
+"""Rows of a picture, what the model reads of it, and what stands in its place, with a zero byte for each row."""
 VISION: dict[str, Any] = {
     "hidden_size": WIDTH, "intermediate_size": FEED_FORWARD, "num_hidden_layers": LAYERS, "patch_size": PATCH,
     "num_attention_heads": HEADS,
@@ -118,7 +119,8 @@ def gemma4_processor(rows: int) -> Any:
 def gemma4_read(model: Any, image: Any) -> Recorded:
     read = gemma4_processor(16)([image], return_tensors="pt")
     more = {key: read[key] for key in ("pixel_values", "image_position_ids")}
-    return model.model.get_image_features(*more.values()).pooler_output[0], more
+    rows = model.model.get_image_features(*more.values()).pooler_output[0]
+    return rows, more, f"<|image>{chr(0) * len(rows)}<image|>"
 
 
 def gemma4_pictures(image: Any) -> dict[str, Any]:
@@ -126,6 +128,175 @@ def gemma4_pictures(image: Any) -> dict[str, Any]:
     columns, rows = (read["image_position_ids"][0].max(0) + 1).tolist()
     x = read["pixel_values"][0][: rows * columns].reshape(rows, columns, PATCH, PATCH, 3)
     return whole_picture(x.transpose(0, 2, 1, 3, 4).reshape(rows * PATCH, columns * PATCH, 3))
+
+
+# Llama 4
+
+
+def llama4(name: str) -> Any:
+    text = TEXT | {
+        "num_hidden_layers": 4, "head_dim": 16, "intermediate_size": 80, "intermediate_size_mlp": 96,
+        "num_local_experts": 16, "num_experts_per_tok": 1, "interleave_moe_layer_step": 2, "tie_word_embeddings": False,
+        "use_qk_norm": True, "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
+    }  # fmt: skip
+    vision = VISION | {
+        "image_size": 32, "intermediate_size": 4 * WIDTH, "projector_input_dim": 40,
+        "projector_output_dim": 40, "vision_output_dim": 40,
+        "attn_implementation": "eager", "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }  # fmt: skip
+    # transformers 5.24 asks its language model's result for this.
+    modeling = transformers.models.llama4.modeling_llama4
+    modeling.MoeCausalLMOutputWithPast.image_outputs = None
+    config = transformers.Llama4Config(text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN)
+    return transformers.Llama4ForConditionalGeneration(config)
+
+
+LLAMA4_TEXT = TEXT_NAMES | {
+    **{f"ffn_{part}": f"feed_forward.{part}_proj" for part in ("gate", "up", "down")},
+    **{f"ffn_{part}_shexp": f"feed_forward.shared_expert.{part}_proj" for part in ("gate", "up", "down")},
+    "ffn_gate_inp": "feed_forward.router",
+}  # fmt: skip
+LLAMA4_VISION = {
+    "ln1": "input_layernorm", "ln2": "post_attention_layernorm", "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
+    **{f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"}, "attn_out": "self_attn.o_proj",
+}  # fmt: skip
+LLAMA4_OUTER = {
+    "v.patch_embd.weight": "vision_model.patch_embedding.linear.weight", "v.class_embd": "vision_model.class_embedding",
+    "v.position_embd.weight": "vision_model.positional_embedding_vlm",
+    **{f"v.{part}_ln.{kind}": f"vision_model.layernorm_{part}.{kind}" for part in ("pre", "post")
+       for kind in ("weight", "bias")},
+    "mm.model.mlp.1.weight": "vision_model.vision_adapter.mlp.fc1.weight",
+    "mm.model.mlp.2.weight": "vision_model.vision_adapter.mlp.fc2.weight",
+    "mm.model.fc.weight": "multi_modal_projector.linear_1.weight",
+}  # fmt: skip
+
+
+def llama4_weights(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    tensors = dict(text_tensors(name))
+    for key, x in tensors.items():
+        parts = key.split(".")
+        block = f"language_model.model.layers.{parts[1]}.feed_forward.experts."
+        if key == "output.weight":
+            found["language_model.lm_head.weight"] = x
+        elif parts[-2] == "ffn_gate_exps":
+            both = np.concatenate([x, tensors[key.replace("gate", "up")]], 1)
+            found[f"{block}gate_up_proj"] = both.transpose(0, 2, 1)
+        elif parts[-2] == "ffn_down_exps":
+            found[f"{block}down_proj"] = x.transpose(0, 2, 1)
+        elif parts[-2] != "ffn_up_exps":
+            layer = f"layers.{parts[1]}." if parts[0] == "blk" else ""
+            found[f"language_model.model.{layer}{LLAMA4_TEXT[parts[-2]]}.weight"] = x
+    for key, x in projector_tensors(name).items():
+        parts = key.split(".")
+        there = LLAMA4_OUTER.get(key) or f"vision_model.model.layers.{parts[2]}.{LLAMA4_VISION[parts[3]]}.{parts[4]}"
+        found[there] = x
+    return found
+
+
+def llama4_read(model: Any, image: Any) -> Recorded:
+    processor = transformers.Llama4ImageProcessor(size={"height": 32, "width": 32})
+    read = processor([image], do_rescale=False, do_normalize=False, return_tensors="pt")
+    colours = read["pixel_values"].float()
+    if len(colours) > 1:  # torchvision scales within a grey level of Pillow, which moves rows by 3e-4
+        colours[-1] = torch.tensor(np.asarray(image.resize((32, 32), 2), np.float32)).permute(2, 0, 1)
+    # The processor rounds to bfloat16 what it makes of colours.
+    pixels = (colours / 255 - 0.5) / 0.5
+    features = model.get_image_features(pixels, return_dict=True).last_hidden_state
+    rows = model.multi_modal_projector(features.reshape(-1, features.shape[-1]))
+    processing = transformers.models.llama4.processing_llama4.Llama4Processor
+    text = processing._prompt_split_image(None, read["aspect_ratios"][0].tolist(), 4)
+    return rows, {"pixel_values": pixels}, text.replace("<|patch|>", "\0")
+
+
+def llama4_pictures(image: Any) -> dict[str, Any]:
+    processor = transformers.Llama4ImageProcessor(size={"height": SIZE, "width": SIZE})
+    read = processor([image], do_rescale=False, do_normalize=False, return_tensors="np")
+    tiles = np.asarray(read["pixel_values"]).transpose(0, 2, 3, 1)
+    assert np.array_equal(tiles, tiles.round())
+    processing = transformers.models.llama4.processing_llama4.Llama4Processor
+    text = processing._prompt_split_image(None, np.asarray(read["aspect_ratios"])[0].tolist(), 1)
+    colours = tiles[:, PIXELS[:, 0], PIXELS[:, 1]].astype(np.uint8)
+    return {"": colours, " text": np.array(text.replace("<|patch|>", "#"))}
+
+
+# Ministral 3
+
+
+def mistral3(name: str) -> Any:
+    rope = {
+        "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0, "original_max_position_embeddings": 64,
+        "beta_fast": 32.0, "beta_slow": 1.0, "mscale_all_dim": 1.0, "mscale": 1.0, "llama_4_scaling_beta": 0.1,
+        "max_position_embeddings": 256,
+    }  # fmt: skip
+    text = TEXT | {"model_type": "ministral3", "num_hidden_layers": 4, "head_dim": 32, "rope_parameters": rope,
+                   "tie_word_embeddings": False}  # fmt: skip
+    vision = VISION | {"model_type": "pixtral", "image_size": 96, "hidden_act": "silu",
+                       "attn_implementation": "eager"}  # fmt: skip
+    config = transformers.Mistral3Config(
+        text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN, spatial_merge_size=2,
+        projector_hidden_act="gelu", multimodal_projector_bias=False, tie_word_embeddings=False,
+    )  # fmt: skip
+    return transformers.Mistral3ForConditionalGeneration(config)
+
+
+PIXTRAL_VISION = {
+    "ln1": "attention_norm", "ln2": "ffn_norm", **{f"attn_{part}": f"attention.{part}_proj" for part in "qkv"},
+    "attn_out": "attention.o_proj", **{f"ffn_{part}": f"feed_forward.{part}_proj" for part in ("gate", "up", "down")},
+}  # fmt: skip
+PIXTRAL_OUTER = {
+    "v.patch_embd": "vision_tower.patch_conv", "v.pre_ln": "vision_tower.ln_pre",
+    "mm.input_norm": "multi_modal_projector.norm", "mm.1": "multi_modal_projector.linear_1",
+    "mm.patch_merger": "multi_modal_projector.patch_merger.merging_layer", "mm.2": "multi_modal_projector.linear_2",
+}  # fmt: skip
+
+
+def halves(x: Any, heads: int) -> Any:
+    """Rows of heads whose pairs stand side by side in files, as transformers has them."""
+    return x.reshape(heads, -1, 2, x.shape[-1]).swapaxes(1, 2).reshape(x.shape)
+
+
+def mistral3_weights(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, x in text_tensors(name):
+        parts = key.split(".")
+        x = halves(x, len(x) // 32) if parts[-2] in ("attn_q", "attn_k") else x
+        layer = f"layers.{parts[1]}." if parts[0] == "blk" else ""
+        there = "lm_head" if key == "output.weight" else f"model.language_model.{layer}{TEXT_NAMES[parts[-2]]}"
+        found[f"{there}.weight"] = x
+    for key, x in projector_tensors(name).items():
+        stem, _, kind = key.rpartition(".")
+        parts = stem.split(".")
+        if kind == "img_break":
+            continue
+        x = halves(x, HEADS) if parts[-1] in ("attn_q", "attn_k") else x
+        inner = f"vision_tower.transformer.layers.{parts[2]}.{PIXTRAL_VISION[parts[3]]}" if len(parts) == 4 else ""
+        found[f"model.{inner or PIXTRAL_OUTER[stem]}.{kind}"] = x
+    return found
+
+
+def pixtral_processor() -> Any:
+    return transformers.PixtralImageProcessorPil(
+        size={"longest_edge": 96}, patch_size={"height": 16, "width": 16}, image_mean=[0.5, 0.4, 0.6],
+        image_std=[0.5, 0.6, 0.4],
+    )  # fmt: skip
+
+
+def mistral3_read(model: Any, image: Any) -> Recorded:
+    read = pixtral_processor()([image], return_tensors="pt")
+    more = {"pixel_values": read["pixel_values"], "image_sizes": torch.tensor(np.asarray(read["image_sizes"]))}
+    features = model.model.get_image_features(**more, vision_feature_layer=-1).pooler_output[0]
+    height, width = (int(side) // 16 for side in more["image_sizes"][0])
+    divides = model.get_input_embeddings().weight[ids_of("[IMG_BREAK]")].expand(height, 1, -1)
+    rows = torch.cat([features.reshape(height, width, -1), divides], 1).reshape(-1, COLUMNS)[:-1]
+    return rows, more, "[IMG_BREAK]".join([chr(0) * width] * height) + "[IMG_END]"
+
+
+def pixtral_pictures(image: Any) -> dict[str, Any]:
+    if max(image.size) > 96 * min(image.size):
+        return {}
+    read = pixtral_processor()([image], do_rescale=False, do_normalize=False, return_tensors="np")
+    return whole_picture(np.asarray(read["pixel_values"])[0].transpose(1, 2, 0))
 
 
 # What all have
@@ -151,8 +322,14 @@ def load(name: str, model: Any, weights: dict[str, Any]) -> None:
 MODELS: dict[str, tuple[Callable[[str], Any], Callable[[str], Any], Callable[[Any, Any], Recorded]]] = {
     "gemma4e": (gemma4, gemma4_weights, gemma4_read),
     "gemma4l": (gemma4, gemma4_weights, gemma4_read),
+    "llama4": (llama4, llama4_weights, llama4_read),
+    "mistral3": (mistral3, mistral3_weights, mistral3_read),
 }
-PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {"gemma4": gemma4_pictures}
+PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
+    "gemma4": gemma4_pictures,
+    "llama4p": llama4_pictures,
+    "pixtral": pixtral_pictures,
+}
 
 
 def record_model(name: str) -> None:
@@ -162,10 +339,10 @@ def record_model(name: str) -> None:
     found = {}
     for which, shapes in enumerate(SEEN):
         seen = [read(model, PIL.Image.fromarray(picture(*shape, which))) for shape in shapes]
-        for i, (rows, _) in enumerate(seen):
+        for i, (rows, _, _) in enumerate(seen):
             found[f"rows{which}-{i}"] = rows.float().numpy()
-        ids = torch.tensor([prompt_with([[IMAGE_TOKEN] * len(rows) for rows, _ in seen])])
-        more = {key: torch.cat([more[key] for _, more in seen]) for key in seen[0][1]}
+        ids = torch.tensor([prompt_with([tokens_of(text) for _, _, text in seen])])
+        more = {key: joined([more[key] for _, more, _ in seen]) for key in seen[0][1]}
         if name.startswith("gemma4"):
             more["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
         logits = model(input_ids=ids, **more).logits[0]
@@ -173,12 +350,27 @@ def record_model(name: str) -> None:
     np.savez_compressed(OUT / f"{name}.npz", **found)
 
 
+def joined(several: list[Any]) -> Any:
+    """What the model reads of several pictures, with nothing where others are larger."""
+    sides = [max(x.shape[i] for x in several) for i in range(1, several[0].ndim)]
+    filled = [
+        [n for side, had in zip(sides[::-1], x.shape[:0:-1], strict=True) for n in (0, side - had)] for x in several
+    ]
+    return torch.cat([torch.nn.functional.pad(x, more) for x, more in zip(several, filled, strict=True)])
+
+
+def tokens_of(text: str) -> list[int]:
+    """Ids of what stands in a picture's place."""
+    parts = re.split("(\0+)", text)
+    return [id for part in parts if part for id in ([IMAGE_TOKEN] * len(part) if part[0] == "\0" else ids_of(part))]
+
+
 def record_pictures(name: str) -> None:
     found: dict[str, Any] = {}
     for width, height in SHAPES:
         made = PICTURES[name](PIL.Image.fromarray(picture(width, height)))
         found |= {f"{width}x{height}{key}": value for key, value in made.items()}
-    np.savez_compressed(OUT / f"{name}_pictures.npz", **found)
+    np.savez_compressed(OUT / f"{name.removesuffix('p')}_pictures.npz", **found)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from llamaq.plan.inserted import LookedAt, step_of
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.reference import Reference
 from llamaq.serving.reading import PromptRequest, wait
+from llamaq.vision.canvas import arrangements
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import mllama
@@ -94,7 +95,7 @@ def test_canvases_are_those_of_transformers(path: Path, shape: tuple[int, int]) 
     tiles = canvas.pixels.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2).reshape(-1, SIZE, SIZE, 3)
     assert len(tiles) == len(want)
     assert abs(tiles[:, PIXELS[:, 0], PIXELS[:, 1]].astype(int) - want.astype(int)).max() <= 1
-    assert mllama.arrangements(4).index((rows, columns)) + 1 == DATA[f"{shape[0]}x{shape[1]} id"][0]
+    assert arrangements(4).index((rows, columns)) + 1 == DATA[f"{shape[0]}x{shape[1]} id"][0]
 
 
 def test_logits_are_the_same_in_pieces_in_company_and_from_the_cache(path: Path, llm: LLM) -> None:
@@ -180,7 +181,7 @@ def test_without_a_feature_logits_are_others(path: Path, monkeypatch: pytest.Mon
                 assert off(llm, "picture 1 first") > 100 * BOUND, what
 
 
-ARRANGED = mllama.arrangements(4)
+ARRANGED = arrangements(4)
 
 
 def test_gates_of_the_text_count(path: Path) -> None:

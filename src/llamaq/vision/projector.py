@@ -37,6 +37,8 @@ class Projector(ABC):
     """That of the encoder, where files leave it open."""
     transposed: ClassVar[str] = ""
     """A tensor that files have the other way round."""
+    alternating: ClassVar[str] = ""
+    """A matrix in whose columns the patches of a block alternate, which the plan has one behind the other."""
     places: ClassVar[bool] = False
     """Whether the language model turns rows by their place in the picture."""
     looked_at: ClassVar[bool] = False

@@ -82,10 +82,13 @@ class VisionTensors:
             format = info.format if info.format.block == 1 else format_by_name("F32")
             shape = info.shape[::-1]
             return _Info(format, shape, shape[0] * format.row_bytes(shape[1]))
-        if self._projector.taken_layers and name == JOINED and can_decode(info.format):
+        if self._regroups(name) and can_decode(info.format):
             format = info.format if info.format.block == 1 else format_by_name("F32")
             return _Info(format, info.shape, info.shape[0] * format.row_bytes(info.shape[1]))
         return _Info(info.format, info.shape, info.nbytes)
+
+    def _regroups(self, name: str) -> bool:
+        return name == self._projector.alternating or (name == JOINED and self._projector.taken_layers > 0)
 
     def _both(self, first: NDArray[np.float32], shape: tuple[int, ...]) -> Bytes:
         """The kernels of two frames, which are the same for a picture, as one."""
@@ -100,20 +103,23 @@ class VisionTensors:
             return lambda data, _: data.reshape(shape[0], -1)
         if (order := self._projector.row_order(name, shape)) is not None:
             return lambda data, _: np.ascontiguousarray(data.reshape(len(order), -1)[order]).reshape(data.shape)
-        if name == JOINED and (layers := self._projector.taken_layers):
-            return partial(_regrouped, layers=layers, width=self._projector.hp.width)
+        if self._regroups(name):
+            joined = name == JOINED
+            count = self._projector.taken_layers if joined else self._projector.merge**2
+            width = self._projector.hp.width
+            return partial(_regrouped, name=name, count=count, width=width, before=width if joined else 0)
         return _transposed if name == self._projector.transposed else None
 
 
-def _regrouped(data: Bytes, format: Format, *, layers: int, width: int) -> Bytes:
-    """Columns of several layers, which alternate behind the first ``width``, layer by layer."""
+def _regrouped(data: Bytes, format: Format, *, name: str, count: int, width: int, before: int) -> Bytes:
+    """Columns of ``count`` parts of ``width``, which alternate behind some ``before`` them, part by part."""
     if format.block != 1:
         data, format = decode(format, data).view(np.uint8), format_by_name("F32")
     elements = data.reshape(len(data), -1, format.block_bytes)
-    if elements.shape[1] != (1 + layers) * width:
-        raise ModelError(f"tensor {JOINED!r}: expected {(1 + layers) * width} columns, got {elements.shape[1]}")
-    alternating = elements[:, width:].reshape(len(data), width, layers, -1).transpose(0, 2, 1, 3)
-    return np.concatenate([elements[:, :width].reshape(len(data), -1), alternating.reshape(len(data), -1)], axis=1)
+    if elements.shape[1] != before + count * width:
+        raise ModelError(f"tensor {name!r}: expected {before + count * width} columns, got {elements.shape[1]}")
+    parts = elements[:, before:].reshape(len(data), width, count, -1).transpose(0, 2, 1, 3)
+    return np.concatenate([elements[:, :before].reshape(len(data), -1), parts.reshape(len(data), -1)], axis=1)
 
 
 def _transposed(data: Bytes, format: Format) -> Bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from llamaq.errors import ModelError
 from llamaq.plan.graph import Graph, Norm, Value
@@ -11,6 +11,7 @@ from llamaq.vision.hparams import VisionHParams
 
 __all__ = ["PATCHES", "POSITIONS", "block", "encoded", "square_rope"]
 
+Layout: TypeAlias = Literal["norm", "neox"]
 PATCHES, POSITIONS = "v.patch_embd", "v.position_embd"
 
 
@@ -47,9 +48,11 @@ def block(
     return g.linear(h, b + "ffn_down", add=x)
 
 
-def square_rope(head_dim: int, base: float = 10000.0, *, axes: tuple[int, int] = (1, 2)) -> Rope:
+def square_rope(
+    head_dim: int, base: float = 10000.0, *, axes: tuple[int, int] = (1, 2), layout: Layout = "neox"
+) -> Rope:
     """The first half of a head's pairs turns by the patch's row, the second by its column (or as ``axes`` say), at the
     same frequencies."""
-    half = make_rope(head_dim // 2, base, layout="neox")
+    half = make_rope(head_dim // 2, base, layout=layout)
     pairs = len(half.frequencies)
-    return Rope(half.frequencies * 2, layout="neox", axes=axes[:1] * pairs + axes[1:] * pairs)
+    return Rope(half.frequencies * 2, layout=layout, axes=axes[:1] * pairs + axes[1:] * pairs)

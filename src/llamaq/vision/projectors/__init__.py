@@ -17,7 +17,9 @@ from llamaq.vision.projector import Projector
 from llamaq.vision.projectors.gemma3 import Gemma3
 from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.projectors.idefics3 import Idefics3
+from llamaq.vision.projectors.llama4 import Llama4
 from llamaq.vision.projectors.mllama import Mllama
+from llamaq.vision.projectors.pixtral import Pixtral
 from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
 from llamaq.vision.projectors.qwen3vl_merger import Qwen3VL
 
@@ -27,6 +29,8 @@ PROJECTORS: Mapping[str, type[Projector]] = {
     "gemma3": Gemma3,
     "gemma4v": Gemma4V,
     "idefics3": Idefics3,
+    "llama4": Llama4,
+    "pixtral": Pixtral,
     "qwen2.5vl_merger": Qwen25VL,
     "qwen3vl_merger": Qwen3VL,
 }

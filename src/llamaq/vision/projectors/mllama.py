@@ -19,12 +19,13 @@ from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.inserted import LookedAt
 from llamaq.plan.pictures import picture_of
 from llamaq.plan.step import Step
+from llamaq.vision.canvas import arrangements, on_canvas
 from llamaq.vision.hparams import VisionHParams, check_sides
 from llamaq.vision.patches import Patches, pixels_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projector import Projector, Tile
 
-__all__ = ["Mllama", "arrangements"]
+__all__ = ["Mllama"]
 
 _MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _TOGETHER = 8  # rows of a tile are filled up to a multiple of it, and other rows see these fillers
@@ -135,12 +136,7 @@ class Mllama(Projector):
 
     def pieces(self, picture: Picture) -> list[str | Picture]:
         """The picture on a canvas of whole tiles, black where it does not reach."""
-        size = self.hp.image_size
-        rows, columns = _canvas(picture.height, picture.width, self.tiles, size)
-        height, width = _fitted(picture.height, picture.width, rows * size, columns * size, size)
-        canvas = np.zeros((rows * size, columns * size, 3), np.uint8)
-        canvas[:height, :width] = picture.resized(width, height, "bilinear").pixels
-        return [Picture(canvas)]
+        return [on_canvas(picture, self.tiles, self.hp.image_size)]
 
     def patches(self, tile: Tile) -> Patches:
         """What the plan reads of a canvas; ``grid`` are its rows and columns of tiles."""
@@ -202,26 +198,3 @@ class Mllama(Projector):
             format="F32" if precise else "F16",
         )  # fmt: skip
         return LookedAt(first, token, picture)
-
-
-def arrangements(tiles: int) -> list[tuple[int, int]]:
-    """Rows and columns of up to so many tiles, in the order of the model's tables."""
-    return [(rows, columns) for rows in range(1, tiles + 1) for columns in range(1, tiles // rows + 1)]
-
-
-def _canvas(height: int, width: int, tiles: int, size: int) -> tuple[int, int]:
-    """Rows and columns of tiles on which a picture gets smallest of those that show it whole without making it smaller,
-    else largest; of several the fewest tiles."""
-    scales = {each: min(each[0] * size / height, each[1] * size / width) for each in arrangements(tiles)}
-    grown = [scale for scale in scales.values() if scale >= 1]
-    best = min(grown) if grown else max(scales.values())
-    return min((each for each in scales if scales[each] == best), key=lambda each: each[0] * each[1])
-
-
-def _fitted(height: int, width: int, most_height: int, most_width: int, size: int) -> tuple[int, int]:
-    """Sides of a picture on such a canvas, in its proportions."""
-    target_height, target_width = min(max(height, size), most_height), min(max(width, size), most_width)
-    by_height, by_width = target_height / height, target_width / width
-    if by_width < by_height:
-        return min(int(height * by_width) or 1, target_height), target_width
-    return target_height, min(int(width * by_height) or 1, target_width)
