@@ -170,6 +170,7 @@ def test_deployments(stand_in: StandIn, glue: ModuleType) -> None:
         "large": {"path": "l.gguf", "threads": 3, "parallel": 2, "load": {"n_ctx": 64}, "autoscaling_config": scaling},
     }
     app = glue.openai_app(models)
+    assert app.given["ray_actor_options"] == {"num_cpus": 0}
     small, large = app.args
     assert small.args == ("small", "s.gguf", {"threads": 1}, {"parallel": 4, "template": "chatml"})
     assert large.args == ("large", "l.gguf", {"threads": 3, "n_ctx": 64}, {"parallel": 2})

@@ -82,7 +82,9 @@ def openai_app(models: Mapping[str, Mapping[str, Any]]) -> Any:
 
         return Door(names, ask)
 
-    entrance = serve.deployment(serve.ingress(door)(), name="llamaq", max_ongoing_requests=1000)
+    entrance = serve.deployment(  # it claims no CPU, so that a machine's may all be a model's
+        serve.ingress(door)(), name="llamaq", max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0}
+    )
     return entrance.bind(*deployments.values())
 
 
