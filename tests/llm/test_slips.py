@@ -33,6 +33,7 @@ SLIPS = [
     ("llm.batch(['x'], samplings=[{}])", "each of samplings must be a SamplingParams, such as .*, got {}"),
     ("llm.batch(['x'], samplings=SamplingParams())", "samplings must be a list of SamplingParams, got "),
     # names
+    ("llm.generate('x', temperatur=0)", "no argument 'temperatur'; did you mean sampling=SamplingParams(temperature=0"),
     ("llm.generate('x', max_token=5)", "LLM.generate has no argument 'max_token'; did you mean max_tokens?"),
     ("llm.generate('x', n_predict=5)", "no argument 'n_predict'; it is max_tokens here"),
     ("llm.generate('x', max_new_tokens=5)", "no argument 'max_new_tokens'; it is max_tokens here"),
