@@ -15,6 +15,8 @@ from hub_server import Hub, hub_server
 from llamaq import LLM
 from llamaq.errors import DownloadError
 from llamaq.hub import resolve
+from llamaq.hub.address import Address
+from llamaq.hub.download import fetch
 from model_places import Places
 from terminal import environment
 
@@ -86,6 +88,9 @@ def test_all_parts_come(hub: Hub) -> None:
     assert [path.read_bytes()[-1:] for path in found.paths] == [b"1", b"2"]
     assert found.complete
     assert seen[-1] == (2 * len(BIG) + 2,) * 2
+    seen.clear()
+    fetch(Address("u/r", "F16"), progress=lambda *now: seen.append(now))  # as llamaq pull asks again
+    assert seen == [(2 * len(BIG) + 2,) * 2]
     found.paths[1].unlink()
     assert resolve("hf:u/r:F16", download=True).complete
 

@@ -156,6 +156,7 @@ class _Counter:
     def __init__(self, total: int, progress: Progress | None) -> None:
         self.total = total
         self._before = self._now = 0
+        self._told = False
         self._progress = progress
         self._lock = threading.Lock()
 
@@ -163,7 +164,8 @@ class _Counter:
     def file(self, size: int) -> Iterator[None]:
         yield
         self._before, self._now = self._before + size, 0
-        self._tell()
+        if self._told or self._before >= self.total:  # of files that are all there, only the end is told
+            self._tell()
 
     def add(self, count: int) -> None:
         with self._lock:
@@ -171,6 +173,7 @@ class _Counter:
         self._tell()
 
     def _tell(self) -> None:
+        self._told = True
         if self._progress is not None:
             self._progress(min(self._before + self._now, self.total), self.total)
 
