@@ -24,7 +24,7 @@ from llamaq.vision.vit import square_rope
 from seen import DATA, log_probabilities, logits_of, reading, rows_of
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import SEEN, SHAPES, picture, pixel_sample, prompt_with
+from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with
 
 KINDS = ["gemma4e", "gemma4l"]
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
@@ -84,7 +84,7 @@ def test_who_sees_later_rows() -> None:
             ((rows,),) = rows_of(llm, 0)
             assert rows.together is together
             changed = replace(rows, first=5000, together=not together)
-            request = PromptRequest(prompt_with([[*changed.ids]]), 0)
+            request = PromptRequest(prompt_with([[*ids_of("<|image>"), *changed.ids, *ids_of("<image|>")]]), 0)
             request.inserted = (changed,)
             assert abs(log_probabilities(logits_of(llm, request)[0]) - want).max() > FAR
     attention: Any = __import__("llamaq.plan.graph", fromlist=["Graph"]).Graph.attention
