@@ -71,6 +71,8 @@ def whole(name: str, value: Any, least: int | None = None, most: int | None = No
 
 def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf) -> float:
     """A number from ``least`` to ``most``, also one of NumPy's; an integer beyond all floats is infinite."""
+    if type(value) is float and least <= value <= most:  # nearly all are, and each request has many
+        return value
     limits = _range(least if least > -math.inf else None, most if most < math.inf else None)
     wanted = f"a number{limits}"
     if isinstance(value, bool) or not isinstance(value, Real):

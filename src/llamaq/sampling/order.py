@@ -34,6 +34,8 @@ def parse_order(samplers: str | Iterable[str]) -> tuple[str, ...]:
     ``-`` counts as ``_``. A sampler that is left out does nothing; one that comes twice is applied twice. Raises
     ``ValueError`` for a name or letter that is no sampler.
     """
+    if samplers is DEFAULT_ORDER:
+        return DEFAULT_ORDER
     given, lettered = samplers, False
     if isinstance(samplers, str):
         lettered = bool(samplers) and ";" not in samplers and _name(samplers) not in SAMPLER_LETTERS.values()

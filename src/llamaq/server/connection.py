@@ -35,7 +35,9 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], is_sent: C
             return await answer
         raise Gone
     finally:
-        await _end(answer, watch)
+        watch.add_done_callback(_is_known)
+        watch.cancel()  # and is not waited for, which would cost each request two turns of the loop
+        await _end(answer)
 
 
 async def _end(*tasks: asyncio.Task[Any] | None) -> None:
@@ -45,8 +47,14 @@ async def _end(*tasks: asyncio.Task[Any] | None) -> None:
         while task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=_AGAIN)
-        if task is not None and not task.cancelled():
-            task.exception()  # it is known
+        if task is not None:
+            _is_known(task)
+
+
+def _is_known(task: asyncio.Task[Any]) -> None:
+    """Sees to it that nobody is told of a task whose error was not asked for."""
+    if not task.cancelled():
+        task.exception()
 
 
 @asynccontextmanager
