@@ -28,7 +28,7 @@ class Admission:
         self._places, self._max_queue, self._seconds, self._per_key = places, max_queue, seconds, per_key
         self._of_key: Counter[int] = Counter()
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self._usual = 1.0  # seconds that a request lately held its places
+        self._usual: float | None = None  # seconds that a request lately held its places
 
     @property
     def waiting(self) -> int:
@@ -66,7 +66,8 @@ class Admission:
         try:
             yield
         finally:
-            self._usual += 0.2 * (time.monotonic() - began - self._usual)
+            took = time.monotonic() - began
+            self._usual = took if self._usual is None else self._usual + 0.2 * (took - self._usual)
             self._leave(wanted)
 
     def close(self) -> None:
@@ -113,6 +114,6 @@ class Admission:
 
     def _full(self, why: str) -> Refusal:
         turns = (self.waiting + self._places) / self._places
-        seconds = min(max(math.ceil(turns * self._usual), 1), _LONGEST)
+        seconds = min(max(math.ceil(turns * (self._usual or 1.0)), 1), _LONGEST)
         message = f"{why}: {self.tickets} are here, {self._places} answers run at once; try again in {seconds} s"
         return Refusal(429, message, code="overloaded", retry_after=seconds)
