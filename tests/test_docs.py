@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from adapters import random_factors, write_adapter
+from adapters import random_factors, write_adapter, write_vector
 from gguf_files import copy_with
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -43,6 +44,7 @@ def test_examples_run(
     for name_of_adapter in ("pirate", "formal"):
         factors = {"blk.0.attn_q.weight": random_factors(name_of_adapter, 64, 64, 4)}
         write_adapter(tmp_path / f"{name_of_adapter}.gguf", factors)
+    write_vector(tmp_path / "happy.gguf", {f"direction.{i}": np.ones(64, np.float32) for i in range(1, 5)})
     variables: dict[str, Any] = {}
     (tmp_path / "wiki.test.raw").write_text("Once upon a time there was a little girl. " * 100)
     blocks = [(LOADING, *example) for example in examples(LOADING)[:1] if name != LOADING]

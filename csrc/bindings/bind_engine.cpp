@@ -98,8 +98,10 @@ struct PyAdapter {
   Adapter adapter;
 };
 
-// Factors come as the number of the model's weight, formats and data of A and B, the rank and the scale.
-static std::unique_ptr<PyAdapter> make_adapter(const py::object& weights, const py::list& factors) {
+// Factors come as the number of the model's weight, formats and data of A and B, the rank and the scale; directions as the
+// numbers of an op and of a slot, and the values.
+static std::unique_ptr<PyAdapter> make_adapter(const py::object& weights, const py::list& factors,
+                                               const py::list& directions) {
   const Weights& model = weights.cast<PyWeights&>().weights;
   auto made = std::unique_ptr<PyAdapter>(new PyAdapter{weights, Adapter(model)});
   std::vector<Array<uint8_t>> kept;
@@ -115,6 +117,11 @@ static std::unique_ptr<PyAdapter> make_adapter(const py::object& weights, const 
     checked(b, b_format, w.kernel ? w.matrices * w.rows : w.cols, rank);
     made->adapter.add(weight, rank, a_format, a.data(), b_format, b.data(), t[6].cast<double>());
     kept.push_back(a), kept.push_back(b);
+  }
+  for (const py::handle item : directions) {
+    const auto t = item.cast<py::tuple>();
+    const auto values = t[2].cast<Array<float>>();
+    made->adapter.add_direction(t[0].cast<int>(), t[1].cast<int>(), values.data(), values.size());
   }
   {
     py::gil_scoped_release unlocked;
@@ -344,7 +351,8 @@ void bind_engine(py::module_& m) {
           [](PyWeights& self, const Array<float>& data) { return self.weights.vector(data.data(), data.size()); },
           arg("data"))
       .def_property_readonly("isa", [](const PyWeights& self) { return std::string(self.weights.table().isa); });
-  py::class_<PyAdapter>(m, "Adapter").def(py::init(&make_adapter), arg("weights"), arg("factors"));
+  py::class_<PyAdapter>(m, "Adapter")
+      .def(py::init(&make_adapter), arg("weights"), arg("factors"), arg("directions") = py::list());
   py::class_<PyExecutor>(m, "Executor")
       .def(py::init(&make_executor), arg("ops"), arg("slot_cols"), arg("out"), arg("ropes"), arg("caches"),
            arg("states"), arg("weights"), arg("team"), arg("max_rows"), arg("fast") = false)

@@ -28,6 +28,11 @@ void Adapter::add(int weight, int64_t rank, Format a_format, const uint8_t* a, F
   most_rank_ = std::max(most_rank_, rank);
 }
 
+void Adapter::add_direction(int op, int slot, const float* values, int64_t count) {
+  if (!directions_.emplace(op, Direction{slot, {values, values + count}}).second)
+    throw Error("an op has one direction");
+}
+
 void Adapter::pack() {
   ThreadTeam alone(1, false);  // the model's own team may be at work
   weights_.pack(alone);

@@ -1,5 +1,7 @@
-// Adapters: low-rank factors whose products are added to those of a model's matrices, and to rows of its tables.
+// Adapters: low-rank factors whose products are added to those of a model's matrices, and to rows of its tables; vectors
+// that are added to what ops make.
 #pragma once
+#include <map>
 #include <vector>
 
 #include "engine/step.h"
@@ -14,6 +16,12 @@ struct Factors {
   double scale;
 };
 
+// Each row of a slot gets the values times the scale added once an op has run: the outputs of a layer move in a direction.
+struct Direction {
+  int slot;
+  std::vector<float> values;
+};
+
 class Adapter {
  public:
   // `model` must outlive this object.
@@ -25,12 +33,16 @@ class Adapter {
   void add(int weight, int64_t rank, Format a_format, const uint8_t* a, Format b_format, const uint8_t* b,
            double scale);
   void pack();
+  // Throws Error for a second one of an op.
+  void add_direction(int op, int slot, const float* values, int64_t count);
 
   // Null where the adapter leaves the weight as it is.
   const Factors* of(int weight) const {
     const int found = of_[static_cast<size_t>(weight)];
     return found < 0 ? nullptr : &factors_[static_cast<size_t>(found)];
   }
+  // By op; an adapter may have none of them all.
+  const std::map<int, Direction>& directions() const { return directions_; }
   const Weight& weight(int i) const { return weights_.all()[static_cast<size_t>(i)]; }
   const Weights& model() const { return model_; }
   int64_t most_rank() const { return most_rank_; }
@@ -40,6 +52,7 @@ class Adapter {
   Weights weights_;
   std::vector<Factors> factors_;
   std::vector<int> of_;  // index: weight of the model
+  std::map<int, Direction> directions_;
   int64_t most_rank_ = 0;
 };
 

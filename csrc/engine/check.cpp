@@ -78,7 +78,14 @@ void Executor::check(const Step& s) const {
       throw Error("sequence " + std::to_string(i) + " has no such adapters");
   for (const auto& adaptations : s.adaptations)
     for (const Adaptation& one : adaptations)
-      if (&one.adapter->model() != &r_.weights) throw Error("an adapter is of another model");
+      if (&one.adapter->model() != &r_.weights) {
+        throw Error("an adapter is of another model");
+      } else {
+        for (const auto& [op, direction] : one.adapter->directions())
+          if (op < 0 || op >= static_cast<int>(ops_.size()) ||
+              static_cast<int64_t>(direction.values.size()) > r_.cols(direction.slot))
+            throw Error("a direction names an op or a slot that the plan does not have");
+      }
   for (const Capture& c : s.captures)
     if (c.op < 0 || c.op >= static_cast<int>(ops_.size()) || c.slot < 0 ||
         c.slot >= static_cast<int>(r_.slot_cols.size()) || c.cols > r_.cols(c.slot))

@@ -92,6 +92,7 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
           if (!left_out) {
             ops_[i]->run(call);
             worker.sync();
+            steer(static_cast<int>(i), call);
           }
           capture(i, call, left_out);
         }
@@ -111,6 +112,20 @@ void Executor::begin(const Step& step) {
   for (const Addition& a : additions_)
     floats += a.rows * a.adapter->most_rank() * static_cast<int64_t>(r_.most_projections);
   if (4 * floats > low_.size()) low_ = Buffer(4 * floats);
+}
+
+// Adds the directions of adapters to what an op has made.
+void Executor::steer(int op, const Call& call) {
+  for (const Addition& a : call.additions) {
+    const auto found = a.adapter->directions().find(op);
+    if (found == a.adapter->directions().end()) continue;
+    const std::vector<float>& values = found->second.values;
+    for (int row; (row = call.worker.next_chunk(a.rows)) >= 0;) {
+      float* x = r_.slot(found->second.slot) + (int64_t{a.first} + row) * static_cast<int64_t>(values.size());
+      for (const float value : values) *x++ += static_cast<float>(a.scale * static_cast<double>(value));
+    }
+    call.worker.sync();
+  }
 }
 
 // What an op that was left out would have made counts as zeros.

@@ -48,6 +48,7 @@ class Executor {
   void allocate();
   void begin(const Step& step);
   void rotations(const Step& step, Worker& worker);
+  void steer(int op, const Call& call);
   void capture(size_t op, const Call& call, bool left_out);
 
   std::mutex forward_mutex_;

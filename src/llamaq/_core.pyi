@@ -126,6 +126,7 @@ class Adapter:
         self,
         weights: Weights,
         factors: Sequence[tuple[int, int, int, NDArray[np.uint8], int, NDArray[np.uint8], float]],
+        directions: Sequence[tuple[int, int, NDArray[np.float32]]] = (),
     ) -> None: ...
 
 class Executor:

@@ -1,7 +1,8 @@
-"""``--lora`` and ``--lora-scaled``, and what is told of a file that is an adapter."""
+"""``--lora``, ``--control-vector`` and their scaled twins, and what is told of a file that is an adapter."""
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from adapters import random_factors, write_adapter
 from command import Command
 from llamaq import LLM, SamplingParams
-from llamaq.cli.adapters import with_scales
+from llamaq.cli.adapters import adapters_of, add_adapters, add_control_vectors, with_scales
+from llamaq.engine.adapters import AdapterFile
 
 PROMPT = "Once upon a time there was a little girl"
 
@@ -58,8 +60,32 @@ def test_a_scale_belongs_to_its_file_alone() -> None:
         ("--lora-scaled C:/f -2e-1", "--lora-scaled C:/f:-2e-1"),
         ("--lora f 0.5", "--lora f 0.5"),
         ("--lora-scaled f", "--lora-scaled f"),
+        ("--control-vector-scaled f -0.5 x", "--control-vector-scaled f:-0.5 x"),
     ):
         assert with_scales(given.split()) == want.split()
+
+
+def test_options_say_name_file_scale_and_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(parser=parser)
+    add_adapters(parser)
+    add_control_vectors(parser)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x=y").touch()
+
+    def parsed(*args: str) -> list[AdapterFile]:
+        return adapters_of(parser.parse_args([*args]))
+
+    assert parsed("--lora", "a,pirate=dir/b.gguf,x=y,dir/c=d") == [
+        AdapterFile("a"), AdapterFile("dir/b.gguf", 1.0, "pirate"), AdapterFile("x=y"), AdapterFile("dir/c=d"),
+    ]  # fmt: skip
+    assert parsed("--lora-scaled", "p=b:0.5", "--control-vector-scaled", "v:-2,w=u:1") == [
+        AdapterFile("b", 0.5, "p"), AdapterFile("v", -2.0), AdapterFile("u", 1.0, "w"),
+    ]  # fmt: skip
+    got = parsed("--control-vector", "v", "--control-vector-layer-range", "2", "9", "--lora", "a")
+    assert got == [AdapterFile("a"), AdapterFile("v", layers=(2, 9))]
+    with pytest.raises(SystemExit):
+        parsed("--control-vector-layer-range", "2", "9")
 
 
 def test_what_cannot_be_is_told(command: Command, stories: Path, files: list[Path]) -> None:

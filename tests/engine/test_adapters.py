@@ -131,3 +131,27 @@ def test_adapters_of_another_engine_are_refused(monkeypatch: pytest.MonkeyPatch)
     handle = one.attach(adapters()[0])
     with pytest.raises(LlamaqError, match="of another model"):
         other.forward(Step.of(TOKENS, adapters=((handle, 1.0),)), KVCache(PLAN, 64, "f16"))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_directions_move_what_nodes_give_as_the_reference_says(isa: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also beside factors, at the last layer, where rows were selected, and whatever stands beside them."""
+    rng = np.random.default_rng(3)
+    ends = PLAN.layer_ends[1:]
+    moved = [{end: rng.normal(size=PLAN.nodes[end].cols[0]).astype(np.float32) for end in ends[i:]} for i in range(3)]
+    engine, reference = engine_of(PLAN, TENSORS, isa, monkeypatch), Reference(PLAN, TENSORS)
+    kinds: Any = (*adapters()[:1], {}, {})
+    step, plain = (company([of.attach(*one) for one in zip(kinds, moved, strict=True)]) for of in (engine, reference))
+    want = reference.forward(plain)
+    np.testing.assert_array_equal(engine.forward(step, KVCache(PLAN, 256, "f16")), want)
+    unmoved = Reference(PLAN, TENSORS)
+    step = company([unmoved.attach(one) for one in kinds])
+    assert (unmoved.forward(step) != want).any(axis=1).tolist() == [True, False, False, True, True, True, False]
+
+
+def test_a_direction_that_fits_no_op_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(PLAN, TENSORS, ISAS[0], monkeypatch)
+    wide = np.zeros(10**5, np.float32)
+    handle = engine.attach({}, {PLAN.layer_ends[1]: wide})
+    with pytest.raises(LlamaqError, match="a direction names an op or a slot"):
+        engine.forward(Step.of(TOKENS, adapters=((handle, 1.0),)), KVCache(PLAN, 64, "f16"))

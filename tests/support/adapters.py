@@ -1,4 +1,4 @@
-"""Adapters from a seed: factors for matrices of a plan, and files of them."""
+"""Adapters from a seed: factors for matrices of a plan, and files of them and of control vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llamaq.gguf import TensorData, write_gguf
 from llamaq.plan.adapter import Factors
 from llamaq.plan.plan import Plan
 
-__all__ = ["factors_of", "random_factors", "write_adapter"]
+__all__ = ["factors_of", "random_factors", "write_adapter", "write_vector"]
 
 F32 = NDArray[np.float32]
 
@@ -71,4 +71,12 @@ def write_adapter(
         if f"{name}.lora_{which}" not in skip
     ]
     write_gguf(path, {key: value for key, value in keys.items() if value is not None}, tensors)
+    return path
+
+
+def write_vector(path: Path, vectors: Mapping[str, F32]) -> Path:
+    """A file of a control vector, by the names of its tensors."""
+    f32 = format_by_name("F32")
+    tensors = [TensorData(name, f32, x.shape, x) for name, x in vectors.items()]
+    write_gguf(path, {"general.architecture": "controlvector", "controlvector.model_hint": "llama"}, tensors)
     return path

@@ -66,7 +66,7 @@ _REFUSED: dict[tuple[str, ...], str] = {
     ("-hft", "--hf-token"): "HF_TOKEN in the environment holds it",
     ("--lora-init-without-apply",): "each request says which adapters it wants",
     ("--lora-base",): "adapters are added to the model as it is",
-    ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "there are no control vectors",
+    ("--control-vector", "--control-vector-scaled", "--control-vector-layer-range"): "it is for models that run",
     ("-mm", "--mmproj", "-mmu", "--mmproj-url", "--image", "--audio", "--video"): _PICTURES,
     ("-md", "--model-draft", "--spec-draft-model", "-hfd", "-hfrd", "--hf-repo-draft",
      "--spec-draft-hf"): _DRAFTS,

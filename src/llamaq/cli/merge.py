@@ -33,7 +33,7 @@ def _add_options(parser: Parser) -> None:
 
 def merge(args: argparse.Namespace) -> int:
     """Runs the command."""
-    adapters = adapters_of(args)
+    adapters = {file.path: file.scale for file in adapters_of(args)}
     if args.type and not adapters:
         args.parser.error("--type is for what adapters change; name them by --lora")
     source = located(args.source, args)

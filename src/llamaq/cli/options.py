@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from llamaq.cli.adapters import adapters_of, add_adapters, with_scales
+from llamaq.cli.adapters import adapters_of, add_adapters, add_control_vectors, with_scales
 from llamaq.cli.llama_cpp import without_words
 from llamaq.cli.output import write
 from llamaq.cli.spelling import as_typed, misspelt, no_command, no_option
@@ -215,6 +215,7 @@ def add_loading(group: argparse._ActionsContainer) -> None:
     add_numerics(group)
     group.add_argument("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that the file names")
     add_adapters(group)
+    add_control_vectors(group)
 
 
 def add_projector(group: argparse._ActionsContainer) -> None:

@@ -205,7 +205,7 @@ def _loaded(file: GGUFFile, args: argparse.Namespace, defaults: Defaults, cache_
             **draft_options(args),
             "cache_dir": cache_dir,
         }
-        load["adapters"] = {**dict.fromkeys(map(str, defaults.adapters), 1.0), **load["adapters"]}
+        load["adapters"] = [*defaults.adapters, *load["adapters"]]
         return LLM.load(file, progress=progress, **load)
 
 

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llamaq import __version__
-from llamaq.cli.adapters import adapters_of, add_adapters
+from llamaq.cli.adapters import adapters_of, add_adapters, add_control_vectors
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
 from llamaq.cli.options import MODEL, Parser, at_least, given_model, threads_default
@@ -37,6 +37,7 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument("model", metavar="MODEL", nargs="?", help=MODEL)
     parser.add_argument("-m", "--model", metavar="MODEL", dest="model_option", help="the same as an option")
     add_adapters(parser)
+    add_control_vectors(parser)
     parser.add_argument("-t", "--threads", metavar="N", type=at_least(-1), default=threads_default(),
                         help="-1: one for each performance core that this process may use (default -1)")  # fmt: skip
 

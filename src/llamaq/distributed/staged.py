@@ -23,7 +23,7 @@ from llamaq.engine.page_pool import PagePool, StatePool
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.gguf import GGUFFile
 from llamaq.llm.llm import LLM, Completion, Prompt, Stream
-from llamaq.plan.adapter import LowRank
+from llamaq.plan.adapter import Directions, LowRank
 from llamaq.plan.plan import Plan
 from llamaq.plan.step import Step
 from llamaq.sampling import SamplingParams
@@ -143,7 +143,7 @@ class _FarEngine(Engine):
     def scratch_bytes(self) -> int:
         return 0
 
-    def attach(self, adapter: LowRank) -> object:
+    def attach(self, adapter: LowRank, directions: Directions | None = None) -> object:
         raise ModelError("a model in stages takes no adapters; merge them into its file (llamaq merge)")
 
     def collect_squares(self, on: bool = True) -> None:

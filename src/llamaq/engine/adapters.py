@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llamaq.engine.adapter_file import OTHERS, Pair, alpha_of, pairs_of
+from llamaq.engine.control_vector import directions_of, is_control_vector
 from llamaq.engine.engine import Engine
 from llamaq.engine.memory import available_memory
 from llamaq.errors import InsufficientMemoryError, ModelError
@@ -14,7 +17,7 @@ from llamaq.plan.adapter import Factors, LowRank
 from llamaq.plan.operands import Weight
 from llamaq.plan.plan import Plan
 
-__all__ = ["Adapter", "load_adapter", "low_rank"]
+__all__ = ["Adapter", "AdapterFile", "load_adapter", "low_rank"]
 
 _ROLES = {"table": "it is a table of embeddings, whose rows are looked up", "vector": "it is no matrix"}
 
@@ -23,7 +26,8 @@ _ROLES = {"table": "it is a table of embeddings, whose rows are looked up", "vec
 class Adapter:
     """A LoRA adapter that an ``LLM`` has loaded: its ``name``, the ``path`` of its file and the SHA-256 of that in hex
     (``digest``), its greatest ``rank`` and its ``alpha`` (0: the file has none), the names of the ``tensors`` that it
-    adds to."""
+    adds to. Or a control vector, of rank 0, with its own ``tensors``; if only some layers were asked for, ``digest`` is
+    that of the file's and their numbers."""
 
     name: str
     path: Path
@@ -35,10 +39,29 @@ class Adapter:
     """What steps name it by."""
 
 
-def load_adapter(path: Path, name: str, engine: Engine, model: GGUFFile) -> Adapter:
-    """Raises ``GGUFError``, ``ModelError`` for what does not fit the model, ``InsufficientMemoryError``."""
+@dataclass(frozen=True)
+class AdapterFile:
+    """What ``LLM.load`` takes for an adapter: the ``path`` of a LoRA adapter or a control vector, its ``scale`` and its
+    ``name`` (None: that of the file without its ending), and of a control vector the first and the last of the
+    ``layers`` that it is added to, counted from 0 (None: all that the file has)."""
+
+    path: str | os.PathLike[str]
+    scale: float = 1.0
+    name: str | None = None
+    layers: tuple[int, int] | None = None
+
+
+def load_adapter(
+    path: Path, name: str, engine: Engine, model: GGUFFile, layers: tuple[int, int] | None = None
+) -> Adapter:
+    """``layers``: of a control vector the first to the last of these alone. Raises ``GGUFError``, ``ModelError`` for
+    what does not fit the model, ``InsufficientMemoryError``."""
     with GGUFFile.open(path) as file:
         try:
+            if is_control_vector(file):
+                return _control_vector(file, path, name, engine, layers)
+            if layers is not None:
+                raise ModelError("layers can be chosen of a control vector, and the file is none")
             factors = low_rank(file, engine.plan, model)
         except ModelError as error:
             error.args = (f"{path}: {error}",)
@@ -52,6 +75,14 @@ def load_adapter(path: Path, name: str, engine: Engine, model: GGUFFile) -> Adap
             name, path, file.sha256(), max(found.rank for found in factors.values()), alpha_of(file),
             tuple(dict.fromkeys(weight.name for weight in factors)), engine.attach(factors),
         )  # fmt: skip
+
+
+def _control_vector(file: GGUFFile, path: Path, name: str, engine: Engine, layers: tuple[int, int] | None) -> Adapter:
+    tensors, directions = directions_of(file, engine.plan, layers)
+    digest = file.sha256()
+    if layers is not None:
+        digest = hashlib.sha256(f"{digest} {layers[0]} {layers[1]}".encode()).hexdigest()
+    return Adapter(name, path, digest, 0, 0.0, tensors, engine.attach({}, directions))
 
 
 def _bytes(factors: Factors) -> int:

@@ -15,7 +15,7 @@ from llamaq.engine.kv_cache import KVCache, format_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ClosedError, ModelError
 from llamaq.formats import Format, can_decode, decode, format_by_name
-from llamaq.plan.adapter import Adapted, LowRank
+from llamaq.plan.adapter import Adapted, Directions, LowRank
 from llamaq.plan.operands import StateLayer, Weight
 from llamaq.plan.plan import Node, Plan
 from llamaq.plan.rope import Rope
@@ -168,7 +168,7 @@ class Engine:
         """Bytes of activations and scratch. Tests hold what ``memory_need`` foretells against it."""
         return int(self._executor.scratch_bytes)
 
-    def attach(self, adapter: LowRank) -> object:
+    def attach(self, adapter: LowRank, directions: Directions | None = None) -> object:
         """Packs an adapter: what steps name it by. It takes its memory for as long as that is held."""
         self._running()
         factors = []
@@ -176,7 +176,8 @@ class Engine:
             a_format, a = _as_floats(found.a_format, found.a, looked_up=weight.role == "table")
             b_format, b = _as_floats(found.b_format, found.b)
             factors.append((self._numbers[weight], found.rank, a_format.id, a, b_format.id, b, found.scale))
-        return _core.Adapter(self._weights, factors)
+        moved = [(i, self.plan.nodes[i].outs[0], vector) for i, vector in (directions or {}).items()]
+        return _core.Adapter(self._weights, factors, moved)
 
     def forward(
         self,

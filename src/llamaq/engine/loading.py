@@ -12,6 +12,7 @@ from typing import Any
 from llamaq.boundary.arguments import INT32, MOST_THREADS, flag, function, one_of, shown, text, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine.adapter_file import is_adapter
+from llamaq.engine.control_vector import is_control_vector
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows
@@ -61,9 +62,10 @@ class DraftNeed:
 def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of a model file for a context (None: the model's own). Raises ``ModelError`` for what
     llamaq cannot run."""
-    if is_adapter(file):
+    if is_adapter(file) or is_control_vector(file):
+        what = "a control vector" if is_control_vector(file) else "an adapter"
         raise ModelError(
-            "the file is an adapter, which is loaded beside its model: llamaq run MODEL --lora FILE, or "
+            f"the file is {what}, which is loaded beside its model: llamaq run MODEL --lora FILE, or "
             "LLM.load(model, adapters=file)"
         )
     if not file.tensors:

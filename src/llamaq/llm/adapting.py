@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
-from llamaq.boundary.arguments import items
-from llamaq.engine.adapters import Adapter
+from llamaq.boundary.arguments import items, path_of
+from llamaq.engine.adapters import Adapter, AdapterFile
 from llamaq.llm.calls import public
 from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.model import Model
@@ -15,7 +15,8 @@ from llamaq.serving.model import Model
 __all__ = ["Adapting", "PathsOfAdapters"]
 
 PathsOfAdapters: TypeAlias = (
-    "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str | os.PathLike[str], float]"
+    "str | os.PathLike[str] | AdapterFile | Sequence[str | os.PathLike[str] | AdapterFile]"
+    " | Mapping[str | os.PathLike[str], float]"
 )
 """A file, several, or files with their scales."""
 
@@ -27,15 +28,20 @@ class Adapting:
 
     model: Model
 
-    def load_adapter(self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None) -> Adapter:
+    def load_adapter(
+        self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None,
+        layers: tuple[int, int] | None = None,
+    ) -> Adapter:  # fmt: skip
         """Loads a LoRA adapter of this model (GGUF), beside those that there are. Answers take it by ``adapter=``, with
         this ``scale`` where they name no other; its ``name`` is that of the file without its ending, if none is given.
+        A control vector (GGUF) is loaded and taken in the same way: ``layers`` are the first and the last that it is
+        added to, counted from 0; None: all that the file has.
 
         Raises ``GGUFError``, ``ModelError`` for one that does not fit the model, ``ValueError`` for a name that another
         one has, ``InsufficientMemoryError``, ``ClosedError``.
         """
         self.model.scheduler.check_open()
-        return self.model.adapters.load(path, scale, name)
+        return self.model.adapters.load(path, scale, name, layers)
 
     def unload_adapter(self, adapter: str | Adapter) -> None:
         """Forgets an adapter; what runs with it goes on. Raises ``ValueError`` for one that is not loaded."""
@@ -59,10 +65,15 @@ class Adapting:
         """Loads them and those of the model's owner, and makes them the default. What goes wrong closes the model."""
         adapters = self.model.adapters
         try:
-            paths = [paths] if isinstance(paths, str | os.PathLike) else paths
-            scales = paths if isinstance(paths, Mapping) else dict.fromkeys(items("adapters", paths, "paths"), 1.0)
-            scales = {**dict.fromkeys(self.model.defaults.adapters, 1.0), **scales}
-            adapters.default = adapters.of({adapters.load(path, scale): scale for path, scale in scales.items()})
+            paths = [paths] if isinstance(paths, str | os.PathLike | AdapterFile) else paths
+            if isinstance(paths, Mapping):
+                paths = [AdapterFile(path, scale) for path, scale in paths.items()]
+            wanted = [*self.model.defaults.adapters, *items("adapters", paths, "paths")]
+            every = [each if isinstance(each, AdapterFile) else AdapterFile(each) for each in wanted]
+            files = {path_of("path", file.path): file for file in every}.values()  # of one file the last counts
+            adapters.default = adapters.of(
+                {adapters.load(file.path, file.scale, file.name, file.layers): file.scale for file in files}
+            )
         except BaseException:
             self.model.close()
             raise

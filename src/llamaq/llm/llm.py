@@ -97,12 +97,12 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         stay in the file's mapping, slower and without a second copy; ``numerics`` "fast" reads prompts as bfloat16
         where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses
         tokens to be quicker (docs/speculation.md), and ``draft`` is a smaller model (a path or a name, or an ``LLM``)
-        that guesses, too; ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA
-        files (or a mapping of such to scales) for whatever asks for no other; in ``cache_dir`` what is read of long
-        prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most; ``mmproj`` is the
-        projector file for pictures, ``image_edge`` pixels of their longer side (docs/images.md); ``progress`` gets
-        bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError``, ``ModelNotFoundError``,
-        ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
+        that guesses, too; ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA files and control vectors
+        (paths, ``AdapterFile``, or a mapping of paths to scales) for whatever asks for no other; in ``cache_dir`` what
+        is read of long prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most;
+        ``mmproj`` is the projector file for pictures, ``image_edge`` pixels of their longer side (docs/images.md);
+        ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError``,
+        ``ModelNotFoundError``, ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
         """
         speculation = flag("speculation", speculation)
         options = clean_arguments(

@@ -1,4 +1,5 @@
-"""What an adapter adds to the products and look-ups of a plan: low-rank factors of some of its weights."""
+"""What an adapter adds to a plan: low-rank factors to products with some of its weights and look-ups in them, vectors
+to what nodes give."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from llamaq.formats import Format
 from llamaq.plan.operands import Weight
 
-__all__ = ["Adapted", "Factors", "LowRank"]
+__all__ = ["Adapted", "Directions", "Factors", "LowRank"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +35,9 @@ class Factors:
 
 LowRank: TypeAlias = Mapping[Weight, Factors]
 """The factors of a plan's weights, by what the plan reads."""
+
+Directions: TypeAlias = Mapping[int, NDArray[np.float32]]
+"""Vectors, float32 (columns,), that are added to the first result of a node, by its number."""
 
 Adapted: TypeAlias = tuple[tuple[object, float], ...]
 """What the tokens of a sequence go through: what ``attach`` of the executor gave for an adapter, and how much of it."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.formats import Format, Unpacked, can_unpack, decode, unpack
-from llamaq.plan.adapter import LowRank
+from llamaq.plan.adapter import Directions, LowRank
 from llamaq.plan.arithmetic import fma_dot, round_to_cache
 from llamaq.plan.op import F32
 from llamaq.plan.operands import StateLayer, Weight
@@ -69,6 +69,7 @@ class Reference:
                 outs = tuple(np.zeros((len(step), cols), np.float32) for cols in node.cols)
             else:
                 outs = node.op.reference(self, *(slots[s] for s in node.ins))
+                outs = (self._moved(i, outs[0]), *outs[1:])
             slots.update(zip(node.outs, outs, strict=True))
             if trace is not None:
                 trace(i, node, outs)
@@ -76,9 +77,14 @@ class Reference:
             self._lengths[sequence] = position + 1
         return slots[self._plan.out]
 
-    def attach(self, adapter: LowRank) -> object:
+    def attach(self, adapter: LowRank, directions: Directions | None = None) -> object:
         """Takes an adapter: what steps name it by."""
-        return {weight: (decode(f.a_format, f.a), decode(f.b_format, f.b), f.scale) for weight, f in adapter.items()}
+        found: dict[object, object] = {}
+        for weight, f in adapter.items():
+            found[weight] = decode(f.a_format, f.a), decode(f.b_format, f.b), f.scale
+        for node, vector in (directions or {}).items():
+            found[node] = vector
+        return found
 
     # What ops ask for (``plan.op.Run``).
 
@@ -138,6 +144,15 @@ class Reference:
                 if len(rows) and (found := adapter.get(weight)) is not None:  # type: ignore[attr-defined]
                     a, b, own = found
                     yield rows, (a, b, np.float32(own * scale))
+
+    def _moved(self, node: int, x: F32) -> F32:
+        """What a node gives, with the directions of adapters."""
+        for sequence, adapters in self.step.adapters.items():
+            for adapter, scale in adapters:
+                if (direction := adapter.get(node)) is not None:  # type: ignore[attr-defined]
+                    rows = (self.sequences(len(x)) == sequence)[:, None]
+                    x = np.where(rows, x + (direction * np.float64(scale)).astype(np.float32), x)
+        return x
 
 
 def _decoded(weight: tuple[Format, NDArray[np.uint8]] | F32) -> F32:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
-from llamaq.boundary.arguments import MOST_SCALE, path_of, real, shown, text
+from llamaq.boundary.arguments import INT32, MOST_SCALE, path_of, real, shown, text, wholes
 from llamaq.engine.adapters import Adapter, load_adapter
 from llamaq.engine.engine import Engine
 from llamaq.errors import naming
@@ -64,12 +64,21 @@ class Adapters:
         """In the order in which they were loaded."""
         return tuple(self._scales)
 
-    def load(self, path: str | os.PathLike[str], scale: float = 1.0, name: str | None = None) -> Adapter:
+    def load(
+        self, path: str | os.PathLike[str], scale: float = 1.0, name: str | None = None,
+        layers: tuple[int, int] | None = None,
+    ) -> Adapter:  # fmt: skip
         """Raises what ``load_adapter`` does, and ``ValueError`` for a name that another one has."""
         source, scale = path_of("path", path), real("scale", scale, -MOST_SCALE, MOST_SCALE)
         name = source.stem if name is None else text("name", name)
         self._check_free(name)
-        adapter = load_adapter(source, name, self._engine, self._model)
+        if layers is not None:
+            first, *last = wholes("layers", layers, "the first and the last layer", 0, INT32)
+            if len(last) != 1 or first > last[0]:
+                message = f"layers must be the first and the last of some layers, got {shown(layers)}"
+                raise naming(ValueError(message), "layers")
+            layers = first, last[0]
+        adapter = load_adapter(source, name, self._engine, self._model, layers)
         with self._lock:
             self._check_free(name)
             self._scales = {**self._scales, adapter: scale}
