@@ -219,6 +219,13 @@ def test_a_state_goes_back_with_the_text(name: str, monkeypatch: pytest.MonkeyPa
             rest = llm.generate([*ids, *done.tokens, 3], max_tokens=1, sampling=replace(GREEDY, seed=1))
         return own, done, rest
 
+    book, again_booked = Account.book, [0]
+
+    def booked(self: Account, *args: Any) -> None:
+        again_booked[0] += args[5]
+        book(self, *args)
+
+    monkeypatch.setattr(Account, "book", booked)
     want: tuple[int, ...] = ()
     plain, done, rest = ask(False, 0)
     want = (*done.tokens, *[0] * 9)
@@ -228,6 +235,8 @@ def test_a_state_goes_back_with_the_text(name: str, monkeypatch: pytest.MonkeyPa
         assert outcome(gone_on) == outcome(rest)
         assert (gone_on.usage.cached_tokens, rest.usage.cached_tokens) == (32, 32)
         assert max(steps) == (7 if right == 2 else 5)  # two are read again, one is new, four are guessed
+        assert (again_booked[0] > 10) == (right == 2)  # the account knows them
+        again_booked[0] = 0
         assert len(steps) < len(plain) if right else sum(steps) > 4 * sum(plain)
 
 
