@@ -33,7 +33,9 @@ def codes_of(rows: list[Sequence[int]]) -> list[int]:
 def main() -> None:
     source, target = map(Path, sys.argv[1:])
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(header(source), encoding="utf-8")
+    text = header(source)
+    if not target.exists() or target.read_text(encoding="utf-8") != text:  # a newer file compiles every kernel anew
+        target.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

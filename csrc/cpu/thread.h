@@ -28,6 +28,9 @@ class Thread {
     pthread_attr_init(&attributes);
     pthread_attr_getstacksize(&attributes, &usual);
     if (usual < kStack) pthread_attr_setstacksize(&attributes, kStack);
+#if defined(__APPLE__)  // somebody waits for the result: it may have the performance cores, which nobody can be bound to
+    pthread_attr_set_qos_class_np(&attributes, QOS_CLASS_USER_INITIATED, 0);
+#endif
     const int error = pthread_create(&thread_, &attributes, &start, own.get());
     pthread_attr_destroy(&attributes);
     if (error) throw std::system_error(error, std::generic_category());

@@ -83,7 +83,7 @@ class Bar:
 
 
 def _erase() -> None:
-    """Blanks the line; terminals without escape sequences have bars, too."""
+    """Blanks the line without escape sequences, which older consoles of Windows print."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
     except (OSError, ValueError):
@@ -97,8 +97,9 @@ class Status:
     def show(self, text: str) -> None:
         """Puts the text in place of what was shown before."""
         if sys.stderr is not None and sys.stderr.isatty():
+            _erase()
             # It stops short of the line's end: the ^C that a terminal echoes must not begin a new line.
-            print(f"\r\x1b[K{text[: shutil.get_terminal_size().columns - 4]}", end="", file=sys.stderr, flush=True)
+            print(text[: shutil.get_terminal_size().columns - 4], end="", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         """Takes it off the screen."""

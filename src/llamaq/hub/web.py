@@ -107,13 +107,14 @@ class _Begun:
 
     def headers(self) -> dict[str, str]:
         """What asks for the rest alone, of the same version."""
-        tag = self.tag_path.read_text() if os.path.exists(self.tag_path) else ""
+        tag = self.tag_path.read_text(encoding="utf-8") if os.path.exists(self.tag_path) else ""
         return {"Range": f"bytes={self.nbytes}-", "If-Range": tag} if self.nbytes and tag else {}
 
     def opened(self, reply: Any) -> IO[bytes]:
         """The file to write the reply to."""
         tag = reply.headers.get("ETag") or ""
-        self.tag_path.write_text(tag if tag.isprintable() and len(tag) < 200 and not tag.startswith("W/") else "")
+        kept = tag if tag.isprintable() and len(tag) < 200 and not tag.startswith("W/") else ""
+        self.tag_path.write_text(kept, encoding="utf-8")
         return open(self.path, "ab" if reply.status == 206 else "wb")
 
     def finish(self, target: Path) -> None:
