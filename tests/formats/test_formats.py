@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -272,10 +274,18 @@ def test_formats_without_decoder_are_named() -> None:
 # This test follows the codebooks into C++.
 
 
-def test_grids_header_holds_the_grids(tmp_path: Path) -> None:
+def test_grids_header_holds_the_grids(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
-    script = root / "tools" / "make_grids_header.py"
-    text = runpy.run_path(str(script))["header"](root / "src" / "llamaq" / "formats" / "grids.py")
+    script, target = root / "tools" / "make_grids_header.py", tmp_path / "made" / "iq_grids.inc"
+    monkeypatch.setattr(sys, "argv", [str(script), str(root / "src" / "llamaq" / "formats" / "grids.py"), str(target)])
+    for before in (None, "an older text"):
+        if before:
+            target.write_text(before)
+        runpy.run_path(str(script), run_name="__main__")
+        text = target.read_text()
+    os.utime(target, (0, 0))
+    runpy.run_path(str(script), run_name="__main__")
+    assert target.stat().st_mtime == 0  # a newer file would compile every kernel anew
     for name, rows, dims in (("IQ2XXS", 256, 8), ("IQ2S", 1024, 8), ("IQ3S", 512, 4), ("IQ1S", 2048, 8)):
         assert f"static const int8_t k{name}[{rows}][{dims}] = {{" in text
     oracle_grid = gguf.quants.IQ3_XXS
