@@ -28,7 +28,8 @@ class Thread {
     pthread_attr_init(&attributes);
     pthread_attr_getstacksize(&attributes, &usual);
     if (usual < kStack) pthread_attr_setstacksize(&attributes, kStack);
-#if defined(__APPLE__)  // somebody waits for the result: it may have the performance cores, which nobody can be bound to
+    // Somebody waits for the result: a Mac may give it the performance cores, which it binds nobody to.
+#if defined(__APPLE__)
     pthread_attr_set_qos_class_np(&attributes, QOS_CLASS_USER_INITIATED, 0);
 #endif
     const int error = pthread_create(&thread_, &attributes, &start, own.get());
