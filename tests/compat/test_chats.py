@@ -57,14 +57,14 @@ def message_of(answer: Any) -> dict[str, Any]:
 def prompt_of(llama: Llama, monkeypatch: pytest.MonkeyPatch, **values: Any) -> str:
     """The prompt that a conversation is asked with."""
     seen: list[list[int]] = []
-    start = llama.llm.model.start
+    prepare = llama.llm.model.prepare
 
     def noted(ids: list[int], **options: Any) -> Any:
         seen.append(ids)
-        return start(ids, **options)
+        return prepare(ids, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(llama.llm.model, "start", noted)
+        patch.setattr(llama.llm.model, "prepare", noted)
         llama.create_chat_completion(**{"messages": SAID, "max_tokens": 1, **values})
     return llama.detokenize(seen[0], special=True).decode()
 
@@ -290,11 +290,6 @@ def test_templates_as_formatters(story: Path) -> None:
     assert hf_tokenizer_config_to_chat_formatter(config)(messages=SAID).prompt == "<s>You tell stories.Once upon a time"
 
 
-def test_handlers_of_images_are_refused() -> None:
-    for name in llama_chat_format._IMAGES:
-        with pytest.raises(ValueError, match=f"{name} is not possible here: llamaq reads text and no images yet"):
-            getattr(llama_chat_format, name)(clip_model_path="mmproj.gguf")
-    with pytest.raises(ValueError, match="no images yet"):
-        getattr(llama_chat_format, "Llava15ChatHandler").from_pretrained("a/b", "*")  # noqa: B009
+def test_there_are_no_other_names() -> None:
     with pytest.raises(AttributeError, match=r"llamaq\.compat has no OtherHandler in llama_chat_format"):
         getattr(llama_chat_format, "OtherHandler")  # noqa: B009

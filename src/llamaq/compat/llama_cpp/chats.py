@@ -16,6 +16,7 @@ from llamaq.chat.holding import held_to
 from llamaq.chat.messages import ToolCallDelta
 from llamaq.chat.request import ChatRequest, chat_request
 from llamaq.errors import ChatTemplateError
+from llamaq.serving.stream import Stream
 from llamaq.structure import Structure, json_object, json_schema
 
 from .completions import Stopped, Stopping, finish_reason, usage_of
@@ -88,16 +89,17 @@ def _turn(message: Any) -> Any:
 def _request(llama: Model, messages: list[Any], tools: Tools, template: str | None) -> ChatRequest:
     """The rendered conversation. A template without a place for tools leaves them out, as it does in
     llama-cpp-python."""
-    metadata, tokenizer = llama.metadata_values, llama.parts.tokenizer
+    metadata, tokenizer, encoder = llama.metadata_values, llama.parts.tokenizer, llama.llm.model.encoder
     try:
         return chat_request(
-            metadata, tokenizer, messages, tools=tools.shown, template=template, tool_choice=tools.choice
-        )
+            metadata, tokenizer, messages, tools=tools.shown, template=template, tool_choice=tools.choice,
+            encoder=encoder,
+        )  # fmt: skip
     except ChatTemplateError as error:
         if not tools.shown:
             raise
         logger.warning("llama_cpp.Llama: the model is not told of the tools: %s", error)
-        return chat_request(metadata, tokenizer, messages, template=template)
+        return chat_request(metadata, tokenizer, messages, template=template, encoder=encoder)
 
 
 def answer(
@@ -120,10 +122,11 @@ def answer(
         before=() if criteria is None else [Stopping(criteria)],
     )  # fmt: skip
     sampling = replace(sampling, structure=held_to(request, llama.parts.tokenizer, sampling.structure))
-    text = llama.llm.model.start(
+    text = llama.llm.model.prepare(
         request.ids, max_tokens=max_tokens_of(values["max_tokens"]), sampling=sampling,
-        stop=(*request.stop, *stops_of(values["stop"])), special=request.shown,
+        stop=(*request.stop, *stops_of(values["stop"])), special=request.shown, inserted=request.inserted,
     )  # fmt: skip
+    Stream.begin(text)
     told = _Answer(llama, values, ChatStream(request, text), forced)
     return told.chunks() if values["stream"] else told.whole()
 

@@ -13,6 +13,15 @@ from llamaq.chat.templates import ChatTemplate, file_templates
 
 from . import chats
 from .calls import CHAT
+from .image_handlers import (
+    Gemma3ChatHandler,
+    Gemma4ChatHandler,
+    Llava15ChatHandler,
+    MTMDChatHandler,
+    Qwen3VLChatHandler,
+    Qwen25VLChatHandler,
+    refused,
+)
 from .model import Model
 from .processors import StoppingCriteriaList
 from .settings import stops_of
@@ -20,10 +29,16 @@ from .settings import stops_of
 __all__ = [
     "ChatFormatter",
     "ChatFormatterResponse",
+    "Gemma3ChatHandler",
+    "Gemma4ChatHandler",
     "Jinja2ChatFormatter",
     "LlamaChatCompletionHandler",
     "LlamaChatCompletionHandlerNotFoundException",
     "LlamaChatCompletionHandlerRegistry",
+    "Llava15ChatHandler",
+    "MTMDChatHandler",
+    "Qwen3VLChatHandler",
+    "Qwen25VLChatHandler",
     "chat_formatter_to_chat_completion_handler",
     "get_chat_completion_handler",
     "handler_of",
@@ -231,26 +246,9 @@ _NAMED = {
 for _name, _template in _NAMED.items():
     LlamaChatCompletionHandlerRegistry._chat_handlers[_name] = _by_template(_template)
 
-_IMAGES = (
-    "Gemma4ChatHandler", "Llama3VisionAlphaChatHandler", "Llava15ChatHandler", "Llava16ChatHandler",
-    "MTMDChatHandler", "MiniCPMv26ChatHandler", "MoondreamChatHandler", "NanoLlavaChatHandler",
-    "ObsidianChatHandler", "Qwen25VLChatHandler",
-)  # fmt: skip
-
-
-class _ImageChatHandler:
-    """The name of a handler that frameworks import, whether or not they have images."""
-
-    def __init__(self, *_: Any, **__: Any) -> None:
-        raise ValueError(f"{type(self).__name__} is not possible here: llamaq reads text and no images yet")
-
-    @classmethod
-    def from_pretrained(cls, *_: Any, **__: Any) -> _ImageChatHandler:
-        return cls()
-
 
 @cache
 def __getattr__(name: str) -> Any:
-    if name in _IMAGES:
-        return type(name, (_ImageChatHandler,), {})
+    if (found := refused(name)) is not None:
+        return found
     raise AttributeError(f"llamaq.compat has no {name} in llama_chat_format; it has {', '.join(__all__)}")

@@ -77,6 +77,7 @@ def loaded(path: str, values: Mapping[str, Any]) -> tuple[Opened, LLM | None]:
         llm = LLM.load(
             file, n_ctx=values["n_ctx"] or None, threads=values["n_threads"] or None, n_batch=values["n_batch"],
             cache_type=cache_type, draft=_draft(values["draft_model"]),
+            mmproj=getattr(values["chat_handler"], "clip_model_path", None),
             adapters={values["lora_path"]: values["lora_scale"]} if values["lora_path"] else {},
         )  # fmt: skip
     except LlamaqError as error:

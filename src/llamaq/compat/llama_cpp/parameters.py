@@ -81,7 +81,7 @@ PARAMETERS = (
     Parameter("lora_path", None, "honoured", "a LoRA adapter of the model, in GGUF"),
     Parameter("numa", False, "ignored", "the operating system places memory", (None, 0)),
     Parameter("chat_format", None, "honoured", "None: the template of the file; or the name of a format"),
-    Parameter("chat_handler", None, "honoured", "a function that answers chats; those for images are refused"),
+    Parameter("chat_handler", None, "honoured", "a function that answers chats; one for pictures brings its projector"),
     Parameter("draft_model", None, "honoured",
               "guesses where llamaq has none from the text itself, as LlamaPromptLookupDecoding would"),
     Parameter("tokenizer", None, "honoured", "an object with tokenize and detokenize, for prompts"),
