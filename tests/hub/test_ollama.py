@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llamaq import LLM
 from llamaq.errors import ModelError, ModelNotFoundError
-from llamaq.hub import models, resolve
+from llamaq.hub import Found, models, resolve
+from llamaq.hub.summary import summary
 from llamaq.llm.named import defaults_of
 from model_places import MODEL, Places
 
+PROJECTOR = MODEL.replace("model", "projector")
 NAME = "registry.ollama.ai/library/m/latest"
 
 
@@ -38,7 +43,6 @@ def test_names_of_other_hosts_and_people(places: Places) -> None:
 @pytest.mark.parametrize(
     ("layers", "why"),
     [
-        ({"projector": b"clip"}, "projector"),
         ({"tensor": b"x"}, "image.tensor"),
     ],
 )
@@ -54,6 +58,40 @@ def test_its_adapter_comes_along(places: Places) -> None:
     (adapter,) = resolve("llama3.2").adapters
     assert adapter.read_bytes() == b"lora"
     assert defaults_of(resolve("llama3.2")).adapters == (adapter,)
+
+
+def test_its_projector_comes_along(
+    places: Places, shared: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """With it the model sees; without one that llamaq runs it reads text."""
+    places.content = shared("tiny-models/gemma3v.gguf").read_bytes()
+    mmproj = shared("tiny-models/gemma3v-mmproj.gguf").read_bytes()
+    places.ollama(projector=mmproj)
+    projector = resolve("llama3.2").projector
+    assert projector is not None
+    assert projector.read_bytes() == mmproj
+    with LLM.load("llama3.2", threads=1) as llm:
+        encoder = llm.model.encoder
+        assert encoder is not None
+        assert encoder.file.path == projector
+        assert llm.memory.projector > 0
+    with pytest.raises(ValueError, match="image_edge"):
+        LLM.load("llama3.2", image_edge=64, threads=1)
+    for content in (b"clip", mmproj.replace(b"gemma3", b"gemma9")):
+        places.ollama(projector=content)
+        with caplog.at_level("WARNING", "llamaq"), LLM.load("llama3.2", threads=1) as llm:
+            assert llm.model.encoder is None
+        assert "reads text alone, without the projector" in caplog.text
+        caplog.clear()
+
+
+def test_a_projector_is_listed_in_words(tmp_path: Path, shared: Callable[[str], Path]) -> None:
+    path = shared("tiny-models/gemma3v-mmproj.gguf")
+    told = summary(Found(path, "eyes", "somewhere"))
+    assert (told.family, told.problem) == ("projector", "a projector (gemma3), which goes with its model: --mmproj")
+    other = tmp_path / "other.gguf"
+    other.write_bytes(path.read_bytes().replace(b"gemma3", b"gemma9"))
+    assert "which llamaq cannot use: " in summary(Found(other, "eyes", "somewhere")).problem
 
 
 def layer(digest: Any, size: Any = 4, kind: str = MODEL) -> dict[str, Any]:
@@ -73,6 +111,10 @@ GOOD = hashlib.sha256(b"GGUF").hexdigest()
         ({}, "a list of layers"),
         ({"layers": [1]}, "a list of layers"),
         ({"layers": []}, "expected one model in .*, got 0"),
+        (
+            {"layers": [layer(f"sha256:{GOOD}"), *[layer(f"sha256:{GOOD}", kind=PROJECTOR)] * 2]},
+            "one projector at most",
+        ),
         ({"layers": [layer(f"sha256:{GOOD}"), layer(f"sha256:{GOOD}")]}, "got 2"),
         ({"layers": [layer("sha256:../../../../../etc/passwd")]}, "expected a digest"),
         ({"layers": [layer("sha256:" + "A" * 64)]}, "expected a digest"),

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.perf_counter()
     file = GGUFFile.open(found)
     chats = _chats(file, args)
-    _check_pictures(args, file, chats)
+    _check_pictures(args, found, file, chats)
     interactive = chats and terminal and (not prompt or args.conversation)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
@@ -138,7 +138,7 @@ def _chats(file: GGUFFile, args: argparse.Namespace) -> bool:
     return True
 
 
-def _check_pictures(args: argparse.Namespace, file: GGUFFile, chats: bool) -> None:
+def _check_pictures(args: argparse.Namespace, found: Found, file: GGUFFile, chats: bool) -> None:
     """Ends the command before the model is loaded where pictures cannot be shown or read."""
     from llamaq.vision.loading import has_encoder
     from llamaq.vision.preprocess import picture_of
@@ -146,7 +146,7 @@ def _check_pictures(args: argparse.Namespace, file: GGUFFile, chats: bool) -> No
     try:
         if args.image and not chats:
             args.parser.error("--image is for chats, where a message says what is wanted of the picture")
-        if args.image and args.mmproj is None and not has_encoder(file):
+        if args.image and args.mmproj is None and found.projector is None and not has_encoder(file):
             args.parser.error("--image needs the model's projector file: --mmproj FILE, often named mmproj-*.gguf")
         for path in args.image:
             picture_of(path)

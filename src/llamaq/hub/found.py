@@ -19,7 +19,8 @@ _MOST_PARTS = 1000
 class Found:
     """A model file, by the ``name`` that is its own in the place ``source``; ``aliases`` are further names of it.
 
-    ``path`` is the file, or the first part of a split one; ``adapters`` are files of adapters that belong to it.
+    ``path`` is the file, or the first part of a split one; ``adapters`` are files of adapters that belong to it,
+    ``projector`` that with which it sees pictures.
     ``parameters`` (as Ollama names them) and ``system`` are
     what its owner wants where nobody asks otherwise. ``problem`` says why it cannot be used though it is there.
     It can be given wherever a path can.
@@ -33,6 +34,7 @@ class Found:
     system: str = ""
     problem: str = ""
     adapters: tuple[Path, ...] = ()
+    projector: Path | None = None
 
     def __fspath__(self) -> str:
         return str(self.path)

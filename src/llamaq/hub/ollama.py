@@ -26,7 +26,6 @@ _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _KIND = "application/vnd.ollama.image."
 _MOST_ADAPTERS = 64
 _REFUSED = {
-    "projector": "it has a projector for images, which llamaq cannot use yet",
     "tensor": "its weights are tensors of Ollama's own engine (image.tensor), not a GGUF file",
 }
 
@@ -83,6 +82,8 @@ def _read(folder: Path, manifest: Path, name: str, aliases: tuple[str, ...]) -> 
             raise ModelError(f"{name}: {why}")
     if kinds.count("model") != 1:
         raise ModelError(f"{name}: expected one model in {manifest}, got {kinds.count('model')}")
+    if kinds.count("projector") > 1:
+        raise ModelError(f"{name}: expected one projector at most in {manifest}, got {kinds.count('projector')}")
     found = dict(zip(kinds, layers, strict=True))
     path = _blob(folder, found["model"], name)
     parameters = read_json(_blob(folder, found["params"], name)) if "params" in found else {}
@@ -96,7 +97,8 @@ def _read(folder: Path, manifest: Path, name: str, aliases: tuple[str, ...]) -> 
     if len(adapters) > _MOST_ADAPTERS:
         raise ModelError(f"{name}: expected at most {_MOST_ADAPTERS} adapters, got {len(adapters)}")
     paths = tuple(_blob(folder, layer, name) for layer in adapters)
-    return Found(path, name, Ollama.title, aliases, parameters, system, adapters=paths)
+    projector = _blob(folder, found["projector"], name) if "projector" in found else None
+    return Found(path, name, Ollama.title, aliases, parameters, system, adapters=paths, projector=projector)
 
 
 def _blob(folder: Path, layer: dict[str, Any], name: str) -> Path:

@@ -59,6 +59,8 @@ def _of(file: GGUFFile, found: Found, nbytes: int) -> Summary:
     format = (quant_of(found.path.name) if found.path.name.lower().endswith(".gguf") else "").upper()
     format = format or next((name for name, _ in weights.most_common(1)), "")
     problem = ""
+    if architecture == "clip":
+        return Summary(found, nbytes, format, architecture, "projector", _of_projector(file))
     try:
         with _silent():
             _, plan = plan_of(file)
@@ -68,6 +70,17 @@ def _of(file: GGUFFile, found: Found, nbytes: int) -> Summary:
     except LlamaqError as error:
         problem = str(error)
     return Summary(found, nbytes, format, architecture, family_of(architecture) or "", problem)
+
+
+def _of_projector(file: GGUFFile) -> str:
+    """Why it is no model to run by itself."""
+    from llamaq.vision.encoder import traced
+
+    try:
+        kind = traced(file).projector.hp.projector
+    except LlamaqError as error:
+        return f"a projector, for pictures, which llamaq cannot use: {error}"
+    return f"a projector ({kind}), which goes with its model: --mmproj"
 
 
 @contextmanager

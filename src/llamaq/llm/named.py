@@ -11,6 +11,7 @@ from llamaq.boundary.arguments import INT32, path_of, text, texts, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.loading import LoadedModel, load_parts
+from llamaq.errors import GGUFError, ModelError
 from llamaq.gguf import GGUFFile
 from llamaq.hub import Found, resolve
 from llamaq.hub.address import Address, address_of
@@ -33,13 +34,14 @@ _SAMPLING = (
 """Parameters of Ollama that are called so in ``SamplingParams``, too."""
 
 
-def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, Defaults]:
+def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, Defaults, Path | None]:
+    """The file, what its owner wants, and the projector that came with it."""
     if isinstance(path, GGUFFile):
-        return path, Defaults()
+        return path, Defaults(), None
     if path is None:
-        return GGUFFile.open(bundled.path()), Defaults()
+        return GGUFFile.open(bundled.path()), Defaults(), None
     found = path if isinstance(path, Found) else resolve(path)
-    return GGUFFile.open(found), defaults_of(found)
+    return GGUFFile.open(found), defaults_of(found), found.projector
 
 
 def _parts(file: GGUFFile, defaults: Defaults, *, n_ctx: int | None, **options: Any) -> LoadedModel:
@@ -54,9 +56,11 @@ def with_encoder(
     there is one; None is the bundled model. ``options`` are clean arguments of ``load_parts``. Raises what ``LLM.load``
     does."""
     image_edge = None if image_edge is None else whole("image_edge", image_edge, 1, INT32)
-    file, defaults = _opened(path)
+    file, defaults, beside = _opened(path)
     try:
         projector = _projector(file, None if mmproj is None else path_of("mmproj", mmproj), image_edge)
+        if projector is None and beside is not None:
+            projector = _brought(file, beside, image_edge)
     except BaseException:
         file.close()
         raise
@@ -84,6 +88,18 @@ def _projector(file: GGUFFile, mmproj: Path | None, edge: int | None) -> Project
     if mmproj is None:
         return ProjectorFile(file, edge, file) if has_encoder(file) else None
     return ProjectorFile(mmproj, edge, file)
+
+
+def _brought(file: GGUFFile, path: Path, edge: int | None) -> ProjectorFile | None:
+    """The projector that came with a model. One that llamaq does not run is told of in the log, for the model can be
+    asked without it."""
+    from llamaq.vision.loading import ProjectorFile
+
+    try:
+        return ProjectorFile(path, edge, file)
+    except (GGUFError, ModelError) as error:
+        logger.warning("the model reads text alone, without the projector that came with it: %s", error)
+        return None
 
 
 def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:
