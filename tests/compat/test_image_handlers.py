@@ -122,6 +122,11 @@ def test_a_handler_goes_to_other_processes_and_comes_from_the_hub(
     handler = Gemma3ChatHandler(clip_model_path=paths[1])
     assert pickle.loads(pickle.dumps(handler)).clip_model_path == paths[1]
     asked: list[Any] = []
-    monkeypatch.setattr(image_handlers, "downloaded", lambda *given, **_: asked.append(given) or paths[1])
+
+    def downloaded(*given: Any, **_: Any) -> str:
+        asked.append(given)
+        return paths[1]
+
+    monkeypatch.setattr(image_handlers, "downloaded", downloaded)
     assert Gemma3ChatHandler.from_pretrained("a/b", "*mmproj*").clip_model_path == paths[1]
     assert asked == [("a/b", "*mmproj*")]

@@ -80,7 +80,7 @@ class Llava15ChatHandler:
 class MTMDChatHandler(Llava15ChatHandler):
     """For files with a template."""
 
-    template = None
+    template: ClassVar[str | None] = None
 
 
 class Gemma3ChatHandler(MTMDChatHandler):
