@@ -71,12 +71,12 @@ def resolve(
 
 
 def models() -> Iterator[Found]:
-    """All that are found; a file that lies in several places in the first of them."""
+    """All that are found; a file that lies in several places in the first of them, once with each projector."""
     seen = set()
     for source in SOURCES:
         for found in source.models():
-            if (real := os.path.realpath(found.path)) not in seen or found.problem:
-                seen.add(real)
+            if (own := (os.path.realpath(found.path), found.projector)) not in seen or found.problem:
+                seen.add(own)
                 yield found
 
 
