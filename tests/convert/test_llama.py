@@ -194,7 +194,7 @@ def test_an_unknown_pretokenizer_must_be_named(tmp_path: Path) -> None:
         ),
         ({"hidden_act": "gelu"}, "expected 'silu', got 'gelu'"),
         ({"quantization_config": {"quant_method": "gptq"}}, "got quantized ones"),
-        ({"rope_scaling": {"rope_type": "longrope"}}, "expected default, linear"),
+        ({"rope_scaling": {"rope_type": "longrope"}}, "expected default, mrope, linear"),
         ({"num_hidden_layers": 3}, "block_count"),
         ({"num_attention_heads": "four"}, "num_attention_heads: expected a positive number, got 'four'"),
         ({"partial_rotary_factor": 0.5, "rope_scaling": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor"),

@@ -45,7 +45,6 @@ __all__ = [
     "threads_default",
 ]
 
-
 CACHE_TYPES = ("f16", "f32", "q8_0", "q4_0")
 """The cache types of ``llamaq.engine.kv_cache``, known without loading compiled code."""
 _CACHE_VARIABLES = ("LLAMA_ARG_CACHE_TYPE_K", "LLAMA_ARG_CACHE_TYPE_V")

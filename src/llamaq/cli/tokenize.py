@@ -44,7 +44,7 @@ def tokenize(args: argparse.Namespace) -> int:
     """Runs the command."""
     name, words = _arguments(args)
     if not args.detokenize and len(words) > 1:
-        args.parser.error("more than one TEXT is given: put quotes around the text")
+        args.parser.error("more than one TEXT is given (--prompt is one, too): put quotes around the text")
     given = " ".join(words) if words else read_stdin()
     from llamaq.gguf import GGUFFile
     from llamaq.tokenizer import load_tokenizer
