@@ -45,7 +45,7 @@ class Worker {
  private:
   ThreadTeam& team_;
   int id_;
-  int share_;  // that it takes chunks of
+  int share_;  // it takes chunks of this one
 };
 
 class ThreadTeam {

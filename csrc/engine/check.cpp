@@ -29,6 +29,14 @@ void Executor::check_plan() {
 
 static void refuse_row(int row, const std::string& why) { throw Error("step row " + std::to_string(row) + ": " + why); }
 
+void Executor::check_adapter(const Adapter& adapter) const {
+  if (&adapter.model() != &r_.weights) throw Error("an adapter is of another model");
+  for (const auto& [op, direction] : adapter.directions())
+    if (op < 0 || op >= static_cast<int>(ops_.size()) ||
+        static_cast<int64_t>(direction.values.size()) > r_.cols(direction.slot))
+      throw Error("a direction names an op or a slot that the plan does not have");
+}
+
 void Executor::check(const Step& s) const {
   if (s.rows < 1 || s.rows > r_.max_rows)
     throw Error("a step has 1 to " + std::to_string(r_.max_rows) + " rows, got " + std::to_string(s.rows));
@@ -77,15 +85,7 @@ void Executor::check(const Step& s) const {
     if (s.adapted[i] < -1 || s.adapted[i] >= static_cast<int>(s.adaptations.size()))
       throw Error("sequence " + std::to_string(i) + " has no such adapters");
   for (const auto& adaptations : s.adaptations)
-    for (const Adaptation& one : adaptations)
-      if (&one.adapter->model() != &r_.weights) {
-        throw Error("an adapter is of another model");
-      } else {
-        for (const auto& [op, direction] : one.adapter->directions())
-          if (op < 0 || op >= static_cast<int>(ops_.size()) ||
-              static_cast<int64_t>(direction.values.size()) > r_.cols(direction.slot))
-            throw Error("a direction names an op or a slot that the plan does not have");
-      }
+    for (const Adaptation& one : adaptations) check_adapter(*one.adapter);
   for (const Capture& c : s.captures)
     if (c.op < 0 || c.op >= static_cast<int>(ops_.size()) || c.slot < 0 ||
         c.slot >= static_cast<int>(r_.slot_cols.size()) || c.cols > r_.cols(c.slot))

@@ -45,6 +45,7 @@ class Executor {
  private:
   void check_plan();
   void check(const Step& step) const;
+  void check_adapter(const Adapter& adapter) const;
   void allocate();
   void begin(const Step& step);
   void rotations(const Step& step, Worker& worker);

@@ -155,7 +155,7 @@ def test_tables(stand_in: StandIn, glue: ModuleType) -> None:
     dataset = SimpleNamespace(map_batches=lambda worker, **given: asked.update(given))
     glue.processor("m.gguf", workers=3, batch=7, load={"n_ctx": 64}, id="name", keep="x")(dataset)
     (job,) = asked.pop("fn_constructor_args")
-    assert job.keep == Path("x").resolve()  # for workers that run in other folders
+    assert job.keep == Path("x").resolve()  # workers run in other folders
     assert (job.model, job.load, job.id) == ("m.gguf", {"threads": 1, "pack": False, "n_ctx": 64}, "name")
     assert asked == {"compute": ("actors", 3), "batch_size": 7, "batch_format": "pyarrow", "num_cpus": 1.0}
     for wrong in ({"batch": 0}, {"workers": 0}, {"preprocess": 5}, {"id": 5}, {"keep": 5}):

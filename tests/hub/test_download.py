@@ -89,7 +89,7 @@ def test_all_parts_come(hub: Hub) -> None:
     assert found.complete
     assert seen[-1] == (2 * len(BIG) + 2,) * 2
     seen.clear()
-    fetch(Address("u/r", "F16"), progress=lambda *now: seen.append(now))  # as llamaq pull asks again
+    fetch(Address("u/r", "F16"), progress=lambda *now: seen.append(now))  # llamaq pull asks again so
     assert seen == [(2 * len(BIG) + 2,) * 2]
     found.paths[1].unlink()
     assert resolve("hf:u/r:F16", download=True).complete

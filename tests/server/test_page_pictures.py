@@ -135,7 +135,7 @@ def test_an_edit_removes_one_and_a_message_may_be_a_picture_alone(seeing: Page, 
     assert not page.one("article.user .plain").is_displayed()
     page.click("article.user [aria-label=Edit]")
     page.click("article.user [aria-label='Remove picture 1']")
-    page.click(".editor button")  # which leaves it as it was
+    page.click(".editor button")  # this leaves it as it was
     assert len(shown(page, "article.user")) == 2
     page.click("article.user [aria-label=Edit]")
     page.click("article.user [aria-label='Remove picture 1']")

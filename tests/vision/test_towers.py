@@ -74,7 +74,7 @@ def test_logits_are_the_same_in_pieces_in_company_and_from_the_cache(name: str) 
             np.testing.assert_array_equal(first, want)
             np.testing.assert_array_equal(third, want)
             assert not np.array_equal(second[: len(want)], want[: len(second)])
-            for begin in (2, 9, len(want) - 1):  # before, among and behind the rows
+            for begin in (2, 9, len(want) - 1):  # these lie before, among and behind the rows
                 again = reading(other, 1, begin)
                 np.testing.assert_array_equal(logits_of(other, again)[0], want[begin:])
                 assert again.cached == begin

@@ -18,7 +18,7 @@ class ExpertProduct {
 
   // The pairs of a row and one of its experts, by expert, then by row, and what the kernels read of them.
   struct Rows {
-    int experts;            // that have rows
+    int experts;            // so many have rows
     const int* ids;         // [experts], ascending
     const int* first;       // [experts + 1], into the pairs
     const int* pairs;       // row * used + rank

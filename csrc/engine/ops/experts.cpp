@@ -9,7 +9,7 @@ namespace llamaq {
 
 namespace {
 
-constexpr int64_t kSumColumns = 512;  // that a worker sums at once
+constexpr int64_t kSumColumns = 512;  // columns that a worker sums at once
 
 struct Experts final : Op {
   ExpertProduct product;

@@ -12,7 +12,7 @@ namespace llamaq {
 
 namespace {
 
-constexpr float kLeastTotal = 6.103515625e-5f;  // that weights are divided by
+constexpr float kLeastTotal = 6.103515625e-5f;  // weights are divided by no less
 
 enum class Gating { softmax, sigmoid, softmax_of_chosen };
 

@@ -10,11 +10,10 @@ from llamaq.convert.files import read_text
 from llamaq.convert.views import NewTensor, View
 from llamaq.errors import ModelError
 from llamaq.llm.ranking import QWEN3_TEMPLATE
+from llamaq.models.keys import POOLING_RANK
 
-__all__ = ["RANK", "head_of"]
+__all__ = ["head_of"]
 
-RANK = 4
-"""The ``pooling_type`` of files with a head that ranks."""
 _NAME = "qwen3-reranker"
 _WORDS = ("yes", "no")
 
@@ -31,7 +30,7 @@ def head_of(
         return asked, new
     if kind != ["Qwen3ForCausalLM"] or not _is_reranker(checkpoint):
         return {}, new
-    answers = {"pooling_type": RANK, "classifier.output_labels": list(_WORDS)}
+    answers = {"pooling_type": POOLING_RANK, "classifier.output_labels": list(_WORDS)}
     answers = {f"{architecture}.{key}": value for key, value in answers.items()}
     return asked | answers, _two_rows(new, keys["tokenizer.ggml.tokens"])
 

@@ -130,7 +130,7 @@ class KVCache:
         self._tables: dict[int, list[list[int]]] = {}  # a table for each cache group
         # The slot of the tokens that a sequence has, and that of the next step.
         self._states: dict[int, tuple[int, int]] = {}
-        self._turns: dict[int, tuple[int, int]] = {}  # where ``divide`` said: tokens, and the slot of their state
+        self._turns: dict[int, tuple[int, int]] = {}  # ``divide`` said so: tokens, and the slot of their state
         self._lengths: dict[int, int] = {}
 
     def close(self) -> None:

@@ -63,9 +63,9 @@ def plan_of(file: GGUFFile, n_ctx: int | None = None) -> tuple[HParams, Plan]:
     """Hyperparameters and plan of a model file for a context (None: the model's own). Raises ``ModelError`` for what
     llamaq cannot run."""
     if is_adapter(file) or is_control_vector(file):
-        what = "a control vector" if is_control_vector(file) else "an adapter"
+        what, option = ("a control vector", "--control-vector") if is_control_vector(file) else ("an adapter", "--lora")
         raise ModelError(
-            f"the file is {what}, which is loaded beside its model: llamaq run MODEL --lora FILE, or "
+            f"the file is {what}, which is loaded beside its model: llamaq run MODEL {option} FILE, or "
             "LLM.load(model, adapters=file)"
         )
     if not file.tensors:

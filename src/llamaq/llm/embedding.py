@@ -13,6 +13,7 @@ from llamaq.boundary.arguments import one_of
 from llamaq.errors import ModelError, not_numbers
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
+from llamaq.models.keys import POOLING_RANK
 from llamaq.plan.operands import Norm
 from llamaq.plan.ops.norm import normed
 from llamaq.plan.plan import Plan
@@ -23,7 +24,6 @@ __all__ = ["Embedder", "Pooling", "final_norm", "last_layer"]
 
 Pooling = Literal["mean", "last", "cls"]
 _POOLINGS: dict[object, Pooling] = {1: "mean", 2: "cls", 3: "last"}  # numbers of the file's key
-_RANK = 4
 
 
 class Embedder:
@@ -37,7 +37,7 @@ class Embedder:
         own = _pooling_type(file)
         if pooling is not None:
             one_of("pooling", pooling, _POOLINGS.values())
-        elif own == _RANK:
+        elif own == POOLING_RANK:
             raise ModelError(
                 "the model is made to rank documents; for vectors, choose 'mean', 'last' or 'cls' as pooling"
             )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.gguf import GGUFArray, GGUFFile
+from llamaq.models.keys import POOLING_RANK
 from llamaq.plan.arithmetic import sigmoid
 from llamaq.plan.plan import Plan
 from llamaq.serving.reading import PromptRequest
@@ -17,7 +18,6 @@ from llamaq.tokenizer import Tokenizer
 
 __all__ = ["QWEN3_TEMPLATE", "Ranker"]
 
-_RANK = 4  # pooling_type of models that rank
 QWEN3_TEMPLATE = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
     'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a web '
@@ -70,7 +70,7 @@ class Ranker:
 
 def _check_head(file: GGUFFile, plan: Plan) -> None:
     architecture = file.metadata.get("general.architecture")
-    if file.metadata.get(f"{architecture}.pooling_type") != _RANK:
+    if file.metadata.get(f"{architecture}.pooling_type") != POOLING_RANK:
         raise _has_none()
     labels = file.metadata.get(f"{architecture}.classifier.output_labels")
     says_yes = not plan.encodes and isinstance(labels, GGUFArray) and list(labels) == ["yes", "no"]

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from llamaq.errors import ModelError, naming
 from llamaq.models.blocks import qkv
 from llamaq.models.hparams import Decoder, read_decoder
-from llamaq.models.keys import Keys
+from llamaq.models.keys import POOLING_RANK, Keys
 from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.rope import Rope
 
 __all__ = ["Encoder", "attended", "embedded", "read_encoder", "result"]
-
-_RANK = 4  # pooling_type of models that rank
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ def read_encoder(keys: Keys) -> Encoder:
         raise keys.error("attention.causal", True, "false: encoders that see no later token are not supported")
     hp = Encoder(
         **vars(read_decoder(keys, layout="neox", norm="layer")),
-        ranks=keys.integer("pooling_type", 0, low=0) == _RANK,
+        ranks=keys.integer("pooling_type", 0, low=0) == POOLING_RANK,
         separator=keys.token("seperator", 102),  # the key is spelled so
     )
     if (shape := keys.shapes.get("position_embd.weight")) is None or len(shape) != 2:
@@ -70,7 +68,7 @@ def result(g: Graph, hp: Encoder, x: Value) -> Value:
         return x
     if not g.has("cls") and not g.has("cls.output"):
         raise ModelError(
-            f"{hp.architecture}.pooling_type is {_RANK} (rank), and the file has no tensor 'cls.weight' or "
+            f"{hp.architecture}.pooling_type is {POOLING_RANK} (rank), and the file has no tensor 'cls.weight' or "
             "'cls.output.weight'; convert the model again with a current tool"
         )
     if g.has("cls"):

@@ -13,7 +13,10 @@ import numpy as np
 
 from llamaq.errors import ModelError
 
-__all__ = ["Keys"]
+__all__ = ["POOLING_RANK", "Keys"]
+
+POOLING_RANK = 4
+"""The ``pooling_type`` of models that rank."""
 
 _INT_MAX = 2**31 - 1
 _MISSING: Any = object()

@@ -36,7 +36,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], is_sent: C
         raise Gone
     finally:
         watch.add_done_callback(_is_known)
-        watch.cancel()  # and is not waited for, which would cost each request two turns of the loop
+        watch.cancel()  # to wait for it would cost each request two turns of the loop
         await _end(answer)
 
 

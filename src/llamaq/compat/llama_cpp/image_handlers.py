@@ -34,7 +34,7 @@ class Llava15ChatHandler:
     whatever kind it is, and refuses one that llamaq does not run. Raises ``ValueError`` for a path that is none."""
 
     template: ClassVar[str | None] = "vicuna"
-    """Of llamaq's, for files that have none; None: they need one."""
+    """The name of the template for files that have none; None: they need one."""
 
     def __init__(self, clip_model_path: str, verbose: bool = True, **_: Any) -> None:
         if not os.path.exists(path_of("clip_model_path", clip_model_path)):

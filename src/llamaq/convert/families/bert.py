@@ -6,9 +6,9 @@ from typing import Any
 
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, left_out_window, standard
-from llamaq.convert.ranking import RANK
 from llamaq.convert.rules import last_rows
 from llamaq.convert.section import Section
+from llamaq.models.keys import POOLING_RANK
 
 _EPS = ("attention.layer_norm_epsilon", "layer_norm_eps")
 
@@ -65,7 +65,7 @@ def _ranking(config: Section) -> dict[str, Any]:
     labels = config.section("id2label")
     names = [labels.text(key) for key in sorted(labels.values, key=lambda key: (len(key), key))]
     found = {} if names in ([], ["LABEL_0", "LABEL_1"]) else {"classifier.output_labels": names}
-    return _bert(config) | {"pooling_type": RANK} | found
+    return _bert(config) | {"pooling_type": POOLING_RANK} | found
 
 
 def _nomic(config: Section) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, left_out_window, standard
-from llamaq.convert.ranking import RANK
 from llamaq.convert.rope import rope_sections
 from llamaq.convert.rules import either_way, gate_and_up, same, transposed
 from llamaq.convert.section import Section
+from llamaq.models.keys import POOLING_RANK
 
 SHARED = {
     **{f"mlp.shared_expert.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
@@ -48,7 +48,7 @@ def _deep(config: Section) -> dict[str, Any]:
 
 def _ranking(config: Section) -> dict[str, Any]:
     """Rerankers whose head is one row, what yes has more than no."""
-    return _dense(config) | {"pooling_type": RANK}
+    return _dense(config) | {"pooling_type": POOLING_RANK}
 
 
 def _mixture(config: Section, *, norm: bool) -> dict[str, Any]:

@@ -21,7 +21,7 @@ __all__ = ["Gating", "Route", "TracesRoute"]
 Gating: TypeAlias = Literal["softmax", "sigmoid", "softmax_of_chosen"]
 """What an expert's weight is made of: all logits, its own, or those of the chosen."""
 
-_LEAST_TOTAL = np.float32(2.0**-14)  # that weights are divided by
+_LEAST_TOTAL = np.float32(2.0**-14)  # weights are divided by no less
 
 
 def _softmax(x: F32) -> F32:

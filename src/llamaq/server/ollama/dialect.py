@@ -19,7 +19,7 @@ class _Ollama(Dialect):
     media_type = "application/x-ndjson"
     ping = ""
     takes_any_name = False  # its clients fetch a model where they are told that it is missing
-    untyped_bodies = True  # those of litellm and of curl -d, which Ollama takes
+    untyped_bodies = True  # litellm and curl -d send such, and Ollama takes them
 
     def status(self, refusal: Refusal) -> int:
         return 503 if refusal.status == 429 else refusal.status

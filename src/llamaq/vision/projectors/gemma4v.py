@@ -24,7 +24,7 @@ from llamaq.vision.vit import PATCHES, POSITIONS, square_rope
 
 __all__ = ["Gemma4V"]
 
-_ROWS, _MOST_ROWS = 280, 1120  # of a picture: unless files or users say otherwise, and at most
+_ROWS, _MOST_ROWS = 280, 1120  # rows of a picture: unless files or users say otherwise, and at most
 _TURNED = ("attn_q", "attn_k")
 _BOUNDED = (*_TURNED, "attn_v", "attn_out", "ffn_gate", "ffn_up", "ffn_down")
 _LAST = "mm.input_projection"
