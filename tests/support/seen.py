@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,8 @@ from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest, wait
 from vision_cases import KEPT, SEEN, ids_of, picture, prompt_with
 
-__all__ = ["DATA", "F32", "log_probabilities", "logits_of", "pieces_of", "reading", "rows_of"]
+__all__ = ["F32", "log_probabilities", "logits_of", "pieces_of", "reading", "rows_of"]
 
-DATA = Path(__file__).parents[1] / "data" / "vision"
 F32 = NDArray[np.float32]
 
 

@@ -149,4 +149,5 @@ def tiny_model(name: str) -> tuple[Path, Any]:
     if name in MADE or name in CONVERTED:
         return _made(name), {"ids": IDS, "logits": np.load(RECORDED / f"{name}.npy")}
     kin = KIN[name][0] if name in KIN else name
-    return text_of(name), np.load(shared_path(f"tiny-models/{kin}.ref.npz"))
+    with np.load(shared_path(f"tiny-models/{kin}.ref.npz")) as file:
+        return text_of(name), dict(file)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import zlib
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
     "EMBEDDED", "KEPT", "PIXELS", "SEEN", "SHAPES", "SIZE", "ids_of", "picture", "pixel_sample", "prompt",
-    "prompt_with",
+    "prompt_with", "recorded",
 ]  # fmt: skip
 
+DATA = Path(__file__).parents[1] / "data" / "vision"
 EMBEDDED = {"gemma3v": 4, "smolvlm": 16}
 """Tiny models with projectors in the shared material, and rows of a tile of theirs."""
 SIZE = 64
@@ -28,6 +32,13 @@ PIXELS = np.random.default_rng(6).integers(0, SIZE, (80, 2))
 """Rows and columns of the pixels of each tile that are recorded."""
 SEEN = [[(80, 48)], [(32, 96), (64, 16)]]
 """Width and height of the pictures in each prompt of models that read pictures of any shape."""
+
+
+@cache
+def recorded(name: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a recorded file; it is closed again, for pytest tells of files that are not."""
+    with np.load(DATA / f"{name}.npz") as file:
+        return dict(file)
 
 
 def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:

@@ -20,15 +20,16 @@ from llamaq.plan.inserted import Inserted
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import make_rope
 from llamaq.sampling import SamplingParams
-from llamaq.serving.reading import PromptRequest, wait
+from llamaq.serving.reading import PromptRequest
 from llamaq.vision.dynamic import Dynamic, fitted
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.hparams import keys_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import projector_of
+from seen import log_probabilities, logits_of
 from shared_files import shared_path
 from tiny_vision import SEEING, copy_of, projector_keys, seeing
-from vision_cases import KEPT, SEEN, SHAPES, picture, pixel_sample, prompt_with
+from vision_cases import SEEN, SHAPES, picture, pixel_sample, prompt_with, recorded
 
 BOUND = 3e-5
 """Of a log-probability or a value of a row, which are a few units: some hundred times their last bit."""
@@ -36,12 +37,7 @@ LARGER = {"qwen35": 1e-4}
 """Of log-probabilities: a delta net's state carries every rounding on."""
 STATES = {"qwen35"}
 """Models whose sequences have states, which are kept for some beginnings alone."""
-DATA = Path(__file__).parents[1] / "data" / "vision"
 F32 = NDArray[np.float32]
-
-
-def recorded(name: str) -> Any:
-    return np.load(DATA / f"{name}.npz")
 
 
 def loaded(name: str, **options: Any) -> LLM:
@@ -65,14 +61,6 @@ def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
     found = PromptRequest(prompt_with([[*each.ids] for each in rows]), first, share=True)
     found.inserted = tuple(rows)
     return found
-
-
-def logits_of(llm: LLM, *requests: PromptRequest) -> list[F32]:
-    return wait(llm.model.scheduler, requests)
-
-
-def log_probabilities(logits: F32) -> F32:
-    return np.array([row[KEPT] - _core.log_sum_exp(row) for row in logits])
 
 
 def test_rows_and_log_probabilities_are_those_of_transformers(name: str) -> None:
@@ -203,7 +191,7 @@ def test_pictures_are_scaled_as_by_transformers(shape: tuple[int, int]) -> None:
     assert (begin, end) == ("<|vision_start|>", "<|vision_end|>")
     assert isinstance(whole, Picture)
     sides = "x".join(map(str, shape))
-    want = np.load(DATA / "dynamic_pictures.npz")
+    want = recorded("dynamic_pictures")
     assert [whole.height, whole.width] == want[f"qwen {sides} sides"].tolist()
     assert abs(pixel_sample(whole.pixels).astype(int) - want[f"qwen {sides}"].astype(int)).max() <= 1
 

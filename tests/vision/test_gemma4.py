@@ -21,10 +21,10 @@ from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.vit import square_rope
-from seen import DATA, log_probabilities, logits_of, reading, rows_of
+from seen import log_probabilities, logits_of, reading, rows_of
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with
+from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with, recorded
 
 KINDS = ["gemma4e", "gemma4l"]
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
@@ -50,7 +50,7 @@ def test_without_a_feature_rows_are_others(name: str) -> None:
         "_positions of others": lambda self, side: self._table("v.position_embd.weight")[::-1, :side],
         "patches": lambda self, tile: patches(self, tile[..., ::-1]),
     }
-    want = np.load(DATA / f"{name}.npz")["rows0-0"]
+    want = recorded(name)["rows0-0"]
     for what, change in changes.items():
         place = what.split()[0]
         where = Gemma4V if hasattr(Gemma4V, place) else "llamaq.vision.projectors.gemma4v"
@@ -67,18 +67,18 @@ def test_without_a_feature_rows_are_others(name: str) -> None:
 )
 def test_without_a_bound_rows_are_others(tmp_path: Path, tensor: str) -> None:
     path = copy_of(tower("gemma4e")[1], tmp_path / "x.gguf", {}, without=tensor)
-    assert abs(rows_with("gemma4e", path) - np.load(DATA / "gemma4e.npz")["rows0-0"]).max() > FAR
+    assert abs(rows_with("gemma4e", path) - recorded("gemma4e")["rows0-0"]).max() > FAR
 
 
 def test_without_what_is_subtracted_rows_are_others(tmp_path: Path) -> None:
     path = copy_of(tower("gemma4l")[1], tmp_path / "x.gguf", {}, without="v.std_bias")
-    assert abs(rows_with("gemma4l", path) - np.load(DATA / "gemma4l.npz")["rows0-0"]).max() > FAR
+    assert abs(rows_with("gemma4l", path) - recorded("gemma4l")["rows0-0"]).max() > FAR
 
 
 def test_who_sees_later_rows() -> None:
     """Rows of a picture see each other in large models alone, and there in layers with windows alone."""
     for name, together in (("gemma4e", False), ("gemma4l", True)):
-        want = np.load(DATA / f"{name}.npz")["logprobs0"]
+        want = recorded(name)["logprobs0"]
         model, mmproj = tower(name)
         with LLM.load(model, mmproj=mmproj, threads=2, cache_type="f32") as llm:
             ((rows,),) = rows_of(llm, 0)
@@ -101,7 +101,7 @@ def test_rows_have_the_further_inputs_of_padding(monkeypatch: pytest.MonkeyPatch
     model, mmproj = tower("gemma4e")
     with LLM.load(model, mmproj=mmproj, threads=2, cache_type="f32") as llm:
         found = log_probabilities(logits_of(llm, reading(llm, 0))[0])
-    assert abs(found - np.load(DATA / "gemma4e.npz")["logprobs0"]).max() > FAR
+    assert abs(found - recorded("gemma4e")["logprobs0"]).max() > FAR
 
 
 def projector(**keys: Any) -> Gemma4V:
@@ -122,7 +122,7 @@ def test_pictures_are_scaled_as_by_transformers(shape: tuple[int, int]) -> None:
     begin, whole, end = projector(**{"clip.vision.image_max_pixels": 70 * 24 * 24}).pieces(Picture(picture(*shape)))
     assert (begin, end) == ("<|image>", "<image|>")
     assert isinstance(whole, Picture)
-    want, sides = np.load(DATA / "gemma4_pictures.npz"), "x".join(map(str, shape))
+    want, sides = recorded("gemma4_pictures"), "x".join(map(str, shape))
     assert [whole.height, whole.width] == want[f"{sides} sides"].tolist()
     assert abs(pixel_sample(whole.pixels).astype(int) - want[sides].astype(int)).max() <= 1
 

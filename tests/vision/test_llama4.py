@@ -20,10 +20,10 @@ from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import projector_of
 from llamaq.vision.projectors.llama4 import Llama4
 from llamaq.vision.vit import square_rope
-from seen import DATA, log_probabilities, logits_of, pieces_of
+from seen import log_probabilities, logits_of, pieces_of
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, prompt_with
+from vision_cases import PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, prompt_with, recorded
 
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
 
@@ -59,7 +59,7 @@ def test_without_a_feature_rows_are_others() -> None:
         "order": property(lambda self: np.arange(self.hp.grid**2)),
         "step": lambda self, read: step(self, read),
     }
-    want = np.load(DATA / "llama4.npz")["rows0-0"]
+    want = recorded("llama4")["rows0-0"]
     for what, change in changes.items():
         place = what.split()[0]
         where = f"{Llama4.__module__}." + (place if place == "square_rope" else f"Llama4.{place}")
@@ -71,7 +71,7 @@ def test_without_a_feature_rows_are_others() -> None:
 
 def test_separators_count() -> None:
     """With others between tiles, or none, logits are others."""
-    want = np.load(DATA / "llama4.npz")["logprobs0"]
+    want = recorded("llama4")["logprobs0"]
     model, mmproj = tower("llama4")
     with LLM.load(model, mmproj=mmproj, threads=2, cache_type="f32") as llm:
         (pieces,) = pieces_of(llm, 0)
@@ -92,7 +92,7 @@ def pieces(shape: tuple[int, int]) -> list[str | Picture]:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_tiles_are_those_of_transformers(shape: tuple[int, int]) -> None:
-    want, sides = np.load(DATA / "llama4_pictures.npz"), "x".join(map(str, shape))
+    want, sides = recorded("llama4_pictures"), "x".join(map(str, shape))
     found = pieces(shape)
     tiles = np.stack([piece.pixels for piece in found if isinstance(piece, Picture)])
     assert tiles.shape[1:] == (SIZE, SIZE, 3)

@@ -29,11 +29,11 @@ from llamaq.vision.projectors import mllama
 from llamaq.vision.projectors.mllama import Mllama
 from mllama_cases import IMAGE, PROMPTS, SIDES, ids_of
 from tiny_converted import converted
-from vision_cases import PIXELS, SHAPES, SIZE, picture
+from vision_cases import PIXELS, SHAPES, SIZE, picture, recorded
 
 BOUND = 2e-5
 """Of a log-probability, which is a few units: some ten times what the sums of both differ by."""
-DATA = np.load(Path(__file__).parents[1] / "data" / "vision" / "mllama.npz")
+DATA = recorded("mllama")
 F32 = NDArray[np.float32]
 
 

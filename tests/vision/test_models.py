@@ -18,21 +18,17 @@ from llamaq.plan.reference import Reference
 from llamaq.serving.reading import PromptRequest, wait
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.projector import Projector
+from seen import log_probabilities
 from shared_files import shared_path
-from vision_cases import EMBEDDED, KEPT, SIZE, picture, prompt
+from vision_cases import EMBEDDED, SIZE, picture, prompt, recorded
 
 BOUND = 2e-5
 """Of a log-probability or a value of a row, which are a few units: some hundred times their last bit."""
-DATA = Path(__file__).parents[1] / "data" / "vision"
 F32 = NDArray[np.float32]
 
 
 def paths(name: str) -> tuple[Path, Path]:
     return shared_path(f"tiny-models/{name}.gguf"), shared_path(f"tiny-models/{name}-mmproj.gguf")
-
-
-def recorded(name: str) -> Any:
-    return np.load(DATA / f"{name}.npz")
 
 
 def loaded(name: str, **options: Any) -> LLM:
@@ -67,10 +63,6 @@ def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
 
 def logits_of(llm: LLM, *requests: PromptRequest) -> list[F32]:
     return wait(llm.model.scheduler, requests or [reading(llm, 0)])
-
-
-def log_probabilities(logits: F32) -> F32:
-    return np.array([row[KEPT] - _core.log_sum_exp(row) for row in logits])
 
 
 def test_rows_are_those_of_transformers(llm: LLM, name: str) -> None:

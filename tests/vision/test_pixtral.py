@@ -23,10 +23,10 @@ from llamaq.vision.hparams import keys_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import projector_of
 from llamaq.vision.projectors.pixtral import Pixtral
-from seen import DATA, log_probabilities, logits_of, pieces_of
+from seen import log_probabilities, logits_of, pieces_of
 from tiny_towers import projector_keys, tower
 from tiny_vision import copy_of
-from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with
+from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with, recorded
 
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
 
@@ -56,7 +56,7 @@ def test_without_a_feature_rows_are_others() -> None:
         "Pixtral.patches": lambda self, tile: patches(self, tile[..., ::-1]),
         "Pixtral.keep": lambda self, table: setattr(self, "_divides", np.zeros((1, 64), np.float32)),
     }
-    want = np.load(DATA / "mistral3.npz")["rows0-0"]
+    want = recorded("mistral3")["rows0-0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{Pixtral.__module__}._rope", rope)
         assert abs(rows_with() - want).max() < 1e-5
@@ -67,7 +67,7 @@ def test_without_a_feature_rows_are_others() -> None:
 
 
 def test_what_divides_and_ends_rows_counts() -> None:
-    want = np.load(DATA / "mistral3.npz")["logprobs0"]
+    want = recorded("mistral3")["logprobs0"]
     model, mmproj = tower("mistral3")
     with LLM.load(model, mmproj=mmproj, threads=2, cache_type="f32") as llm:
         ((rows, end),) = pieces_of(llm, 0)
@@ -92,7 +92,7 @@ def test_pictures_are_scaled_as_by_transformers(shape: tuple[int, int]) -> None:
     whole, end = projector().pieces(Picture(picture(*shape)))
     assert end == "[IMG_END]"
     assert isinstance(whole, Picture)
-    want, sides = np.load(DATA / "pixtral_pictures.npz"), "x".join(map(str, shape))
+    want, sides = recorded("pixtral_pictures"), "x".join(map(str, shape))
     if max(shape) > 96 * min(shape):  # transformers makes sides of no pixels of these
         assert sides not in want
         assert min(whole.height, whole.width) == 16

@@ -20,9 +20,9 @@ from llamaq.models.keys import Keys
 from llamaq.vision import preprocess
 from llamaq.vision.preprocess import Picture, picture_of
 from llamaq.vision.projectors import projector_of
-from vision_cases import PIXELS, SHAPES, SIZE, picture
+from vision_cases import PIXELS, SHAPES, SIZE, picture, recorded
 
-RECORDED = np.load(Path(__file__).parents[1] / "data" / "vision" / "pictures.npz")
+RECORDED = recorded("pictures")
 KEYS: dict[str, Any] = {
     "vision.image_size": SIZE, "vision.patch_size": 8, "vision.embedding_length": 32, "vision.block_count": 2,
     "vision.attention.head_count": 2, "vision.attention.layer_norm_epsilon": 1e-6, "vision.projection_dim": 64,

@@ -15,9 +15,9 @@ from llamaq.plan.reference import Reference
 from llamaq.serving.reading import PromptRequest
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
-from seen import DATA, log_probabilities, logits_of, reading, rows_of
+from seen import log_probabilities, logits_of, reading, rows_of
 from tiny_towers import TOWERS, tower
-from vision_cases import SEEN, picture
+from vision_cases import SEEN, picture, recorded
 
 BOUND = 1e-5
 """Of a value of a row, which is a few units: some tens of its last bit."""
@@ -36,7 +36,7 @@ def loaded(name: str, **options: Any) -> LLM:
 
 
 def test_rows_and_log_probabilities_are_those_of_transformers(name: str) -> None:
-    want = np.load(DATA / f"{name}.npz")
+    want = recorded(name)
     with loaded(name, cache_type="f32") as llm:
         for which in range(len(SEEN)):
             for i, pieces in enumerate(rows_of(llm, which)):
