@@ -17,6 +17,7 @@ import pytest
 
 from llamaq import LLM, SamplingParams
 from llamaq.errors import CancelledError, ClosedError
+from llamaq.serving.workers import Workers
 from waiting import wait_until
 
 GREEDY = SamplingParams(temperature=0)
@@ -155,6 +156,7 @@ def test_a_stream_that_is_collected_while_the_loop_begins(
         finally:
             inside.release()
 
+    monkeypatch.setattr(llm.model.scheduler, "workers", Workers())  # no thread of the first answer is free
     monkeypatch.setattr(threading.Thread, where, collects)
     monkeypatch.setattr(llm.engine, "forward", alone)
     assert llm.generate("Tom", max_tokens=60, sampling=GREEDY).tokens == want.tokens
@@ -175,6 +177,7 @@ def test_ctrl_c_while_the_loop_begins(llm: LLM, monkeypatch: pytest.MonkeyPatch,
         with pytest.raises(KeyboardInterrupt):
             llm.generate("Once", max_tokens=3)
     assert llm.generate("Once", max_tokens=3).finish_reason == "length"
+    wait_until(lambda: not llm.model.scheduler.workers._busy)
 
 
 @pytest.mark.parametrize(

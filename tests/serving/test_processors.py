@@ -240,6 +240,7 @@ def test_an_answer_ends_while_its_processor_waits(
 
 
 def test_a_model_closes_while_a_processor_waits(stories: Path, held: Held) -> None:
+    before = set(threading.enumerate())
     llm = LLM.load(stories, threads=1)
     stream = llm.stream("Tom", sampling=with_processor(held))
     held.began.wait()
@@ -248,8 +249,7 @@ def test_a_model_closes_while_a_processor_waits(stories: Path, held: Held) -> No
         stream.result()
     assert llm.model.scheduler.idle
     held.go.set()
-    llm.model.scheduler.workers.wait(60)
-    assert not [thread for thread in threading.enumerate() if thread.name == "llamaq-scheduler"]
+    wait_until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_processor_may_close_the_model(stories: Path) -> None:

@@ -156,8 +156,8 @@ def test_a_slow_reader_who_is_back_finds_the_thread_that_waited(llm: LLM, monkey
     monkeypatch.setattr("llamaq.serving.scheduler._LINGER", 3600.0)
     own = llm.model.scheduler
     stream = llm.stream("Once upon a time", max_tokens=100)
+    wait_until(lambda: own._lingers)
     thread = own._thread
-    assert thread is not None
     for _ in range(5):
         wait_until(lambda: own._lingers)
         for _ in range(10):
@@ -166,6 +166,25 @@ def test_a_slow_reader_who_is_back_finds_the_thread_that_waited(llm: LLM, monkey
     stream.cancel()
     wait_until(lambda: own.idle)
     assert own._lingers is False
+
+
+def test_requests_one_after_the_other_find_the_thread_of_the_first(llm: LLM, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start one would cost a server's event loop more than the rest of asking."""
+    own = llm.model.scheduler
+    threads: list[threading.Thread] = []
+    step = own._step
+
+    def seen(rows: Any) -> Any:
+        threads.append(threading.current_thread())
+        return step(rows)
+
+    monkeypatch.setattr(own, "_step", seen)
+    for _ in range(5):
+        llm.generate("Once upon a time", max_tokens=2)
+        wait_until(lambda: not own.workers._busy)
+    assert own.idle
+    assert len(threads) > 5
+    assert len(set(threads)) == 1
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.001])

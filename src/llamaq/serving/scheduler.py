@@ -1,6 +1,6 @@
 """One loop for all that a model reads: rows of many requests in each step, single tokens first, then prompts.
 
-A thread runs the loop while there is something to run, and ends when there is not. Requests come from any thread.
+A worker runs the loop while there is something to run. Requests come from any thread.
 Whatever company a request has, its logits have the same bits (docs/numerics.md).
 
 What requests make of their logits (samples, texts, scores) is worked out without the lock: by the loop's thread, one
@@ -49,7 +49,7 @@ _PATIENCE = 0.1
 """Seconds for which requests without room wait for busy ones that hold it."""
 
 _LINGER = 0.1
-"""Seconds that the loop's thread waits for slow readers: starting another takes longer than a small model's step."""
+"""Seconds that the loop waits for slow readers: beginning it anew may take longer than a small model's step."""
 
 _EXIT_SECONDS = 1.0
 """Seconds that the end of the process waits for threads of requests: one in the middle of C++ may not be ended."""
@@ -94,7 +94,8 @@ class Scheduler:
         self._stop = StopFlag()
         self._requests: list[Request] = []
         self._running: list[Request] = []  # requests of the step that runs now
-        self._thread: threading.Thread | None = None
+        self._loops = False  # whether the loop runs, or is about to
+        self._thread: threading.Thread | None = None  # the loop's, while it runs
         self._turned: float | None = None  # when the loop's last turn began, unless it rests
         self._looks = True  # whether the loop chooses rows or has none: it must be told what changes
         self._lingers = False  # whether it waits for slow readers
@@ -106,7 +107,7 @@ class Scheduler:
     @property
     def idle(self) -> bool:
         """Whether the loop has ended, until there is something to run again."""
-        return self._thread is None
+        return not self._loops
 
     @property
     def silence(self) -> float:
@@ -152,7 +153,7 @@ class Scheduler:
         self.lock = threading.RLock()
         self._changed = threading.Condition(self.lock)
         self.workers = Workers()
-        self._thread, self._requests, self._running = None, [], []
+        self._thread, self._loops, self._requests, self._running = None, False, [], []
         self.closed = self._disowned = True
 
     def _closed_error(self) -> ClosedError:
@@ -191,15 +192,14 @@ class Scheduler:
         """Sees to it that the loop runs, and looks at the requests again where it waits."""
         with self.lock:
             self._lingers = False
-            if self._thread is not None:
+            if self._loops:
                 self._changed.notify_all()
             elif self._requests:
                 try:
-                    # The end of the process does not wait for what nobody will read (_at_exit).
-                    self._thread = threading.Thread(target=self._loop, name="llamaq-scheduler", daemon=True)
-                    self._thread.start()
-                except BaseException:  # this is Ctrl-C, and nobody knows whether the thread has started
-                    self._thread = None
+                    self._loops = True
+                    self.workers.run(self._loop)
+                except BaseException:  # this is Ctrl-C, and nobody knows whether the loop has begun
+                    self._loops = False
                     raise
 
     def close(self) -> None:
@@ -211,9 +211,8 @@ class Scheduler:
             self._stop.set()
             self._changed.notify_all()
             self.workers.close()
-            thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            if threading.current_thread() is not self._thread:
+                self._changed.wait_for(lambda: self.idle)
 
     def known(self, tokens: Sequence[int], mark: Mark = ()) -> int:
         """How many tokens of a text's beginning the cache holds."""
@@ -234,9 +233,9 @@ class Scheduler:
 
     def _loop(self) -> None:
         with self.lock:
-            if self._thread not in (None, threading.current_thread()):
-                return  # another one was started in its place
-            self._thread = threading.current_thread()
+            if self._thread is not None:
+                return  # another one has begun in its place
+            self._thread, self._loops = threading.current_thread(), True
         while self._turn():
             pass
 
@@ -301,8 +300,9 @@ class Scheduler:
             if self._requests and not self._lingers:
                 self._lingers = True
                 self._changed.wait(_LINGER)
-                return True  # whoever came just now started no thread
-            self._thread, self._lingers = None, False
+                return True  # whoever came just now began no loop
+            self._thread, self._loops, self._lingers = None, False, False
+            self._changed.notify_all()
             return False
         left = None if self._stuck is None else self._stuck + _PATIENCE - time.monotonic()
         if left is None or left > 0:

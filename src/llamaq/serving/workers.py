@@ -21,24 +21,22 @@ class Workers:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._free: list[SimpleQueue[Task | None]] = []
-        self._busy = 0
+        self._busy: set[SimpleQueue[Task | None]] = set()
         self._closed = False
 
     def run(self, task: Task) -> None:
         """Raises ``RuntimeError`` where the system has no thread for it."""
         with self._changed:
-            free = self._free.pop() if self._free else None
-            self._busy += 1
-        if free is not None:
-            free.put(task)
-            return
+            is_new = not self._free
+            queue: SimpleQueue[Task | None] = SimpleQueue() if is_new else self._free.pop()
+            self._busy.add(queue)
+        queue.put(task)
         try:
-            queue: SimpleQueue[Task | None] = SimpleQueue()
-            queue.put(task)
-            threading.Thread(target=self._serve, args=(queue,), name="llamaq-worker", daemon=True).start()
-        except BaseException:
+            if is_new:  # the end of the process does not wait for it
+                threading.Thread(target=self._serve, args=(queue,), name="llamaq-worker", daemon=True).start()
+        except BaseException:  # where this is Ctrl-C, the thread may have started
             with self._changed:
-                self._busy -= 1
+                self._busy.discard(queue)
             raise
 
     def close(self) -> None:
@@ -52,7 +50,7 @@ class Workers:
     def wait(self, seconds: float) -> None:
         """Waits for the tasks to end, so long at most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._busy == 0, seconds)
+            self._changed.wait_for(lambda: not self._busy, seconds)
 
     def _serve(self, queue: SimpleQueue[Task | None]) -> None:
         while True:
@@ -69,7 +67,7 @@ class Workers:
             task()
             del task  # what it holds must not stay while the thread waits
             with self._changed:
-                self._busy -= 1
+                self._busy.discard(queue)
                 self._changed.notify_all()
                 if self._closed:
                     return
