@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,11 +15,13 @@ import numpy as np
 import pytest
 
 from adapters import random_factors, write_adapter
+from hub_server import Hub, hub_server
 from llamaq.compat import install, llama_cpp
 from llamaq.compat.llama_cpp import Llama
 from llamaq.compat.llama_cpp.llama_speculative import LlamaDraftModel, LlamaPromptLookupDecoding
 from llamaq.compat.llama_cpp.parameters import PARAMETERS, parameter_table
-from llamaq.errors import GGUFError, LlamaqError
+from llamaq.errors import DownloadError, GGUFError, LlamaqError
+from model_places import Places
 
 PAGE = Path(__file__).parents[2] / "docs" / "llama-cpp-python.md"
 REFUSED: dict[str, Any] = {
@@ -155,34 +159,48 @@ def test_a_draft_is_asked_and_decides_nothing(story: Path) -> None:
     assert {ids.dtype for ids in draft.asked} == {np.dtype(np.intc)}
 
 
-def test_the_hub(story: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
-    hub = ModuleType("huggingface_hub")
-    names = ["q4/model-Q4_0.gguf", "q8/model-Q8_0.gguf", "README.md"]
+@pytest.fixture
+def hub(tmp_path: Path, story: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    Places(tmp_path / "home", monkeypatch)
+    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(name)
+    with hub_server() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.files = {"q4/m-Q4_0.gguf": b"GGUF", "q8/m-Q8_0.gguf": story.read_bytes(), "README.md": b"hello"}
+        yield hub
 
-    class Api:
-        def list_repo_files(self, repo: str) -> list[str]:
-            asked.append(repo)
-            return names
 
-    def download(repo: str, name: str, **options: Any) -> str:
-        asked.append((repo, name, options))
-        return str(story)
-
-    hub.HfApi, hub.hf_hub_download = Api, download  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
-    options: dict[str, Any] = {"local_dir": None, "cache_dir": "cache", "local_dir_use_symlinks": "auto", "n_ctx": 64}
-    with Llama.from_pretrained("a/b", "*Q8_0.gguf", additional_files=["*.md"], **options) as llama:
+def test_the_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"local_dir": None, "cache_dir": str(tmp_path / "c"), "local_dir_use_symlinks": "auto"}
+    with Llama.from_pretrained("u/r", "*Q8_0.gguf", additional_files=["*.md"], n_ctx=64, **options) as llama:
         assert llama.n_ctx() == 64
-    own = {"local_dir": None, "cache_dir": "cache"}
-    assert asked == ["a/b", ("a/b", "q8/model-Q8_0.gguf", own), ("a/b", "README.md", own)]
-    with pytest.raises(ValueError, match=r"No file found in a/b that match .*Q2.*; it has q4/model-Q4_0.gguf"):
-        Llama.from_pretrained("a/b", "*Q2*")
-    with pytest.raises(ValueError, match="Multiple files found in a/b"):
-        Llama.from_pretrained("a/b", "*.gguf")
+        assert Path(llama.model_path).is_relative_to(tmp_path / "c")
+    assert hub.downloads() == ["m-Q8_0.gguf", "README.md"]
+    with pytest.raises(ValueError, match=r"No file found in u/r that match .*Q2.*; it has q4/m-Q4_0.gguf, q8"):
+        Llama.from_pretrained("u/r", "*Q2*")
+    with pytest.raises(ValueError, match="Multiple files found in u/r"):
+        Llama.from_pretrained("u/r", "*.gguf")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match="pip install huggingface_hub"):
-        Llama.from_pretrained("a/b", "*.gguf")
+        Llama.from_pretrained("u/r", "*.gguf")
+
+
+def test_the_hubs_errors_say_what_to_do(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it cannot be reached, that is said at once, without the library's five tries."""
+    hub.status["/api/models/u/r"] = (403, "GatedRepo")
+    with pytest.raises(DownloadError, match=r"u/r is gated: accept its terms"):
+        Llama.from_pretrained("u/r", "*Q8_0.gguf")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(DownloadError, match="refused; check the network"):
+        Llama.from_pretrained("u/r", "*Q8_0.gguf")
+
+
+def test_what_the_hubs_cache_has_is_loaded_offline(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    Llama.from_pretrained("u/r", "*Q8_0.gguf", n_ctx=64).close()
+    asked = len(hub.asked)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Llama.from_pretrained("u/r", "*Q8_0.gguf", n_ctx=64).close()
+    assert len(hub.asked) == asked
 
 
 @pytest.mark.subprocess

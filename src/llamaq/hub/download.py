@@ -19,7 +19,7 @@ from llamaq.hub.resuming import begun_bytes, complete
 if TYPE_CHECKING:
     from llamaq.boundary.progress import Progress
 
-__all__ = ["fetch", "files_of", "selected"]
+__all__ = ["errors_told", "fetch", "files_of", "hub_library", "offline", "selected"]
 
 _MOST_FILES = 20_000  # files of a repository
 _SHOWN = 12  # names in an error
@@ -32,11 +32,11 @@ def fetch(address: Address, progress: Progress | None = None) -> Found:
 
     ``progress`` gets bytes done and in total. With HF_HUB_OFFLINE=1 nothing is asked. Raises ``DownloadError``.
     """
-    if _offline():
+    if offline():
         if found := cached(address):
             return found
         raise DownloadError(f"{address} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it")
-    library = _library()
+    library = hub_library()
     sizes = files_of(address)
     names = selected(address, list(sizes))
     exact = Address(address.repo, file=names[0], revision=address.revision)
@@ -45,7 +45,7 @@ def fetch(address: Address, progress: Progress | None = None) -> Found:
         _check_disk(counter.total - begun_bytes(address.repo))
         counter.add(0)
     for name in names:
-        with _told(address), counter.file(sizes[name]):
+        with errors_told(address), counter.file(sizes[name]):
             complete(library, address, name, _meter(counter))
             library.hf_hub_download(
                 address.repo, name, revision=address.revision or None, cache_dir=cache_folder(), endpoint=endpoint(),
@@ -59,8 +59,8 @@ def fetch(address: Address, progress: Progress | None = None) -> Found:
 
 def files_of(address: Address) -> dict[str, int]:
     """The GGUF files of the repository, and their sizes in bytes. Raises ``DownloadError``."""
-    with _told(address):
-        info = _library().HfApi(endpoint=endpoint()).model_info(
+    with errors_told(address):
+        info = hub_library().HfApi(endpoint=endpoint()).model_info(
             address.repo, revision=address.revision or None, files_metadata=True
         )  # fmt: skip
     found = [(file.rfilename, file.size or 0) for file in (info.siblings or [])[:_MOST_FILES]]
@@ -83,7 +83,7 @@ def selected(address: Address, files: list[str]) -> list[str]:
     raise DownloadError(f"{address}: no file fits {wanted!r}; there are {shown}")
 
 
-def _library() -> Any:
+def hub_library() -> Any:
     """The hub's library. It is told to send nothing about this machine, where it is not in use already."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     try:
@@ -93,7 +93,7 @@ def _library() -> Any:
     return huggingface_hub
 
 
-def _offline() -> bool:
+def offline() -> bool:
     return any(os.environ.get(name, "").lower() in _ON for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"))
 
 
@@ -110,7 +110,7 @@ def _check_disk(need: int) -> None:
 
 
 @contextmanager
-def _told(address: Address) -> Iterator[None]:
+def errors_told(address: Address) -> Iterator[None]:
     """Says what the library's errors mean, and what to do."""
     from huggingface_hub import errors
 
@@ -126,8 +126,8 @@ def _told(address: Address) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         why = f"{address.repo} has no revision {address.revision!r}; see {address.page}"
     except errors.EntryNotFoundError as error:
-        offline = isinstance(error, errors.LocalEntryNotFoundError)
-        why = f"{address}: {endpoint()} cannot be reached; check the network" if offline else _plain(address, error)
+        unreached = isinstance(error, errors.LocalEntryNotFoundError)
+        why = f"{address}: {endpoint()} cannot be reached; check the network" if unreached else _plain(address, error)
     except errors.OfflineModeIsEnabled:
         why = f"{address} is not in the hub's cache, and HF_HUB_OFFLINE forbids to fetch it{revision}"
     except Exception as error:  # the library, and that for HTTP below it, have many kinds

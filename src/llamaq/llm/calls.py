@@ -47,6 +47,10 @@ _METHODS = {
     "messages": "LLM.chat takes messages",
     "system": 'the first of the messages may be {"role": "system", "content": ...}',
     "lora_path": "LLM.load(..., adapters=path) and LLM.load_adapter(path) load adapters",
+    "response_format": "sampling=SamplingParams(structure=json_object()), from llamaq.structure, makes it JSON",
+    "grammar": "sampling=SamplingParams(structure=gbnf(text)), from llamaq.structure, makes it follow one",
+    "chat_format": "it is an option of LLM.chat: template=...",
+    "verbose": 'nothing is printed; logging.getLogger("llamaq") has what there is to say',
 }
 
 
