@@ -6,12 +6,12 @@
 
 constexpr int kPrefetch = 4096;  // bytes ahead; packed groups follow one another, so the last lines are of use too
 
-// Fetches the lines of kBytes, without a loop, to the first-level cache (3) or the second (2). It is always inlined: GCC
-// drops calls of a function that does nothing but fetch.
-template <int kBytes, int kLevel = 3>
+// Fetches a line of every kStep of kBytes, without a loop, to the first-level cache (3) or the second (2). It is always
+// inlined: GCC drops calls of a function that does nothing but fetch.
+template <int kBytes, int kLevel = 3, int kStep = 64>
 __attribute__((always_inline)) inline void prefetch(const uint8_t* p) {
   __builtin_prefetch(p, 0, kLevel);
-  if constexpr (kBytes > 64) prefetch<kBytes - 64, kLevel>(p + 64);
+  if constexpr (kBytes > kStep) prefetch<kBytes - kStep, kLevel, kStep>(p + kStep);
 }
 
 // What it takes to unpack a word: a load, a shift and a mask; some more; or as much as several rows' products.
