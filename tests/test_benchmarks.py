@@ -17,6 +17,7 @@ from llamaq.formats import format_by_name
 from llamaq.gguf import TensorData, write_gguf
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+TESTS = ("pp64", "tg8 x4 @ d32")
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -104,17 +105,42 @@ def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: p
 
 
 def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
-    from compare_speed import shares
+    from compare_speed import Round, shares
     from llamaq.measure.limits import MachineLimits
 
     args = argparse.Namespace(batch=512, cache_type="f16")
     path = shared("models/stories260K-Q4_0.gguf")
-    speeds = {name: {"llamaq": {"median": 100.0}, "llama.cpp": {"median": 50.0}} for name in ("pp64", "tg8 x4 @ d32")}
-    found = shares(path, speeds, args, [MachineLimits("scalar", 1, 1e9, 1e9)])
-    assert found["pp64"]["of"] == "int8 peak"
-    assert found["pp64"]["llamaq"] == pytest.approx(2 * found["pp64"]["llama.cpp"], rel=0.01)
-    found = shares(path, speeds, args, [MachineLimits("scalar", 1, 1e5, 1e15), MachineLimits("scalar", 1, 1e6, 1e14)])
-    assert {test["of"] for test in found.values()} == {"bandwidth"}
+    results = {"llamaq": {"speeds": dict.fromkeys(TESTS, 100.0)}, "llama.cpp": {"speeds": dict.fromkeys(TESTS, 50.0)}}
+    slow = Round(results, [MachineLimits("scalar", 1, 1e9, 1e9)])
+    found = shares(path, "pp64", [slow], args)
+    assert found["of"] == "int8 peak"
+    assert found["llamaq"] == pytest.approx(2 * found["llama.cpp"], rel=0.01)
+    fast = Round(results, [MachineLimits("scalar", 1, 2e9, 2e9)])
+    assert shares(path, "pp64", [slow, fast, fast], args)["llamaq"] == pytest.approx(found["llamaq"] / 2, rel=0.01)
+    wide = Round(results, [MachineLimits("scalar", 1, 1e5, 1e15), MachineLimits("scalar", 1, 1e6, 1e14)])
+    assert {shares(path, test, [wide], args)["of"] for test in TESTS} == {"bandwidth"}
+
+
+def test_rounds_in_which_the_machine_changed_are_repeated(
+    shared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import compare_speed
+    from llamaq.measure.limits import MachineLimits
+
+    bandwidths = iter([1.0, 1.0, 2.0, 1.0, 1.1, 1.1, 3.0, 1.0, 1.0, 2.0, 2.0, 2.0])
+    speeds = iter([1.0, 1.0, 20.0, 10.0, 1.0, 1.0, 60.0, 20.0])
+    monkeypatch.setattr(compare_speed, "probe", lambda threads: MachineLimits("scalar", 1, next(bandwidths), 1e9))
+    monkeypatch.setattr(
+        compare_speed,
+        "measure_apart",
+        lambda *_: {"speeds": {"tg8": next(speeds)}, "runtime": {}, "load_seconds": 0, "peak_rss_mb": 0,
+                    "load_average_before": 0},
+    )  # fmt: skip
+    args = argparse.Namespace(rounds=2, threads=1, batch=512, cache_type="f16")
+    found = compare_speed.compare(shared("models/stories260K-Q4_0.gguf"), args)
+    assert found["rounds_tried"] == 4
+    assert found["ratio"]["tg8"]["all"] == [2.0, 3.0]
+    assert next(bandwidths, None) is next(speeds, None) is None
 
 
 def test_quick_kernels_are_cases() -> None:
@@ -156,3 +182,13 @@ def test_results_are_of_one_machine_and_in_the_readme(folder: Path) -> None:
         if path.suffix == ".json":
             machines.add(json.loads(path.read_text(encoding="utf-8")).get("machine", {}).get("cpu"))
     assert len(machines - {None}) == 1
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in (BENCHMARKS / "results").glob("*/speed-*.json")}))
+def test_the_table_of_speeds_is_that_of_the_results(folder: Path) -> None:
+    from speed_table import rows_of
+
+    text = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
+    rows = rows_of(sorted(folder.glob("speed-*.json")))
+    assert rows
+    assert "\n".join(rows) in text
