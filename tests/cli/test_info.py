@@ -17,6 +17,7 @@ from llamaq.engine.kv_cache import PAGE_TOKENS
 from llamaq.engine.topology import default_threads
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.llm.llm import LLM
+from nextn_models import with_block, written
 
 
 @pytest.fixture
@@ -105,6 +106,14 @@ def test_memory_without_packing(command: Command, model: Path) -> None:
     assert mapped["weights"] == 0 < packed["weights"]
     assert mapped["mapped"] > packed["mapped"] > 0
     assert mapped["total"] < packed["total"]
+
+
+def test_a_block_that_guesses_is_told_of(command: Command) -> None:
+    path = written(*with_block("qwen35"))
+    need = as_json(command, path)["memory"]["nextn"]
+    assert need > 0
+    found = row(command("info", path).out.decode(), "guesses")
+    assert " ".join(found).endswith("a block of the file that guesses further tokens (multi-token prediction)")
 
 
 def test_every_vocabulary(command: Command, shared: Callable[[str], Path]) -> None:

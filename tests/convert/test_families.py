@@ -25,7 +25,7 @@ from llamaq.convert.families import FAMILIES
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
-from llamaq.models import ARCHITECTURES
+from llamaq.models import ARCHITECTURES, build_plan, nextn_plan
 
 RECORDED: dict[str, Any] = json.loads(DATA.read_text())
 
@@ -144,6 +144,33 @@ def test_blocks_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None
     extra = {"model.layers.2.eh_proj.weight": np.ones((4, 4), np.float32)}
     _, found = converted(folder_of("deepseek3", tmp_path, tensors=extra))
     assert not [name for name in found if name.startswith("blk.2.")]
+
+
+@pytest.mark.parametrize("name", ["qwen35", "qwen35moe", "qwen3next"])
+def test_the_block_of_qwen_for_further_tokens_comes_behind_the_others(name: str, tmp_path: Path) -> None:
+    """With the names that its layer has as any with attention, and norms that have their 1; a second one goes."""
+    shapes, layers = RECORDED[name]["shapes"], RECORDED[name]["keys"][f"{name}.block_count"]
+    like = next(key.partition("self_attn")[0] for key in shapes if key.endswith("self_attn.q_proj.weight"))
+    inner = {f"mtp.layers.0.{key.removeprefix(like)}": shape for key, shape in shapes.items() if key.startswith(like)}
+    (width,) = shapes[f"{like}input_layernorm.weight"]
+    outer = {f"mtp.{key}.weight": (width,) for key in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm")}
+    extra = weights(inner | outer | {"mtp.fc.weight": (width, 2 * width), "mtp.layers.1.odd.weight": (3,)})
+    keys, found = converted(folder_of(name, tmp_path, tensors=extra))
+    assert (keys[f"{name}.block_count"], keys[f"{name}.nextn_predict_layers"]) == (layers + 1, 1)
+    assert keys[f"{name}.attention.recurrent_layers"].tolist()[layers:] == [False]
+    own = {key.removeprefix(f"blk.{layers}.") for key in found if key.startswith(f"blk.{layers}.")}
+    number = like.split(".")[-2]
+    same = {key.removeprefix(f"blk.{number}.") for key in found if key.startswith(f"blk.{number}.")}
+    parts = {f"nextn.{part}.weight" for part in ("eh_proj", "enorm", "hnorm", "shared_head_norm")}
+    assert own == same | parts
+    norms = {"enorm": "pre_fc_norm_embedding", "hnorm": "pre_fc_norm_hidden", "shared_head_norm": "norm"}
+    for part, old in norms.items():
+        np.testing.assert_array_equal(found[f"blk.{layers}.nextn.{part}.weight"], extra[f"mtp.{old}.weight"] + 1)
+    np.testing.assert_array_equal(found[f"blk.{layers}.nextn.eh_proj.weight"], extra["mtp.fc.weight"])
+    hp, _ = build_plan(keys, {key: value.shape for key, value in found.items()})
+    plan = nextn_plan(hp, {key: value.shape for key, value in found.items()})
+    assert plan is not None
+    assert {f"blk.{layers}.{key}" for key in own} <= {*plan.tensors}
 
 
 def test_buffers_that_follow_from_the_configuration_are_left_out(tmp_path: Path) -> None:

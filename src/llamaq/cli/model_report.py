@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "as_json", "as_text", "examine"]
 
 _WIDTH = 100  # characters that a shortened value may take
+_NEXTN = "a block of the file that guesses further tokens (multi-token prediction)"
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ def examine(
 def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tuple[MemoryNeed, int | None]:
     from llamaq.engine.loading import plan_of
     from llamaq.engine.memory import available_memory, memory_need
+    from llamaq.engine.nextn import nextn_of
     from llamaq.tokenizer import load_tokenizer
 
     if _is_projector(file):
@@ -100,7 +102,7 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tu
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
         plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx),
-        threads=default_threads().threads, pack=pack or not file.mapped,
+        threads=default_threads().threads, pack=pack or not file.mapped, nextn=nextn_of(file, hparams),
     )  # fmt: skip
     load_tokenizer(file.metadata)
     return need, available_memory()
@@ -238,6 +240,7 @@ def _needs(report: Report) -> list[str]:
         ("cache", size(memory.cache), f"  {report.cache_type}"),
         *(_group_row(group) for group in memory.groups if len(memory.groups) > 1 or _sees(group)),
         ("scratch", size(memory.scratch), "  at most"),
+        *([("guesses", size(memory.nextn), f"  {_NEXTN}")] if memory.nextn else []),
         ("total", size(memory.total), fits),
         ("available", available, ""),
         ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),

@@ -30,7 +30,8 @@ class Family:
     say what becomes of the tensors outside and inside of the blocks, whose names begin with ``blocks`` (* stands for
     a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
     alone. ``fits`` tells families of one class apart. ``tied``: the output is the embedding table where the
-    configuration does not say. ``predicts``: blocks beyond the last predict further tokens, and are left out.
+    configuration does not say. ``predicts``: blocks beyond the last predict further tokens; that of names ``mtp`` comes
+    behind the others, and what is numbered as they are is left out.
     ``images`` is the part that sees these, which stands ``inside`` of the file, or else in one of its own.
     """
 
@@ -49,7 +50,7 @@ class Family:
 
 
 _SOUNDS = re.compile(r"(model\.)?(audio_tower|embed_audio)\.")
-_PREDICTING = re.compile(r"mtp\.")
+_PREDICTING = re.compile(r"^mtp\.layers\.0\.|^(?=mtp\.(?!layers\.))")
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 
 
@@ -73,13 +74,17 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
         if IMAGES.match(name):
             images = True
             continue
-        if _SOUNDS.match(name) or (family.predicts and _PREDICTING.match(name)):
+        if _SOUNDS.match(name):
             continue
-        plain = _plain(name)
+        plain = old = _plain(name)
+        if family.predicts:
+            plain = _PREDICTING.sub(family.blocks.replace("*", str(keys["block_count"])), old)
+            if plain.startswith("mtp."):  # further blocks, which nothing reads
+                continue
         numbers = [int(n) for n in _NUMBER.findall(plain)]
         pattern = _NUMBER.sub("*", plain)
         layer = numbers.pop(0) if numbers and pattern.startswith(family.blocks) else -1
-        if family.predicts and layer >= keys["block_count"]:
+        if family.predicts and layer >= keys["block_count"] and plain == old:
             continue
         groups.setdefault((pattern, layer, str(numbers[1:])), []).append((numbers[0] if numbers else 0, name))
     if images and not family.inside:

@@ -69,6 +69,8 @@ def convert(
     family = family_of(checkpoint.config)
     config = text_config(checkpoint.config)
     found = _pooling(checkpoint) | family.keys(config)
+    new = new_tensors(checkpoint.shapes, family, found)
+    found |= _with_nextn(found, new)
     keys: dict[str, Any] = {
         "general.architecture": family.architecture,
         "general.type": "model",
@@ -80,7 +82,7 @@ def convert(
     }
     whole = checkpoint.config.flag("tie_word_embeddings", True)  # what transformers goes by where both say it
     tied = whole and config.flag("tie_word_embeddings", checkpoint.config.flag("tie_word_embeddings", family.tied))
-    new = [t for t in new_tensors(checkpoint.shapes, family, found) if not (tied and t.name == "output.weight")]
+    new = [tensor for tensor in new if not (tied and tensor.name == "output.weight")]
     if family.images is not None and family.inside:
         keys |= {f"{family.architecture}.{key}": value for key, value in family.images.keys(checkpoint.config).items()}
         new += image_tensors(checkpoint, family.images)
@@ -123,6 +125,14 @@ def _pooling(checkpoint: Checkpoint) -> dict[str, int]:
     """The key for how rows become one embedding, where the folder says it as sentence-transformers do."""
     said = checkpoint.json("1_Pooling/config.json")
     return next(({"pooling_type": number} for key, number in _POOLING.items() if said.flag(key)), {})
+
+
+def _with_nextn(keys: Mapping[str, Any], new: list[NewTensor]) -> dict[str, Any]:
+    """The keys that change where a block that guesses further tokens comes behind the others."""
+    if not any(tensor.name.endswith(".nextn.eh_proj.weight") for tensor in new):
+        return {}
+    kinds = {"attention.recurrent_layers": [*keys["attention.recurrent_layers"], False]}
+    return {"block_count": keys["block_count"] + 1, "nextn_predict_layers": 1, **kinds}
 
 
 def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:

@@ -70,11 +70,12 @@ class Tensors(Protocol):
     def check(self) -> None: ...
 
 
-def packed_bytes(plan: Plan, tensors: Mapping[str, Info]) -> int:
-    """Bytes of memory that the plan's matrices and stacks take once packed."""
-    total = 0
+def packed_bytes(plan: Plan, tensors: Mapping[str, Info], beside: Plan | None = None) -> int:
+    """Bytes of memory that the plan's matrices and stacks take once packed, without those that it shares with the plan
+    ``beside`` it."""
+    total, shared = 0, () if beside is None else beside.weights
     for weight in plan.weights:
-        if weight.role in ("matrix", "stack"):
+        if weight.role in ("matrix", "stack") and weight not in shared:
             format = _runnable(weight.name, tensors[weight.name])
             matrices = tensors[weight.name].shape[0] if weight.role == "stack" else 1
             total += matrices * _core.packed_bytes(format.id, *_matrix_shape(weight, tensors))
@@ -109,8 +110,8 @@ class Engine:
     bits, no memory but the system's cache of the file. Sources that give copies are packed always. ``numerics``
     "fast" trades bits for speed where the level can (docs/numerics.md). ``progress``
     is called with the bytes loaded so far and in total. The tensors' source must stay valid while the engine
-    lives: embedding rows are read from it. Raises ``ModelError`` for a tensor in a format
-    that cannot be decoded.
+    lives: embedding rows are read from it. ``beside`` is an engine of the same source, whose threads and weights this
+    one shares. Raises ``ModelError`` for a tensor in a format that cannot be decoded.
     """
 
     def __init__(
@@ -123,13 +124,20 @@ class Engine:
         pack: bool = True,
         numerics: Numerics = "exact",
         progress: Progress | None = None,
+        beside: Engine | None = None,
     ) -> None:
         self.plan = plan
         self.numerics = numerics_here(numerics)
         """What runs, which may be "exact" where "fast" was asked for."""
         self.max_rows = max_rows
-        self._team: Any = _core.ThreadTeam(threads, threads <= default_threads().allowed)
-        self._weights: Any = _core.Weights()
+        self._team: Any
+        self._weights: Any
+        self._numbers: dict[Weight, int]
+        if beside is None:
+            self._team = _core.ThreadTeam(threads, threads <= default_threads().allowed)
+            self._weights, self._numbers = _core.Weights(), {}
+        else:
+            self._team, self._weights, self._numbers = beside._team, beside._weights, dict(beside._numbers)
         self._check = source.check
         self._load(source, pack, progress or (lambda done, total: None))
         lowering = _Numbers(plan, self._numbers)
@@ -252,9 +260,10 @@ class Engine:
 
     def _load(self, source: Tensors, pack: bool, progress: Progress) -> None:
         """Packs matrices, copies vectors, leaves embedding tables where they are."""
-        self._numbers: dict[Weight, int] = {}
         total = 0
         for weight in self.plan.weights:
+            if weight in self._numbers:
+                continue
             fmt, data = _runnable(weight.name, source.tensors[weight.name]), source.data(weight.name)
             rows = slice(None) if weight.rows is None else slice(*weight.rows)
             if weight.role == "vector":

@@ -16,6 +16,7 @@ from llamaq.engine.control_vector import is_control_vector
 from llamaq.engine.engine import Engine, Numerics
 from llamaq.engine.kv_cache import CACHE_TYPES, CacheType, KVCache
 from llamaq.engine.memory import MemoryNeed, cache_tokens, check_memory, fitting_context, memory_need, step_rows
+from llamaq.engine.nextn import NextN, nextn_of
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, TokenizerError
 from llamaq.formats import decode
@@ -44,6 +45,14 @@ class LoadedModel:
     engine: Engine
     cache: KVCache
     memory: MemoryNeed
+    nextn: NextN | None = None
+    """Its block that guesses further tokens, where the file has one and it is wanted."""
+
+    def close(self) -> None:
+        """Ends the threads and frees weights and caches at once."""
+        for part in (self.nextn, self.engine, self.cache, self.file):
+            if part is not None:
+                part.close()
 
     @cached_property
     def sha256(self) -> str:
@@ -117,6 +126,7 @@ def needed_memory(
             plan, file.tensors, n_ctx or hparams.context_length, n_cache=n_cache, cache_type=cache_type,
             max_rows=min(n_batch, n_ctx or n_batch), threads=threads or default_threads().threads,
             pack=pack or not file.mapped, draft=beside, speculation=speculation,
+            nextn=nextn_of(file, hparams) if draft is None else None,
         )  # fmt: skip
 
 
@@ -152,8 +162,10 @@ def load_parts(
     projector: int = 0,
     draft: DraftNeed | None = None,
     speculation: bool = True,
+    nextn: bool = False,
 ) -> LoadedModel:
-    """See ``LLM.load``; ``projector`` bytes and a ``draft`` model are loaded besides. The arguments are clean."""
+    """See ``LLM.load``; ``projector`` bytes, a ``draft`` model and, where it is wanted, the file's own block that
+    guesses (``nextn``) are loaded besides. The arguments are clean."""
     file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
     pack = pack or not file.mapped
     try:
@@ -161,13 +173,14 @@ def load_parts(
         tokenizer, tensors = _tokenizer(file, hparams, pre), file.tensors
         if draft is not None:
             check_same_tokens(tokenizer, draft.tokenizer)
+        block = nextn_of(file, hparams) if nextn else None
         threads = threads or default_threads().threads
         n_batch = min(n_batch, n_ctx or n_batch)
 
         def need(n_ctx: int) -> MemoryNeed:
             return memory_need(plan, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=n_batch,
                                threads=threads or 1, pack=pack, projector=projector, speculation=speculation,
-                               draft=0 if draft is None else draft.need(n_ctx))  # fmt: skip
+                               draft=0 if draft is None else draft.need(n_ctx), nextn=block)  # fmt: skip
 
         memory = _checked_need(n_ctx, hparams.context_length, need)
         if memory.n_ctx != (n_ctx or hparams.context_length):
@@ -176,6 +189,10 @@ def load_parts(
         max_rows = step_rows(plan, n_ctx, n_batch)
         cache = KVCache(plan, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
         engine = Engine(plan, file, threads=threads, max_rows=max_rows, pack=pack, numerics=numerics, progress=progress)
+        guessing = None
+        if block is not None:
+            own = KVCache(block, cache_tokens(n_ctx, n_cache), cache_type, max_rows=max_rows)
+            guessing = NextN(block, engine, file, hparams.layers, own, pack)
     except (ModelError, TokenizerError) as error:
         file.close()
         error.args = (f"{file.path}: {error}",)
@@ -183,7 +200,7 @@ def load_parts(
     except BaseException:
         file.close()
         raise
-    return LoadedModel(file, tokenizer, hparams, engine, cache, memory)
+    return LoadedModel(file, tokenizer, hparams, engine, cache, memory, guessing)
 
 
 def _tokenizer(file: GGUFFile, hparams: HParams, pre: str | None) -> Tokenizer:

@@ -70,10 +70,13 @@ class MemoryNeed:
     """Bytes of the draft model that is loaded with it: its weights, its cache and its scratch."""
     texts: int = 0
     """Bytes, at most, of earlier texts that guesses come from (docs/speculation.md)."""
+    nextn: int = 0
+    """Bytes of the file's block that guesses further tokens, where it has one: its weights, its cache, its scratch."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.cache + self.scratch + self.projector + self.draft + self.texts
+        beside = self.projector + self.draft + self.texts + self.nextn
+        return self.weights + self.cache + self.scratch + beside
 
 
 def memory_need(
@@ -89,13 +92,15 @@ def memory_need(
     projector: int = 0,
     draft: int = 0,
     speculation: bool = True,
+    nextn: Plan | None = None,
+    beside: Plan | None = None,
 ) -> MemoryNeed:
     """What loading the model takes, with a context of ``n_ctx`` tokens and a cache of so many, or of ``n_cache``; in
-    steps of ``max_rows`` tokens, or more where it needs more; with what ``speculation`` takes, and ``projector`` and
-    ``draft`` bytes besides."""
+    steps of ``max_rows`` tokens, or more where it needs more; with what ``speculation`` takes, and the block ``nextn``
+    for it, and ``projector`` and ``draft`` bytes besides. Weights of the plan ``beside`` are there already."""
     max_rows = step_rows(plan, n_ctx, max_rows)
     own = 2**20  # bytes that each thread takes
-    weights = packed_bytes(plan, tensors) if pack else 0
+    weights = packed_bytes(plan, tensors, beside) if pack else 0
     if not pack:  # each thread packs 16 rows at a time
         own += max(16 * info.nbytes // max(1, prod(info.shape[:-1])) for info in tensors.values())
     scratch = plan.scratch_bytes(max_rows) + threads * own
@@ -109,7 +114,11 @@ def memory_need(
     cache = sum(group.nbytes for group in groups)
     texts = KEPT_OWNERS * KEPT_TOKENS * 12 if speculation and not plan.encodes else 0
     mapped = mapped_bytes(plan, tensors, pack=pack)
-    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft, texts)
+    block = 0
+    if nextn is not None and speculation:
+        block = memory_need(nextn, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=max_rows,
+                            threads=threads, pack=pack, speculation=False, beside=plan).total  # fmt: skip
+    return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft, texts, block)
 
 
 def step_rows(plan: Plan, n_ctx: int, n_batch: int) -> int:
@@ -179,10 +188,12 @@ def check_memory(need: MemoryNeed) -> None:
             "lower threads": need.threads,
             "leave the projector out": need.projector,
             "leave the draft model out": need.draft,
+            "load it without speculation": need.nextn,
         }
         large = sorted((x for x in remedies if remedies[x] > need.total // 10), key=remedies.__getitem__, reverse=True)
         beside = f", projector {_gib(need.projector)}" if need.projector else ""
         beside += f", draft model {_gib(need.draft)}" if need.draft else ""
+        beside += f", block that guesses {_gib(need.nextn)}" if need.nextn else ""
         message = (
             f"the model needs {_gib(need.total)} (weights {_gib(need.weights)}, cache of {need.n_ctx} tokens "
             f"{_gib(need.cache)}, scratch {_gib(need.scratch)}{beside}), but {_gib(available)} are available; "

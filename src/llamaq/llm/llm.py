@@ -97,9 +97,10 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         stay in the file's mapping, slower and without a second copy; ``numerics`` "fast" reads prompts as bfloat16
         where the CPU has AMX (``engine.numerics`` tells), "exact" has the same bits everywhere; ``speculation`` guesses
         tokens to be quicker (docs/speculation.md), and ``draft`` is a smaller model (a path or a name, or an ``LLM``)
-        that guesses, too; ``pre`` overrides the file's pre-tokenizer; ``adapters`` are LoRA files and control vectors
-        (paths, ``AdapterFile``, or a mapping of paths to scales) for whatever asks for no other; in ``cache_dir`` what
-        is read of long prompts is kept for later runs (docs/disk-cache.md), in ``cache_limit`` bytes at most;
+        that guesses, too, in the place of a block for that in the file; ``pre`` overrides the file's pre-tokenizer;
+        ``adapters`` are LoRA files and control vectors (paths, ``AdapterFile``, or a mapping of paths to scales) for
+        whatever asks for no other; in ``cache_dir`` what is read of long prompts is kept for later runs
+        (docs/disk-cache.md), in ``cache_limit`` bytes at most;
         ``mmproj`` is the projector file for pictures, ``image_edge`` pixels of their longer side (docs/images.md);
         ``progress`` gets bytes done and in total. Raises ``GGUFError``, ``ModelError``, ``TokenizerError``,
         ``ModelNotFoundError``, ``AmbiguousModelError``, and ``InsufficientMemoryError`` before anything is allocated.
@@ -112,7 +113,10 @@ class LLM(Shown, Adapting, Scoring, Latest, Habits):
         with ExitStack() as opened:  # what is closed where something goes wrong
             guessing = draft_of(draft if speculation else None, **options)
             opened.callback(guessing.close)
-            parts = with_encoder(path, mmproj, image_edge, draft=guessing.need, speculation=speculation, **options)
+            parts = with_encoder(
+                path, mmproj, image_edge, draft=guessing.need, speculation=speculation,
+                nextn=speculation and draft is None, **options,
+            )  # fmt: skip
             llm = cls(*parts, speculation=speculation)._with_adapters(adapters)
             opened.callback(llm.close)
             guessing.attach(llm.model)

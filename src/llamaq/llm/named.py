@@ -74,8 +74,7 @@ def with_encoder(
     try:
         return parts, defaults, projector.encoder(parts)
     except BaseException:
-        for part in (parts.engine, parts.cache, parts.file):
-            part.close()
+        parts.close()
         raise
 
 

@@ -10,6 +10,7 @@ from llamaq.errors import ModelError
 from llamaq.models.hparams import MAX_HEAD_DIM, HParams
 from llamaq.models.keys import Keys
 from llamaq.models.mllama import GATES
+from llamaq.models.nextn import has_block
 from llamaq.models.registry import ARCHITECTURES, OLD_NAMES, Architecture, family_of, what_runs
 from llamaq.models.ropes import ROPE_FREQS, ROPE_TENSORS
 from llamaq.plan.graph import Graph, Plan, Value
@@ -25,6 +26,7 @@ __all__ = [
     "build_plan",
     "constants",
     "family_of",
+    "nextn_plan",
 ]
 
 
@@ -71,6 +73,17 @@ def build_plan(
     plan = graph.plan(model.trace(graph, hp))
     _refuse_scales({*shapes} - {*plan.tensors})
     return hp, plan
+
+
+def nextn_plan(hp: HParams, shapes: Mapping[str, tuple[int, ...]]) -> Plan | None:
+    """The plan of the block behind the last layer that guesses further tokens (``models.nextn``). None where the file
+    has none, or the architecture none that llamaq knows. Raises ``ModelError`` for tensors that do not fit."""
+    name = OLD_NAMES.get(hp.architecture, hp.architecture)
+    module = import_module(f"llamaq.models.{ARCHITECTURES[name].module}")
+    if not has_block(shapes, hp.layers) or not hasattr(module, "trace_nextn"):
+        return None
+    graph = Graph(shapes)
+    return graph.plan(module.trace_nextn(graph, hp))
 
 
 def _refuse_scales(unread: Iterable[str]) -> None:

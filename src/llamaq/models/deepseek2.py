@@ -9,13 +9,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llamaq.errors import ModelError
+from llamaq.models import nextn
 from llamaq.models.blocks import logits
 from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
 from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["DeepSeek2", "of_ollama", "read", "trace"]
+__all__ = ["DeepSeek2", "of_ollama", "read", "trace", "trace_nextn"]
 
 
 @dataclass(frozen=True)
@@ -75,15 +76,23 @@ def trace(g: Graph, hp: DeepSeek2) -> Value:
     """Logits of the wanted rows."""
     x = g.embed("token_embd")
     for i in g.layers(hp.layers):
-        b = f"blk.{i}."
-        x = g.linear(_attention(g, hp, i, x), b + "attn_output", add=x)
-        norm = Norm(b + "ffn_norm", hp.eps)
-        if hp.moe is not None and i >= hp.dense:
-            n = g.norm(x, norm)
-            x = shared_expert(g, n, i, add=mixture(g, n, i, hp.moe, add=x))
-        else:
-            x = g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
+        x = _block(g, hp, i, x)
     return logits(g, x, Norm("output_norm", hp.eps))
+
+
+def trace_nextn(g: Graph, hp: DeepSeek2) -> Value:
+    """The same of the block that guesses further tokens."""
+    return nextn.logits(g, hp, _block(g, nextn.with_block(hp), hp.layers, nextn.joined(g, hp)))
+
+
+def _block(g: Graph, hp: DeepSeek2, layer: int, x: Value) -> Value:
+    b = f"blk.{layer}."
+    x = g.linear(_attention(g, hp, layer, x), b + "attn_output", add=x)
+    norm = Norm(b + "ffn_norm", hp.eps)
+    if hp.moe is None or layer < hp.dense:
+        return g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
+    n = g.norm(x, norm)
+    return shared_expert(g, n, layer, add=mixture(g, n, layer, hp.moe, add=x))
 
 
 def _attention(g: Graph, hp: DeepSeek2, layer: int, x: Value) -> Value:

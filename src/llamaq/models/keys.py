@@ -135,6 +135,8 @@ class Keys:
         if value is None or _is_integer(value):
             return None if value is None else self._checked_integer(key, value, 0, _INT_MAX)
         flags = list(value) if hasattr(value, "__len__") and not isinstance(value, str) else []
+        if len(flags) == layers + self.integer("nextn_predict_layers", 0, low=0):  # blocks behind the last have some
+            flags = flags[:layers]
         if len(flags) != layers or not all(isinstance(v, bool | np.bool_) for v in flags):
             raise self.error(key, value, f"an integer, or {layers} flags (one for each block)")
         return tuple(bool(v) for v in flags)

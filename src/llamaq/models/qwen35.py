@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llamaq.models import nextn
 from llamaq.models.blocks import attend, logits
 from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
 from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Value
 
-__all__ = ["Qwen35", "read", "trace"]
+__all__ = ["Qwen35", "read", "trace", "trace_nextn"]
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,24 @@ def trace(g: Graph, hp: Qwen35) -> Value:
     """Logits of the wanted rows."""
     x = g.embed("token_embd")
     for i in g.layers(hp.layers):
-        b = f"blk.{i}."
         x = _delta_net(g, hp, i, x) if hp.recurrent[i] else _attention(g, hp, i, x)
-        norm = Norm(b + "post_attention_norm", hp.eps)
-        if hp.moe is None:
-            x = g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
-        else:
-            n = g.norm(x, norm)
-            x = shared_expert(g, n, i, add=mixture(g, n, i, hp.moe, add=x))
+        x = _feed_forward(g, hp, i, x)
     return logits(g, x, Norm("output_norm", hp.eps))
+
+
+def trace_nextn(g: Graph, hp: Qwen35) -> Value:
+    """The same of the block that guesses further tokens, which has attention."""
+    x = _attention(g, nextn.with_block(hp), hp.layers, nextn.joined(g, hp))
+    return nextn.logits(g, hp, _feed_forward(g, hp, hp.layers, x))
+
+
+def _feed_forward(g: Graph, hp: Qwen35, layer: int, x: Value) -> Value:
+    b = f"blk.{layer}."
+    norm = Norm(b + "post_attention_norm", hp.eps)
+    if hp.moe is None:
+        return g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
+    n = g.norm(x, norm)
+    return shared_expert(g, n, layer, add=mixture(g, n, layer, hp.moe, add=x))
 
 
 def _delta_net(g: Graph, hp: Qwen35, layer: int, x: Value) -> Value:

@@ -95,6 +95,13 @@ class Plan:
         first = next((i for i, node in enumerate(self.nodes) if node.layer is not None), len(self.nodes))
         return (first - 1, *(ends[layer] for layer in sorted(ends)))
 
+    @property
+    def last_states(self) -> tuple[int, int, int]:
+        """Where the last states of all rows stand, of which those that are wanted become logits: behind which node, in
+        which slot, and how many floats of a row."""
+        at = next(i for i, node in enumerate(self.nodes) if node.op.selects)
+        return at - 1, self.nodes[at].ins[0], self.nodes[at].cols[0]
+
     def scratch_bytes(self, rows: int) -> int:
         """Bytes of all slots for a step of ``rows`` tokens, of normed and quantized copies beside them, and of what the
         op that takes most needs besides; the result's memory is the caller's."""

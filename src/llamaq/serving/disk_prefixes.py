@@ -259,7 +259,7 @@ def _is_kept(request: Request) -> bool:
     """Whether a request's text is one that others may begin with. The ids of pictures mean something in this process
     alone."""
     wants_last = request.first_wanted >= request.prompt_tokens - 1
-    return request.share and wants_last and not request.captures and not request.inserted
+    return request.share and wants_last and not request.inserted
 
 
 def _keys(request: Request, count: int) -> list[bytes]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from llamaq.boundary.arguments import INT32, wholes
 from llamaq.serving.account import OF_FUNCTION, OF_STRUCTURE, Account, by_match
 from llamaq.serving.answer import Answer, Event, common_prefix
+from llamaq.serving.last_states import LastStates
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.request import F32, Capture, Guess, Request
 from llamaq.serving.texts import Texts
@@ -38,9 +39,12 @@ class Generation(Request):
     def __init__(
         self, answer: Answer, ids: list[int], n_ctx: int, *, shift: bool = False, keep: int = 0, dropped: int = 0,
         progress: bool = False, lookup: Lookup | None = None,
-        texts: Texts | None = None, function: DraftFunction | None = None,
+        texts: Texts | None = None, function: DraftFunction | None = None, states: LastStates | None = None,
     ) -> None:  # fmt: skip
         super().__init__(list(ids), len(ids) - 1)
+        self.captures = () if states is None else (states.capture,)
+        self.states = states
+        """What the model's block that guesses further tokens reads, where it has one."""
         self._n_ctx = n_ctx
         self.answer = answer
         self.made = 0
@@ -102,6 +106,10 @@ class Generation(Request):
                     raise
                 self._error = error  # what came before it comes as it would have come alone
             self._latest = time.perf_counter()
+        if self.states is not None:
+            rows = captured[self.states.capture]
+            right = len(rows) - len(self.drafts) + self._right
+            self.states.add(read + len(self.drafts) - len(rows), rows[:right])
 
     def _take(self, logits: F32) -> None:
         """Samples after ``ids``, and goes on while what comes is what was guessed."""
@@ -159,6 +167,8 @@ class Generation(Request):
         del self.ids[self._keep : self._keep + count]
         self.dropped += count
         self._lookup = Lookup() if self._lookup is not None else None  # the text is another one now
+        if self.states is not None:
+            self.states.clear()
         self.first_wanted = len(self.ids) - 1
 
     @property

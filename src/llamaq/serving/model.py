@@ -31,7 +31,9 @@ from llamaq.serving.disk_cache import DEFAULT_LIMIT, DiskCache
 from llamaq.serving.disk_prefixes import DiskPrefixes
 from llamaq.serving.drafter import Drafter
 from llamaq.serving.generation import DraftFunction, Generation
+from llamaq.serving.last_states import LastStates
 from llamaq.serving.lookup import Lookup
+from llamaq.serving.nextn_drafter import NextNDrafter
 from llamaq.serving.recording import Recording
 from llamaq.serving.request import ASKER
 from llamaq.serving.scheduler import Scheduler
@@ -74,6 +76,8 @@ class Model:
         """Guesses what comes next in an answer's text."""
         self._texts = KeptTexts()
         self._owned: Model | None = None
+        if parts.nextn is not None:
+            self.scheduler.speculation.drafter = NextNDrafter(parts.nextn)
 
     def __str__(self) -> str:
         """What it is, for people."""
@@ -104,8 +108,7 @@ class Model:
         if self._disk is not None:
             self._disk.close()
         if self._parts is not None:
-            for part in (self._parts.engine, self._parts.cache, self._parts.file):
-                part.close()
+            self._parts.close()
         if self.encoder is not None:
             self.encoder.close()
         if self._owned is not None:
@@ -218,12 +221,13 @@ class Model:
         predicted = self._known(
             self.text_ids("" if prediction is None else prediction, "prediction", continuation=True)
         )
-        guesses = self.speculation and not inserted
+        guesses, nextn = self.speculation and not inserted, self.parts.nextn
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None, lookup=Lookup(ids, predicted) if guesses else None,
             texts=self._texts.of(ASKER.get()) if guesses else None,
             function=self.draft_function if guesses else None,
+            states=LastStates(nextn.seen, nextn.engine.max_rows) if guesses and nextn is not None else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0

@@ -74,6 +74,10 @@ COMMON: dict[str, Any] = {
     "input_layernorm": plus_one("attn_norm"),
     "post_attention_layernorm": plus_one("post_attention_norm"),
     "linear_attn.norm": "ssm_norm",
+    "mtp.fc": "nextn.eh_proj",
+    "mtp.pre_fc_norm_embedding": plus_one("nextn.enorm"),
+    "mtp.pre_fc_norm_hidden": plus_one("nextn.hnorm"),
+    "mtp.norm": plus_one("nextn.shared_head_norm"),
 }
 
 
