@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from llamaq import LLM, _core
 from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest, wait
-from vision_cases import KEPT, SEEN, ids_of, picture, prompt_with
+from tiny_towers import TOWERS
+from vision_cases import EMBEDDED, KEPT, SEEN, SIZE, ids_of, picture, prompt_with
 
-__all__ = ["F32", "log_probabilities", "logits_of", "pieces_of", "reading", "rows_of"]
+__all__ = ["F32", "log_probabilities", "logits_of", "pieces_of", "reading", "recorded_prompt", "rows_of"]
 
 F32 = NDArray[np.float32]
 
@@ -35,6 +36,20 @@ def reading(llm: LLM, which: int, first: int = 0) -> PromptRequest:
     ids = [[id for piece in each for id in (ids_of(piece) if isinstance(piece, str) else piece.ids)] for each in pieces]
     found = PromptRequest(prompt_with(ids), first, share=True)
     found.inserted = tuple(piece for each in pieces for piece in each if isinstance(piece, Inserted))
+    return found
+
+
+def recorded_prompt(llm: LLM, name: str, which: int) -> PromptRequest:
+    """The prompt with pictures whose log-probabilities are recorded of a tiny model: with rows alone, unless it is one
+    of ``TOWERS``, which have what stands around them, too."""
+    if name in TOWERS:
+        return reading(llm, which)
+    encoder = llm.model.encoder
+    assert encoder is not None
+    shapes = [(SIZE, SIZE)] if name in EMBEDDED else SEEN[which]
+    rows = tuple(encoder.rows(picture(*shape, which)) for shape in shapes)
+    found = PromptRequest(prompt_with([[*each.ids] for each in rows]), 0)
+    found.inserted = rows
     return found
 
 

@@ -3,7 +3,7 @@ pictures of many shapes.
 
     PYTHONPATH=src LLAMAQ_SHARED=SHARED python tests/vision/record_dynamic.py [NAME ...]
 
-needs torch, transformers and gguf, and writes tests/data/vision.
+needs torch and transformers, and writes tests/data/vision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import PIL.Image
 import torch
@@ -21,9 +20,10 @@ import transformers
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from record_transformers import IMAGE_TOKEN, OUT, TEXT, TEXT_NAMES  # type: ignore[import-not-found]
+from record_transformers import IMAGE_TOKEN, OUT, TEXT  # type: ignore[import-not-found]
 
-from tiny_vision import DEEP, FEED_FORWARD, HEADS, LAYERS, WIDTH, projector_keys, projector_tensors, seeing
+from hf_pictures import weights_of
+from tiny_vision import DEEP, FEED_FORWARD, HEADS, LAYERS, WIDTH, projector_keys
 from vision_cases import KEPT, SEEN, SHAPES, picture, pixel_sample, prompt_with
 
 KEYS = projector_keys("qwen3vl")
@@ -34,9 +34,6 @@ TOKENS = {"image_token_id": IMAGE_TOKEN, "vision_start_token_id": 2041, "vision_
 QWEN_VISION = {
     "depth": LAYERS, "hidden_size": WIDTH, "intermediate_size": FEED_FORWARD, "num_heads": HEADS, "patch_size": 8,
     "temporal_patch_size": 2, "spatial_merge_size": 2, "out_hidden_size": 64,
-}  # fmt: skip
-BLOCKS = {
-    "ln1": "norm1", "ln2": "norm2", "attn_qkv": "attn.qkv", "attn_out": "attn.proj", "ffn_gate": "mlp.gate_proj",
 }  # fmt: skip
 
 
@@ -50,7 +47,9 @@ def qwen_processor(name: str) -> Any:
 def qwen25vl() -> Any:
     text = TEXT | {"num_hidden_layers": 4, "rope_parameters": ROPE | {"mrope_section": [3, 3, 2]}}
     vision = QWEN_VISION | {"window_size": 32, "fullatt_block_indexes": [1]}
-    config = transformers.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **TOKENS)
+    config = transformers.Qwen2_5_VLConfig(
+        text_config=text, vision_config=vision, **TOKENS | {"tie_word_embeddings": True}
+    )
     return transformers.Qwen2_5_VLForConditionalGeneration(config)
 
 
@@ -82,94 +81,8 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[str], Any]]] = {
 }
 
 
-def qwen_weights(name: str) -> dict[str, Any]:
-    """The projector's tensors by the names of transformers, queries, keys and values in one."""
-    ours = projector_tensors(name)
-    older = name == "qwen25vl"
-    found: dict[str, Any] = {}
-    kernel = np.stack([ours.pop("v.patch_embd.weight"), ours.pop("v.patch_embd.weight.1")], 2)
-    found["patch_embed.proj.weight"] = kernel
-    fixed = {"v.patch_embd": "patch_embed.proj", "v.position_embd": "pos_embed",
-             "v.post_ln": "merger.ln_q" if older else "merger.norm",
-             "mm.0": "merger.mlp.0" if older else "merger.linear_fc1",
-             "mm.2": "merger.mlp.2" if older else "merger.linear_fc2"}  # fmt: skip
-    own = {"ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj"} if older else {
-        "ffn_up": "mlp.linear_fc1", "ffn_down": "mlp.linear_fc2"}  # fmt: skip
-    for key, x in ours.items():
-        stem, kind = key.rsplit(".", 1)
-        parts = stem.split(".")
-        if stem in fixed:
-            found[f"{fixed[stem]}.{kind}"] = x
-        elif parts[1] == "deepstack":
-            there = {"norm": "norm", "fc1": "linear_fc1", "fc2": "linear_fc2"}[parts[3]]
-            number = [i for i, deep in enumerate(DEEP) if deep].index(int(parts[2]))
-            found[f"deepstack_merger_list.{number}.{there}.{kind}"] = x
-        elif parts[3] == "attn_q":
-            whole = [ours[f"{stem[:-1]}{part}.{kind}"] for part in "qkv"]
-            found[f"blocks.{parts[2]}.attn.qkv.{kind}"] = np.concatenate(whole)
-        elif parts[3] not in ("attn_k", "attn_v"):
-            found[f"blocks.{parts[2]}.{(BLOCKS | own)[parts[3]]}.{kind}"] = x
-    return {f"model.visual.{key}": x for key, x in found.items()}
-
-
-GROUPED = [0, 2, 1, 3]
-"""Where transformers has each head of values: those of a key head together."""
-DELTA_NAMES = {
-    "attn_qkv": "in_proj_qkv.weight", "attn_gate": "in_proj_z.weight", "ssm_beta": "in_proj_b.weight",
-    "ssm_alpha": "in_proj_a.weight", "ssm_conv1d": "conv1d.weight", "ssm_dt": "dt_bias", "ssm_a": "A_log",
-    "ssm_norm": "norm.weight", "ssm_out": "out_proj.weight",
-}  # fmt: skip
-
-
-def regrouped(x: Any, last: str) -> Any:
-    """A tensor of a delta net as transformers has it."""
-    if last == "ssm_norm":
-        return x
-    if last == "ssm_out":
-        return x.reshape(len(x), 4, -1)[:, GROUPED].reshape(x.shape)
-    keys, values = (x[:64], x[64:]) if last in ("attn_qkv", "ssm_conv1d") else (x[:0], x)
-    values = values.reshape(4, len(values) // 4, *values.shape[1:])[GROUPED].reshape(values.shape)
-    whole = np.concatenate([keys, values])
-    return np.log(-whole) if last == "ssm_a" else whole
-
-
-def hybrid_weights(name: str) -> dict[str, Any]:
-    """The text of Qwen 3.5, whose file has norms plus one, and heads of values in another order."""
-    found = {}
-    for tensor in gguf.GGUFReader(seeing(name)[0]).tensors:
-        parts = tensor.name.split(".")
-        last = parts[2] if parts[0] == "blk" else parts[0]
-        x = np.array(tensor.data, np.float32)
-        if last == "output":
-            found["lm_head.weight"] = x
-            continue
-        block = f"layers.{parts[1]}." if parts[0] == "blk" else ""
-        if last in DELTA_NAMES:
-            found[f"model.language_model.{block}linear_attn.{DELTA_NAMES[last]}"] = regrouped(x, last)
-        else:
-            plain = x - 1 if last.endswith("norm") else x
-            found[f"model.language_model.{block}{TEXT_NAMES[last]}.weight"] = plain
-    return found
-
-
-def text_weights(name: str) -> dict[str, Any]:
-    if name == "qwen35":
-        return hybrid_weights(name)
-    found = {}
-    for tensor in gguf.GGUFReader(seeing(name)[0]).tensors:
-        stem, kind = tensor.name.rsplit(".", 1)
-        parts = stem.split(".")
-        if stem == "output":
-            there = "lm_head.weight"
-        else:
-            block = f"layers.{parts[1]}." if parts[0] == "blk" else ""
-            there = f"model.language_model.{block}{TEXT_NAMES[parts[-1]]}.{kind}"
-        found[there] = np.array(tensor.data, np.float32)
-    return {"lm_head.weight": found["model.language_model.embed_tokens.weight"]} | found
-
-
 def load(name: str, model: Any) -> None:
-    weights = {key: torch.tensor(x) for key, x in (text_weights(name) | qwen_weights(name)).items()}
+    weights = {key: torch.tensor(x) for key, x in weights_of(name).items()}
     theirs = model.state_dict()
     result = model.load_state_dict({k: x.reshape(theirs[k].shape) if k in theirs else x for k, x in weights.items()},
                                    strict=False)  # fmt: skip

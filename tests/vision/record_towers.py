@@ -2,7 +2,7 @@
 
     PYTHONPATH=src LLAMAQ_SHARED=SHARED python tests/vision/record_towers.py [NAME ...]
 
-needs torch, transformers and gguf, and writes tests/data/vision.
+needs torch and transformers, and writes tests/data/vision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import PIL.Image
 import torch
@@ -21,9 +20,11 @@ import transformers
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from record_transformers import IMAGE_TOKEN, OUT, TEXT, TEXT_NAMES  # type: ignore[import-not-found]
+from record_transformers import IMAGE_TOKEN, OUT, TEXT  # type: ignore[import-not-found]
 
-from tiny_towers import COLUMNS, FEED_FORWARD, HEADS, LAYERS, PATCH, WIDTH, projector_tensors, tower
+from hf_pictures import weights_of
+from llamaq.gguf import GGUFFile
+from tiny_towers import COLUMNS, FEED_FORWARD, HEADS, LAYERS, PATCH, WIDTH, tower
 from vision_cases import KEPT, PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, pixel_sample, prompt_with
 
 Recorded = tuple[Any, dict[str, Any], str]
@@ -63,51 +64,9 @@ def gemma4(name: str) -> Any:
 
 
 def gemma4_layers(name: str) -> list[str]:
-    reader = gguf.GGUFReader(tower(name)[0])
-    pattern = reader.fields["gemma4.attention.sliding_window_pattern"].contents()
+    with GGUFFile.open(tower(name)[0]) as file:
+        pattern: Any = file.metadata["gemma4.attention.sliding_window_pattern"]
     return ["sliding_attention" if window else "full_attention" for window in pattern]
-
-
-GEMMA4_TEXT = TEXT_NAMES | {
-    "per_layer_token_embd": "embed_tokens_per_layer", "per_layer_model_proj": "per_layer_model_projection",
-    "per_layer_proj_norm": "per_layer_projection_norm", "inp_gate": "per_layer_input_gate",
-    "proj": "per_layer_projection", "post_norm": "post_per_layer_input_norm",
-    "ffn_norm": "pre_feedforward_layernorm", "layer_output_scale": "layer_scalar",
-}  # fmt: skip
-GEMMA4_VISION = {
-    "ln1": "input_layernorm", "ln2": "pre_feedforward_layernorm", "attn_post_norm": "post_attention_layernorm",
-    "ffn_post_norm": "post_feedforward_layernorm", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
-    **{f"attn_{part}": f"self_attn.{part}_proj.linear" for part in "qkv"}, "attn_out": "self_attn.o_proj.linear",
-    **{f"ffn_{part}": f"mlp.{part}_proj.linear" for part in ("gate", "up", "down")},
-}  # fmt: skip
-
-
-def gemma4_weights(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, x in text_tensors(name):
-        stem, _, kind = key.rpartition(".")
-        parts = stem.split(".")
-        if parts[0] == "rope_freqs":
-            continue
-        block = f"layers.{parts[1]}." if parts[0] == "blk" else ""
-        last = GEMMA4_TEXT[parts[-1]]
-        found[f"model.language_model.{block}{last}" + ("" if last == "layer_scalar" else f".{kind}")] = x
-    found["lm_head.weight"] = found["model.language_model.embed_tokens.weight"]
-    for key, x in projector_tensors(name).items():
-        parts = key.split(".")
-        if key == "v.patch_embd.weight":
-            found["model.vision_tower.patch_embedder.input_proj.weight"] = x.transpose(0, 2, 3, 1).reshape(WIDTH, -1)
-        elif key == "v.position_embd.weight":
-            found["model.vision_tower.patch_embedder.position_embedding_table"] = x
-        elif parts[0] == "mm":
-            found["model.embed_vision.embedding_projection.weight"] = x
-        elif len(parts) == 2:
-            found[f"model.vision_tower.{parts[1]}"] = x
-        else:
-            there = GEMMA4_VISION[parts[3]]
-            there = there if parts[4] == "weight" else there.removesuffix(".linear")
-            found[f"model.vision_tower.encoder.layers.{parts[2]}.{there}.{parts[4]}"] = x
-    return found
 
 
 def gemma4_processor(rows: int) -> Any:
@@ -149,49 +108,6 @@ def llama4(name: str) -> Any:
     modeling.MoeCausalLMOutputWithPast.image_outputs = None
     config = transformers.Llama4Config(text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN)
     return transformers.Llama4ForConditionalGeneration(config)
-
-
-LLAMA4_TEXT = TEXT_NAMES | {
-    **{f"ffn_{part}": f"feed_forward.{part}_proj" for part in ("gate", "up", "down")},
-    **{f"ffn_{part}_shexp": f"feed_forward.shared_expert.{part}_proj" for part in ("gate", "up", "down")},
-    "ffn_gate_inp": "feed_forward.router",
-}  # fmt: skip
-LLAMA4_VISION = {
-    "ln1": "input_layernorm", "ln2": "post_attention_layernorm", "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2",
-    **{f"attn_{part}": f"self_attn.{part}_proj" for part in "qkv"}, "attn_out": "self_attn.o_proj",
-}  # fmt: skip
-LLAMA4_OUTER = {
-    "v.patch_embd.weight": "vision_model.patch_embedding.linear.weight", "v.class_embd": "vision_model.class_embedding",
-    "v.position_embd.weight": "vision_model.positional_embedding_vlm",
-    **{f"v.{part}_ln.{kind}": f"vision_model.layernorm_{part}.{kind}" for part in ("pre", "post")
-       for kind in ("weight", "bias")},
-    "mm.model.mlp.1.weight": "vision_model.vision_adapter.mlp.fc1.weight",
-    "mm.model.mlp.2.weight": "vision_model.vision_adapter.mlp.fc2.weight",
-    "mm.model.fc.weight": "multi_modal_projector.linear_1.weight",
-}  # fmt: skip
-
-
-def llama4_weights(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    tensors = dict(text_tensors(name))
-    for key, x in tensors.items():
-        parts = key.split(".")
-        block = f"language_model.model.layers.{parts[1]}.feed_forward.experts."
-        if key == "output.weight":
-            found["language_model.lm_head.weight"] = x
-        elif parts[-2] == "ffn_gate_exps":
-            both = np.concatenate([x, tensors[key.replace("gate", "up")]], 1)
-            found[f"{block}gate_up_proj"] = both.transpose(0, 2, 1)
-        elif parts[-2] == "ffn_down_exps":
-            found[f"{block}down_proj"] = x.transpose(0, 2, 1)
-        elif parts[-2] != "ffn_up_exps":
-            layer = f"layers.{parts[1]}." if parts[0] == "blk" else ""
-            found[f"language_model.model.{layer}{LLAMA4_TEXT[parts[-2]]}.weight"] = x
-    for key, x in projector_tensors(name).items():
-        parts = key.split(".")
-        there = LLAMA4_OUTER.get(key) or f"vision_model.model.layers.{parts[2]}.{LLAMA4_VISION[parts[3]]}.{parts[4]}"
-        found[there] = x
-    return found
 
 
 def llama4_read(model: Any, image: Any) -> Recorded:
@@ -240,41 +156,6 @@ def mistral3(name: str) -> Any:
     return transformers.Mistral3ForConditionalGeneration(config)
 
 
-PIXTRAL_VISION = {
-    "ln1": "attention_norm", "ln2": "ffn_norm", **{f"attn_{part}": f"attention.{part}_proj" for part in "qkv"},
-    "attn_out": "attention.o_proj", **{f"ffn_{part}": f"feed_forward.{part}_proj" for part in ("gate", "up", "down")},
-}  # fmt: skip
-PIXTRAL_OUTER = {
-    "v.patch_embd": "vision_tower.patch_conv", "v.pre_ln": "vision_tower.ln_pre",
-    "mm.input_norm": "multi_modal_projector.norm", "mm.1": "multi_modal_projector.linear_1",
-    "mm.patch_merger": "multi_modal_projector.patch_merger.merging_layer", "mm.2": "multi_modal_projector.linear_2",
-}  # fmt: skip
-
-
-def halves(x: Any, heads: int) -> Any:
-    """Rows of heads whose pairs stand side by side in files, as transformers has them."""
-    return x.reshape(heads, -1, 2, x.shape[-1]).swapaxes(1, 2).reshape(x.shape)
-
-
-def mistral3_weights(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, x in text_tensors(name):
-        parts = key.split(".")
-        x = halves(x, len(x) // 32) if parts[-2] in ("attn_q", "attn_k") else x
-        layer = f"layers.{parts[1]}." if parts[0] == "blk" else ""
-        there = "lm_head" if key == "output.weight" else f"model.language_model.{layer}{TEXT_NAMES[parts[-2]]}"
-        found[f"{there}.weight"] = x
-    for key, x in projector_tensors(name).items():
-        stem, _, kind = key.rpartition(".")
-        parts = stem.split(".")
-        if kind == "img_break":
-            continue
-        x = halves(x, HEADS) if parts[-1] in ("attn_q", "attn_k") else x
-        inner = f"vision_tower.transformer.layers.{parts[2]}.{PIXTRAL_VISION[parts[3]]}" if len(parts) == 4 else ""
-        found[f"model.{inner or PIXTRAL_OUTER[stem]}.{kind}"] = x
-    return found
-
-
 def pixtral_processor() -> Any:
     return transformers.PixtralImageProcessorPil(
         size={"longest_edge": 96}, patch_size={"height": 16, "width": 16}, image_mean=[0.5, 0.4, 0.6],
@@ -302,10 +183,6 @@ def pixtral_pictures(image: Any) -> dict[str, Any]:
 # What all have
 
 
-def text_tensors(name: str) -> Any:
-    return ((tensor.name, np.array(tensor.data, np.float32)) for tensor in gguf.GGUFReader(tower(name)[0]).tensors)
-
-
 def whole_picture(x: Any) -> dict[str, Any]:
     assert np.array_equal(x, x.round())
     return {"": pixel_sample(x.astype(np.uint8)), " sides": np.array(x.shape[:2])}
@@ -319,11 +196,11 @@ def load(name: str, model: Any, weights: dict[str, Any]) -> None:
     print(name, "not loaded:", result.missing_keys, "not there:", result.unexpected_keys)
 
 
-MODELS: dict[str, tuple[Callable[[str], Any], Callable[[str], Any], Callable[[Any, Any], Recorded]]] = {
-    "gemma4e": (gemma4, gemma4_weights, gemma4_read),
-    "gemma4l": (gemma4, gemma4_weights, gemma4_read),
-    "llama4": (llama4, llama4_weights, llama4_read),
-    "mistral3": (mistral3, mistral3_weights, mistral3_read),
+MODELS: dict[str, tuple[Callable[[str], Any], Callable[[Any, Any], Recorded]]] = {
+    "gemma4e": (gemma4, gemma4_read),
+    "gemma4l": (gemma4, gemma4_read),
+    "llama4": (llama4, llama4_read),
+    "mistral3": (mistral3, mistral3_read),
 }
 PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "gemma4": gemma4_pictures,
@@ -333,9 +210,9 @@ PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def record_model(name: str) -> None:
-    make, weights, read = MODELS[name]
+    make, read = MODELS[name]
     model = make(name).eval().float()
-    load(name, model, weights(name))
+    load(name, model, weights_of(name))
     found = {}
     for which, shapes in enumerate(SEEN):
         seen = [read(model, PIL.Image.fromarray(picture(*shape, which))) for shape in shapes]

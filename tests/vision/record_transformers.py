@@ -1,8 +1,8 @@
 """Records what transformers makes of the tiny models with projectors, and of pictures of many shapes.
 
-    python tests/vision/record_transformers.py SHARED
+    PYTHONPATH=src LLAMAQ_SHARED=SHARED python tests/vision/record_transformers.py
 
-needs torch, transformers and gguf, and writes tests/data/vision. Log-probabilities are kept for some ids of each
+needs torch and transformers, and writes tests/data/vision. Log-probabilities are kept for some ids of each
 position, and colours for some pixels of each tile, so that the files stay small.
 """
 
@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import PIL.Image
 import torch
@@ -20,6 +19,7 @@ import transformers
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
+from hf_pictures import weights_of
 from vision_cases import EMBEDDED, KEPT, PIXELS, SHAPES, SIZE, picture, prompt
 
 OUT = Path(__file__).parents[1] / "data" / "vision"
@@ -33,19 +33,6 @@ TEXT = {
     "attn_implementation": "eager",
 }  # fmt: skip
 IMAGE_TOKEN = 2040
-TEXT_NAMES = {
-    "token_embd": "embed_tokens", "output_norm": "norm", "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj", "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm", "attn_norm": "input_layernorm", "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj", "ffn_down": "mlp.down_proj", "ffn_norm": "post_attention_layernorm",
-    "post_attention_norm": "post_attention_layernorm", "post_ffw_norm": "post_feedforward_layernorm",
-}  # fmt: skip
-VISION_NAMES = {
-    "patch_embd": "embeddings.patch_embedding", "position_embd": "embeddings.position_embedding",
-    "post_ln": "post_layernorm", "ln1": "layer_norm1", "ln2": "layer_norm2", "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj", "attn_out": "self_attn.out_proj", "ffn_up": "mlp.fc1",
-    "ffn_down": "mlp.fc2",
-}  # fmt: skip
 
 
 def model_of(name: str) -> Any:
@@ -70,53 +57,11 @@ def model_of(name: str) -> Any:
     return transformers.SmolVLMForConditionalGeneration(config)
 
 
-def name_there(name: str, theirs: dict[str, Any]) -> str:
-    """The tensor's name in transformers."""
-    stem, kind = name.rsplit(".", 1)
-    parts = stem.split(".")
-    if stem == "output":
-        wanted = "lm_head.weight"
-    elif parts[0] == "mm":
-        ends = {
-            "input_projection": "mm_input_projection_weight",
-            "soft_emb_norm": "mm_soft_emb_norm.weight",
-            "fc": "modality_projection.proj.weight",
-        }
-        wanted = ends[parts[-1]]
-    elif parts[0] == "v":
-        layer = f"encoder.layers.{parts[2]}." if parts[1] == "blk" else ""
-        wanted = f"{layer}{VISION_NAMES[parts[-1]]}.{kind}"
-    else:
-        last = TEXT_NAMES[parts[-1]]
-        if parts[-1] == "ffn_norm" and any("pre_feedforward" in each for each in theirs):
-            last = "pre_feedforward_layernorm"
-        wanted = f"layers.{parts[1]}.{last}.{kind}" if parts[0] == "blk" else f"{last}.{kind}"
-    vision = parts[0] == "v"
-    (found,) = (
-        (each for each in theirs if each.endswith("." + wanted) and ("vision" in each) == vision)
-        if (wanted != "lm_head.weight")
-        else (wanted,)
-    )
-    return found
-
-
-def load(model: Any, files: list[Path], gemma: bool) -> None:
+def load(name: str, model: Any) -> None:
     theirs = model.state_dict()
-    seen = set()
-    for path in files:
-        for tensor in gguf.GGUFReader(path).tensors:
-            data = torch.tensor(np.array(tensor.data, np.float32))
-            name = name_there(tensor.name, theirs)
-            if gemma and (tensor.name.startswith("mm.soft") or ("norm" in tensor.name and tensor.name[0] != "v")):
-                data = data - 1  # files of Gemma have weights of norms plus one
-            if not gemma and tensor.name.startswith("blk.") and tensor.name.split(".")[-2] in ("attn_q", "attn_k"):
-                # Pairs of rotated rows stand side by side in files of Llama.
-                data = data.reshape(-1, 8, 2, data.shape[-1]).transpose(1, 2).reshape(data.shape)
-            assert theirs[name].shape == data.reshape(theirs[name].shape).shape, name
-            theirs[name].copy_(data.reshape(theirs[name].shape))
-            seen.add(name)
-    unseen = {name for name in theirs if name not in seen and "position_ids" not in name and "head." not in name}
-    print(sorted(unseen))
+    found = {key: torch.tensor(x).reshape(theirs[key].shape) for key, x in weights_of(name).items()}
+    result = model.load_state_dict(found, strict=False)
+    print(name, "not loaded:", result.missing_keys, "not there:", result.unexpected_keys)
 
 
 def logits_of(model: Any, ids: list[int], pixels: Any, gemma: bool) -> Any:
@@ -128,12 +73,12 @@ def logits_of(model: Any, ids: list[int], pixels: Any, gemma: bool) -> Any:
     return model(input_ids=row, pixel_values=pixels, **more).logits[0]
 
 
-def record_models(shared: Path) -> None:
+def record_models() -> None:
     torch.set_grad_enabled(False)
     for name, rows in EMBEDDED.items():
         gemma = name == "gemma3v"
         model = model_of(name).eval().float()
-        load(model, [shared / "tiny-models" / f"{name}.gguf", shared / "tiny-models" / f"{name}-mmproj.gguf"], gemma)
+        load(name, model)
         before, after = prompt()
         found = {}
         for which in range(2):
@@ -172,4 +117,4 @@ def record_pictures() -> None:
 if __name__ == "__main__":
     OUT.mkdir(exist_ok=True)
     record_pictures()
-    record_models(Path(sys.argv[1]))
+    record_models()

@@ -21,8 +21,9 @@ _ABOUT = """\
 Writes a GGUF file from a Hugging Face folder with config.json, safetensors files and tokenizer.model or
 tokenizer.json (or from one safetensors file beside them). docs/convert.md lists the families; another class is refused
 with a list of them. A folder of PEFT (adapter_config.json, adapter_model.safetensors) becomes a LoRA adapter; --base
-names the model that it was trained on, unless adapter_config.json names its folder. The command needs the packages of
-the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
+names the model that it was trained on, unless adapter_config.json names its folder. What a model sees images with
+becomes a projector beside the file, mmproj-OUT.gguf; with --mmproj it is all that is written. The command needs the
+packages of the extra: pip install 'llamaq[convert]'. Next: llamaq quantize."""
 
 
 def _add_options(parser: Parser) -> None:
@@ -40,24 +41,28 @@ def _add_options(parser: Parser) -> None:
         metavar="FILE",
         help='a JSON object of further metadata, such as {"general.name": "...", "general.license": "..."}',
     )
+    add("--mmproj", action="store_true", help="write what the model sees images with alone, to OUT.gguf")
     add("--base", metavar="MODEL", help="the model of an adapter: a folder with config.json, or a GGUF file")
     add("--pre", metavar="NAME", help="use this pre-tokenizer instead of the one that tokenizer.json describes")
 
 
 def convert(args: argparse.Namespace) -> int:
     """Runs the command."""
-    from llamaq.convert import convert, convert_adapter, is_peft
+    from llamaq.convert import convert, convert_adapter, convert_projector, is_peft
 
     metadata = _metadata(Path(args.metadata)) if args.metadata else None
-    outtype, told = args.outtype.lower(), ""
+    outtype, told, written = args.outtype.lower(), "", [Path(args.target)]
     with Bar("converting", " weights") as progress:
         if args.base or is_peft(Path(args.source)):
             base = _base(args) if args.base else None
             convert_adapter(args.source, args.target, outtype, base=base, metadata=metadata, progress=progress)
+        elif args.mmproj:
+            convert_projector(args.source, args.target, outtype, metadata=metadata, progress=progress)
         else:
             compared = convert(args.source, args.target, outtype, pre=args.pre, metadata=metadata, progress=progress)
             told = f"tokenizer: {compared}\n"
-    write(f"{args.target}: {size(Path(args.target).stat().st_size)}\n{told}")
+            written += [] if compared.projector is None else [compared.projector]
+    write("".join(f"{path}: {size(path.stat().st_size)}\n" for path in written) + told)
     return 0
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .adapter import convert_adapter
 from .compare import Comparison
+from .encoded import OUTTYPES
 from .weight_files import is_peft
-from .write import OUTTYPES, convert
+from .write import convert, convert_projector
 
-__all__ = ["OUTTYPES", "Comparison", "convert", "convert_adapter", "is_peft"]
+__all__ = ["OUTTYPES", "Comparison", "convert", "convert_adapter", "convert_projector", "is_peft"]

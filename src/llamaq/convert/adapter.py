@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import one_of, path_of
 from llamaq.boundary.progress import Progress
+from llamaq.convert.encoded import OUTTYPES, check_magnitude, counted
 from llamaq.convert.families import FAMILIES, family_of
 from llamaq.convert.family import Family, new_tensors
 from llamaq.convert.peft_folder import PeftFolder
 from llamaq.convert.rope import neighbours
-from llamaq.convert.section import Section, read_json
+from llamaq.convert.section import Section, read_json, text_config
 from llamaq.convert.views import NewTensor, View
-from llamaq.convert.write import OUTTYPES, check_magnitude, counted, general, text_config
+from llamaq.convert.write import general
 from llamaq.errors import ModelError, naming
 from llamaq.formats import Format, encode, format_by_name
 from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
@@ -151,7 +152,7 @@ def _pair(folder: PeftFolder, new: NewTensor, rank: int) -> tuple[F32, F32]:
         if new.heads:
             b = neighbours(b, len(b) // head_rows)
         if new.columns:
-            a = np.concatenate([a[:, span.start : span.stop] for span in new.columns], axis=1)
+            a = np.concatenate([a[:, c.start : c.stop : c.step] for c in new.columns], axis=1)
         if missing := rank - len(a):  # experts may differ: zeros add nothing, but the file's scale has the stack's rank
             b = (b * (rank / len(a))).astype(np.float32)
             a, b = np.pad(a, ((0, missing), (0, 0))), np.pad(b, ((0, 0), (0, missing)))

@@ -27,8 +27,8 @@ DTYPES = ("F32", "F16", "BF16", "F64")
 class Checkpoint:
     """``path`` is the folder, or the one safetensors file in it that counts.
 
-    ``config`` is config.json, ``shapes`` maps the tensors' names to their shapes. Raises ModelError for a folder
-    without these files, damaged ones, and weights in a type that is no float.
+    ``config`` is config.json, ``shapes`` maps the tensors' names to their shapes, (1,) for a number alone. Raises
+    ModelError for a folder without these files, damaged ones, and weights in a type that is no float.
     """
 
     def __init__(self, path: Path) -> None:
@@ -51,6 +51,7 @@ class Checkpoint:
         self._error: type[Exception] = package("safetensors").SafetensorError
         self._files: dict[str, Any] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self._numbers: set[str] = set()
         index = Section({}, INDEX) if path.is_file() else self.json(INDEX).section("weight_map")
         for file in weight_files(path, index):
             self._read_header(file)
@@ -66,16 +67,20 @@ class Checkpoint:
         return [range(i, min(i + step, count)) for i in range(0, count, step)]
 
     def read(self, view: View, span: range) -> NDArray[np.float32]:
-        """Rows of a view. Raises ModelError for values that are not finite."""
+        """Rows of a view. Raises ModelError for values that are not finite; a number alone is a bound, which may be
+        infinite."""
         name, part = view.name, view.part(span)
         try:
-            found = np.asarray(self._files[name].get_slice(name)[tuple(_around(r) for r in part)])
+            if name in self._numbers:
+                found = np.asarray(self._files[name].get_tensor(name)).reshape(1)
+            else:
+                found = np.asarray(self._files[name].get_slice(name)[tuple(_around(r) for r in part)])
         except (self._error, OSError) as error:
             raise ModelError(f"tensor {name!r}: cannot be read: {error}; download the file again") from None
         found = found[tuple(slice(None, None, r.step) for r in part)].reshape([len(r) for r in part[len(view.index) :]])
         with np.errstate(over="ignore"):  # what binary32 cannot hold becomes infinite
             found = np.ascontiguousarray((found.T if view.transposed else found).astype(np.float32))
-        if not np.isfinite(found).all():
+        if np.isnan(found).any() or (name not in self._numbers and np.isinf(found).any()):
             raise ModelError(
                 f"tensor {name!r}: expected finite weights, got infinite ones or NaN in rows {span.start} to "
                 f"{span.stop - 1}; download the file again"
@@ -114,11 +119,13 @@ class Checkpoint:
                 f"{path}: tensor {name!r}: expected one of {', '.join(DTYPES)}, got {dtype}; "
                 "convert the model that it was made from"
             )
-        if not shape or 0 in shape:
+        if 0 in shape:
             raise ModelError(f"{path}: tensor {name!r}: expected weights, got the shape {shape}; download it again")
         if name in self.shapes:
             raise ModelError(f"{path}: tensor {name!r} stands in another file, too; keep the files of one model")
-        self.shapes[name] = shape
+        if not shape:
+            self._numbers.add(name)
+        self.shapes[name] = shape or (1,)
 
 
 def _around(part: range) -> slice:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from llamaq.convert.checkpoint import Checkpoint
@@ -26,12 +27,14 @@ _SHOWN = 6  # tokens around the first difference
 
 @dataclass(frozen=True)
 class Comparison:
-    """``alike`` of ``total`` texts became the same ids by ``library``. Where ``total`` is 0, ``reason`` says why."""
+    """``alike`` of ``total`` texts became the same ids by ``library``. Where ``total`` is 0, ``reason`` says why.
+    ``projector`` is the file with the part of the model that sees images, where one was written."""
 
     library: str
     total: int = 0
     alike: int = 0
     reason: str = ""
+    projector: Path | None = None
 
     def __str__(self) -> str:
         if not self.total:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,16 +9,12 @@ from typing import Any
 
 from llamaq.convert.images import IMAGES, Images
 from llamaq.convert.rope import Tensors, rope_divisors
-from llamaq.convert.rules import Rule, Source, same
+from llamaq.convert.rules import Rule, Source, Table, rule_in
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor
 from llamaq.errors import ModelError
 
-__all__ = ["Family", "Table", "new_tensors"]
-
-logger = logging.getLogger("llamaq")
-
-Table = Mapping[str, "str | Rule | None"]
+__all__ = ["Family", "new_tensors"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +51,7 @@ _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 
 def _plain(name: str) -> str:
     """A name as the class for text has it: those of images and of heads put words before it, base models lack one."""
-    name = name.replace("language_model.", "", 1)
+    name = re.sub(r"(language|text)_model\.", "", name, count=1)
     name = re.sub(r"^(bert|roberta)\.", "", name)
     name = re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda end: {"gamma": "weight", "beta": "bias"}[end[0]], name)
     return re.sub(r"^(?=(layers|embed_tokens|norm)\.)", "model.", name)
@@ -69,12 +64,8 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
     """The tensors to write, in the order of a checkpoint's ``shapes`` by name. Raises ModelError for a name that the
     family does not have."""
     groups: dict[tuple[str, int, str], list[tuple[int, str]]] = {}
-    images = False
     for name in shapes:
-        if IMAGES.match(name):
-            images = True
-            continue
-        if _SOUNDS.match(name):
+        if IMAGES.match(name) or _SOUNDS.match(name):
             continue
         plain = old = _plain(name)
         if family.predicts:
@@ -87,13 +78,11 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
         if family.predicts and layer >= keys["block_count"] and plain == old:
             continue
         groups.setdefault((pattern, layer, str(numbers[1:])), []).append((numbers[0] if numbers else 0, name))
-    if images and not family.inside:
-        logger.warning("the part for images is left out; the file is for text")
     made: list[NewTensor] = []
     for (pattern, layer, _), found in groups.items():
         rule, kind = _rule(family, pattern, layer, found[0][1])
         if rule is not None:
-            made += rule(_source(shapes, sorted(found), f"blk.{layer}." if layer >= 0 else "", kind, keys))
+            made += rule(_source(shapes, sorted(found), layer, kind, keys))
     return made
 
 
@@ -101,15 +90,12 @@ def _rule(family: Family, pattern: str, layer: int, name: str) -> tuple[Rule | N
     """What becomes of a tensor, and the end of its name where that is not part of the table's."""
     table = family.block if layer >= 0 else family.outer
     inner = pattern.removeprefix(family.blocks) if layer >= 0 else pattern
-    stem, dot, end = inner.rpartition(".")
-    for key, kind in ((inner, ""), (stem, dot + end)):
-        if key in table and kind in ("", ".weight", ".bias"):
-            rule = table[key]
-            return (same(rule) if isinstance(rule, str) else rule), kind
-    raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
+    if (found := rule_in(table, inner)) is None:
+        raise ModelError(f"tensor {name!r}: expected the names of {family.classes[0]}, got one that it does not have")
+    return found
 
 
-def _source(shapes: Shapes, found: list[tuple[int, str]], prefix: str, kind: str, keys: Mapping[str, Any]) -> Source:
+def _source(shapes: Shapes, found: list[tuple[int, str]], layer: int, kind: str, keys: Mapping[str, Any]) -> Source:
     names = tuple(name for _, name in found)
     shape = shapes[names[0]]
     odd = next((name for name in names if shapes[name] != shape), None)
@@ -119,4 +105,4 @@ def _source(shapes: Shapes, found: list[tuple[int, str]], prefix: str, kind: str
         raise ModelError(
             f"tensor {names[0]!r}: expected experts numbered from 0 without gaps; download the whole folder"
         )
-    return Source(names, shape, prefix, kind, keys)
+    return Source(names, shape, f"blk.{layer}." if layer >= 0 else "", kind, keys, layer)

@@ -10,18 +10,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from llamaq.convert.views import NewTensor, View
 from llamaq.errors import ModelError
 
 __all__ = [
     "Rule",
     "Source",
+    "Table",
     "either_way",
     "gate_and_up",
     "key_and_value",
     "last_rows",
     "plus_one",
     "regrouped",
+    "rule_in",
     "same",
     "squeezed",
     "stack",
@@ -34,8 +38,8 @@ __all__ = [
 class Source:
     """Tensors of one shape that a rule is for: one, or those of all experts in order.
 
-    ``prefix`` and ``kind`` come before and after new names ("blk.3.", ".weight"); ``keys`` are the new
-    file's hyperparameters.
+    ``prefix`` and ``kind`` come before and after new names ("blk.3.", ".weight"), in which * stands for the number of
+    the ``layer``; ``keys`` are the new file's hyperparameters.
     """
 
     names: tuple[str, ...]
@@ -43,16 +47,17 @@ class Source:
     prefix: str
     kind: str
     keys: Mapping[str, Any]
+    layer: int = -1
 
     def new(self, name: str, *views: View, **rest: Any) -> NewTensor:
         """A tensor under its whole name; one that has the kind in its name already keeps it."""
         kind = "" if name.endswith((".weight", ".bias")) else self.kind
-        return NewTensor(f"{self.prefix}{name}{kind}", views, **rest)
+        return NewTensor(f"{self.prefix}{name.replace('*', str(self.layer))}{kind}", views, **rest)
 
     def number(self, key: str) -> int:
         """The value of a key, of those that each block has its own of the block's."""
         value = self.keys[key]
-        return int(value[int(self.prefix.split(".")[1])] if isinstance(value, list) else value)
+        return int(value[self.layer] if isinstance(value, list) else value)
 
     def error(self, expected: str) -> ModelError:
         """A refusal of the tensors' shape."""
@@ -60,18 +65,31 @@ class Source:
 
 
 Rule = Callable[[Source], list[NewTensor]]
+Table = Mapping[str, "str | Rule | None"]
+
+
+def rule_in(table: Table, name: str) -> tuple[Rule | None, str] | None:
+    """What becomes of a tensor, and the end of its name where that is not part of the table's; None where the table
+    does not have the name."""
+    stem, dot, end = name.rpartition(".")
+    for key, kind in ((name, ""), (stem, dot + end)):
+        if key in table and kind in ("", ".weight", ".bias"):
+            rule = table[key]
+            return (same(rule) if isinstance(rule, str) else rule), kind
+    return None
 
 
 def same(name: str, *, shift: float = 0.0) -> Rule:
-    """The tensor as it is, under another name; one of three dimensions is a stack."""
+    """The tensor as it is, under another name; one of three dimensions is a stack, one of four a convolution's
+    kernel."""
 
     def rule(source: Source) -> list[NewTensor]:
-        (old,) = source.names
-        if len(source.shape) == 3:
-            views = [View.whole(old, source.shape, i) for i in range(source.shape[0])]
-            return [source.new(name, *views, stacked=True)]
-        if len(source.shape) > 3:
-            raise source.error("up to three dimensions")
+        (old,), outer = source.names, source.shape[:-2]
+        if len(outer) > 2:
+            raise source.error("up to four dimensions")
+        if outer:
+            views = [View.whole(old, source.shape, *index) for index in np.ndindex(outer)]
+            return [source.new(name, *views, stacked=True, outer=outer)]
         return [source.new(name, View.whole(old, source.shape), shift=shift)]
 
     return rule

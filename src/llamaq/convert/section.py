@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from llamaq.convert.files import MiB, read_bytes
 from llamaq.errors import ModelError
 
-__all__ = ["Section", "is_text", "read_json", "shown"]
+__all__ = ["Section", "is_text", "read_json", "shown", "text_config"]
 
 T = TypeVar("T")
 
@@ -125,6 +125,13 @@ class Section:
         inner = self.section(key)
         for name in inner.values:
             yield name, inner.section(name)
+
+
+def text_config(config: Section) -> Section:
+    """The configuration of the model for text; those that see images have it inside of theirs, and ``vision_config``
+    beside it, which is kept."""
+    inner = config.section("text_config")
+    return inner.extended({"vision_config": config.values.get("vision_config")}) if inner else config
 
 
 def read_json(path: Path, most: int = 16 * MiB) -> Section:

@@ -51,6 +51,7 @@ class View:
 class NewTensor:
     """A tensor of the GGUF file: ``views`` are its matrices, one, or where ``stacked`` all of them in order, or where
     ``joined`` the parts of one, below one another. Where there are ``columns``, these follow each other in its rows.
+    ``cut``: the dimensions of a row, where it has several.
 
     Afterwards ``shift`` is added to each weight, and the rows of each of ``heads`` are reordered as RoPE's pairs
     (0: they are not). ``negative_exp``: of each weight, minus its exponential; ``change`` is made of the numbers
@@ -68,11 +69,14 @@ class NewTensor:
     negative_exp: bool = False
     change: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None
     outer: tuple[int, ...] = ()
+    cut: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Rows first; a stack's matrices before them."""
         inner = self.views[0].shape
+        if self.cut:
+            return (inner[0], *self.cut)
         if self.joined:
             return (sum(view.shape[0] for view in self.views), *inner[1:])
         return (*(self.outer or (len(self.views),)), *inner) if self.stacked else inner

@@ -26,6 +26,7 @@ class Dynamic(Projector):
 
     placeholder: ClassVar[str] = "<|vision_start|><|image_pad|><|vision_end|>"
     places: ClassVar[bool] = True
+    any_shape: ClassVar[bool] = True
     least_pixels: ClassVar[int]
     most_pixels: ClassVar[int]
 

@@ -23,6 +23,7 @@ from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.vision.preprocess import PictureSource, picture_of
 from llamaq.vision.projector import Projector, Tile
 from llamaq.vision.projectors import projector_in
+from llamaq.vision.source import Source
 from llamaq.vision.tensors import VisionTensors
 
 __all__ = ["STORE_BYTES", "Encoder", "Traced", "traced"]
@@ -45,7 +46,7 @@ class Traced:
         return memory_need(self.plan, self.tensors.tensors, rows, cache_type="f16", max_rows=rows, threads=threads)
 
 
-def traced(file: GGUFFile, model: GGUFFile | None = None) -> Traced:
+def traced(file: Source, model: Source | None = None) -> Traced:
     """Understands a projector file, beside that of its ``model``, part of which some kinds need. Raises ``ModelError``
     for one that is no projector, is of an unknown kind, or does not fit together."""
     projector = projector_in(file, model or file)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from llamaq.engine.engine import Info
 from llamaq.errors import ModelError
 from llamaq.formats import Format, can_decode, decode, format_by_name
-from llamaq.gguf import GGUFFile
 from llamaq.vision.projector import Projector
+from llamaq.vision.source import Source
 from llamaq.vision.vit import PATCHES
 
 __all__ = ["VisionTensors"]
@@ -41,7 +41,7 @@ class VisionTensors:
 
     mapped = False  # what it gives may be a copy
 
-    def __init__(self, file: GGUFFile, projector: Projector, model: GGUFFile | None = None) -> None:
+    def __init__(self, file: Source, projector: Projector, model: Source | None = None) -> None:
         self._file, self._model = file, model
         self._projector = projector
         kernel, second = (file.tensors.get(name) for name in (f"{PATCHES}.weight", _SECOND))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from math import isqrt
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, MLP, OUTER
+from llamaq.convert.families.seeing import clip_names, projector_keys
 from llamaq.convert.family import Family
+from llamaq.convert.images import Images
 from llamaq.convert.keys import every, expect, standard, windows
 from llamaq.convert.rules import plus_one
 from llamaq.convert.section import Section
@@ -23,6 +26,12 @@ BLOCK_2 = BLOCK | {
     "post_feedforward_layernorm": plus_one("post_ffw_norm"),
 }
 BLOCK_3 = BLOCK_2 | {"self_attn.q_norm": plus_one("attn_q_norm"), "self_attn.k_norm": plus_one("attn_k_norm")}
+
+IMAGES: dict[str, Any] = {
+    **clip_names("vision_tower"),
+    "multi_modal_projector.mm_input_projection_weight": "mm.input_projection.weight",
+    "multi_modal_projector.mm_soft_emb_norm": plus_one("mm.soft_emb_norm"),
+}
 
 _DEFAULTS = {  # transformers has these; configurations inside of those for images leave them out
     "num_attention_heads": 8,
@@ -78,6 +87,17 @@ def _gemma3(config: Section) -> dict[str, Any]:
     return keys
 
 
+def _vision(config: Section, processor: Section) -> dict[str, Any]:
+    vision = config.section("vision_config")
+    expect(vision, "hidden_act", "gelu_pytorch_tanh")
+    keys = projector_keys(config, processor, "gemma3", eps=vision.number("layer_norm_eps", 1e-6))
+    grid, rows = keys["vision.image_size"] // keys["vision.patch_size"], config.integer("mm_tokens_per_image", 256)
+    side = isqrt(rows)
+    if side**2 != rows or grid % side:
+        raise config.error("mm_tokens_per_image", f"the square of a divisor of {grid}, the patches along a side")
+    return keys | {"use_gelu": True, "vision.projector.scale_factor": grid // side}
+
+
 def _names(windowed: list[bool]) -> list[str]:
     return ["sliding_attention" if window else "full_attention" for window in windowed]
 
@@ -86,11 +106,7 @@ FAMILIES = (
     Family("gemma", ("GemmaForCausalLM",), _gemma, BLOCK, GEMMA_OUTER, tied=True),
     Family("gemma2", ("Gemma2ForCausalLM",), _gemma2, BLOCK_2, GEMMA_OUTER, tied=True),
     Family(
-        "gemma3",
-        ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"),
-        _gemma3,
-        BLOCK_3,
-        GEMMA_OUTER,
-        tied=True,
+        "gemma3", ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration"), _gemma3, BLOCK_3, GEMMA_OUTER, tied=True,
+        images=Images(_vision, IMAGES),
     ),
-)
+)  # fmt: skip

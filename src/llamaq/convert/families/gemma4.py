@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from llamaq.convert.families.common import ATTENTION, MLP
+from llamaq.convert.families.seeing import projector_keys
 from llamaq.convert.family import Family
-from llamaq.convert.keys import every, experts, windows
+from llamaq.convert.image_rules import flat_kernel
+from llamaq.convert.images import Images
+from llamaq.convert.keys import every, expect, experts, windows
 from llamaq.convert.rope import Tensors
 from llamaq.convert.section import Section
 
@@ -42,6 +45,34 @@ BLOCK: dict[str, Any] = {
     "post_per_layer_input_norm": "post_norm",
     "layer_scalar": "layer_output_scale.weight",
 }
+_SEEING_BLOCK: dict[str, Any] = {
+    "input_layernorm": "ln1",
+    "post_attention_layernorm": "attn_post_norm",
+    "pre_feedforward_layernorm": "ln2",
+    "post_feedforward_layernorm": "ffn_post_norm",
+    "self_attn.q_norm": "attn_q_norm",
+    "self_attn.k_norm": "attn_k_norm",
+}
+_BOUNDED = {
+    **{f"self_attn.{part}_proj": f"attn_{part}" for part in "qkv"},
+    "self_attn.o_proj": "attn_out",
+    **{f"mlp.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+}
+"""Matrices of the small models have bounds of what they read and make."""
+_BOUNDS = ("input_min", "input_max", "output_min", "output_max")
+IMAGES: dict[str, Any] = {
+    "vision_tower.patch_embedder.input_proj": flat_kernel("v.patch_embd"),
+    "vision_tower.patch_embedder.position_embedding_table": "v.position_embd.weight",
+    "vision_tower.std_bias": "v.std_bias",
+    "vision_tower.std_scale": "v.std_scale",
+    **{f"vision_tower.encoder.layers.*.{old}": f"v.blk.*.{new}" for old, new in _SEEING_BLOCK.items()},
+    **{f"vision_tower.encoder.layers.*.{old}.linear": f"v.blk.*.{new}" for old, new in _BOUNDED.items()},
+    **{
+        f"vision_tower.encoder.layers.*.{old}.{bound}": f"v.blk.*.{new}.{bound}"
+        for old, new in _BOUNDED.items() for bound in _BOUNDS
+    },
+    "embed_vision.embedding_projection": "mm.input_projection",
+}  # fmt: skip
 _NEVER = 1e30  # divides a frequency so that its pair does not turn
 
 
@@ -110,10 +141,31 @@ def _divisors(config: Section, keys: Mapping[str, Any]) -> Tensors:
     return {"rope_freqs.weight": np.array([1.0] * turned + [_NEVER] * (pairs - turned), np.float32)}
 
 
+def _vision(config: Section, processor: Section) -> dict[str, Any]:
+    vision = config.section("vision_config")
+    expect(vision, "hidden_activation", "gelu_pytorch_tanh")
+    expect(vision.section("rope_parameters"), "rope_theta", 100.0, 100)
+    # Readers need a size, which says nothing here. The model itself spreads colours over -1 to 1.
+    sized = config.extended({"vision_config": {**vision.values, "image_size": 224}})
+    keys = projector_keys(sized, processor, "gemma4v", eps=vision.number("rms_norm_eps", 1e-6), colours=False)
+    heads, width = keys["vision.attention.head_count"], keys["vision.embedding_length"]
+    expect(vision, "num_key_value_heads", heads)
+    expect(vision, "head_dim", width // heads)
+    merged = vision.integer("pooling_kernel_size", 3)
+    keys["vision.projector_type"] = keys.pop("projector_type")
+    rows = processor.integer("max_soft_tokens", 280)
+    return keys | {
+        "vision.projector.scale_factor": merged,
+        "vision.image_mean": [0.0] * 3,
+        "vision.image_std": [1.0] * 3,
+        "vision.image_max_pixels": rows * (merged * keys["vision.patch_size"]) ** 2,
+    }
+
+
 FAMILIES = (
     Family(
         "gemma4",
         ("Gemma4ForCausalLM", "Gemma4ForConditionalGeneration"),
-        _gemma4, BLOCK, OUTER, made=_divisors, tied=True,
+        _gemma4, BLOCK, OUTER, made=_divisors, tied=True, images=Images(_vision, IMAGES),
     ),
 )  # fmt: skip

@@ -1,10 +1,12 @@
-"""Llama, Mistral and Mixtral (``llama``), SmolLM 3, and Ministral 3."""
+"""Llama, Mistral and Mixtral (``llama``), SmolLM 3, Ministral 3, and what sees with them: SmolVLM, Pixtral."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, MLP, OUTER
+from llamaq.convert.families.pixtral import PIXTRAL
+from llamaq.convert.families.smolvlm import SMOLVLM
 from llamaq.convert.family import Family
 from llamaq.convert.keys import every, expect, experts, left_out_window, standard
 from llamaq.convert.rope import rope_of
@@ -45,20 +47,21 @@ def _mistral3(config: Section) -> dict[str, Any]:
     return keys | {"attention.temperature_scale": rope.number("llama_4_scaling_beta")}
 
 
+def _pixtral(config: Section) -> dict[str, Any]:
+    expect(config, "model_type", "mistral", "llama")
+    return _llama(config)
+
+
 FAMILIES = (
+    Family("llama", ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"), _llama, BLOCK | MIXTRAL, OUTER),
     Family(
-        "llama",
-        ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM"),
-        _llama,
-        BLOCK | MIXTRAL,
-        OUTER,
+        "llama", ("SmolVLMForConditionalGeneration", "Idefics3ForConditionalGeneration"), _llama, BLOCK, OUTER,
+        images=SMOLVLM,
     ),
+    Family("llama", ("LlavaForConditionalGeneration",), _pixtral, BLOCK, OUTER, images=PIXTRAL),
     Family("smollm3", ("SmolLM3ForCausalLM",), _smollm3, BLOCK, OUTER),
     Family(
-        "mistral3",
-        ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"),
-        _mistral3,
-        BLOCK,
-        OUTER,
+        "mistral3", ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"), _mistral3, BLOCK, OUTER,
+        images=PIXTRAL,
     ),
-)
+)  # fmt: skip

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from llamaq.convert.families.common import ATTENTION, MLP, OUTER
 from llamaq.convert.families.llama import TURNED
 from llamaq.convert.family import Family
+from llamaq.convert.image_rules import changed, each
 from llamaq.convert.images import Images
 from llamaq.convert.keys import expect, standard
 from llamaq.convert.section import Section
@@ -38,13 +39,13 @@ def _layers(there: str, here: str, gated: bool) -> dict[str, Any]:
     }  # fmt: skip
     found: dict[str, Any] = {f"{there}.layers.*.{old}": f"{here}.*.{new}" for old, new in names.items()}
     gates = {"gate_attn": "attn_gate", "gate_ffn": "ffn_gate"} if gated else {}
-    return found | {f"{there}.layers.*.{old}": ((f"{here}.*.{new}", _tanh),) for old, new in gates.items()}
+    return found | {f"{there}.layers.*.{old}": changed(f"{here}.*.{new}", _tanh) for old, new in gates.items()}
 
 
 def _tiles(there: str, here: str) -> dict[str, Any]:
     return {
         f"vision_model.{there}.embedding": f"v.{here}",
-        f"vision_model.{there}.gate": ((f"v.{here}.gate", _tanh),),
+        f"vision_model.{there}.gate": changed(f"v.{here}.gate", _tanh),
     }
 
 
@@ -55,7 +56,7 @@ _IMAGES: dict[str, Any] = {
     "vision_model.layernorm_pre": "v.pre_ln",
     "vision_model.layernorm_post": "v.post_ln",
     f"{_PLACES}.embedding": "v.position_embd.weight",
-    f"{_PLACES}.gate": (("v.position_embd.gate", _rest), ("v.tile_position_embd.gate", _tanh)),
+    f"{_PLACES}.gate": each(changed("v.position_embd.gate", _rest), changed("v.tile_position_embd.gate", _tanh)),
     f"{_PLACES}.tile_embedding": "v.tile_position_embd",
     **_tiles("pre_tile_positional_embedding", "pre_tile_position_embd"),
     **_tiles("post_tile_positional_embedding", "post_tile_position_embd"),
@@ -69,7 +70,7 @@ def _text(config: Section) -> dict[str, Any]:
     return standard(config) | {"attention.cross_attention_layers": config.integers("cross_attention_layers")}
 
 
-def _vision(config: Section) -> dict[str, Any]:
+def _vision(config: Section, processor: Section) -> dict[str, Any]:
     vision = config.section("vision_config")
     expect(vision, "hidden_act", "gelu")
     expect(vision, "num_channels", 3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
+from llamaq.convert.families.qwen_images import QWEN3VL, QWEN25VL
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, left_out_window, standard
 from llamaq.convert.rope import rope_sections
@@ -83,16 +84,17 @@ FAMILIES = (
         ATTENTION | NORMS | EXPERTS,
         OUTER,
     ),
+    Family("qwen2vl", ("Qwen2VLForConditionalGeneration",), _seeing, ATTENTION | MLP, OUTER),
     Family(
-        "qwen2vl", ("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"), _seeing,
-        ATTENTION | MLP, OUTER,
+        "qwen2vl", ("Qwen2_5_VLForConditionalGeneration",), _seeing, ATTENTION | MLP, OUTER, images=QWEN25VL,
     ),
     Family(
         "qwen3vl", ("Qwen3VLForConditionalGeneration",), lambda config: _dense(config) | _deep(config),
-        ATTENTION | NORMS | MLP, OUTER,
+        ATTENTION | NORMS | MLP, OUTER, images=QWEN3VL,
     ),
     Family(
         "qwen3vlmoe", ("Qwen3VLMoeForConditionalGeneration",),
         lambda config: _mixture(config, norm=True) | _deep(config), ATTENTION | NORMS | EXPERTS | STACKS, OUTER,
+        images=QWEN3VL,
     ),
 )  # fmt: skip

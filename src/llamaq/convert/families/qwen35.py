@@ -7,6 +7,7 @@ from typing import Any
 
 from llamaq.convert.families.common import EXPERTS, MLP
 from llamaq.convert.families.qwen import SHARED
+from llamaq.convert.families.qwen_images import QWEN3VL
 from llamaq.convert.family import Family
 from llamaq.convert.keys import every, expect, experts, standard
 from llamaq.convert.rope import rope_sections
@@ -140,12 +141,12 @@ FAMILIES = (
     Family(
         "qwen35",
         ("Qwen3_5ForCausalLM", "Qwen3_5ForConditionalGeneration"),
-        _hybrid, QWEN35, OUTER, predicts=True,
+        _hybrid, QWEN35, OUTER, predicts=True, images=QWEN3VL,
     ),
     Family(
         "qwen35moe",
         ("Qwen3_5MoeForCausalLM", "Qwen3_5MoeForConditionalGeneration"),
-        _mixture, QWEN35, OUTER, predicts=True,
+        _mixture, QWEN35, OUTER, predicts=True, images=QWEN3VL,
     ),
     Family("qwen3next", ("Qwen3NextForCausalLM",), _mixture, QWEN3_NEXT, OUTER, predicts=True),
 )  # fmt: skip

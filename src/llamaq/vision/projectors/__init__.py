@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from llamaq.errors import ModelError
 from llamaq.formats import decode
-from llamaq.gguf import GGUFFile
 from llamaq.models.keys import Keys
 from llamaq.vision.hparams import keys_of, projector_type
 from llamaq.vision.projector import Projector
@@ -22,6 +21,7 @@ from llamaq.vision.projectors.mllama import Mllama
 from llamaq.vision.projectors.pixtral import Pixtral
 from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
 from llamaq.vision.projectors.qwen3vl_merger import Qwen3VL
+from llamaq.vision.source import Source
 
 __all__ = ["PROJECTORS", "projector_in", "projector_of"]
 
@@ -37,7 +37,7 @@ PROJECTORS: Mapping[str, type[Projector]] = {
 """By the name that files give them in ``clip.projector_type``."""
 
 
-def projector_in(file: GGUFFile, model: GGUFFile) -> Projector:
+def projector_in(file: Source, model: Source) -> Projector:
     """The projector that a file describes for a model. Raises ``ModelError`` as ``projector_of``."""
     keys = keys_of(file.metadata, {name: info.shape for name, info in file.tensors.items()})
     if projector_type(keys) != "mllama":
@@ -57,7 +57,7 @@ def projector_of(keys: Keys) -> Projector:
     return PROJECTORS[kind](keys)
 
 
-def _numbers(file: GGUFFile, name: str, row: int | None = None) -> NDArray[np.float32]:
+def _numbers(file: Source, name: str, row: int | None = None) -> NDArray[np.float32]:
     """Of a tensor, or of a row of it. Raises ``ModelError`` where there is none."""
     info = file.tensors.get(name)
     if info is None or (row is not None and row >= info.shape[0]):
