@@ -80,18 +80,18 @@ def with_encoder(
 
 def _projector(file: GGUFFile, mmproj: Path | None, edge: int | None) -> ProjectorFile | None:
     """The projector that was named, or that the model's file has inside."""
-    if mmproj is None and file.metadata.get("general.architecture") != "mllama":
+    if mmproj is None and not any(name.startswith("v.") for name in file.tensors):
         return None
     from llamaq.vision.loading import ProjectorFile, has_encoder
 
-    if mmproj is None:
-        return ProjectorFile(file, edge, file) if has_encoder(file) else None
-    return ProjectorFile(mmproj, edge, file)
+    if mmproj is not None:
+        return ProjectorFile(mmproj, edge, file)
+    return _brought(file, file, edge) if has_encoder(file) else None
 
 
-def _brought(file: GGUFFile, path: Path, edge: int | None) -> ProjectorFile | None:
-    """The projector that came with a model. One that llamaq does not run is told of in the log, for the model can be
-    asked without it."""
+def _brought(file: GGUFFile, path: Path | GGUFFile, edge: int | None) -> ProjectorFile | None:
+    """The projector that came with a model, perhaps in the same file. One that llamaq does not run is told of in the
+    log, for the model can be asked without it."""
     from llamaq.vision.loading import ProjectorFile
 
     try:

@@ -27,7 +27,7 @@ class Keys:
 
     ``shapes`` maps full tensor names to shapes, rows first; ``vectors`` has the content of those that the plan needs
     (``ROPE_TENSORS``). ``n_ctx`` is the context that the model will run with. ``old`` says for keys that a file lacks
-    what old converters called them (a name), or what they left out (a number).
+    what old converters called them (a name), or what they left out (a number, or several).
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Keys:
         architecture: str,
         vectors: Mapping[str, Sequence[float]] | None = None,
         n_ctx: int | None = None,
-        old: Mapping[str, str | float] | None = None,
+        old: Mapping[str, str | float | Sequence[int]] | None = None,
     ) -> None:
         self.shapes = shapes
         self.architecture = architecture
@@ -46,6 +46,10 @@ class Keys:
         self._old = old or {}
         self._metadata = metadata
         self._prefix = f"{architecture}."
+
+    def without(self, old: Mapping[str, str | float | Sequence[int]]) -> Keys:
+        """The same keys, of a converter that left out these, too."""
+        return Keys(self._metadata, self.shapes, self.architecture, self.vectors, self.n_ctx, {**self._old, **old})
 
     def error(self, key: str, value: object, expected: str) -> ModelError:
         return ModelError(f"{self._prefix}{key} is {value!r}; expected {expected}")

@@ -10,7 +10,11 @@ from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Value
 
-__all__ = ["Qwen3", "deepstack_of", "read", "trace"]
+__all__ = ["OLD_KEYS", "Qwen3", "deepstack_of", "read", "trace"]
+
+_SECTIONS = "rope.dimension_sections"
+OLD_KEYS = {_SECTIONS: "rope.mrope_section"}
+"""As ollama's own converter calls it in files of Qwen 3-VL."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,14 @@ class Qwen3(Decoder):
 
 
 def deepstack_of(keys: Keys, layers: int) -> int:
-    """How many layers have a part of their own in the rows of pictures."""
-    return keys.integer("n_deepstack_layers", 0, low=0, high=layers)
+    """How many layers have a part of their own in the rows of pictures; ollama's converter names those of the
+    encoder."""
+    return keys.integer("n_deepstack_layers", keys.count("vision.deepstack_visual_indexes"), low=0, high=layers)
 
 
 def read(keys: Keys) -> Qwen3:
+    if keys.architecture.startswith("qwen3vl") and not keys.has(_SECTIONS):
+        keys = keys.without({_SECTIONS: (24, 20, 20)})  # ollama's converter did not write them
     hp = read_decoder(keys, layout="neox", sections="interleaved")
     return Qwen3(**vars(hp), deepstack=deepstack_of(keys, hp.layers))
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from llamaq.models.blocks import attend, logits, qkv
 from llamaq.models.experts import Mixture, mixture, mixture_of
 from llamaq.models.keys import Keys
-from llamaq.models.qwen3 import Qwen3
+from llamaq.models.qwen3 import OLD_KEYS, Qwen3
 from llamaq.models.qwen3 import read as read_dense
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Value
 
-__all__ = ["Qwen3Moe", "read", "trace"]
+__all__ = ["OLD_KEYS", "Qwen3Moe", "read", "trace"]
 
 
 @dataclass(frozen=True)

@@ -12,28 +12,29 @@ from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, naming
 from llamaq.gguf import GGUFFile
 from llamaq.vision.encoder import STORE_BYTES, Encoder, Traced, traced
+from llamaq.vision.merged import as_projector, is_merged
 
 __all__ = ["ProjectorFile", "has_encoder"]
 
 
 def has_encoder(file: GGUFFile) -> bool:
-    """Whether a model's file has its image encoder inside, as Ollama's of Llama 3.2 Vision."""
-    return file.metadata.get("general.architecture") == "mllama" and {
-        "v.patch_embd.weight", "token_embd.weight"
-    } <= {*file.tensors}  # fmt: skip
+    """Whether a model's file has its image encoder inside, as Ollama's have."""
+    own = file.metadata.get("general.architecture") == "mllama" and "v.patch_embd.weight" in file.tensors
+    return "token_embd.weight" in file.tensors and (own or is_merged(file))
 
 
 class ProjectorFile:
     """A projector file that is open and understood, beside its ``model``, which may be the same file; pictures have
     ``edge`` pixels of their longer side (None: as the file says). Raises ``GGUFError``, ``ModelError``,
-    ``ValueError``."""
+    ``ValueError``; a file that was open before stays so then."""
 
     def __init__(
         self, path: str | os.PathLike[str] | GGUFFile, edge: int | None = None, model: GGUFFile | None = None
     ) -> None:
+        self._owns = not isinstance(path, GGUFFile)
         self.file = path if isinstance(path, GGUFFile) else GGUFFile.open(path)
         with self._closing():
-            self.traced: Traced = traced(self.file, model)
+            self.traced: Traced = traced(as_projector(self.file), model)
             if edge is not None:
                 self.traced.projector.choose_edge(edge)
 
@@ -65,10 +66,9 @@ class ProjectorFile:
         """Closes the file where something goes wrong, and names it."""
         try:
             yield
-        except ModelError as error:
-            self.file.close()
-            error.args = (f"{self.file.path}: {error}",)
-            raise
-        except BaseException:
-            self.file.close()
+        except BaseException as error:
+            if self._owns:
+                self.file.close()
+            if isinstance(error, ModelError):
+                error.args = (f"{self.file.path}: {error}",)
             raise
