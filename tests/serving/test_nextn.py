@@ -15,7 +15,7 @@ from asking import Asking, Outcome, alone, fresh, outcome
 from llamaq import LLM, SamplingParams
 from llamaq.engine.nextn import NextN
 from llamaq.errors import ContextOverflowError, LlamaqError
-from llamaq.serving import last_states
+from llamaq.serving import disk_cache, last_states
 from llamaq.serving.account import Account
 from llamaq.serving.last_states import KEPT_STATES, LastStates
 from llamaq.serving.lookup import Lookup
@@ -255,8 +255,9 @@ def test_a_shifted_text_has_other_states() -> None:
 
 
 @pytest.mark.usefixtures("eager")
-def test_prompts_are_kept_on_disk_all_the_same(tmp_path: Path) -> None:
+def test_prompts_are_kept_on_disk_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, prompt = written(*knowing("deepseek3", 0.0)), [3 + i * i % 2000 for i in range(300)]
+    monkeypatch.setattr(disk_cache, "_YOUNG", 0)  # the file is
     found = []
     for _ in range(2):
         with LLM.load(path, n_ctx=384, threads=1, cache_dir=tmp_path) as llm:
