@@ -117,6 +117,10 @@ def test_what_is_not_honoured_is_refused_or_named(client: Client, path: str) -> 
 def test_strict(model: LLM, path: str) -> None:
     strict = Client(app(model, Settings(strict=True, template=TEMPLATE)))
     assert "tempratur" in refused(strict, path, {**BODIES[path], "tempratur": 1})
+    odd = {**BODIES[path], "messages": [{"role": "user", "content": "x", "id": None, "mood": 1}]}
+    assert "'mood' is no key of messages" in refused(strict, path, odd)
+    lax = Client(app(model, Settings(template=TEMPLATE)))
+    assert lax.post(path, odd).headers["x-llamaq-ignored"] == "messages.mood"
 
 
 def test_too_long_a_prompt_is_told_in_words_that_agents_know(client: Client) -> None:

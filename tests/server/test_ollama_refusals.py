@@ -74,6 +74,13 @@ def test_options_are_honoured_refused_or_named(client: Client) -> None:
             assert (reply.status, field.name in error_of(reply)) == (400, True)
 
 
+def test_keys_of_messages_that_nothing_reads_are_named(client: Client) -> None:
+    said = {"role": "user", "content": "Hi", "thinking": "", "images": [], "tool_calls": None}
+    assert "x-llamaq-ignored" not in client.post("/api/chat", {**CHAT, "messages": [said]}).headers
+    reply = client.post("/api/chat", {**CHAT, "messages": [said, {**said, "mood": 1}]})
+    assert (reply.status, reply.headers["x-llamaq-ignored"]) == (200, "messages.mood")
+
+
 KEYS = ["role", "content", "function", "name", "arguments", "num_ctx", "seed", "stop", "thinking", "1"]
 WORDS = ["json", "user", "tool", "5m", "-1", "high"]
 JSON = json_values(KEYS, WORDS)

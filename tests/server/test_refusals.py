@@ -92,6 +92,21 @@ def test_unknown_fields_are_named_or_with_strict_refused(client: Client, model: 
     assert strict.post(CHAT, BODIES[CHAT]).status == 200
 
 
+def test_keys_of_messages_that_nothing_reads_are_named_or_with_strict_refused(client: Client, model: LLM) -> None:
+    """What OpenAI's own answers have, sent back, is no matter."""
+    answer = {"role": "assistant", "content": "Hi", "refusal": None, "annotations": [], "audio": None}
+    asked = {**BODIES[CHAT], "messages": [{"role": "user", "content": "Hi", "name": "Ada"}, answer, *HELLO]}
+    assert "x-llamaq-ignored" not in client.post(CHAT, asked).headers
+    odd = {**asked, "messages": [{**HELLO[0], "mood": 1}, {**answer, "refusal": "No.", "mood": 2}, *HELLO]}
+    for stream in (False, True):
+        reply = client.post(CHAT, {**odd, "stream": stream})
+        assert (reply.status, reply.headers["x-llamaq-ignored"]) == (200, "messages.mood,messages.refusal")
+    strict = Client(app(model, Settings(strict=True, template=TEMPLATE)))
+    assert strict.post(CHAT, asked).status == 200
+    error = strict.post(CHAT, odd).error
+    assert (error["param"], "the key 'mood'" in error["message"]) == ("messages", True)
+
+
 @pytest.mark.parametrize(
     ("path", "more", "name"),
     [

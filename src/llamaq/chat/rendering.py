@@ -31,6 +31,7 @@ def render(
     Raises ``ChatTemplateError`` where the template does not show the tools or that message, and what it raises itself.
     """
     messages = [_adapted(template, message, format) for message in messages]
+    messages = messages if template.shows_system else _said_by_the_user(messages)
     prompt, begun = _rendered(template, messages, tools, variables)
     if tools and _shows_no_tools(prompt, template, messages, variables):
         raise ChatTemplateError(
@@ -46,7 +47,13 @@ def _rendered(
     """The prompt, and what it has of the answer already."""
 
     def show(messages: Sequence[Message], **more: Any) -> str:
-        return template.render(messages, tools=list(tools) or None, **variables, **more)
+        try:
+            return template.render(messages, tools=list(tools) or None, **variables, **more)
+        except ChatTemplateError:  # Command R+'s wants a description of each tool
+            described = [_described(tool) for tool in tools]
+            if described == list(tools):
+                raise
+            return template.render(messages, tools=described, **variables, **more)
 
     if not messages or messages[-1]["role"] != "assistant" or "add_generation_prompt" in variables:
         return show(messages), ""
@@ -88,6 +95,24 @@ def _adapted(template: ChatTemplate, message: Message, format: type[ToolReader] 
     if not template.arguments_are_objects:
         message["tool_calls"] = [_with_text(call) for call in message["tool_calls"]]
     return message
+
+
+def _said_by_the_user(messages: Sequence[Message]) -> Sequence[Message]:
+    """A system message at the beginning becomes the beginning of the user's first."""
+    at = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
+    if not at or messages[0]["role"] != "system":
+        return messages
+    text, content = messages[0]["content"], messages[at]["content"]
+    before = f"{text}\n\n" if text.strip() else ""
+    content = before + content if isinstance(content, str) else [{"type": "text", "text": before}, *content]
+    return [*messages[1:at], {**messages[at], "content": content}, *messages[at + 1 :]]
+
+
+def _described(tool: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A tool with a description, which may be empty."""
+    function = tool.get("function", tool)
+    described = {**function, "description": function.get("description") or ""}
+    return {**tool, "function": described} if "function" in tool else described
 
 
 def _with_text(call: Mapping[str, Any]) -> dict[str, Any]:

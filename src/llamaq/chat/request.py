@@ -14,6 +14,7 @@ from llamaq.chat.reasoning import REASONING_MARKS, Beginning
 from llamaq.chat.rendering import render
 from llamaq.chat.templates import choose_template
 from llamaq.chat.tools import Syntax, ToolChoiceOption, ToolReader, format_of, frame_of, read_choice
+from llamaq.chat.unread import check_read
 from llamaq.errors import ChatTemplateError, ImageError, naming
 from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.tokenizer import Tokenizer
@@ -80,6 +81,7 @@ def chat_request(
     reader = format_of(chosen.source, tool_format) if tools else frame_of(chosen.source)
     sources: list[Any] = []
     said = message_dicts(messages, sources)
+    check_read(said, chosen)
     places = _places(encoder, sources)
     if places is not None:
         said = [places.marked(message, parts=chosen.shows_parts) for message in said]

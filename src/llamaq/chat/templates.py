@@ -79,17 +79,26 @@ class ChatTemplate:
     @cached_property
     def knows_developers(self) -> bool:
         """Whether the template compares the role with "developer" and shows such a message."""
-        messages = [{"role": "developer", "content": "needle"}, {"role": "user", "content": "Go."}]
-        try:
-            shown = "needle" in self.render(messages, bos_token="", eos_token="")
-        except ChatTemplateError:
-            return False
+        shown = self._shows({"role": "developer", "content": "needle"}, {"role": "user", "content": "Go."})
         return shown and re.search("['\"]developer['\"]", self.source) is not None
+
+    @cached_property
+    def shows_system(self) -> bool:
+        """Whether the template shows a system message at the beginning; some refuse one, or leave it out."""
+        user = {"role": "user", "content": "needle"}
+        return self._shows({**user, "role": "system"}, {**user, "content": "Go."}) or not self._shows(user)
 
     @property
     def shows_parts(self) -> bool:
         """Whether the template tells pictures from text in a content that is a list of parts."""
         return re.search("['\"]image['\"]", self.source) is not None
+
+    def _shows(self, *messages: Mapping[str, Any]) -> bool:
+        """Whether the prompt of the messages has the text "needle"."""
+        try:
+            return "needle" in self.render(messages, bos_token="", eos_token="")
+        except ChatTemplateError:
+            return False
 
     def _shows_call(self, content: str | None, arguments: Any) -> bool:
         call = {"id": "call00000", "type": "function", "function": {"name": "probe", "arguments": arguments}}

@@ -7,6 +7,7 @@ litellm.completion("llamaq/small", messages=[...])
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from litellm import CustomLLM, ModelResponse
 from litellm.types.utils import Embedding, EmbeddingResponse, GenericStreamingChunk
 from litellm.types.utils import Usage as LiteLLMUsage
 
+from llamaq.chat.unread import without_unread
 from llamaq.llm.llm import LLM
 from llamaq.sampling import SamplingParams
 from llamaq.structure import json_object, json_schema
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from llamaq.structure import Structure
 
 __all__ = ["LlamaqHandler"]
+
+logger = logging.getLogger("llamaq")
 
 _REASONS = {"stop": "stop", "tool_calls": "tool_calls", "context": "length", "length": "length"}
 
@@ -81,8 +85,11 @@ class _Call:
 
     def __init__(self, handler: LlamaqHandler, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.model: str = _named("model", 0, args, kwargs)
-        self.messages: list[dict[str, Any]] = _named("messages", 1, args, kwargs)
         self.llm = handler.llm(self.model)
+        given = _named("messages", 1, args, kwargs)
+        self.messages, unread = without_unread(self.llm.metadata, given)  # LiteLLM's own are among them
+        if unread:
+            logger.info("nothing reads these keys of messages: %s", ", ".join(unread))
         asked = dict(kwargs.get("optional_params") or {})
         asked.update(asked.pop("extra_body", None) or {})
         most = asked.get("max_completion_tokens", asked.get("max_tokens"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -10,8 +10,8 @@ from llamaq.boundary.arguments import one_of, real, shown, text, whole
 from llamaq.server.errors import Refusal
 
 __all__ = [
-    "Field", "any_value", "boolean", "integer", "list_of_texts", "mapping", "number", "read_fields", "scales", "string",
-    "table_of", "word",
+    "Field", "any_value", "boolean", "extra_keys", "integer", "list_of_texts", "mapping", "number", "read_fields",
+    "scales", "string", "table_of", "word",
 ]  # fmt: skip
 
 _MOST_ADAPTERS = 64
@@ -59,6 +59,16 @@ def read_fields(fields: Sequence[Field], body: Mapping[str, Any], *, strict: boo
         elif not any(type(value) is type(same) and value == same for same in field.neutral or ()):
             raise Refusal(400, f"{name}: {field.about}; got {shown(value)}", param=name)
     return values, ignored
+
+
+def extra_keys(name: str, value: Any, known: Collection[str], *, strict: bool) -> list[str]:
+    """What objects of a list have that says something and is not ``known``, as ignored fields are named. With
+    ``strict`` it raises ``Refusal``."""
+    objects = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+    extra = dict.fromkeys(key for item in objects for key in item if item[key] and key not in known)
+    if extra and strict:
+        raise Refusal(400, f"{next(iter(extra))!r:.80} is no key of {name} that this server knows", param=name)
+    return [f"{name}.{key}" for key in extra]
 
 
 def table_of(tables: Mapping[str, Sequence[Field]]) -> str:

@@ -15,6 +15,7 @@ from llamaq.chat import ChatEvent, ChatStream
 from llamaq.chat.holding import held_to
 from llamaq.chat.messages import ToolCallDelta
 from llamaq.chat.request import ChatRequest, chat_request
+from llamaq.chat.unread import without_unread
 from llamaq.errors import ChatTemplateError
 from llamaq.serving.stream import Stream
 from llamaq.structure import Structure, json_object, json_schema
@@ -90,6 +91,9 @@ def _request(llama: Model, messages: list[Any], tools: Tools, template: str | No
     """The rendered conversation. A template without a place for tools leaves them out, as it does in
     llama-cpp-python."""
     metadata, tokenizer, encoder = llama.metadata_values, llama.parts.tokenizer, llama.llm.model.encoder
+    messages, unread = without_unread(metadata, messages, template, tools=bool(tools.shown))
+    if unread:
+        logger.warning("llama_cpp.Llama: nothing reads these keys of messages: %s", ", ".join(unread))
     try:
         return chat_request(
             metadata, tokenizer, messages, tools=tools.shown, template=template, tool_choice=tools.choice,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.errors import LlamaqError
 from llamaq.server.anthropic.protocol import PARTS
 from llamaq.server.errors import Refusal
+from llamaq.server.fields import extra_keys
 
 if TYPE_CHECKING:
     from llamaq.chat.options import PromptOptions
@@ -39,9 +40,10 @@ def model_of(values: Mapping[str, Any], models: Models) -> str | None:
     return name
 
 
-def unused_parts(values: Mapping[str, Any]) -> list[str]:
-    """What is ignored within fields that are honoured."""
-    return [f"{name}.{key}" for name, used in PARTS.items() for key in values.get(name, ()) if key not in used]
+def unused_parts(values: Mapping[str, Any], body: Mapping[str, Any], *, strict: bool) -> list[str]:
+    """What is ignored within fields that are honoured. Raises ``Refusal`` with ``strict`` for keys of messages."""
+    unused = [f"{name}.{key}" for name, used in PARTS.items() for key in values.get(name, ()) if key not in used]
+    return [*unused, *extra_keys("messages", body.get("messages"), ("role", "content"), strict=strict)]
 
 
 def conversation_of(values: Mapping[str, Any]) -> list[dict[str, Any]]:

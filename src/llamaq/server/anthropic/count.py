@@ -24,7 +24,7 @@ class TokenCount(Job):
         super().__init__(service)
         self._values, self.ignored = read_fields(COUNT, body, strict=service.settings.strict)
         needed(self._values, "messages")
-        self.ignored += unused_parts(self._values)
+        self.ignored += unused_parts(self._values, body, strict=service.settings.strict)
         self.model = model_of(self._values, service.models)
         self._options = prompt_options(self._values, service.settings)
         self._count = 0

@@ -41,7 +41,7 @@ class Messages(Job):
         self._values, self.ignored = read_fields(MESSAGES, body, strict=service.settings.strict)
         values = self._values
         needed(values, "messages", "max_tokens")
-        self.ignored += unused_parts(values)
+        self.ignored += unused_parts(values, body, strict=service.settings.strict)
         self.model = model_of(values, service.models)
         self.streamed = values.get("stream", False)
         self._stops: list[str] = values.get("stop_sequences", [])

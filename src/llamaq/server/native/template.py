@@ -20,7 +20,7 @@ class AppliedTemplate(Chat):
         self.answers, self.streamed, self._prompt = 0, False, ""
 
     def prepare(self) -> Sequence[Stream]:
-        self._prompt = self.served.llm.render_chat(self._values["messages"], **self.prompt_options()).prompt
+        self._prompt = self.served.llm.render_chat(self.said(), **self.prompt_options()).prompt
         return ()
 
     async def whole(self) -> dict[str, Any]:

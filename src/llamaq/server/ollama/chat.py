@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from llamaq.chat import ChatRequest, chat_request
 from llamaq.server.about import template_facts
 from llamaq.server.errors import Refusal
-from llamaq.server.fields import Field
+from llamaq.server.fields import Field, extra_keys
 from llamaq.server.ollama.answering import Answering
-from llamaq.server.ollama.protocol import CHAT
+from llamaq.server.ollama.protocol import CHAT, MESSAGE_KEYS
+from llamaq.server.service import Service
 
 __all__ = ["Chat"]
 
@@ -19,6 +20,10 @@ class Chat(Answering):
     """An answer to a conversation."""
 
     fields: ClassVar[tuple[Field, ...]] = CHAT
+
+    def __init__(self, service: Service, body: dict[str, Any]) -> None:
+        super().__init__(service, body)
+        self.ignored += extra_keys("messages", body.get("messages"), MESSAGE_KEYS, strict=service.settings.strict)
 
     def says_nothing(self) -> bool:
         return not self.values.get("messages")

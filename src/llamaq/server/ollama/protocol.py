@@ -12,12 +12,19 @@ from llamaq.server.errors import Refusal
 from llamaq.server.fields import Field, boolean, integer, list_of_texts, mapping, read_fields, string
 from llamaq.server.openai.protocol import SAMPLING, tools
 
-__all__ = ["CHAT", "DEFAULTS", "EMBED", "EMBEDDINGS", "GENERATE", "OPTIONS", "PULL", "SHOW", "read_request"]
+__all__ = [
+    "CHAT", "DEFAULTS", "EMBED", "EMBEDDINGS", "GENERATE", "MESSAGE_KEYS", "OPTIONS", "PULL", "SHOW", "read_request",
+]  # fmt: skip
 
 DEFAULTS: dict[str, Any] = {"top_p": 0.9, "min_p": 0.0}
 """Settings of sampling that Ollama has otherwise than llama.cpp."""
 
 _ROLES = ("system", "user", "assistant", "tool")
+_TEXTS = {
+    "content": "content", "thinking": "reasoning_content", "tool_name": "name", "tool_call_id": "tool_call_id",
+}  # fmt: skip
+"""Texts of a message, and what the library calls them."""
+MESSAGE_KEYS = ("role", "images", "tool_calls", *_TEXTS)
 _MOST_MESSAGES = 10_000
 _MOST_TEXTS = 1024
 _LEVELS = ("low", "medium", "high", "max")
@@ -90,8 +97,7 @@ def _message(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(role, str) or role.lower() not in _ROLES:
         raise ValueError(f"{name} must be an object with a role of {', '.join(_ROLES)}, got {shown(value)}")
     found: dict[str, Any] = {"role": role.lower()}
-    for theirs, ours in (("content", "content"), ("thinking", "reasoning_content"), ("tool_name", "name"),
-                         ("tool_call_id", "tool_call_id")):  # fmt: skip
+    for theirs, ours in _TEXTS.items():
         if value.get(theirs) is not None:
             found[ours] = string(f"{name}.{theirs}", value[theirs])
     found.setdefault("content", "")

@@ -9,6 +9,7 @@ from typing import Any
 
 from llamaq.chat import ChatEvent, ChatMessage, ChatStream
 from llamaq.chat.options import PromptOptions
+from llamaq.chat.unread import without_unread
 from llamaq.server.dialect import dumps, sse
 from llamaq.server.endpoint import Job, merged
 from llamaq.server.errors import Refusal
@@ -64,7 +65,7 @@ class Chat(Job):
             "prediction": values.get("prediction"),
             "parallel_tool_calls": values.get("parallel_tool_calls", True),
         }
-        self._chats = ChatStream.prepare(self.served.llm.model, values["messages"], options, self.answers)
+        self._chats = ChatStream.prepare(self.served.llm.model, self.said(), options, self.answers)
         return [chat.text for chat in self._chats]
 
     def prompt_options(self) -> PromptOptions:
@@ -76,6 +77,17 @@ class Chat(Job):
             "template_kwargs": {**settings.template_kwargs, **variables_of(values)},
             "reasoning": values.get("reasoning_format", settings.reasoning_format) != "none",
         }
+
+    def said(self) -> list[Any]:
+        """The messages without keys that nothing reads, which are named as ignored; ``strict`` leaves them to be
+        refused."""
+        messages, settings = self._values["messages"], self.service.settings
+        if settings.strict:
+            return list(messages)
+        metadata, tools = self.served.llm.metadata, bool(self._values.get("tools"))
+        said, unread = without_unread(metadata, messages, settings.template, tools=tools)
+        self.ignored += [f"messages.{key}" for key in unread]
+        return said
 
     async def whole(self) -> dict[str, Any]:
         choices = [await self._choice(i, chat) for i, chat in enumerate(self._chats)]
@@ -152,7 +164,7 @@ class ChatTokens(Chat):
         self.answers, self.streamed, self._count = 0, False, 0
 
     def prepare(self) -> Sequence[Stream]:
-        self._count = len(self.served.llm.render_chat(self._values["messages"], **self.prompt_options()).ids)
+        self._count = len(self.served.llm.render_chat(self.said(), **self.prompt_options()).ids)
         return ()
 
     async def whole(self) -> dict[str, Any]:
