@@ -80,6 +80,22 @@ def test_a_dry_run_writes_nothing(command: Command, model: Path, tmp_path: Path)
     assert real.startswith(done.out.decode())
 
 
+def test_a_file_that_was_not_named_is_told_first_and_never_replaced(
+    command: Command, model: Path, tmp_path: Path
+) -> None:
+    source, path = tmp_path / "in.gguf", tmp_path / "ggml-model-Q8_0.gguf"
+    source.write_bytes(model.read_bytes())
+    done = command("quantize", source, "Q8_0").out.decode().splitlines()
+    assert done[0] == f"{path}: to be written"
+    assert done[-1].startswith(f"{path}: written in")
+    path.write_bytes(b"mine")
+    assert command("quantize", "--dry-run", source, "Q8_0").code == 0
+    again = command("quantize", source, "Q8_0")
+    assert (again.code, path.read_bytes()) == (1, b"mine")
+    assert f"{path}: is there already; name the file to write" in again.err
+    assert command("quantize", source, path, "Q8_0").code == 0
+
+
 def test_options_reach_the_file(command: Command, model: Path, tmp_path: Path) -> None:
     options = ["--pure", "--tensor-type", r"blk\.0\.=q8_0", "--token-embedding-type", "q5_1"]
     done = command("quantize", *options, "--override-kv", "general.name=str:x", model, tmp_path / "o.gguf", "Q4_0")

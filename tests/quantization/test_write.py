@@ -64,7 +64,14 @@ def test_a_copy_is_the_same_model(model: Path, tmp_path: Path) -> None:
 
 def test_the_default_name_lies_beside_the_source(tmp_path: Path) -> None:
     source = write_model(tmp_path / "a.gguf", {"x.weight": matrix(2, 32)})
-    assert llamaq.quantize(source, type="q4_0") == tmp_path / "ggml-model-Q4_0.gguf"
+    path = tmp_path / "ggml-model-Q4_0.gguf"
+    assert llamaq.quantize(source, type="q4_0") == path
+    path.write_bytes(b"mine")
+    with pytest.raises(GGUFError, match=r"ggml-model-Q4_0\.gguf: is there already; name the file to write"):
+        llamaq.quantize(source, type="q4_0")
+    assert path.read_bytes() == b"mine"
+    llamaq.quantize(source, path, type="q4_0")
+    assert path.read_bytes() != b"mine"
 
 
 @pytest.mark.parametrize("type", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"])

@@ -30,8 +30,9 @@ Writes a GGUF model with fewer bits for each weight. TYPE is a name (case does n
 {types}
     COPY copies the tensors. Q3_K, Q4_K and Q5_K are Q3_K_M, Q4_K_M and Q5_K_M; MXFP4 is MXFP4_MOE.
 
-OUT.gguf is ggml-model-TYPE.gguf beside IN.gguf where it is not given. Each tensor gets the format that llama.cpp
-gives it; the integers and scales are searched for, so that the squared error (weighted by --imatrix) is small.
+OUT.gguf is ggml-model-TYPE.gguf beside IN.gguf where it is not given, and then must not be there yet. Each tensor gets
+the format that llama.cpp gives it; the integers and scales are searched for, so that the squared error (weighted by
+--imatrix) is small.
 The file appears when it is complete; a run that is stopped leaves nothing."""
 
 
@@ -131,14 +132,18 @@ def quantize(args: argparse.Namespace) -> int:
         else:
             found = fitted(file, budget, options, importance, args.keep_split, threads)
             plan, summary = found.plan, fit_table(found, args.keep_split)
-        write((_every(plan) if args.verbose else _table(plan)) + summary)
+        table = (_every(plan) if args.verbose else _table(plan)) + summary
         if args.dry_run:
-            write(_summary(plan))
+            write(table + _summary(plan))
             return 0
+        if target is None:
+            target = default_path(plan, fitted=budget is not None, keep_split=args.keep_split)
+            write(f"{target}: to be written\n")
+        write(table)
         with Bar("quantizing", "B", binary=True, lines=True) as bar:
             path = run_plan(
                 plan,
-                target or default_path(plan, fitted=budget is not None),
+                target,
                 importance=importance,
                 keep_split=args.keep_split,
                 reference=args.reference,

@@ -66,9 +66,9 @@ def quantize(
     Q4_K_M), or "COPY"; each tensor gets the format that llama.cpp chooses. Instead of it, one of ``target_size`` (bytes
     of the file, or "4.5GiB"), ``target_bpw`` (bits per weight) and ``max_kl`` (mean divergence over ``text``, nats)
     chooses formats with the least divergence or size; ``text`` tells how much each group of tensors counts.
-    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source. ``imatrix`` is a file of ``llamaq imatrix``
-    or llama.cpp, or mean squared activations by tensor name (float32, columns or experts x columns): the squared error
-    that is made small is weighted by them.
+    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source, which must not be there. ``imatrix`` is a
+    file of ``llamaq imatrix`` or llama.cpp, or mean squared activations by tensor name (float32, columns or experts x
+    columns): the squared error that is made small is weighted by them.
 
     ``pure`` gives every matrix the type's own format; ``tensor_types`` pairs of a regular expression and a format
     (the first match wins), ``output_tensor_type`` and ``token_embedding_type`` choose for some;
@@ -95,15 +95,21 @@ def quantize(
             plan = fit(file, budget, options, importance, keep_split=keep_split, threads=threads).plan
         else:
             raise ValueError("expected a budget or a type, or the reference encoding of a type; got both")
-        return run_plan(plan, target if target is not None else default_path(plan, fitted=budget is not None),
-                        importance=importance, keep_split=keep_split, reference=reference, threads=threads,
-                        progress=progress)  # fmt: skip
+        if target is None:
+            target = default_path(plan, fitted=budget is not None, keep_split=keep_split)
+        return run_plan(plan, target, importance=importance, keep_split=keep_split, reference=reference,
+                        threads=threads, progress=progress)  # fmt: skip
 
 
-def default_path(plan: Plan, *, fitted: bool = False) -> Path:
-    """Beside the source; with the bits per weight where a budget chose the formats."""
+def default_path(plan: Plan, *, fitted: bool = False, keep_split: bool = False) -> Path:
+    """Beside the source; with the bits per weight where a budget chose the formats. Raises ``GGUFError`` where
+    something is there already: only a file that the user names is replaced."""
     name = plan.file_type.name if plan.file_type else COPY
-    return plan.file.path.with_name(f"ggml-model-{f'{plan.bits_per_weight:.2f}bpw' if fitted else name}.gguf")
+    target = plan.file.path.with_name(f"ggml-model-{f'{plan.bits_per_weight:.2f}bpw' if fitted else name}.gguf")
+    for path in _paths(target, len(plan.parts(keep_split))):
+        if os.path.lexists(path):
+            raise GGUFError(f"{path}: is there already; name the file to write (this one, if it is to be replaced)")
+    return target
 
 
 def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:
