@@ -94,7 +94,8 @@ JSON = ('{"name": "now"', ', "arguments": ', ', "parameters": ', "{}", *'{}[]"\\
 FRAMES = ("<|channel|>", "<|message|>", "<|start|>", "<|end|>", "<|call|>", "analysis", "final", " to=functions.now")
 BRACES = ("<|tool_call>", "call:now", '<|"|>', "<tool_call|>", "<|channel>thought", "<channel|>", "{x:1}", ",y:")
 PYTHON = ("<|tool_call_start|>", "<|tool_call_end|>", "[now()", "weather(", "days=2", ")", "**{", "'")
-LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>")
+LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
+         "<TOOLCALL>", "</TOOLCALL>")  # fmt: skip
 FENCES = ("Action:", "```json", "```", '[{"tool_name": "now", "parameters": {}}]')
 SCRAPS = st.sampled_from([*TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, *BRACES, *PYTHON, 'now.call(a="b")'])
 
@@ -189,6 +190,17 @@ def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name
         assert text.startswith(before.rstrip())
         message, _ = read(SPOKEN[name], text[len(before.rstrip()) :])
         assert calls(message) == [("weather", {"city": "Rome", "days": 2})]
+
+
+def test_what_nemotrons_template_writes_is_read_back(shared: Callable[[str], Path]) -> None:
+    """It leaves out the thought that it begins a new turn with."""
+    template = ChatTemplate(shared("templates/NVIDIA-Nemotron-Nano-v2.jinja").read_text(encoding="utf-8"))
+    assert format_of(template.source) is TOOL_FORMATS["nemotron"]
+    call = ToolCall("abcdefghi", "weather", {"city": "Rome", "days": 2})
+    said = [ChatMessage("user", "Weather?"), ChatMessage("assistant", tool_calls=(call,)), ChatMessage("tool", "Rain.")]
+    text, _ = render(template, message_dicts(said), tuple(TOOLS), {}, TOOL_FORMATS["nemotron"])
+    message, _ = read("nemotron", text.partition("<SPECIAL_11>Assistant\n")[2].partition("\n<SPECIAL_12>")[0])
+    assert (message.content, calls(message)) == ("", [("weather", {"city": "Rome", "days": 2})])
 
 
 def test_formats_that_are_not_known_are_refused(shared: Callable[[str], Path]) -> None:

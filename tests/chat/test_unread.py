@@ -87,7 +87,7 @@ def test_roles_are_the_usual_ones_or_the_templates(model: LLM) -> None:
 
 
 def test_keys_that_nothing_reads_are_named(model: LLM) -> None:
-    empty = {"refusal": None, "annotations": [], "audio": None, "prefix": False, "tool_calls": None}
+    empty: dict[str, Any] = {"refusal": None, "annotations": [], "audio": None, "prefix": False, "tool_calls": None}
     answer = {"role": "assistant", "content": "Hi", **empty}
     asked = [USER, answer, {**USER, "name": "Ada"}]
     assert model.chat(asked, template="chatml", max_tokens=1).usage.completion_tokens == 1

@@ -21,11 +21,14 @@ from hf_damage import VALUES, places
 from hf_families import DATA, weights
 from hf_llama import LETTERS, save
 from llamaq.convert import convert
-from llamaq.convert.families import FAMILIES
+from llamaq.convert.families import FAMILIES, family_of
+from llamaq.convert.section import Section
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES, build_plan, nextn_plan
+from tiny_converted import CONVERTED
+from tiny_converted import converted as tiny_converted
 
 RECORDED: dict[str, Any] = json.loads(DATA.read_text())
 
@@ -68,7 +71,9 @@ def test_keys_and_tensors_equal_llama_cpps(name: str, tmp_path: Path) -> None:
 def test_every_architecture_that_runs_is_converted() -> None:
     assert {*ARCHITECTURES} == {family.architecture for family in FAMILIES}
     recorded = {case["keys"]["general.architecture"] for case in RECORDED.values()}
-    assert {family.architecture for family in FAMILIES} - recorded == {"nomic-bert", "mllama"}
+    assert {family.architecture for family in FAMILIES} - recorded == {
+        *("nomic-bert", "mllama", "nemotron_h", "nemotron_h_moe")
+    }
 
 
 def test_routers_and_norms_stay_in_binary32(tmp_path: Path) -> None:
@@ -220,6 +225,55 @@ def test_nomic(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["blk.0.attn_qkv.weight"], tensors["encoder.layers.0.attn.Wqkv.weight"])
     assert keys["general.architecture"] == "nomic-bert"
     assert (keys["nomic-bert.rope.freq_base"], keys["nomic-bert.attention.causal"]) == (1000.0, False)
+
+
+def test_nemotron(tmp_path: Path) -> None:
+    """Keys and tensors as llama.cpp's converter names and shapes them; both spellings of the layers mean the same."""
+    with GGUFFile.open(tiny_converted("nemotron-h-latent", tmp_path)) as file:
+        own = "nemotron_h_moe."
+        keys: dict[str, Any] = {
+            key.removeprefix(own): value for key, value in file.metadata.items() if key.startswith(own)
+        }
+        shapes = {name: info.shape for name, info in file.tensors.items()}
+    lists = {key: keys[key].tolist() for key in ("attention.head_count_kv", "feed_forward_length")}
+    assert lists == {"attention.head_count_kv": [0, 0, 2, 0], "feed_forward_length": [32, 0, 0, 32]}
+    wanted = {
+        "block_count": 4, "context_length": 1 << 20, "attention.key_length": 24, "rope.scaling.finetuned": False,
+        "ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.group_count": 2, "ssm.inner_size": 128,
+        "ssm.time_step_rank": 8, "expert_count": 8, "expert_used_count": 2, "expert_feed_forward_length": 32,
+        "expert_shared_feed_forward_length": 48, "expert_shared_count": 1, "expert_weights_norm": True,
+        "expert_weights_scale": 2.5, "expert_group_count": 2, "moe_latent_size": 40,
+    }  # fmt: skip
+    assert {key: keys[key] for key in wanted} == wanted
+    first = {"attn_norm.weight": (64,), "ffn_gate_inp.weight": (8, 64), "exp_probs_b.bias": (8,),
+             "ffn_up_exps.weight": (8, 32, 40), "ffn_down_exps.weight": (8, 40, 32), "ffn_up_shexp.weight": (48, 64),
+             "ffn_down_shexp.weight": (64, 48), "ffn_latent_down.weight": (40, 64),
+             "ffn_latent_up.weight": (64, 40)}  # fmt: skip
+    assert {name[6:]: shape for name, shape in shapes.items() if name.startswith("blk.0.")} == first
+    second = {"attn_norm.weight": (64,), "ssm_in.weight": (328, 64), "ssm_conv1d.weight": (192, 4),
+              "ssm_conv1d.bias": (192,), "ssm_dt.bias": (8,), "ssm_a": (8, 1), "ssm_d": (8, 1),
+              "ssm_norm.weight": (2, 64), "ssm_out.weight": (64, 128)}  # fmt: skip
+    assert {name[6:]: shape for name, shape in shapes.items() if name.startswith("blk.1.")} == second
+    config, names = CONVERTED["nemotron-h-latent"]["config"], dict(CONVERTED["nemotron-h-latent"]["shapes"])
+    begins = "backbone.layers.0."
+    guessing = {n.replace(begins, "mtp.layers.1."): x for n, x in names.items() if n.startswith(begins)}
+    guessing |= {"mtp.layers.0.eh_proj.weight": [64, 128], "mtp.layers.1.final_layernorm.weight": [64]}
+    folder = save(tmp_path / "guesses", config, weights(names | guessing), tokenizer=LETTERS)
+    assert converted(folder)[1].keys() == shapes.keys()  # blocks that guess are left out
+    named = {**config, "layers_block_type": ["moe", "linear_attention", "full_attention", "moe"]}
+    del named["hybrid_override_pattern"]
+    assert family_of(Section(named, "")).keys(Section(named, "")) == family_of(Section(config, "")).keys(
+        Section(config, "")
+    )
+    for odd, message in (
+        ({"hybrid_override_pattern": "MX*E"}, "hybrid_override_pattern: expected for each layer one of mamba"),
+        ({"num_hidden_layers": 5}, "num_hidden_layers: expected 4"),
+        ({"mlp_hidden_act": "silu"}, "mlp_hidden_act: expected 'relu2'"),
+        ({"mamba_proj_bias": True}, "mamba_proj_bias: expected False"),
+    ):
+        section = Section({**config, **odd}, "config.json")
+        with pytest.raises(ModelError, match=message):
+            family_of(section).keys(section)
 
 
 NAME = "model.layers.1.mlp.experts.3.up_proj.weight"

@@ -113,6 +113,14 @@ SEES: dict[str, Any] = {
     },
 }
 TURNS = {"rope_type": "default", "rope_theta": 1e4}
+NEMOTRON: dict[str, Any] = {
+    "mamba_num_heads": 8, "mamba_head_dim": 16, "ssm_state_size": 16, "n_groups": 2, "chunk_size": 8, "head_dim": 24,
+    "use_mamba_kernels": False,
+}  # fmt: skip
+LATENT_EXPERTS: dict[str, Any] = {
+    "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "moe_latent_size": 48,
+    "moe_shared_expert_intermediate_size": 40, "n_group": 2, "topk_group": 1, "routed_scaling_factor": 1.5,
+}  # fmt: skip
 GEMMA_4: dict[str, Any] = {
     **WINDOW, **TIED, "num_hidden_layers": 8, "global_head_dim": 32, "head_dim": 16, "vocab_size_per_layer_input": 50,
     "layer_types": [*(["sliding_attention"] * 2 + ["full_attention"]) * 2, "sliding_attention", "full_attention"],
@@ -141,6 +149,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoe-shared": ("GraniteMoeShared", {**GRANITE, **EXPERTS, "shared_intermediate_size": 96}),
     "olmo2": ("Olmo2", {}),
     "olmo3": ("Olmo3", WINDOW | {"rope_parameters": YARN | {"rope_theta": 1e5}}),
+    "nemotron-h": ("NemotronH", NEMOTRON | {"hybrid_override_pattern": "M-*M"}),
+    "nemotron-h-moe": ("NemotronH", NEMOTRON | LATENT_EXPERTS | {"hybrid_override_pattern": "ME*E"}),
     "gpt-oss": (
         "GptOss",
         {**EXPERTS, **WINDOW, "head_dim": 32, "rope_parameters": YARN | {"rope_theta": 1.5e5, "truncate": True}},

@@ -28,7 +28,7 @@ ISAS = _core.isas()
 
 def mixture(
     *, format: str = "F32", fused: bool = False, biases: bool = False, weighted_input: bool = False, used: int = 2,
-    act: Any = "silu", shared: bool = False, router: float = 1.0, **routing: Any,
+    act: Any = "silu", shared: bool = False, router: float = 1.0, gated: bool = True, **routing: Any,
 ) -> tuple[Plan, dict[str, Any]]:  # fmt: skip
     """Embedding, a mixture as the arguments say, logits; the router's weights are multiplied by ``router``."""
     rng = np.random.default_rng(5)
@@ -54,7 +54,10 @@ def mixture(
     n = g.norm(x, Norm("norm", 1e-5))
     r = g.route(g.linear(n, "router"), used=used, **routing)
     gate, up = (g.rows("both", 0, INNER), g.rows("both", INNER, 2 * INNER)) if fused else ("gate", "up")
-    h = g.glu_experts(n, r, gate, up, act=act, weighted_input=weighted_input)
+    h = (
+        g.glu_experts(n, r, gate, up, act=act, weighted_input=weighted_input)
+        if gated else g.act_experts(n, r, up, act=act)
+    )  # fmt: skip
     y = g.experts(h, r, "down", add=x, weighted=not weighted_input)
     if shared:
         h = g.sigmoid_gate(g.glu_linear(n, "shared_gate", "shared_up"), n, "sigmoid")
@@ -84,6 +87,8 @@ VARIANTS: list[dict[str, Any]] = [
     {"gating": "softmax_of_chosen", "normalize": False, "router": 50.0, "act": "clamped", "biases": True},
     {"gating": "sigmoid", "scale": 2.5, "selection": "selection.bias", "groups": 4, "groups_used": 2},
     {"groups": 2, "groups_used": 1, "normalize": False, "scale": 16.0, "used": EXPERTS // 2},
+    {"format": "Q4_0", "gated": False, "act": "relu2", "gating": "sigmoid"},
+    {"gated": False, "act": "relu2", "biases": True, "fused": True, "used": 3},
 ]  # fmt: skip
 
 
@@ -171,7 +176,8 @@ def test_the_best_groups_are_those_of_the_greatest_pairs() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"gating": "sigmoid"}, {"act": "gelu"}, {"act": "clamped"}, {"normalize": False}, {"biases": True},
+        {"gating": "sigmoid"}, {"act": "gelu"}, {"act": "clamped"}, {"gated": False}, {"act": "relu2"},
+        {"normalize": False}, {"biases": True},
         {"scale": 2.0}, {"weighted_input": True}, {"shared": True}, {"selection": "selection.bias"}, {"used": 3},
         {"groups": 2, "groups_used": 1},
     ],
@@ -184,7 +190,8 @@ def test_each_part_of_a_mixture_moves_the_logits(change: dict[str, Any]) -> None
 
 
 def test_memory_is_counted_before_it_is_taken() -> None:
-    for variant in ({"format": "Q4_0"}, {"format": "F32", "fused": True}, {"used": EXPERTS}):
+    ungated = {"format": "Q8_0", "gated": False}
+    for variant in ({"format": "Q4_0"}, {"format": "F32", "fused": True}, {"used": EXPERTS}, ungated):
         plan, weights = mixture(**variant)
         source = Source(weights)
         stacks = [w for w in plan.weights if w.role == "stack"]
@@ -242,6 +249,7 @@ def test_stacks_that_do_not_fit_are_named() -> None:
         (lambda: g.glu_experts(x, r, g.rows("s", 0, 33), "s"), r"'s\.weight': expected at least 33 rows, got 32"),
         (lambda: g.experts(g.glu_experts(x, r, "s", "s"), r, "n", add=x), r"'n\.bias': expected shape \(4, 32\)"),
         (lambda: g.experts(g.glu_experts(x, r, "s", "s"), r, "d", add=x), r"'d\.weight': expected 64 rows to match"),
+        (lambda: g.act_experts(x, r, "n", act="relu2"), r"'n\.weight': expected 64 columns \(e\.weight\), got 32"),
         (lambda: g.route(g.linear(x, "r"), used=5), "a token cannot go to 5 of 4 experts"),
         (lambda: g.route(g.linear(x, "r"), used=1, groups=3), "4 experts do not make 3 groups"),
     ):

@@ -74,6 +74,13 @@ def test_one_value_for_each_layer() -> None:
         read(attention__head_count=[4, 8], attention__head_count_kv=[4, 3])
 
 
+def test_blocks_that_guess_may_have_values_of_their_own() -> None:
+    keys = Keys({"x.nextn_predict_layers": 1, "x.a": [1, 2, 3], "x.b": [1, 2], "x.c": [1, 2, 3, 4]}, {}, "x")
+    assert keys.per_layer("a", 2) == keys.per_layer("b", 2) == (1, 2)
+    with pytest.raises(ModelError, match=r"x\.c is 'an array of 4'; expected one integer, or 2"):
+        keys.per_layer("c", 2)
+
+
 def test_rope_scaling() -> None:
     assert read(rope__scaling__factor=4.0).rope == make_rope(16, 10000.0, factor=4.0)
     assert read(rope__scale_linear=2.0).rope == make_rope(16, 10000.0, factor=2.0)

@@ -23,6 +23,7 @@ from llamaq.models import ARCHITECTURES
 from llamaq.models.registry import UNSUPPORTED
 from llamaq.plan.op import Op
 from llamaq.plan.operands import Norm, Temperature, Weight
+from llamaq.plan.ops.act_experts import ActExperts
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.delta_net import DeltaNet
@@ -181,7 +182,7 @@ def rope_everywhere(op: Op) -> Op:
 
 
 def no_biases(op: Op) -> Op:
-    kinds = Linear | GluLinear | ActLinear | GluExperts | Experts
+    kinds = Linear | GluLinear | ActLinear | ActExperts | GluExperts | Experts
     return with_fields(op, biases=(None,) * len(op.biases)) if isinstance(op, kinds) else op
 
 
@@ -240,6 +241,17 @@ DELTA: dict[str, Change] = NO_HEAD_NORMS | {
     "gate of attention": lambda op: replace(op, act="silu") if isinstance(op, Gate) and op.act == "sigmoid" else op,
     "gate of delta nets": lambda op: replace(op, act="sigmoid") if isinstance(op, Gate) and op.act == "silu" else op,
 }
+MAMBA: dict[str, Change] = {
+    "weights of the taps": other_taps,
+    "biases of the taps": of(ShortConv, bias=None),
+    "decay": lambda op: replace(op, decay=op.bias) if isinstance(op, SsmScan) else op,
+    "biases of steps": lambda op: replace(op, bias=op.skip) if isinstance(op, SsmScan) else op,
+    "what goes past the state": lambda op: replace(op, skip=op.bias) if isinstance(op, SsmScan) else op,
+    "gate of scans": of(Gate, act="sigmoid"),
+}
+GROUPS: dict[str, Change] = {
+    "norms of groups": lambda op: replace(op, heads=1) if isinstance(op, NormRows) and op.heads > 1 else op,
+}
 FEATURES: dict[str, dict[str, Change]] = {
     "llama": {},
     "mllama": {},  # what pictures change: tests/vision/test_mllama.py
@@ -274,19 +286,22 @@ FEATURES: dict[str, dict[str, Change]] = {
         "normalizing": ROUTING["normalizing"],
         "scale of experts": of(Route, scale=1.0),
     },
-    "granitehybrid": NO_SCALES | {
-        "weights of the taps": other_taps,
-        "biases of the taps": of(ShortConv, bias=None),
-        "decay": lambda op: replace(op, decay=op.bias) if isinstance(op, SsmScan) else op,
-        "biases of steps": lambda op: replace(op, bias=op.skip) if isinstance(op, SsmScan) else op,
-        "what goes past the state": lambda op: replace(op, skip=op.bias) if isinstance(op, SsmScan) else op,
-        "gate of scans": of(Gate, act="sigmoid"),
+    "granitehybrid": NO_SCALES | MAMBA | {"layers without rope": rope_everywhere},
+    "granitehybrid-moe": ROUTING | GROUPS | {"scale of experts": of(Route, scale=1.0)},
+    "nemotron_h": MAMBA | GROUPS | {
+        "layers without rope": rope_everywhere,
+        "silu": of(ActLinear, act="silu"),
+    },
+    "nemotron_h_moe": GROUPS | {
+        "gating": of(Route, gating="softmax"),
+        "normalizing": ROUTING["normalizing"],
+        "scale of experts": of(Route, scale=1.0),
+        "selection": of(Route, selection=None),
+        "silu of experts": of(ActExperts, act="silu"),
+        "silu": of(ActLinear, act="silu"),
         "layers without rope": rope_everywhere,
     },
-    "granitehybrid-moe": ROUTING | {
-        "scale of experts": of(Route, scale=1.0),
-        "norms of groups": lambda op: replace(op, heads=1) if isinstance(op, NormRows) and op.heads > 1 else op,
-    },
+    "nemotron-h-latent": {"groups": of(Route, groups=1, groups_used=1)},
     "llama4": NO_HEAD_NORMS | {
         "layers without rope": rope_everywhere,
         "gating": of(Route, gating="softmax"),

@@ -17,6 +17,7 @@ from llamaq.engine.kv_cache import KVCache
 from llamaq.errors import LlamaqError, ModelError
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Plan, Value
 from llamaq.plan.op import Op
+from llamaq.plan.ops.act_experts import ActExperts
 from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
 from llamaq.plan.ops.bidirectional_attention import BidirectionalAttention
@@ -54,7 +55,7 @@ def plan_with(op: Op) -> Plan:
         return g.plan(g.linear(g.select_rows(widened(g, g.emit(op, *ins)[0])), "out"))
     y = g.emit(op, *inputs(g, x, op))[0]
     wide = GluExperts | Route | HeadLinear | Concat | CrossAttention | DeltaNet | SplitHeads | SsmScan | MergeRows
-    if isinstance(op, wide):
+    if isinstance(op, ActExperts | wide):
         y = widened(g, y)
     return g.plan(g.linear(y if op.selects else g.select_rows(y), "out"))
 
@@ -75,13 +76,15 @@ def inputs(g: Graph, x: Value, op: Op) -> tuple[Value, ...]:
         return g.linear(x, "a"), g.linear(x, "k")
     if isinstance(op, SsmScan):
         return g.linear(x, "a"), g.linear(x, "k2")
-    if not isinstance(op, Route | GluExperts | Experts):
+    if not isinstance(op, Route | ActExperts | GluExperts | Experts):
         return (x,)
     logits = g.linear(x, "router")
     if isinstance(op, Route):
         return (logits,)
     routing = g.route(logits, used=op.used, gating="sigmoid")
-    return (x, routing) if isinstance(op, GluExperts) else (g.glu_experts(x, routing, "t", "u"), routing, x)
+    if isinstance(op, Experts):
+        return g.glu_experts(x, routing, "t", "u"), routing, x
+    return x, routing
 
 
 def attention_inputs(g: Graph, x: Value, op: Attention | BidirectionalAttention) -> tuple[Value, ...]:

@@ -75,7 +75,7 @@ def test_options_are_honoured_refused_or_named(client: Client) -> None:
 
 
 def test_keys_of_messages_that_nothing_reads_are_named(client: Client) -> None:
-    said = {"role": "user", "content": "Hi", "thinking": "", "images": [], "tool_calls": None}
+    said: dict[str, Any] = {"role": "user", "content": "Hi", "thinking": "", "images": [], "tool_calls": None}
     assert "x-llamaq-ignored" not in client.post("/api/chat", {**CHAT, "messages": [said]}).headers
     reply = client.post("/api/chat", {**CHAT, "messages": [said, {**said, "mood": 1}]})
     assert (reply.status, reply.headers["x-llamaq-ignored"]) == (200, "messages.mood")

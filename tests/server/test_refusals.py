@@ -94,7 +94,7 @@ def test_unknown_fields_are_named_or_with_strict_refused(client: Client, model: 
 
 def test_keys_of_messages_that_nothing_reads_are_named_or_with_strict_refused(client: Client, model: LLM) -> None:
     """What OpenAI's own answers have, sent back, is no matter."""
-    answer = {"role": "assistant", "content": "Hi", "refusal": None, "annotations": [], "audio": None}
+    answer: dict[str, Any] = {"role": "assistant", "content": "Hi", "refusal": None, "annotations": [], "audio": None}
     asked = {**BODIES[CHAT], "messages": [{"role": "user", "content": "Hi", "name": "Ada"}, answer, *HELLO]}
     assert "x-llamaq-ignored" not in client.post(CHAT, asked).headers
     odd = {**asked, "messages": [{**HELLO[0], "mood": 1}, {**answer, "refusal": "No.", "mood": 2}, *HELLO]}

@@ -9,6 +9,7 @@ import numpy as np
 from llamaq.plan.graph import HeadNorm, Norm, Temperature
 from llamaq.plan.op import Op
 from llamaq.plan.operands import Weight
+from llamaq.plan.ops.act_experts import ActExperts
 from llamaq.plan.ops.act_linear import ActLinear
 from llamaq.plan.ops.add_given import AddGiven
 from llamaq.plan.ops.attention import Attention
@@ -114,7 +115,12 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     ActLinear: (
         {**ONE, "act": "silu"},
-        {"weights": [(MATRIX["b"],)], "biases": [(BIAS["e"],)], "norm": NORMS[1:], "act": ["gelu", "gelu_erf"]},
+        {
+            "weights": [(MATRIX["b"],)],
+            "biases": [(BIAS["e"],)],
+            "norm": NORMS[1:],
+            "act": ["gelu", "gelu_erf", "relu2"],
+        },
     ),
     SelectRows: ({"cols": 16}, {"cols": []}),
     MergeRows: ({"mode": "mean", "count": 2, "cols": 16}, {"mode": ["join"], "count": [1, 3], "cols": []}),
@@ -147,7 +153,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
             "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
             "norm": NORMS[1:],
-            "act": ["gelu", "gelu_erf", "clamped"],
+            "act": ["gelu", "gelu_erf", "clamped", "relu2"],
         },
     ),
     Attention: (
@@ -218,8 +224,17 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
                 (Weight("fused_s.bias", "vector", (16, 32)), None),
             ],
             "used": [],  # it follows from the routing's width
-            "act": ["gelu", "gelu_erf", "clamped"],
+            "act": ["gelu", "gelu_erf", "clamped", "relu2"],
             "weighted_input": [True],
+        },
+    ),
+    ActExperts: (
+        {"weights": (STACK["s"],), "biases": (None,), "used": 2, "act": "silu"},
+        {
+            "weights": [(STACK["t"],), (Weight("fused_s.weight", "stack", (16, 32)),)],
+            "biases": [(BIASES["s"],), (BIASES["t"],)],
+            "used": [],
+            "act": ["gelu", "gelu_erf", "relu2"],
         },
     ),
     Experts: (
@@ -306,7 +321,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     Gate: (
         {"act": "silu", "cols": 48, "first": 0, "width": 16},
-        {"act": ["gelu", "gelu_erf", "sigmoid", "clamped"], "cols": [], "first": [1, 32], "width": []},
+        {"act": ["gelu", "gelu_erf", "sigmoid", "clamped", "relu2"], "cols": [], "first": [1, 32], "width": []},
     ),
     SplitHeads: ({"heads": 4, "head_dim": 2}, {"heads": [], "head_dim": []}),  # see the test of halves
     BidirectionalAttention: (

@@ -141,5 +141,10 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("command-r", f'Action:\n```json\n[{{"tool_name": "weather", "parameters": {W}}}]\n```\n', "", TWO[:1]),
     ("command-r", "Do so.\n\nAction: ```run``` it", "Do so.\n\nAction: ```run``` it", []),
     ("command-r", "An Action:", "An Action:", []),
+    ("nemotron", f'Hm.\n<TOOLCALL>[{{"name": "weather", "arguments": {W}}}, {NOW}]</TOOLCALL>\n', "Hm.", TWO),
+    ("nemotron", f"<TOOLCALL>[{NOW}]</TOOLCALL> Done.", "Done.", TWO[1:]),
+    ("nemotron", "<TOOLCALL> none", "<TOOLCALL>none", []),
+    ("nemotron", "<TOOLCALL>[none]</TOOLCALL>", "<TOOLCALL>[none]</TOOLCALL>", []),
+    ("nemotron", "<TOOLCALL>", "<TOOLCALL>", []),
     ("", "<tool_call>{}</tool_call>", "<tool_call>{}</tool_call>", []),
 ]  # fmt: skip

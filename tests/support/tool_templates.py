@@ -25,6 +25,7 @@ SOURCES = {
     "gpt-oss": HARMONY.replace("{{ tools | length if tools else 0 }}", "{{ tools|tojson if tools }}"),
     "mistral-args": f"[TOOL_CALLS]f[ARGS]{PLAIN}",
     "command-r": f"Action: tool_name{PLAIN}",
+    "nemotron": f"<TOOLCALL>{PLAIN}",  # its own begins a thought that no variable ends
     "phi4-mini": f"<|tool_call|><|/tool_call|>{PLAIN}",
     "gemma4": GEMMA4,
 }
@@ -34,7 +35,7 @@ MARKS = (
     *("<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_THINKING|>"),
     *("<|END_THINKING|>", "<|tool_call|>", "<|/tool_call|>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]"),
     *("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<|tool_call_start|>", "<|tool_call_end|>"),
-    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"),
+    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<TOOLCALL>", "</TOOLCALL>"),
     "weather", '{"name": "', "assistant", "final", "analysis",
 )  # fmt: skip
 
@@ -64,6 +65,8 @@ WRITTEN = {
     "lfm2": '<|tool_call_start|>[now(), weather(city="Rome", days=2)]<|tool_call_end|>',
     "glm": "<tool_call>now</tool_call><tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value>"
     "<arg_key>days</arg_key><arg_value>2</arg_value></tool_call>",
+    "nemotron": '<TOOLCALL>[{"name": "now", "arguments": {}}, '
+    '{"name": "weather", "arguments": {"city": "Rome", "days": 2}}]</TOOLCALL>',
     "gpt-oss": "<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary to=functions.now "
     "<|constrain|>json<|message|>{}",
 }

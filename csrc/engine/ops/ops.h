@@ -4,6 +4,7 @@
 
 namespace llamaq {
 
+std::unique_ptr<Op> parse_act_experts(Attributes& a);
 std::unique_ptr<Op> parse_act_linear(Attributes& a);
 std::unique_ptr<Op> parse_add_given(Attributes& a);
 std::unique_ptr<Op> parse_attention(Attributes& a);

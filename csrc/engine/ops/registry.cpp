@@ -12,6 +12,7 @@ struct Kind {
 };
 
 constexpr Kind kKinds[] = {
+    {"act_experts", parse_act_experts},
     {"act_linear", parse_act_linear},
     {"add_given", parse_add_given},
     {"attention", parse_attention},

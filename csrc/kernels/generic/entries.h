@@ -40,6 +40,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   X(gelu)
   X(gelu_erf)
   X(sigmoid)
+  X(relu2)
 #undef X
 #define X(name) t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
   X(silu)
@@ -47,6 +48,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   X(gelu_erf)
   X(sigmoid)
   X(clamped)
+  X(relu2)
 #undef X
   t.exp_row = exp_row;
   t.rope = rope;

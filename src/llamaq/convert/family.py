@@ -52,6 +52,7 @@ _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 def _plain(name: str) -> str:
     """A name as the class for text has it: those of images and of heads put words before it, base models lack one."""
     name = re.sub(r"(language|text)_model\.", "", name, count=1)
+    name = re.sub(r"^backbone\.", "model.", name)
     name = re.sub(r"^(bert|roberta)\.", "", name)
     name = re.sub(r"(?<=LayerNorm\.)(gamma|beta)$", lambda end: {"gamma": "weight", "beta": "bias"}[end[0]], name)
     return re.sub(r"^(?=(layers|embed_tokens|norm)\.)", "model.", name)

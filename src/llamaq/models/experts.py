@@ -70,9 +70,10 @@ def mixture(
 
 def routed(
     g: Graph, x: Value, logits: Value, layer: int, moe: Mixture, *, add: Value | None = None, act: Activation = "silu",
-    weighted_input: bool = False,
+    weighted_input: bool = False, gated: bool = True,
 ) -> Value:  # fmt: skip
-    """What the layer's experts make of ``x`` (plus ``add``), chosen by ``logits`` for all of them."""
+    """What the layer's experts make of ``x`` (plus ``add``), chosen by ``logits`` for all of them; not ``gated`` they
+    have two matrices each."""
     b = f"blk.{layer}."
     names = b + "exp_probs_b.bias", b + "ffn_down_exps.scale"
     selection, factors = (name if name in g.shapes else None for name in names)
@@ -80,7 +81,10 @@ def routed(
         logits, used=moe.used, gating=moe.gating, normalize=moe.normalize, scale=moe.scale, selection=selection,
         groups=moe.groups, groups_used=moe.groups_used, factors=factors,
     )  # fmt: skip
-    h = g.glu_experts(x, r, *_gate_up(g, b), act=act, weighted_input=weighted_input)
+    if gated:
+        h = g.glu_experts(x, r, *_gate_up(g, b), act=act, weighted_input=weighted_input)
+    else:
+        h = g.act_experts(x, r, b + "ffn_up_exps", act=act)
     return g.experts(h, r, b + "ffn_down_exps", add=add, weighted=not weighted_input)
 
 

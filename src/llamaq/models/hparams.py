@@ -169,7 +169,7 @@ def check_feed_forward(keys: Keys, layers: int, matrices: int = 1) -> None:
     """Raises where the tensors contradict feed_forward_length; ``ffn_up`` holds so many matrices."""
     if not keys.has("feed_forward_length"):
         return
-    for i, length in enumerate(keys.per_layer("feed_forward_length", layers)):
+    for i, length in enumerate(keys.per_layer("feed_forward_length", layers, low=0)):
         shape = keys.shapes.get(f"blk.{i}.ffn_up.weight", ())
         if len(shape) == 2 and shape[0] != length * matrices:
             rows = f"{shape[0] / matrices:g}, the rows of 'blk.{i}.ffn_up.weight'"

@@ -93,13 +93,13 @@ class Keys:
         return tuple(self._checked_integer(key, v, low, high) for v in value)
 
     def per_layer(self, key: str, layers: int, default: Any = _MISSING, *, low: int = 1) -> tuple[int, ...]:
-        """One integer for all layers, or an array with one for each."""
+        """One integer for all layers, or an array with one for each; blocks that guess may have theirs behind them."""
         value = self._get(key, default)
         if not hasattr(value, "__len__") or isinstance(value, str):
             return (self._checked_integer(key, value, low, _INT_MAX),) * layers
-        if len(value) != layers:
+        if len(value) not in (layers, layers + self.integer("nextn_predict_layers", 0, low=0)):
             raise self.error(key, f"an array of {len(value)}", f"one integer, or {layers} (one for each block)")
-        return tuple(self._checked_integer(key, v, low, _INT_MAX) for v in value)
+        return tuple(self._checked_integer(key, v, low, _INT_MAX) for v in value[:layers])
 
     def positive(self, key: str, default: Any = _MISSING) -> float:
         value = self._number(key, default)

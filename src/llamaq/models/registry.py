@@ -50,6 +50,8 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "granitehybrid": Architecture(
         "Granite 4 with Mamba layers", "granite_hybrid", ("granitehybrid", "granitehybrid-moe")
     ),
+    "nemotron_h": Architecture("Nemotron-H", "nemotron_h", ("nemotron-h",)),
+    "nemotron_h_moe": Architecture("Nemotron 3", "nemotron_h", ("nemotron-h-moe", "nemotron-h-latent")),
     "gpt-oss": Architecture("gpt-oss", "gpt_oss", ("gptoss",)),
     "llama4": Architecture("Llama 4", "llama4", ("llama4",)),
     "mllama": Architecture("Llama 3.2 Vision", "mllama", ("mllama",)),
@@ -138,8 +140,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "modern-bert": "ModernBERT",
     "mpt": "MPT",
     "nemotron": "Nemotron",
-    "nemotron_h": "Nemotron-H",
-    "nemotron_h_moe": "Nemotron 3 (Nemotron-H with experts)",
     "neo-bert": "NeoBERT",
     "nomic-bert-moe": "Nomic Embed 2",
     "olmo": "OLMo 1",

@@ -12,7 +12,7 @@ from llamaq.plan.op import F32
 
 __all__ = ["ACTIVATIONS", "GATED", "Activation", "softcap"]
 
-Activation = Literal["silu", "gelu", "gelu_erf", "sigmoid", "clamped"]
+Activation = Literal["silu", "gelu", "gelu_erf", "sigmoid", "clamped", "relu2"]
 
 _ERFC = (0.5307027145, -0.7265760135, 0.7107068705, -0.142248368, 0.127414796)
 _ONE = np.float32(1)
@@ -50,13 +50,18 @@ def _gelu_erf(x: F32) -> F32:
     return np.asarray(x * np.where(x < 0, rest, _ONE - rest))
 
 
+def _relu2(x: F32) -> F32:
+    r = np.where(x < 0, np.float32(0), x)
+    return np.asarray(r * r)
+
+
 def _clamped(gate: F32, up: F32) -> F32:
     g, u = np.minimum(gate, np.float32(7)), np.clip(up, np.float32(-7), np.float32(7))
     return np.asarray((g / (_ONE + exp32(-(g * np.float32(1.702))))) * (u + _ONE))
 
 
 ACTIVATIONS: Mapping[Activation, Callable[[F32], F32]] = {
-    "silu": _silu, "gelu": _gelu, "gelu_erf": _gelu_erf, "sigmoid": _sigmoid,
+    "silu": _silu, "gelu": _gelu, "gelu_erf": _gelu_erf, "sigmoid": _sigmoid, "relu2": _relu2,
 }  # fmt: skip
 """Of rows. "gelu" is the form with tanh."""
 

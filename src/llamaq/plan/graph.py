@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llamaq.plan.operands import HeadNorm, Norm, Temperature, Value
+from llamaq.plan.ops.act_experts import TracesActExperts
 from llamaq.plan.ops.act_linear import TracesActLinear
 from llamaq.plan.ops.add_given import TracesAddGiven
 from llamaq.plan.ops.attention import TracesAttention
@@ -36,6 +37,7 @@ __all__ = ["Graph", "HeadNorm", "Norm", "Plan", "Temperature", "Value"]
 
 
 class Graph(
+    TracesActExperts,
     TracesActLinear,
     TracesAddGiven,
     TracesAttention,

@@ -95,8 +95,7 @@ def quantize(
             plan = fit(file, budget, options, importance, keep_split=keep_split, threads=threads).plan
         else:
             raise ValueError("expected a budget or a type, or the reference encoding of a type; got both")
-        if target is None:
-            target = default_path(plan, fitted=budget is not None, keep_split=keep_split)
+        target = target or default_path(plan, fitted=budget is not None, keep_split=keep_split)
         return run_plan(plan, target, importance=importance, keep_split=keep_split, reference=reference,
                         threads=threads, progress=progress)  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 from llamaq.chat.tools.braced import BracedCalls
 from llamaq.chat.tools.glm import GlmCalls
 from llamaq.chat.tools.harmony import HarmonyMessages
-from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls
+from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls, NemotronCalls
 from llamaq.chat.tools.pythonic import PythonicCalls, python_call
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
@@ -247,6 +247,7 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "gemma4": BracedCalls,
     "lfm2": PythonicCalls,
     "command-r7b": ActionCalls,
+    "nemotron": NemotronCalls,
     "glm": GlmCalls,
 }
 """Readers by the name that the user can give."""
@@ -257,6 +258,7 @@ _TELLING = (  # format: texts that a template of it has, and texts that it has n
     ("gpt-oss", ("<|start|>assistant", "<|channel|>", "<|message|>"), ()),
     ("command-r7b", ("<|START_ACTION|>", "tool_name"), ()),
     ("command-r", ("Action:", "tool_name"), ()),
+    ("nemotron", ("<TOOLCALL>",), ()),
     ("granite", ("<|tool_call|>",), ()),
     ("gemma4", ("<|tool_call>call:",), ()),
     ("lfm2", ("List of tools: ",), ()),

@@ -1,4 +1,4 @@
-"""Granite 3, Phi-4-mini and Command R: calls as a list of JSON objects after a mark."""
+"""Granite 3, Phi-4-mini, Command R and Nemotron Nano 2: calls as a list of JSON objects after a mark."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
 
-__all__ = ["ActionCalls", "CommandCalls", "ListedCalls"]
+__all__ = ["ActionCalls", "CommandCalls", "ListedCalls", "NemotronCalls"]
 
 
 class ListedCalls(ToolReader):
@@ -94,6 +94,31 @@ class ActionCalls(ToolReader):
             opens=(f"<|START_{kind}|>",), closes=f"<|END_{kind}|>",
             thought=("<|START_THINKING|>", "<|END_THINKING|>", ""),
         )  # fmt: skip
+
+
+class NemotronCalls(ToolReader):
+    """Nemotron Nano 2: ``<TOOLCALL>[{"name": "f", "arguments": {...}}]</TOOLCALL>``."""
+
+    marks = ("<TOOLCALL>", "</TOOLCALL>")
+
+    def parse(self) -> Waiting:
+        while True:
+            _, mark = yield from self.until("<TOOLCALL>", show=self.show)
+            if mark is None:
+                return
+            yield from self.skip()
+            if not self.text.startswith("["):
+                self.show(mark)
+                continue
+            yield from self.json_calls(mark)
+            yield from self.skip()
+            yield from self.expect("</TOOLCALL>")
+            yield from self.skip()
+
+    @classmethod
+    def syntax(cls, template: str) -> Syntax:
+        head = '{"name": "$name", "arguments": '
+        return Syntax(head, "}", before="<TOOLCALL>[", between=", ", after="]</TOOLCALL>")
 
 
 class CommandCalls(ToolReader):

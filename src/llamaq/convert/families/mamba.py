@@ -9,7 +9,7 @@ from llamaq.convert.rules import Rule, Source, squeezed
 from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor, View
 
-__all__ = ["mixer", "sizes"]
+__all__ = ["check_mixer", "mixer", "sizes"]
 
 
 def _rows(name: str, count: str, **changes: Any) -> Rule:
@@ -40,12 +40,17 @@ def mixer(prefix: str) -> dict[str, Any]:
     }
 
 
-def sizes(config: Section, prefix: str = "mamba_") -> dict[str, Any]:
-    """Keys of a mixer, which the configuration has by names that begin with ``prefix``."""
+def check_mixer(config: Section, prefix: str = "mamba_") -> None:
+    """Raises ModelError for what readers of the file do not have."""
     limit = config.values.get("time_step_limit")
     if isinstance(limit, list) and limit and limit[0] not in (0, 0.0):
         raise config.error("time_step_limit", "no least step, as readers of the file have none")
     expect(config, f"{prefix}proj_bias", False)
+
+
+def sizes(config: Section, prefix: str = "mamba_") -> dict[str, Any]:
+    """Keys of a mixer, which the configuration has by names that begin with ``prefix``."""
+    check_mixer(config, prefix)
     heads = config.integer(f"{prefix}n_heads")
     inner = config.integer(f"{prefix}expand", 2) * config.integer("hidden_size")
     if inner % heads:
