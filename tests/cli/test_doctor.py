@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def test_json(command: Command) -> None:
     assert found["levels"] == _core.isas()
     assert found["limits"]["read_bandwidth"] > 0
     assert isinstance(found["advice"], list)
+
+
+def test_a_load_that_the_system_does_not_tell(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Made up: CI's machines tell theirs, and a chroot without /proc does not."""
+
+    def unknown() -> tuple[float, float, float]:
+        raise OSError("the load average cannot be found out")
+
+    monkeypatch.setattr(os, "getloadavg", unknown, raising=False)
+    done = command("doctor", "--json")
+    assert (done.code, json.loads(done.out)["load"]) == (0, None)
 
 
 def test_nothing_personal(command: Command) -> None:

@@ -171,7 +171,7 @@ def _field(path: Path, name: str) -> int | None:
     """The number beside a name in a file of such lines."""
     for line in (cgroup.text(path) or "").splitlines():
         words = line.split()
-        if words[0] == name and words[1:] and words[1].isdecimal():
+        if words[:1] == [name] and words[1:] and words[1].isdecimal():
             return int(words[1])
     return None
 

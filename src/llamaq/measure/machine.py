@@ -80,7 +80,7 @@ def examine(root: Path = Path("/"), *, measure: bool = True) -> Machine:
         cpus=len(facts.cpus),
         choice=choice,
         quota=facts.quota,
-        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        load=_load(),
         virtual="hypervisor" in _flags(root),
         nodes=_nodes(root),
         governor=_governor(facts, sys_cpu),
@@ -141,6 +141,13 @@ def _level() -> str:
         return _core.chosen_isa()
     except LlamaqError:
         return ""
+
+
+def _load() -> float | None:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows has none, nor has a system without /proc
+        return None
 
 
 def _limits(choice: ThreadChoice) -> MachineLimits | None:
