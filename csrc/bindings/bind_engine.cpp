@@ -49,20 +49,23 @@ static bool signalled() {
   return PyErr_CheckSignals() != 0;
 }
 
+// Asks so, and tells Python how much is done; what Python raises ends the work.
+static bool signalled_or_told(const py::object& progress, int64_t done) {
+  if (signalled()) return true;
+  py::gil_scoped_acquire locked;
+  try {
+    if (!progress.is_none()) progress(done);
+    return false;
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return true;
+  }
+}
+
 static void pack(PyWeights& self, ThreadTeam& team, const py::object& progress) {
-  const auto interrupted = [&](int64_t done) {
-    if (signalled()) return true;
-    py::gil_scoped_acquire locked;
-    try {
-      if (!progress.is_none()) progress(done);
-      return false;
-    } catch (py::error_already_set& error) {
-      error.restore();
-      return true;
-    }
-  };
   {
     py::gil_scoped_release unlocked;
+    const auto interrupted = [&](int64_t done) { return signalled_or_told(progress, done); };
     if (!self.weights.pack(team, interrupted)) throw Cancelled();
   }
   self.unpacked.clear();
@@ -231,7 +234,7 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
                     const Array<int32_t>& adapted, const std::optional<Array<int32_t>>& last_seen,
                     const std::optional<Array<float>>& given, const std::optional<Array<int32_t>>& places,
                     const py::list& pictures, const std::optional<Array<int32_t>>& seen,
-                    const std::optional<Array<uint8_t>>& marked) {
+                    const std::optional<Array<uint8_t>>& marked, const py::object& progress) {
   const Resources& r = self.executor.resources();
   if (positions.size() != tokens.size() || sequences.size() != tokens.size() || caches.size() != r.caches.size())
     throw Error("tokens, positions and sequences need one length, and each cache of the plan its pages");
@@ -287,7 +290,7 @@ static void forward(PyExecutor& self, const Array<int32_t>& tokens, const Array<
   if (stop)
     self.executor.forward(step, [stop] { return stop->set.load(std::memory_order_relaxed); });
   else
-    self.executor.forward(step, signalled);
+    self.executor.forward(step, [&] { return signalled_or_told(progress, self.executor.done()); });
 }
 
 static py::tuple squares(const PyExecutor& self, int op) {
@@ -360,7 +363,8 @@ void bind_engine(py::module_& m) {
            arg("cache_type"), arg("states"), arg("selected"), arg("logits"), arg("stop") = nullptr,
            arg("captures") = py::list(), arg("adaptations") = py::list(), arg("adapted") = Array<int32_t>(0),
            arg("last_seen") = py::none(), arg("given") = py::none(), arg("places") = py::none(),
-           arg("pictures") = py::list(), arg("seen") = py::none(), arg("marked") = py::none())
+           arg("pictures") = py::list(), arg("seen") = py::none(), arg("marked") = py::none(),
+           arg("progress") = py::none(), "Without `stop`, `progress` gets the ops that are done now and then.")
       .def(
           "collect_squares", [](PyExecutor& self, bool on) { self.executor.collect_squares(on); }, arg("on"))
       .def("squares", &squares, arg("op"),

@@ -95,6 +95,7 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
             steer(static_cast<int>(i), call);
           }
           capture(i, call, left_out);
+          if (worker.id() == 0) done_.store(static_cast<int>(i) + 1, std::memory_order_relaxed);
         }
       },
       interrupted);
@@ -103,6 +104,7 @@ void Executor::forward(const Step& step, const std::function<bool()>& interrupte
 
 // What is made once for a step, before the workers begin.
 void Executor::begin(const Step& step) {
+  done_.store(0, std::memory_order_relaxed);
   r_.slots[static_cast<size_t>(out_)] = step.logits;
   for (Tiles& tiles : r_.tiles) tiles.lay(step);
   marked_ = step.marked && std::any_of(step.marked, step.marked + step.rows, [](uint8_t mark) { return mark != 0; });

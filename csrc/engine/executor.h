@@ -1,5 +1,6 @@
 // Runs a plan with a team of threads: the ops in order, one meeting after each. It owns the arena of slots and scratch.
 #pragma once
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -38,6 +39,9 @@ class Executor {
   // Sums of the op of that index since collect_squares(true).
   const Squares& squares(int op) const { return squares_.at(static_cast<size_t>(op)); }
 
+  // Ops that the step which runs is through with; any thread may ask.
+  int done() const { return done_.load(std::memory_order_relaxed); }
+
   const Resources& resources() const { return r_; }
   int logits_cols() const { return r_.cols(out_); }
   int64_t scratch_bytes() const { return arena_.size(); }
@@ -57,6 +61,7 @@ class Executor {
   const int out_;
   ThreadTeam& team_;
   Resources r_;
+  std::atomic<int> done_{0};
   int64_t vocabulary_ = 0;  // token ids that the plan can look up
   Buffer arena_;
   bool marked_ = false;                                   // whether the step that runs marks any row

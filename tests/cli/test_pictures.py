@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from command import Command
 from gguf_files import copy_with
+from hf_pictures import folder_of, tensors_of
 from llamaq import LLM, ChatMessage, SamplingParams
 from llamaq.cli.chat.commands import Commands
 from llamaq.cli.chat.conversation import Conversation
+from llamaq.cli.chat.live_answer import LiveAnswer
+from llamaq.cli.run import _answer
+from terminal import on_screen
 from tiny_converted import converted
 from vision_cases import picture
 
@@ -121,3 +129,49 @@ def test_info_of_a_projector(command: Command, mmproj: Path) -> None:
     found = json.loads(command("info", mmproj, "--json").out)
     assert found["runnable"]
     assert found["memory"]["weights"] > 0
+
+
+class Looking:
+    """A conversation whose model takes a while to look at a picture."""
+
+    def ask(self, text: str, pictures: list[Path]) -> None:
+        self.asked = text
+
+    def answer(self, show: object, progress: object, looking: Callable[[int, int], None]) -> str:
+        looking(1, 3)
+        self.shown = terminal_text()
+        looking(3, 3)
+        return "stop"
+
+
+def terminal_text() -> str:
+    assert isinstance(sys.stderr, io.StringIO)
+    return on_screen(sys.stderr.getvalue().encode()).strip()
+
+
+def test_the_reading_of_a_picture_is_shown(monkeypatch: pytest.MonkeyPatch, cat: Path) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    conversation: Any = Looking()
+    assert _answer(conversation, "Hm?", [cat]) == "stop"
+    assert conversation.shown.startswith("looking at the picture:  33%")
+    assert "1/3 layers" in conversation.shown
+    assert terminal_text() == ""
+    live = LiveAnswer(Console(file=io.StringIO(), width=60))
+    live.looking(1, 3)
+    console = Console(file=io.StringIO(), width=60)
+    console.print(live)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().strip() == "looking at the picture, 1 of 3 layers"
+
+
+def test_a_folder_becomes_a_model_and_its_projector(command: Command, tmp_path: Path) -> None:
+    folder, target = folder_of("gemma3v", tmp_path / "folder"), tmp_path / "out.gguf"
+    done = command("convert", folder, target, "--outtype", "f32")
+    assert [line.split(":")[0] for line in done.out.decode().splitlines()] == [
+        str(target), str(tmp_path / "mmproj-out.gguf"), "tokenizer",
+    ]  # fmt: skip
+    done = command("convert", folder, tmp_path / "eyes.gguf", "--outtype", "f32", "--mmproj")
+    assert done.out.decode().startswith(f"{tmp_path / 'eyes.gguf'}: ")
+    assert tensors_of(tmp_path / "eyes.gguf").keys() == tensors_of(tmp_path / "mmproj-out.gguf").keys()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ChatStream"]
 
-_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "reasoning")
+_OWN = ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "reasoning", "picture_progress")
 """Options of the prompt."""
 
 

@@ -23,7 +23,8 @@ class PromptOptions(TypedDict, total=False):
     variables of it, such as ``enable_thinking``. ``tool_format`` names one of ``llamaq.chat.TOOL_FORMATS`` where the
     template does not tell. ``tool_choice`` is OpenAI's: "auto" (the default), "none" (as without tools), "required", a
     tool's name, or one of the dicts for one tool or for some; the model is held to a call where one must come. With
-    ``reasoning`` False what the model writes for itself stays in the text, with its marks.
+    ``reasoning`` False what the model writes for itself stays in the text, with its marks. ``picture_progress`` gets
+    layers of the encoder that pictures are through and in total, before the prompt is read.
     """
 
     tools: Sequence[Mapping[str, Any]] | None
@@ -32,6 +33,7 @@ class PromptOptions(TypedDict, total=False):
     tool_format: str | None
     tool_choice: ToolChoiceOption | None
     reasoning: bool
+    picture_progress: Progress | None
 
 
 class ChatOptions(Options, PromptOptions, total=False):

@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llamaq.boundary.progress import Progress
 from llamaq.errors import ChatTemplateError
 from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.tokenizer import Tokenizer
@@ -31,8 +32,8 @@ class Places:
     """Where pictures stand among the texts of a conversation. Templates write a mark for each, and texts in which the
     same mark stands get it back once the prompt is rendered."""
 
-    def __init__(self, encoder: Encoder, sources: Sequence[PictureSource]) -> None:
-        self._encoder, self._sources = encoder, sources
+    def __init__(self, encoder: Encoder, sources: Sequence[PictureSource], progress: Progress | None = None) -> None:
+        self._encoder, self._sources, self._progress = encoder, sources, progress
         self._mark = encoder.projector.placeholder
         self._hidden = secrets.token_hex(16)
 
@@ -49,7 +50,7 @@ class Places:
 
     def ids(self, prompt: str, tokenizer: Tokenizer) -> tuple[str, list[int], tuple[Inserted | LookedAt, ...]]:
         """The rendered prompt as text, its ids without BOS, and the rows among them. Raises ``ChatTemplateError`` where
-        it does not show each picture once, and what ``Encoder.pieces`` raises."""
+        it does not show each picture once, and what ``Encoder.pieces_of`` raises."""
         texts = prompt.split(self._mark)
         if len(texts) != len(self._sources) + 1:
             raise ChatTemplateError(
@@ -60,8 +61,9 @@ class Places:
         ids: list[int] = []
         inserted: dict[int, Inserted | LookedAt] = {}
         waiting = texts[0]
-        for source, text in zip(self._sources, texts[1:], strict=True):
-            for piece in (*self._encoder.pieces(source), text):
+        seen = self._encoder.pieces_of(self._sources, self._progress)
+        for pieces, text in zip(seen, texts[1:], strict=True):
+            for piece in (*pieces, text):
                 if isinstance(piece, str):
                     waiting += piece
                     continue

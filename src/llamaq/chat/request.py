@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llamaq.boundary.arguments import flag, instance, items, shown, text
+from llamaq.boundary.arguments import flag, function, instance, items, shown, text
+from llamaq.boundary.progress import Progress
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.messages import ChatMessage, message_dicts
 from llamaq.chat.pictures import Places
@@ -69,6 +70,7 @@ def chat_request(
     tool_choice: ToolChoiceOption | None = None,
     reasoning: bool = True,
     encoder: Encoder | None = None,
+    picture_progress: Progress | None = None,
 ) -> ChatRequest:
     """Renders and tokenizes; arguments as in ``ChatOptions``, errors as in ``LLM.chat``. ``encoder`` reads pictures."""
     strange = [tool for tool in tools or () if not _is_tool(tool)]
@@ -82,7 +84,7 @@ def chat_request(
     sources: list[Any] = []
     said = message_dicts(messages, sources)
     check_read(said, chosen)
-    places = _places(encoder, sources)
+    places = _places(encoder, sources, picture_progress)
     if places is not None:
         said = [places.marked(message, parts=chosen.shows_parts) for message in said]
     prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
@@ -101,7 +103,7 @@ def chat_request(
     )  # fmt: skip
 
 
-def _places(encoder: Encoder | None, sources: Sequence[Any]) -> Places | None:
+def _places(encoder: Encoder | None, sources: Sequence[Any], progress: Progress | None) -> Places | None:
     """Where pictures stand, if there are any."""
     if not sources:
         return None
@@ -110,7 +112,7 @@ def _places(encoder: Encoder | None, sources: Sequence[Any]) -> Places | None:
             "this model reads text only, for it was loaded without a projector: LLM.load(model, mmproj=...), or "
             "--mmproj, if there is one for it"
         )
-    return Places(encoder, sources)
+    return Places(encoder, sources, progress)
 
 
 def _before_answer(source: str, beginning: Beginning, reader: type[ToolReader] | None) -> tuple[str, ...]:
@@ -129,6 +131,8 @@ def checked(own: dict[str, Any]) -> dict[str, Any]:
         given["tools"] = items("tools", given["tools"], "definitions of tools")
     if "reasoning" in given:
         given["reasoning"] = flag("reasoning", given["reasoning"])
+    if "picture_progress" in given:
+        function("picture_progress", given["picture_progress"])
     for name in {"template", "tool_format"} & given.keys():
         text(name, given[name])
     if not isinstance(given.get("tool_choice", ""), str | Mapping):

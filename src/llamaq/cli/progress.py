@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-__all__ = ["Bar", "Status"]
+__all__ = ["Bar", "Status", "looking_bar"]
 
 
 _PAUSE = 10.0  # seconds between lines where there is no terminal
@@ -80,6 +80,11 @@ class Bar:
         )
         bar.delay = 0  # it draws nothing before ``close`` can take it away, should Ctrl-C come just now
         return bar
+
+
+def looking_bar() -> Bar:
+    """A bar for pictures that are read: the layers of the encoder that they are through."""
+    return Bar("looking at the picture", " layers")
 
 
 def _erase() -> None:

@@ -15,7 +15,7 @@ from llamaq.cli.infill import check_infill, gap_of
 from llamaq.cli.model_names import draft_options
 from llamaq.cli.options import INTERRUPTED, loading_options, projector_options
 from llamaq.cli.output import TextOutput, size, speed
-from llamaq.cli.progress import Bar, Status
+from llamaq.cli.progress import Bar, Status, looking_bar
 from llamaq.cli.prompt import file_text, is_terminal, prompt_text, unescaped
 from llamaq.cli.run_options import ABOUT, add_options, model_and_prompt
 from llamaq.cli.sampling_options import sampling_params
@@ -249,10 +249,8 @@ def _answer(conversation: Conversation, prompt: str, pictures: Sequence[Path]) -
         out.write(event.text)
 
     conversation.ask(prompt, [path.absolute() for path in pictures])
-    if pictures:
-        status.show("looking at the picture" if len(pictures) == 1 else "looking at the pictures")
-    with Bar("reading the prompt", " tokens") as progress:
-        reason = conversation.answer(show, progress)
+    with looking_bar() as looking, Bar("reading the prompt", " tokens") as progress:
+        reason = conversation.answer(show, progress, looking)
     if thinks:
         status.clear()
     out.end()

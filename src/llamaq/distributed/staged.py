@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from llamaq.boundary.progress import Progress
 from llamaq.chat import ChatCompletion, ChatStream
 from llamaq.chat.options import ChatOptions, PromptOptions
 from llamaq.distributed.stages import Passed, Stage, StageJob, Work
@@ -149,7 +150,9 @@ class _FarEngine(Engine):
     def collect_squares(self, on: bool = True) -> None:
         raise ModelError("a model in stages collects nothing; load it in one piece")
 
-    def _run(self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None) -> NDArray[np.float32]:
+    def _run(
+        self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None, progress: Progress | None
+    ) -> NDArray[np.float32]:
         if not self._births:  # they were lost
             self._births = self._chain.births()
             raise CacheLost

@@ -194,10 +194,12 @@ class Engine:
         *,
         stop: StopFlag | None = None,
         captures: Captures | None = None,
+        progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Logits of the wanted rows, float32 (wanted, vocabulary); the step's rows go to the cache.
 
-        With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does. ``captures`` are filled on the way.
+        With ``stop`` that flag alone ends the pass; otherwise Ctrl-C does, and ``progress`` gets the
+        ops that are done and in total, now and then. ``captures`` are filled on the way.
         Raises ``ContextOverflowError`` where the cache is full, ``ValueError`` for a step that does not
         continue its sequences, ``LlamaqError`` for a token outside the vocabulary, ``KeyboardInterrupt`` on
         Ctrl-C, ``GGUFError`` for a file that has been shortened meanwhile, ``CancelledError`` and ``ClosedError``; the
@@ -215,18 +217,22 @@ class Engine:
         for sequence, (start, end) in step.spans.items():
             cache.truncate(sequence, start)
             cache.reserve(sequence, end)
-        logits = self._run(step, cache, stop, captures)
+        logits = self._run(step, cache, stop, captures, progress)
         for sequence, (_, end) in step.spans.items():
             cache.commit(sequence, end)
         return logits
 
-    def _run(self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None) -> NDArray[np.float32]:
+    def _run(
+        self, step: Step, cache: KVCache, stop: StopFlag | None, captures: Captures | None, progress: Progress | None
+    ) -> NDArray[np.float32]:
         """The logits of a step whose sequences have their pages."""
         sequences = [*step.spans]
         places = {sequence: i for i, sequence in enumerate(sequences)}
         rows = np.array([places[sequence] for sequence in step.sequences.tolist()], np.int32)
         selected = np.nonzero(step.wanted)[0].astype(np.int32)
         logits = np.empty((len(selected), self.plan.out_cols), np.float32)
+        count = len(self.plan.nodes)
+        told = {} if progress is None else {"progress": lambda done: progress(done, count)}
         self._running().forward(
             step.tokens, step.positions, rows, len(sequences),
             [(pool.data, table) for pool, table in cache.tables(sequences)],
@@ -235,6 +241,7 @@ class Engine:
             [(*place, array) for place, array in (captures or {}).items()], *_adaptations(step, sequences),
             step.last_seen, step.given, step.places,
             [(picture.pages, picture.count, picture.format.id) for picture in step.pictures], step.seen, step.marked,
+            **told,
         )  # fmt: skip
         return logits
 

@@ -24,8 +24,9 @@ def _by_name(name: str, default: object = None) -> inspect.Parameter:
 
 
 _PROMPT = [
-    *map(_by_name, ("tools", "template", "template_kwargs", "tool_format", "tool_choice")), _by_name("reasoning", True),
-]  # fmt: skip
+    *map(_by_name, ("tools", "template", "template_kwargs", "tool_format", "tool_choice", "picture_progress")),
+    _by_name("reasoning", True),
+]
 """What ``PromptOptions`` has. That module is imported when somebody chats."""
 _ANSWER = parameters_of(Model.prepare, Options.__annotations__)
 _OPTIONS = {

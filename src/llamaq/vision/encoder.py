@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from threading import Lock
@@ -100,24 +102,48 @@ class Encoder:
     def pieces(self, source: PictureSource) -> list[str | Inserted | LookedAt]:
         """What stands in a prompt in the place of a picture: text with special tokens, and rows. Raises ``ImageError``,
         ``ClosedError``, ``ModelError`` where the encoder's numbers are none."""
-        pieces = self.projector.pieces(picture_of(source))
-        return [piece if isinstance(piece, str) else self.rows(piece.pixels) for piece in pieces]
+        return self.pieces_of([source])[0]
 
-    def rows(self, tile: Tile) -> Any:
-        """What one tile is in a text: ``Inserted``, or ``LookedAt`` where the projector is of such a kind."""
+    def pieces_of(
+        self, sources: Sequence[PictureSource], progress: Progress | None = None
+    ) -> list[list[str | Inserted | LookedAt]]:
+        """``pieces`` of several pictures; ``progress`` gets layers that their tiles are through, and in total."""
+        cut = [self.projector.pieces(picture_of(source)) for source in sources]
+        ends = self.plan.layer_ends[1:]
+        total = len(ends) * sum(not isinstance(piece, str) for pieces in cut for piece in pieces)
+        done = 0
+
+        def tell(ops: int, _: int) -> None:
+            if progress is not None:
+                progress(done + bisect_right(ends, ops - 1), total)
+
+        found: list[list[str | Inserted | LookedAt]] = []
+        for pieces in cut:
+            found.append([])
+            for piece in pieces:
+                found[-1].append(piece if isinstance(piece, str) else self.rows(piece.pixels, progress and tell))
+                done += 0 if isinstance(piece, str) else len(ends)
+        tell(0, 0)
+        return found
+
+    def rows(self, tile: Tile, progress: Progress | None = None) -> Any:
+        """What one tile is in a text: ``Inserted``, or ``LookedAt`` where the projector is of such a kind. ``progress``
+        gets the ops that are done and in total."""
         shape = str(tile.shape).encode()
         key = hashlib.blake2b(shape + np.ascontiguousarray(tile).tobytes(), digest_size=32).digest()
         with self._lock:
             if self._closed:
                 raise ClosedError("the model is closed; load it again")
-            found = self._kept.get(key) or self._insert(key, *self._encoded(tile))
+            found = self._kept.get(key) or self._insert(key, *self._encoded(tile, progress))
             self._kept.move_to_end(key)
             return found
 
-    def _encoded(self, tile: Tile) -> tuple[NDArray[np.float32], tuple[int, int] | None]:
+    def _encoded(
+        self, tile: Tile, progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], tuple[int, int] | None]:
         read = self.projector.patches(tile)
         step = self.projector.step(read)
-        rows = self._engine.forward(step, self._cache)
+        rows = self._engine.forward(step, self._cache, progress=progress)
         rows = rows if read.back is None else rows[read.back]
         if not np.isfinite(rows).all():
             raise not_numbers("states of a picture")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.atomic import atomic_file
 from llamaq.boundary.files import read_text
+from llamaq.boundary.progress import Progress
 from llamaq.chat import ChatEvent, ChatFinishReason, ChatMessage, ChatStream, chat_request
 from llamaq.errors import LlamaqError
 
@@ -75,7 +76,7 @@ class Conversation:
         self.messages.append(ChatMessage("user", text, pictures=tuple(pictures)))
 
     def answer(
-        self, show: Callable[[ChatEvent], None], progress: Callable[[int, int], None] | None = None
+        self, show: Callable[[ChatEvent], None], progress: Progress | None = None, looking: Progress | None = None
     ) -> ChatFinishReason | None:
         """The model's turn; None where Ctrl-C ended it. What came until then is kept; where nothing came, or with an
         error, the user's turn is taken back.
@@ -87,7 +88,8 @@ class Conversation:
         try:
             stream = self.llm.chat(
                 self.said, stream=True, template=self.template, template_kwargs=self.template_kwargs,
-                max_tokens=self.max_tokens, sampling=self.sampling, progress=progress, **self.options,
+                max_tokens=self.max_tokens, sampling=self.sampling, progress=progress,
+                picture_progress=looking, **self.options,
             )  # fmt: skip
             self.latest = stream.text
             for event in stream:

@@ -61,6 +61,10 @@ class LiveAnswer:
         """Tokens of the prompt read so far and in total."""
         self._status = f"reading {done} of {total} tokens" if done < total else "..."
 
+    def looking(self, done: int, total: int) -> None:
+        """Layers of the encoder that pictures are through and in total."""
+        self._status = f"looking at the picture, {done} of {total} layers" if done < total else "..."
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self._status:
             yield Text(self._status, style="dim")

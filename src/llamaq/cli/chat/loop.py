@@ -71,7 +71,7 @@ def _answer(
 ) -> None:
     try:
         with screen.answering() as show:
-            reason = conversation.answer(show.event, show.progress)
+            reason = conversation.answer(show.event, show.progress, show.looking)
     except (LlamaqError, ValueError) as error:
         screen.say(f"{tell(error)}\n(the message is taken back)")
         return

@@ -11,7 +11,7 @@ from typing import Protocol
 from llamaq.chat import ChatEvent
 from llamaq.cli.chat.wrapping import WordWrap
 from llamaq.cli.output import TextOutput, harmless
-from llamaq.cli.progress import Bar
+from llamaq.cli.progress import Bar, looking_bar
 
 __all__ = ["PROMPT", "QUOTES", "AnswerView", "PlainScreen"]
 
@@ -34,6 +34,9 @@ class AnswerView(Protocol):
 
     def progress(self, done: int, total: int) -> None:
         """Tokens of the prompt read so far and in total."""
+
+    def looking(self, done: int, total: int) -> None:
+        """Layers of the encoder that pictures are through and in total."""
 
 
 class PlainScreen:
@@ -68,8 +71,8 @@ class PlainScreen:
     @contextlib.contextmanager
     def answering(self) -> Iterator[AnswerView]:
         """An answer follows."""
-        with Bar("reading the prompt", " tokens") as bar:
-            view = _PlainAnswer(bar)
+        with looking_bar() as looking, Bar("reading the prompt", " tokens") as bar:
+            view = _PlainAnswer(bar, looking)
             try:
                 yield view
             finally:
@@ -77,8 +80,8 @@ class PlainScreen:
 
 
 class _PlainAnswer:
-    def __init__(self, bar: Bar) -> None:
-        self._bar = bar
+    def __init__(self, bar: Bar, looking: Bar) -> None:
+        self._bar, self._looking = bar, looking
         self._out = TextOutput()
         self._lines = WordWrap(self._out.write, _width())
         self._reasons = False
@@ -97,6 +100,9 @@ class _PlainAnswer:
 
     def progress(self, done: int, total: int) -> None:
         self._bar(done, total)
+
+    def looking(self, done: int, total: int) -> None:
+        self._looking(done, total)
 
     def end(self) -> None:
         self._lines.flush()
