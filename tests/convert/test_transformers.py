@@ -149,6 +149,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "granitemoe-shared": ("GraniteMoeShared", {**GRANITE, **EXPERTS, "shared_intermediate_size": 96}),
     "olmo2": ("Olmo2", {}),
     "olmo3": ("Olmo3", WINDOW | {"rope_parameters": YARN | {"rope_theta": 1e5}}),
+    "mamba2": ("Mamba2", {"num_heads": 8, "head_dim": 16, "state_size": 16, "n_groups": 1, "chunk_size": 8}),
     "nemotron-h": ("NemotronH", NEMOTRON | {"hybrid_override_pattern": "M-*M"}),
     "nemotron-h-moe": ("NemotronH", NEMOTRON | LATENT_EXPERTS | {"hybrid_override_pattern": "ME*E"}),
     "gpt-oss": (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from llamaq.errors import ContextOverflowError, ModelError
 from llamaq.gguf import GGUFFile
 from llamaq.llm.llm import Completion
 from llamaq.structure import regex
+from tiny_models import tiny_model
 
 N_CTX = 96
 PROMPTS = ["Once upon a time", "Tom saw", "", "A very long day " * 9, "One day Sue", "The dog", "x", "Ann and Bob"]
@@ -72,10 +73,10 @@ def test_stages_write_what_one_engine_writes(
         assert told(model.batch(PROMPTS[::-1], samplings=SAMPLINGS[::-1], max_tokens=30)) == alone[1][::-1]
 
 
-@pytest.mark.parametrize("name", ["lfm2", "gemma3", "qwen3next", "llama4"])
-def test_windows_and_states_in_stages(name: str, shared: Callable[[str], Path]) -> None:
-    path = shared(f"tiny-models/{name}.gguf")
-    prompts = [[1 + (7 * i + j) % 90 for j in range(40 + 9 * i)] for i in range(5)]
+@pytest.mark.parametrize("name", ["lfm2", "gemma3", "qwen3next", "llama4", "mamba2"])
+def test_windows_and_states_in_stages(name: str) -> None:
+    path = tiny_model(name)[0]
+    prompts = [[1 + (7 * i + j) % 60 for j in range(40 + 9 * i)] for i in range(5)]
     options: dict[str, Any] = {
         "max_tokens": 50,
         "samplings": [SamplingParams(seed=i, ignore_eos=True) for i in range(5)],

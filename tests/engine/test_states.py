@@ -17,7 +17,7 @@ from pages import limited_plan
 from tiny_models import tiny_model
 
 
-@pytest.fixture(params=["lfm2", "qwen35", "qwen3next", "granitehybrid", "nemotron-h"])
+@pytest.fixture(params=["lfm2", "qwen35", "qwen3next", "granitehybrid", "nemotron-h", "mamba2"])
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with GGUFFile.open(tiny_model(request.param)[0]) as file:
         plan = plan_of(file, 64)[1]

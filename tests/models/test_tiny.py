@@ -288,6 +288,7 @@ FEATURES: dict[str, dict[str, Change]] = {
     },
     "granitehybrid": NO_SCALES | MAMBA | {"layers without rope": rope_everywhere},
     "granitehybrid-moe": ROUTING | GROUPS | {"scale of experts": of(Route, scale=1.0)},
+    "mamba2": MAMBA,
     "nemotron_h": MAMBA | GROUPS | {
         "layers without rope": rope_everywhere,
         "silu": of(ActLinear, act="silu"),

@@ -25,7 +25,7 @@ KEPT = {  # part of the name behind the block: type; norms are left out
     "ffn_gate_inp_shexp.weight", "exp_probs_b.bias", "rope_freqs.weight",
 }  # fmt: skip
 MODELS = ["qwen35", "qwen35moe", "qwen3next", "gemma4", "gemma4-moe", "lfm2", "lfm2moe"]
-MODELS += ["granitehybrid", "granitehybrid-moe", "nemotron-h", "nemotron-h-moe", "nemotron-h-latent"]
+MODELS += ["granitehybrid", "granitehybrid-moe", "nemotron-h", "nemotron-h-moe", "nemotron-h-latent", "mamba2"]
 
 
 @pytest.mark.parametrize("type", ["Q8_0", "Q4_K_M"])

@@ -18,7 +18,7 @@ from tiny_models import tiny_model
 
 GREEDY = SamplingParams(temperature=0)
 ON = SamplingParams(temperature=0, ignore_eos=True)
-MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4", "granitehybrid"]
+MODELS = ["gemma3", "gptoss", "lfm2", "qwen35", "gemma4", "granitehybrid", "mamba2"]
 RNG = np.random.default_rng(8)
 
 
@@ -51,7 +51,7 @@ def alone(name: str, ids: list[int]) -> list[int]:
 
 def test_a_window_needs_room_for_a_few_texts(name: str, llm: LLM) -> None:
     groups = llm.memory.groups
-    assert len(groups) == 2
+    assert len(groups) == (1 if name == "mamba2" else 2)  # that one keeps nothing but states
     assert llm.memory.cache == sum(pool.data.nbytes for pool in llm.model.parts.cache.pools)
     with load(name, n_ctx=8 * 256) as long:
         small, large = (next(g.nbytes for g in x if g.window or g.state) for x in (groups, long.memory.groups))

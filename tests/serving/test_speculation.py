@@ -72,7 +72,7 @@ def in_company(
     return found, drafted, accepted
 
 
-STATES = ["lfm2", "qwen35", "qwen3next", "granitehybrid"]
+STATES = ["lfm2", "qwen35", "qwen3next", "granitehybrid", "mamba2"]
 """Models that keep a state: of convolutions, delta nets, Mamba-2."""
 
 

@@ -198,7 +198,7 @@ def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]])
         heads = keys.get(f"attention.{key}", keys["attention.head_count"])
         if isinstance(heads, list):
             heads = heads[0]
-        head_dim = keys["attention.key_length"]
+        head_dim = keys.get("attention.key_length", 0)
         shape = shapes.get(f"blk.0.{name}.weight", (0,))
         if "attention.key_length_mla" in keys:
             head_dim = keys["attention.key_length_mla"]

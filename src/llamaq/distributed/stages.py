@@ -123,11 +123,12 @@ class _Pages(KVCache):
         super().__init__(plan, n_cache, cache_type, max_rows=max_rows)
         places = {(group.window, group.chunk): i for i, group in enumerate(whole.caches)}
         self._places = [places[group.window, group.chunk] for group in plan.caches]
+        self._counted = [] if self._places or not plan.states else [0]  # a group that holds nothing
         self._work: Work | None = None
 
     def take(self, work: Work) -> None:
         """Does the copies of a work, and is its cache from then on."""
-        places = [*self._places, *([] if self.states is None else [len(work.copies) - 1])]
+        places = [*self._places, *self._counted, *([] if self.states is None else [len(work.copies) - 1])]
         for pool, place in zip(self.pools, places, strict=True):
             for source, target in work.copies[place]:
                 for layer in pool.layers:

@@ -112,11 +112,14 @@ class KVCache:
         self.cache_type: CacheType = cache_type
         self.evict: Callable[[int, int], None] = lambda group, pages: None
         self._max_rows = max_rows or n_ctx
-        sizes = [[_page_bytes(layer, cache_type) for layer in group.layers] for group in plan.caches]
+        # Without attention there are states alone; then a group of pages that hold nothing counts the tokens.
+        self._seen = len(plan.caches)
+        groups = plan.caches or ((CacheGroup(0, 0, ()),) if plan.states else ())
+        sizes = [[_page_bytes(layer, cache_type) for layer in group.layers] or [0] for group in groups]
         try:
             self.pools = [
                 self.PAGES(size, _n_pages(group, n_ctx, max_rows, texts), group.window, group.chunk)
-                for size, group in zip(sizes, plan.caches, strict=True)
+                for size, group in zip(sizes, groups, strict=True)
             ]
             """The pages of each group; where the model has states, they come last."""
             self.states = self.STATES([4 * s.floats for s in plan.states], _STATES * texts) if plan.states else None
@@ -299,8 +302,9 @@ class KVCache:
                 table[index] = page
 
     def tables(self, sequences: Sequence[int]) -> Iterator[tuple[PagePool, NDArray[np.int32]]]:
-        """Each group, and the page numbers of these sequences in it: int32 (sequences, most pages), padded with -1."""
-        for group, pool in enumerate(self._groups):
+        """Each group of the plan, and the page numbers of these sequences in it: int32 (sequences, most pages), padded
+        with -1."""
+        for group, pool in enumerate(self._groups[: self._seen]):
             rows = [self._tables[s][group] if s in self._tables else [] for s in sequences]
             table = np.full((len(rows), max(map(len, rows), default=0)), GONE, np.int32)
             for row, pages in zip(table, rows, strict=True):

@@ -1,13 +1,16 @@
-"""Mamba-2 (Dao and Gu 2024): a recurrence with a state in the place of attention, behind a short convolution."""
+"""Mamba-2 (Dao and Gu 2024): a recurrence with a state in the place of attention, behind a short convolution. Models
+of nothing else have no keys and values to keep."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llamaq.models.blocks import logits
+from llamaq.models.hparams import HParams, block_count, vocab_size
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["Mixer", "mamba2", "mixer_of"]
+__all__ = ["Mixer", "mamba2", "mixer_of", "read", "trace"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,28 @@ class Mixer:
     @property
     def inner(self) -> int:
         return self.heads * self.head_dim
+
+
+@dataclass(frozen=True)
+class _HParams(HParams):
+    mixer: Mixer
+    eps: float
+
+
+def read(keys: Keys) -> _HParams:
+    layers, width = block_count(keys), keys.integer("embedding_length")
+    return _HParams(
+        keys.architecture, layers, width, vocab_size(keys, width), keys.integer("context_length"), mixer_of(keys),
+        keys.positive("attention.layer_norm_rms_epsilon"),
+    )  # fmt: skip
+
+
+def trace(g: Graph, hp: _HParams) -> Value:
+    """Logits of the wanted rows."""
+    x = g.embed("token_embd")
+    for i in g.layers(hp.layers):
+        x = mamba2(g, hp.mixer, i, x, Norm(f"blk.{i}.attn_norm", hp.eps))
+    return logits(g, x, Norm("output_norm", hp.eps))
 
 
 def mixer_of(keys: Keys) -> Mixer:

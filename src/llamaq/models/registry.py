@@ -50,6 +50,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "granitehybrid": Architecture(
         "Granite 4 with Mamba layers", "granite_hybrid", ("granitehybrid", "granitehybrid-moe")
     ),
+    "mamba2": Architecture("Mamba 2", "mamba2", ("mamba2",)),
     "nemotron_h": Architecture("Nemotron-H", "nemotron_h", ("nemotron-h",)),
     "nemotron_h_moe": Architecture("Nemotron 3", "nemotron_h", ("nemotron-h-moe", "nemotron-h-latent")),
     "gpt-oss": Architecture("gpt-oss", "gpt_oss", ("gptoss",)),
@@ -129,7 +130,6 @@ UNSUPPORTED: Mapping[str, str] = {
     "llada-moe": "LLaDA with experts",
     "maincoder": "Maincoder",
     "mamba": "Mamba",
-    "mamba2": "Mamba 2",
     "mimo2": "MiMo 2",
     "minicpm": "MiniCPM",
     "minicpm3": "MiniCPM 3",

@@ -15,6 +15,7 @@ from llamaq.convert.families import (
     lfm2,
     llama,
     llama4,
+    mamba2,
     mllama,
     nemotron_h,
     olmo2,
@@ -31,7 +32,7 @@ __all__ = ["FAMILIES", "family_of"]
 
 _MODULES = (
     llama, qwen, qwen35, gemma, gemma4, phi3, granite, olmo2, gpt_oss, llama4, deepseek2, starcoder2, cohere, glm4,
-    lfm2, bert, mllama, nemotron_h,
+    lfm2, bert, mllama, nemotron_h, mamba2,
 )  # fmt: skip
 FAMILIES: tuple[Family, ...] = tuple(family for module in _MODULES for family in module.FAMILIES)
 _CLASSES = {name for family in FAMILIES for name in family.classes}
