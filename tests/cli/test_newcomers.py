@@ -36,6 +36,15 @@ OLLAMA = [
     ("cp llama3.2 mine", 2, "--alias NAME"),
     ("push me/mine", 2, "sends nothing away"),
     ("signin", 2, "HF_TOKEN"),
+    ("llama3.2", 2, "for a chat with the model: llamaq run llama3.2"),
+    ("remove llama3.2", 2, "'llamaq rm NAME' does it"),
+    ("run llama3.2 'A river' --num-predict 5", 2, "there is no option --num-predict; it is -n here"),
+    ("run ./empty 'A river'", 1, "got a folder without one"),
+    ("run empty 'A river'", 1, "empty: expected a GGUF file, got a folder without one; give a file"),
+    ("run llama3.2 what is this", 2, "too many arguments: is this; quotes make one of a text"),
+    ("run llama3.2 'A river' --top-p 2", 1, "--top-p must be a number from 0 to 1, got 2.0"),
+    ("run llama3.2 'A river' -f text.txt", 2, "the prompt is given twice"),
+    ("run text.txt 'A river'", 1, "expected the magic b'GGUF' of a GGUF file, got b'Once upo'"),
     ("help run", 0, "usage: llamaq run"),
     ("--version", 0, "llamaq "),
 ]
@@ -53,6 +62,16 @@ LLAMA_CPP = [
     ("-m MODEL -p hi", 2, "options come after a command: llamaq run -m"),
     ("MODEL", 2, "for a chat with the model: llamaq run"),
     ("server -m MODEL", 2, "'llamaq serve MODEL'"),
+    ("llama-server -m MODEL", 2, "'llamaq serve MODEL'"),
+    ("llama-cli -m MODEL", 2, "'llamaq run' does it"),
+    ("llama-bench -m MODEL", 2, "did you mean bench?"),
+    ("embedding -m MODEL -p hi", 2, "'llamaq serve MODEL' answers /v1/embeddings"),
+    ("run -m MODEL -p hi --max-tokens 5", 2, "there is no option --max-tokens; it is -n here"),
+    ("run -m MODEL -p hi --n-ctx 5", 2, "there is no option --n-ctx; it is -c here"),
+    ("quantize MODEL", 2, "expected IN.gguf [OUT.gguf] TYPE [NTHREADS]"),
+    ("quantize MODEL out.gguf Q4_0", 1, "--allow-requantize, at some loss"),
+    ("perplexity -m MODEL", 2, "name a file with -f"),
+    ("convert text.txt out.gguf", 1, "text.txt: expected a folder or a safetensors file, got another"),
     ("run -m missing.gguf -p hi", 1, "missing.gguf: no such file"),
     ("tokenize -m MODEL -p 'Once upon'", 0, "403 407\n"),
     ("tokenize -m MODEL 'Once upon'", 0, "403 407\n"),
@@ -88,6 +107,7 @@ LM_STUDIO = [
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stories: Path) -> Places:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLAMA_ARG_PORT", "1")  # nobody answers there
+    (tmp_path / "empty").mkdir()
     (tmp_path / "text.txt").write_text("Once upon a time there was a little girl. " * 20)
     return Places(tmp_path / "home", monkeypatch, stories.read_bytes())
 

@@ -219,6 +219,8 @@ def test_folders_that_are_refused(tmp_path: Path) -> None:
 
     name = "model.layers.0.mlp.up_proj.weight"
     refused("no such folder", tmp_path / "absent")
+    (tmp_path / "text.txt").write_text("hello")
+    refused("text.txt: expected a folder or a safetensors file, got another", tmp_path / "text.txt")
     refused("outtype must be 'f32', 'f16', ", tmp_path, ValueError, "q5_k")
     refused("neither; download it", save(tmp_path / "a", config, tensors))
     large = tensors | {name: tensors[name] * 1e6}

@@ -23,8 +23,25 @@ _ELSEWHERE = {
     "import": "a GGUF file is run where it lies: 'llamaq run FILE'",
     "models": "'llamaq list' shows them",
     "status": "'llamaq ps' shows what a server has in memory",
+    "generate": "'llamaq run MODEL PROMPT' does it",
+    "cli": "'llamaq run' does it",
+    "embed": "'llamaq serve MODEL' answers /v1/embeddings, and LLM.embed does it in Python",
+    "embedding": "'llamaq serve MODEL' answers /v1/embeddings, and LLM.embed does it in Python",
+    "remove": "'llamaq rm NAME' does it",
+    "delete": "'llamaq rm NAME' does it",
 }
-"""Commands that users of Ollama and LM Studio know, and what there is instead."""
+"""Commands that users of Ollama, LM Studio and llama.cpp know, and what there is instead."""
+
+_OPTIONS = {
+    "--max-tokens": "-n",
+    "--max-new-tokens": "-n",
+    "--num-predict": "-n",
+    "--n-ctx": "-c",
+    "--num-ctx": "-c",
+    "--n-threads": "-t",
+    "--num-threads": "-t",
+}
+"""Options by the names that arguments have in Python, or parameters with Ollama."""
 
 
 def meant(word: str, words: Iterable[str]) -> str:
@@ -52,16 +69,18 @@ def as_typed(message: str, args: Sequence[str]) -> str:
 
 def no_command(word: str, commands: Iterable[str]) -> str:
     """The message about a command that there is not."""
-    if word in _ELSEWHERE:
-        return f"there is no command {word!r}: {_ELSEWHERE[word]}"
-    if word.lower().endswith(".gguf"):
-        return f"there is no command {word!r}; for a chat with the model: llamaq run {shlex.quote(word)}"
-    return f"there is no command {word!r}{meant(word, commands)}"
+    program = word.removeprefix("llama-")  # llama.cpp has a program for each
+    if program in _ELSEWHERE:
+        return f"there is no command {word!r}: {_ELSEWHERE[program]}"
+    hint = "" if word.lower().endswith(".gguf") else meant(program, commands)
+    return f"there is no command {word!r}{hint or f'; for a chat with the model: llamaq run {shlex.quote(word)}'}"
 
 
 def no_option(word: str, options: Mapping[str, argparse.Action]) -> str:
     """The message about an option that there is not."""
     name = word.partition("=")[0]
+    if (here := _OPTIONS.get(name)) in options:
+        return f"there is no option {name}; it is {here} here"
     first = name.lstrip("-")[:1]  # hardly anybody gets it wrong
     long = [option for option in options if len(option) > 2 and option.lstrip("-")[:1] == first]
     shown = [option for option in long if options[option].help is not argparse.SUPPRESS]

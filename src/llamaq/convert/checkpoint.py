@@ -35,6 +35,8 @@ class Checkpoint:
         self.folder = path if path.is_dir() else path.parent
         if not path.exists():
             raise ModelError(f"{path}: no such folder or file; give a folder with config.json and safetensors files")
+        if path.is_file() and path.suffix != ".safetensors":
+            raise ModelError(f"{path}: expected a folder or a safetensors file, got another; give the file's folder")
         refuse_adapter(path)
         self.config = self.json("config.json")
         if not self.config:

@@ -67,6 +67,8 @@ def resolve(
     here = list(models())
     if found := _one(name, [each for each in here if _has_word(each, name)]):
         return found
+    if os.path.isdir(path):
+        return _at(path)  # this says that there is no model in it
     raise ModelNotFoundError(_missing(name, here))
 
 
