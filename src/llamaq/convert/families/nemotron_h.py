@@ -87,10 +87,12 @@ def _mixture(config: Section) -> dict[str, Any]:
     return keys | ({"moe_latent_size": latent} if latent else {})
 
 
+def _has_experts(config: Section) -> bool:
+    return "E" in config.text("hybrid_override_pattern") or "moe" in config.texts("layers_block_type")
+
+
 _CLASSES = ("NemotronHForCausalLM",)
 FAMILIES = (
-    Family(
-        "nemotron_h_moe", _CLASSES, _mixture, MIXTURE, WITHOUT_GUESSES, fits=lambda config: "moe" in _layers(config)
-    ),
+    Family("nemotron_h_moe", _CLASSES, _mixture, MIXTURE, WITHOUT_GUESSES, fits=_has_experts),
     Family("nemotron_h", _CLASSES, _dense, BLOCK, OUTER),
 )
