@@ -223,7 +223,7 @@ def recipes() -> dict[str, str]:
 REGISTERED: dict[str, set[str]] = {
     "A new operation": {op.kind for op in Op.__subclasses__()},
     "A new architecture": {entry.module for entry in ARCHITECTURES.values()},
-    "A new SIMD level": set(re.findall(r"&llamaq_table_(\w+)", (CSRC / "kernels/dispatch.cpp").read_text("utf-8"))),
+    "A new SIMD level": set(re.findall(r"llamaq_table_(\w+)", (CSRC / "kernels/dispatch.cpp").read_text("utf-8"))),
     "A new kind of projector": {kind.__module__.rpartition(".")[2] for kind in PROJECTORS.values()},
     "A new sampler": set(),
     "A new command": {name for name, _ in commands()},

@@ -184,15 +184,32 @@ struct KernelTable {
   int64_t (*int8_peak)(int64_t rounds, const uint8_t* data, int32_t* sum);
 };
 
+// A level that is another one with better products. What it lacks is the other's (dispatch.cpp), whose code is compiled
+// once.
+struct KernelExtension {
+  const char* isa;
+  uint32_t needs;  // with those of the other level
+  const KernelTable* base;
+  struct Matmul {
+    const char* name;
+    void (*run)(const MatmulArgs&);
+    void (*fast)(const MatmulArgs&);
+  } matmul[kFormatSlots];
+  void (*bf16_row)(const float* x, int64_t cols, Bf16Block* out);
+  void (*fast_attention)(const AttentionArgs&);
+  int64_t (*attention_scratch)(int queries, int head_dim, int value_dim);
+  int64_t (*int8_peak)(int64_t rounds, const uint8_t* data, int32_t* sum);
+};
+
 extern "C" {
 extern const KernelTable llamaq_table_scalar;
 extern const KernelTable llamaq_table_avx2;
-extern const KernelTable llamaq_table_avxvnni;
+extern const KernelExtension llamaq_table_avxvnni;
 extern const KernelTable llamaq_table_avx512;
-extern const KernelTable llamaq_table_amx;
+extern const KernelExtension llamaq_table_amx;
 extern const KernelTable llamaq_table_neon;
-extern const KernelTable llamaq_table_neon_dotprod;
-extern const KernelTable llamaq_table_neon_i8mm;
+extern const KernelExtension llamaq_table_neon_dotprod;
+extern const KernelExtension llamaq_table_neon_i8mm;
 }
 
 }  // namespace llamaq

@@ -106,7 +106,7 @@ struct Bf16Attention {
 
 // A few queries would leave the tiles empty.
 inline void fast_attention(const AttentionArgs& a) {
-  if (a.rows * a.heads < kGroupRows) return attention(a);
+  if (a.rows * a.heads < kGroupRows) return llamaq_table_avx512.attention(a);
   const Tile t = tile_of(a);
   const Bf16Attention fast(t);
   configure_tiles(kFullTiles);

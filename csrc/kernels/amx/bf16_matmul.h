@@ -73,8 +73,10 @@ inline void put_sums(const FloatSums& sums, int64_t rows, int lanes, bool fresh,
   }
 }
 
-template <void (*kFill)(const MatmulArgs&, int64_t row, int block, int count, Bf16Tile*)>
-inline void matmul_bf16(const MatmulArgs& a) {
+// Fills `count` tiles with 16 weight rows from `row` on, columns from 32 * block on.
+using Bf16Fill = void (*)(const MatmulArgs&, int64_t row, int block, int count, Bf16Tile* tiles);
+
+[[gnu::noinline]] static void matmul_bf16(const MatmulArgs& a, Bf16Fill fill) {
   alignas(64) Bf16Tile panel[2][kSliceBlocks];
   const int blocks = static_cast<int>((a.cols + 31) / 32);
   configure_tiles(kFullTiles);
@@ -83,8 +85,8 @@ inline void matmul_bf16(const MatmulArgs& a) {
       for (int64_t row = a.begin; row < a.end; row += 32) {
         const int count = blocks - block < kSliceBlocks ? blocks - block : kSliceBlocks;
         const bool two = a.end - row > 16;
-        kFill(a, row, block, count, panel[0]);
-        if (two) kFill(a, row + 16, block, count, panel[1]);
+        fill(a, row, block, count, panel[0]);
+        if (two) fill(a, row + 16, block, count, panel[1]);
         multiply({static_cast<const Bf16Block*>(a.x) + m * blocks + block * kGroupRows,
                   blocks,
                   {panel[0], panel[1]},
@@ -96,4 +98,9 @@ inline void matmul_bf16(const MatmulArgs& a) {
                   a.y_stride});
       }
   release_tiles();
+}
+
+template <Bf16Fill kFill>
+inline void fast_matmul(const MatmulArgs& a) {
+  matmul_bf16(a, kFill);
 }

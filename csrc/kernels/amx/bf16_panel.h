@@ -59,7 +59,6 @@ inline void put_bf16(const Words& words, const Form& scales, Bf16Tile& tile) {
   });
 }
 
-// Each fills `count` tiles with 16 weight rows from `row` on, columns from 32 * block on.
 template <class W>
 inline void fill_bf16_from_packed(const MatmulArgs& a, int64_t row, int block, int count, Bf16Tile* tiles) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;

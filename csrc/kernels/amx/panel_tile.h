@@ -90,8 +90,6 @@ inline void add_sums(const HalvesWithMinimum& s, const TileSums* sums, const Qua
   add_sums<M>(Halves{s.scale, s.half0, s.half1}, sums, x, acc);
 }
 
-constexpr int kDirectRows = 8;  // groups of up to so many rows of x unpack weights in registers
-
 template <class W>
 constexpr int64_t most_grouped_rows() {  // calls of up to so many rows of x need no panels of many blocks
   return 16;
@@ -103,9 +101,9 @@ constexpr int most_tile_rows() {
 }
 
 // out[m] += row m of x times the panel; `width` lies between a block of a row and its next.
-template <class W, int kRows>
-inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* out) {
-  constexpr int kProducts = kParts<typename W::Form>;
+template <class P, int kRows>
+[[gnu::noinline]] void panel_tile(const PanelOf<P>* panel, int blocks, const QuantBlock* x, int width, F32* out) {
+  constexpr int kProducts = kParts<typename P::Form>;
   alignas(64) TileSums sums[2][kProducts];
   F32 acc[kRows];
   each_row<kRows>([&](auto m) { acc[m] = out[m]; });

@@ -1,6 +1,8 @@
 // Words as panels hold them: signed, without their zero point.
 
-constexpr int kPanelSigned = kSigned;
+// Nothing is left of a zero point.
+template <int kZero>
+constexpr int kZeroInPanel = 0;
 
 template <int kZero>
 inline U8 panel_word(U8 w) {

@@ -1,4 +1,4 @@
-// The amx level: AVX-512, and tile products wherever two or more rows of x are multiplied.
+// The amx level: AVX-512, and tile products wherever more than a few rows of x are multiplied.
 #include <immintrin.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,36 +19,49 @@ namespace {
 #include "kernels/amx/tiles.h"
 #include "kernels/amx/panel_tile.h"
 #include "kernels/amx/peak.h"
-#include "kernels/generic/level.h"
+#include "kernels/generic/outputs.h"
+#include "kernels/amx/direct.h"
+#include "kernels/generic/fetch.h"
+#include "kernels/generic/matmul.h"
+#include "kernels/generic/product.h"
+#include "kernels/generic/matmul_float.h"
+#include "kernels/generic/math.h"
+#include "kernels/generic/cache.h"
+#include "kernels/generic/attention.h"
 #include "kernels/amx/bf16_panel.h"
 #include "kernels/amx/bf16_matmul.h"
 #include "kernels/amx/bf16_attention.h"
 
-// Tiles are configured for the time of a call; one for a single row uses none.
+// Tiles are configured for the time of a call; one for a few rows uses none.
 template <class W>
 inline void with_tiles(const MatmulArgs& a) {
-  if (a.m < 2) return matmul_quantized<W>(a);
+  if (a.m <= kDirectRows) return llamaq_table_avx512.matmul[kSlot<W>].run(a);
   configure_tiles(kShapes<kParts<typename W::Form>>);
   matmul_quantized<W>(a);
   release_tiles();
 }
 
-constexpr KernelTable make_amx_table(uint32_t needs) {
-  KernelTable t = make_table("amx", needs);
-#define X(format)                                                        \
-  t.matmul[static_cast<int>(Format::format)].name = #format "_i8_16x16"; \
-  t.matmul[static_cast<int>(Format::format)].run = with_tiles<format>;   \
-  t.matmul[static_cast<int>(Format::format)].fast = matmul_bf16<fill_bf16_from_packed<format>>;
+constexpr KernelExtension make_amx_extension(uint32_t needs) {
+  KernelExtension e{};
+  e.isa = "amx";
+  e.needs = needs;
+  e.base = &llamaq_table_avx512;
+#define X(format)                                 \
+  e.matmul[static_cast<int>(Format::format)] = {  \
+      #format "_i8_16x16",                        \
+      with_tiles<format>,                         \
+      fast_matmul<fill_bf16_from_packed<format>>, \
+  };
   LLAMAQ_QUANTIZED_LIST(X)
 #undef X
-  t.matmul[static_cast<int>(Format::F32)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF32>>;
-  t.matmul[static_cast<int>(Format::F16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsF16>>;
-  t.matmul[static_cast<int>(Format::BF16)].fast = matmul_bf16<fill_bf16_from_floats<WeightsBF16>>;
-  t.bf16_row = bf16_row;
-  t.fast_attention = fast_attention;
-  t.attention_scratch = fast_attention_scratch;
-  t.int8_peak = tile_peak;
-  return t;
+  e.matmul[static_cast<int>(Format::F32)].fast = fast_matmul<fill_bf16_from_floats<WeightsF32>>;
+  e.matmul[static_cast<int>(Format::F16)].fast = fast_matmul<fill_bf16_from_floats<WeightsF16>>;
+  e.matmul[static_cast<int>(Format::BF16)].fast = fast_matmul<fill_bf16_from_floats<WeightsBF16>>;
+  e.bf16_row = bf16_row;
+  e.fast_attention = fast_attention;
+  e.attention_scratch = fast_attention_scratch;
+  e.int8_peak = tile_peak;
+  return e;
 }
 }  // namespace
 }  // namespace amx
@@ -58,6 +71,6 @@ constexpr uint32_t kNeeded = kAvx512;
 #else
 constexpr uint32_t kNeeded = kAvx512 | kAmx;
 #endif
-extern "C" const KernelTable llamaq_table_amx = amx::make_amx_table(kNeeded);
+extern "C" const KernelExtension llamaq_table_amx = amx::make_amx_extension(kNeeded);
 
 }  // namespace llamaq

@@ -109,10 +109,9 @@ inline void tile_block(const Panel<Scaled>& p, const QuantBlock* x, F32* acc) {
 
 template <class W>
 inline void tile_block(const Panel<WithMinimum>& p, const QuantBlock* x, F32* acc) {
-  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;
   const WithMinimum scales = scales_of(p);
-  each_row<kZero>(whole_tile<kZero>(p.words, x), [&](int m, I32 s) {
-    const I32 isum = kZero ? s - splat_i32(x[m].zero16) : s;
+  each_row<W::kZero>(whole_tile<W::kZero>(p.words, x), [&](int m, I32 s) {
+    const I32 isum = without_zero<W::kZero>(s, x[m]);
     const F32 with_minimum = fma(scales.minimum, splat(x[m].d_sum), acc[m]);
     acc[m] = fma(to_f32(isum), block_scale(scales.scale, x[m]), with_minimum);
   });
@@ -144,8 +143,8 @@ inline void tile_block(const Panel<HalvesWithMinimum>& p, const QuantBlock* x, F
 }
 
 // It is not inlined, so that the outputs have one home in memory.
-template <class W, int kRows>
-__attribute__((noinline)) void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width,
+template <class P, int kRows>
+__attribute__((noinline)) void panel_tile(const PanelOf<P>* panel, int blocks, const QuantBlock* x, int width,
                                           F32* acc) {
-  for (; blocks > 0; --blocks, ++panel, x += width) tile_block<InPanel<W>>(*panel, x, acc);
+  for (; blocks > 0; --blocks, ++panel, x += width) tile_block<P>(*panel, x, acc);
 }

@@ -93,7 +93,7 @@ inline void tile_block(const uint8_t (*words)[64], const Scaled& p, const QuantB
 
 template <class W, int kRows>
 inline void tile_block(const uint8_t (*words)[64], const WithMinimum& p, const QuantBlock* x, F32* acc) {
-  each_row<0, kRows>(words, x, kWhole, [&](int m, I32 s) {
+  each_row<W::kZero, kRows>(words, x, kWhole, [&](int m, I32 s) {
     const F32 with_minimum = fma(p.minimum, splat(x[m].d_sum), acc[m]);
     acc[m] = fma(to_f32(s), block_scale(p.scale, x[m]), with_minimum);
   });
@@ -119,15 +119,16 @@ inline void tile_block(const uint8_t (*words)[64], const HalvesWithMinimum& p, c
   tile_halves<W, kRows>(words, p.scale, p.half0, p.half1, x, acc);
 }
 
-template <class W, int kRows>
-inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* acc) {
+template <class P, int kRows>
+__attribute__((noinline)) void panel_tile(const PanelOf<P>* panel, int blocks, const QuantBlock* x, int width,
+                                          F32* acc) {
   constexpr int kStep = kRows < 8 ? 4 : 8;
   F32 sums[kRows];
   for (int m = 0; m < kRows; ++m) sums[m] = acc[m];
   for (; blocks > 0; --blocks, ++panel, x += width) {
     const auto scales = scales_of(*panel);
-    tile_block<InPanel<W>, kStep>(panel->words, scales, x, sums);
-    if constexpr (kRows > 8) tile_block<InPanel<W>, kStep>(panel->words, scales, x + 8, sums + 8);
+    tile_block<P, kStep>(panel->words, scales, x, sums);
+    if constexpr (kRows > 8) tile_block<P, kStep>(panel->words, scales, x + 8, sums + 8);
   }
   for (int m = 0; m < kRows; ++m) acc[m] = sums[m];
 }

@@ -18,7 +18,7 @@ namespace {
 #include "kernels/generic/panel_words_u8.h"
 #include "kernels/generic/formats.h"
 #include "kernels/avx2/panel_tile.h"
-#include "kernels/generic/level.h"
+#include "kernels/generic/extension_level.h"
 }  // namespace
 }  // namespace avxvnni
 
@@ -27,6 +27,6 @@ constexpr uint32_t kNeeded = kAvx2 | kAvx512;
 #else
 constexpr uint32_t kNeeded = kAvx2 | kAvxVnni;
 #endif
-extern "C" const KernelTable llamaq_table_avxvnni = avxvnni::make_table("avxvnni", kNeeded);
+extern "C" const KernelExtension llamaq_table_avxvnni = avxvnni::make_extension("avxvnni", kNeeded, &llamaq_table_avx2);
 
 }  // namespace llamaq

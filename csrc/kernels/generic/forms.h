@@ -32,6 +32,8 @@ struct HalvesWithMinimum {  // acc += minimum * d * (min0 * s0 + min1 * s1), s t
   F32 scale, half0, half1, minimum, min0, min1;
 };
 
+constexpr int kZeroOfFiveBits = kNarrowSums ? 16 : 0;  // of weights with a minimum, which are 0 .. 31
+
 // Each output rounds its own product of weight scale and activation scale. The build that measures what this costs
 // (LLAMAQ_RELAXED) leaves the product out.
 inline F32 block_scale(F32 scale, const QuantBlock& x) {
@@ -88,13 +90,19 @@ inline void add_block(const Words& words, const Scaled& s, const QuantBlock* x, 
   add_scaled<M>(s.scale, totals, x, acc);
 }
 
+// A sum of unsigned weights whose zero point was there to keep it small alone.
+template <int kZero>
+inline I32 without_zero(I32 sum, const QuantBlock& x) {
+  static_assert(kZero == 0 || kZero == kZeroOfFiveBits, "a zero point of 16, or none");
+  return kZero ? sum - splat_i32(x.zero16) : sum;
+}
+
 template <class W, int M, class Words>
 inline void add_block(const Words& words, const WithMinimum& s, const QuantBlock* x, F32* acc) {
-  constexpr int kZero = kNarrowSums && W::kLargest > 15 ? 16 : 0;  // the zero point is taken back below
   I32 totals[M];
-  whole_sums<kZero, M>(words, x, totals);
+  whole_sums<W::kZero, M>(words, x, totals);
   for (int m = 0; m < M; ++m) {
-    if (kZero) totals[m] = totals[m] - splat_i32(x[m].zero16);
+    totals[m] = without_zero<W::kZero>(totals[m], x[m]);
     acc[m] = fma(s.minimum, splat(x[m].d_sum), acc[m]);
   }
   add_scaled<M>(s.scale, totals, x, acc);

@@ -1,4 +1,7 @@
 // The rest of a level's texts, in the order in which they build on one another; its panel_tile (and peak.h) come before.
+#include "kernels/generic/outputs.h"
+#include "kernels/generic/fetch.h"
+#include "kernels/generic/direct.h"
 #include "kernels/generic/matmul.h"
 #include "kernels/generic/product.h"
 #include "kernels/generic/matmul_float.h"

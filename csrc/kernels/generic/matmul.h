@@ -2,85 +2,12 @@
 // its blocks in ascending order, whatever the number of rows, the thread or the instruction set.
 //
 // Two ways lead through a call. Group by group: 16 weight rows times up to 16 rows of x, from the packed weights, which
-// wait in the cache for the next group. A group of up to kDirectRows rows unpacks them in registers, anew for each tile
-// (or if it is one tile, where that takes long), a larger one a block at a time to the first-level cache. By panels, for
-// more rows than most_grouped_rows(): all blocks of 16 weight rows, or as many as the cache holds, are unpacked to bytes
-// and float scales first, for all groups at once. panel_tile, the level's micro-kernel, multiplies such blocks.
-
-inline int lanes_of(const MatmulArgs& a, int64_t row) { return a.end - row < 16 ? static_cast<int>(a.end - row) : 16; }
-
-inline F32 load_first(const float* p, int count) {
-  if (count == 16) return load(p);
-  float lanes[16] = {};
-  for (int i = 0; i < count; ++i) lanes[i] = p[i];
-  return load(lanes);
-}
-
-inline void store_first(float* p, F32 a, int count) {
-  if (count == 16) return store(p, a);
-  float lanes[16];
-  store(lanes, a);
-  for (int i = 0; i < count; ++i) p[i] = lanes[i];
-}
-
-template <class W>
-inline int64_t row_size_of(const MatmulArgs& a) {
-  return a.cols / W::kLayout.block * W::kLayout.block_bytes;
-}
-
-constexpr int kFar = 6144, kNear = 512;  // bytes ahead
-
-// Whole bytes need so little work with one row that a core's few open requests bind: there one line of four is fetched
-// far ahead, and the processor's own prefetchers bring its neighbours.
-template <class W, int kRows>
-constexpr bool kSparse = kRows == 1 && kDirectRows > 4 && packed_block_bytes<W>() > 512;
-
-// Fetches one block's share of what stands ahead of it: to the second-level cache, since the first has room for few open
-// requests, and from there to the first where a turn takes long, with super-blocks or several rows. The empty statements
-// keep GCC from moving the requests of all blocks into one burst.
-template <class W, int kRows>
-inline void fetch_ahead(const uint8_t* share) {
-  constexpr int kBytes = packed_block_bytes<W>();
-  asm volatile("");
-  prefetch<kBytes, 2, kSparse<W, kRows> ? 256 : 64>(share + kFar);
-  if constexpr (W::kLayout.block > 32 || kRows > 1 || kSparse<W, kRows>) prefetch<kBytes>(share + kNear);
-  asm volatile("");
-}
-
-// kRows rows of x, `rows` of which are wanted, times 16 rows of packed weights at w.
-template <class W, int kRows, bool kFetch>
-inline void direct_tile(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int width, int rows, float* y,
-                        int lanes) {
-  constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
-  for (int m = 0; m < kRows && m < rows; ++m) __builtin_prefetch(y + m * a.y_stride, 1);
-  F32 acc[kRows];
-  for (int m = 0; m < kRows; ++m) acc[m] = splat(0);
-  for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
-    W::each(w, [&](int j, const auto& words, const auto& scales) {
-      if constexpr (kFetch) fetch_ahead<W, kRows>(w + j * packed_block_bytes<W>());
-      add_block<W, kRows>(words, scales, x + j * width, acc);
-    });
-  }
-  for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
-}
-
-constexpr int kDirectTile = kDirectRows < 4 ? 1 : kDirectRows < 8 || kAccumulators < 16 ? 4 : 8;  // rows at once
-
-// This does the same for a group of x.
-template <class W, bool kFetch>
-inline void direct_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
-  const int width = group_width(rows);
-  const auto tile = [&](auto size, int m) {
-    direct_tile<W, size, kFetch || size == 1>(a, w, x + m, width, rows - m, y + m * a.y_stride, lanes);
-  };
-  if (rows == 1) return tile(Constant<1>(), 0);
-  if constexpr (kDirectTile > 1) {
-    if (rows == 2) return tile(Constant<2>(), 0);
-    int m = 0;
-    for (; m + kDirectTile <= width; m += kDirectTile) tile(Constant<kDirectTile>(), m);
-    if (m < width) tile(Constant<4>(), m);
-  }
-}
+// wait in the cache for the next group. A small group unpacks them in registers (direct_group), a larger one a block at a
+// time to the first-level cache. By panels, for more rows than most_grouped_rows(): all blocks of 16 weight rows, or as
+// many as the cache holds, are unpacked to bytes and float scales first, for all groups at once. panel_tile, the level's
+// micro-kernel, multiplies such blocks.
+//
+// What is made for each format or micro-kernel is not inlined: one copy of it is compiled, for the sake of build time.
 
 // f(rows, first) for the tiles of a group as the level has them; rows is a constant.
 template <class W, class F>
@@ -100,8 +27,20 @@ inline void each_tile(int width, const F& f) {
   }
 }
 
-// The same, but a block at a time is unpacked for all rows of the group.
-template <class W, bool kFetch>
+// Unpacks the blocks of W's rows at w. (Inlined into a loop, it and the micro-kernel are slower.)
+template <class W>
+__attribute__((noinline)) void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel) {
+  constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
+  for (; blocks > 0; blocks -= kBlocks, w += kBytes, panel += kBlocks) {
+    W::each(w, [&](int j, const auto& words, const auto& scales) {
+      fetch_ahead<W, kGroupRows>(w + j * packed_block_bytes<W>());
+      fill_block<W>(words, scales, panel + j);
+    });
+  }
+}
+
+// A group of x times 16 weight rows at w, a block of which at a time is unpacked for all rows of the group.
+template <class W>
 inline void blockwise_group(const MatmulArgs& a, const uint8_t* w, const QuantBlock* x, int rows, float* y, int lanes) {
   constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
   const int width = group_width(rows);
@@ -109,47 +48,37 @@ inline void blockwise_group(const MatmulArgs& a, const uint8_t* w, const QuantBl
   F32 acc[kGroupRows];
   for (int m = 0; m < width; ++m) acc[m] = splat(0);
   for (int64_t left = a.cols / W::kLayout.block; left > 0; --left, w += kBytes, x += kBlocks * width) {
-    W::each(w, [&](int j, const auto& words, const auto& scales) {
-      if constexpr (kFetch) fetch_ahead<W, kGroupRows>(w + j * packed_block_bytes<W>());
-      fill_block<W>(words, scales, panel + j);
-    });
-    each_tile<W>(width, [&](auto tile, int m) { panel_tile<W, tile>(panel, kBlocks, x + m, width, acc + m); });
+    fill_panel<W>(w, kBlocks, panel);
+    each_tile<W>(width, [&](auto tile, int m) { panel_tile<InPanel<W>, tile>(panel, kBlocks, x + m, width, acc + m); });
   }
   for (int m = 0; m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
 // 16 weight rows from `row` on times a group of x: rows [first, last).
-template <class W, bool kFetch>
+template <class W>
 inline void group(const MatmulArgs& a, int64_t row, int64_t first, int64_t last) {
-  constexpr int kDirect = kUnpacking<W> == Unpacking::kLong ? kDirectTile : kDirectRows;
   const uint8_t* const w = a.weights + row * row_size_of<W>(a);
   const QuantBlock* const x = static_cast<const QuantBlock*>(a.x) + first * (a.cols / 32);
   const int rows = static_cast<int>(last - first < kGroupRows ? last - first : kGroupRows), lanes = lanes_of(a, row);
   float* const y = a.y + first * a.y_stride + (row - a.begin);
-  if (rows <= kDirect)
-    direct_group<W, kFetch>(a, w, x, rows, y, lanes);
-  else
-    blockwise_group<W, kFetch>(a, w, x, rows, y, lanes);
+  if (rows <= most_direct_rows<W>()) return direct_group<W>(a, w, x, rows, y, lanes);
+  if constexpr (most_direct_rows<W>() < kGroupRows) blockwise_group<W>(a, w, x, rows, y, lanes);
 }
 
-// All weight rows of the call times rows [first, last) of x. The first group fetches what the others find in the cache.
+// All weight rows of the call times rows [first, last) of x.
 template <class W>
-inline void group_by_group(const MatmulArgs& a, int64_t first, int64_t last) {
-  constexpr bool kOne = most_grouped_rows<W>() <= kGroupRows;  // more groups are rare and have no code of their own
-  for (int64_t row = a.begin; row < a.end; row += 16) {
-    group<W, true>(a, row, first, last);
-    for (int64_t m = first + kGroupRows; m < last; m += kGroupRows) group<W, kOne>(a, row, m, last);
-  }
+__attribute__((noinline)) void group_by_group(const MatmulArgs& a, int64_t first, int64_t last) {
+  for (int64_t row = a.begin; row < a.end; row += 16)
+    for (int64_t m = first; m < last; m += kGroupRows) group<W>(a, row, m, last);
 }
 
-// Adds a panel's blocks to the sums of a tile of x (or starts them); they wait in y meanwhile. A function of its own: GCC
-// finds registers for its sums then.
-template <class W, int kRows>
-__attribute__((noinline)) void add_panel(const MatmulArgs& a, const PanelOf<W>* panel, int blocks, const QuantBlock* x,
+// Adds a panel's blocks to the sums of a tile of x (or starts them); they wait in y meanwhile.
+template <class P, int kRows>
+__attribute__((noinline)) void add_panel(const MatmulArgs& a, const PanelOf<P>* panel, int blocks, const QuantBlock* x,
                                          int width, int rows, bool first, float* y, int lanes) {
   F32 acc[kRows];
   for (int m = 0; m < kRows; ++m) acc[m] = first || m >= rows ? splat(0) : load_first(y + m * a.y_stride, lanes);
-  panel_tile<W, kRows>(panel, blocks, x, width, acc);
+  panel_tile<P, kRows>(panel, blocks, x, width, acc);
   for (int m = 0; m < kRows && m < rows; ++m) store_first(y + m * a.y_stride, acc[m], lanes);
 }
 
@@ -167,8 +96,8 @@ inline void slab(const MatmulArgs& a, int64_t first, int64_t last, int begin, in
       const QuantBlock* x = static_cast<const QuantBlock*>(a.x) + m * (a.cols / 32) + begin * width;
       float* const y = a.y + m * a.y_stride + (row - a.begin);
       each_tile<W>(width, [&](auto tile, int i) {
-        add_panel<W, tile>(a, panel, end - begin, x + i, width, rows - i, begin == 0, y + i * a.y_stride,
-                           lanes_of(a, row));
+        add_panel<InPanel<W>, tile>(a, panel, end - begin, x + i, width, rows - i, begin == 0, y + i * a.y_stride,
+                                    lanes_of(a, row));
       });
     }
   }

@@ -40,23 +40,14 @@ inline void fill_block(const Words& words, const typename W::Form& scales, Panel
   put_scales(block->scales, scales);
 }
 
-// Unpacks the blocks of W's rows at w. (Inlined into its loop, it and the micro-kernel are slower.)
-template <class W>
-__attribute__((noinline)) void fill_panel(const uint8_t* w, int blocks, PanelOf<W>* panel) {
-  constexpr int kBytes = 16 * W::kLayout.block_bytes, kBlocks = W::kLayout.block / 32;
-  for (; blocks > 0; blocks -= kBlocks, w += kBytes, panel += kBlocks) {
-    W::each(w, [&](int j, const auto& words, const auto& scales) {
-      prefetch<packed_block_bytes<W>()>(w + kPrefetch + j * packed_block_bytes<W>());
-      fill_block<W>(words, scales, panel + j);
-    });
-  }
-}
-
-// W as a panel holds it.
-template <class W>
-struct InPanel : W {
-  static constexpr int kZero = W::kZero == kSigned ? kPanelSigned : W::kZero;
+// What a micro-kernel knows of a format: those that agree in it share one.
+template <class F, int kZeroPoint>
+struct Filled {
+  using Form = F;
+  static constexpr int kZero = kZeroPoint;
 };
+template <class W>
+using InPanel = Filled<typename W::Form, kZeroInPanel<W::kZero>>;
 
 struct PanelWords {
   const uint8_t (*words)[64];

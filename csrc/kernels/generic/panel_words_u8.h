@@ -1,6 +1,8 @@
 // Words as panels hold them, for sums_u8.h.
 
-constexpr int kPanelSigned = 128;  // what signed weights become in a panel
+// The zero point of the weights in a panel.
+template <int kZero>
+constexpr int kZeroInPanel = kZero == kSigned ? 128 : kZero;
 
 // A word as panels hold it.
 template <int kZero>

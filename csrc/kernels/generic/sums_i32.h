@@ -23,7 +23,9 @@ inline SignedSum start_signed(const QuantBlock&) { return {splat_i32(0)}; }
 inline SignedSum dot(SignedSum s, U8 w, const int8_t* a) { return {dot4_signed(s.v, w, a)}; }
 inline I32 total(SignedSum s) { return s.v; }
 
-constexpr int kPanelSigned = kSigned;  // what signed weights become in a panel
+// The zero point of the weights in a panel.
+template <int kZero>
+constexpr int kZeroInPanel = kZero;
 
 // A word as panels hold it.
 template <int kZero>

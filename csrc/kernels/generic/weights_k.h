@@ -87,7 +87,7 @@ struct ScalesK4 {
 struct Q4_K {
   using Form = WithMinimum;
   static constexpr BlockLayout kLayout = {256, 144, {{0, 2}}, {{4, 3}, {16, 32}}};
-  static constexpr int kZero = 0, kLargest = 15;
+  static constexpr int kZero = 0;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     const ScalesK4 scales(w);
@@ -104,7 +104,7 @@ struct Q4_K {
 struct Q5_K {
   using Form = WithMinimum;
   static constexpr BlockLayout kLayout = {256, 176, {{0, 2}}, {{4, 3}, {16, 8}, {48, 32}}};
-  static constexpr int kZero = 0, kLargest = 31;
+  static constexpr int kZero = kZeroOfFiveBits;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     const ScalesK4 scales(w);

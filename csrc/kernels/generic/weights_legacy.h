@@ -41,7 +41,7 @@ constexpr Unpacking kUnpacking<Q4_0> = Unpacking::kTrivial;
 struct Q4_1 {
   using Form = WithMinimum;
   static constexpr BlockLayout kLayout = {32, 20, {{0, 2}}, {{4, 4}}};
-  static constexpr int kZero = 0, kLargest = 15;
+  static constexpr int kZero = 0;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     use(0, Nibbles{w + 64}, WithMinimum{load_f16(w), load_f16(w + 32)});
@@ -63,7 +63,7 @@ struct Q5_0 {
 struct Q5_1 {
   using Form = WithMinimum;
   static constexpr BlockLayout kLayout = {32, 24, {{0, 2}}, {{4, 1}, {8, 4}}, {}, regroup_bits};
-  static constexpr int kZero = 0, kLargest = 31;
+  static constexpr int kZero = kZeroOfFiveBits;
   template <class Use>
   static void each(const uint8_t* w, const Use& use) {
     use(0, FiveBits{w + 128, load_u8(w + 64)}, WithMinimum{load_f16(w), load_f16(w + 32)});

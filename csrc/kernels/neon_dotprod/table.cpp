@@ -17,10 +17,11 @@ namespace {
 #include "kernels/generic/sums_i32.h"
 #include "kernels/generic/formats.h"
 #include "kernels/generic/panel_tile.h"
-#include "kernels/generic/level.h"
+#include "kernels/generic/extension_level.h"
 }  // namespace
 }  // namespace neon_dotprod
 
-extern "C" const KernelTable llamaq_table_neon_dotprod = neon_dotprod::make_table("neon_dotprod", kNeon | kDotProd);
+extern "C" const KernelExtension llamaq_table_neon_dotprod =
+    neon_dotprod::make_extension("neon_dotprod", kNeon | kDotProd, &llamaq_table_neon);
 
 }  // namespace llamaq

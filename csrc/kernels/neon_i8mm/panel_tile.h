@@ -65,8 +65,9 @@ inline void half_sums(const PanelWords& panel, const QuantBlock* x, int half, I3
 }
 
 // acc[m] += row m of x times the panel; `width` lies between a block of a row and its next.
-template <class W, int kRows>
-inline void panel_tile(const PanelOf<W>* panel, int blocks, const QuantBlock* x, int width, F32* acc) {
+template <class P, int kRows>
+__attribute__((noinline)) void panel_tile(const PanelOf<P>* panel, int blocks, const QuantBlock* x, int width,
+                                          F32* acc) {
   for (; blocks > 0; --blocks, ++panel, x += width)
-    add_block<InPanel<W>, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
+    add_block<P, kRows>(PanelWords{panel->words}, scales_of(*panel), x, acc);
 }

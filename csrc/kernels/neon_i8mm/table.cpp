@@ -18,10 +18,11 @@ namespace {
 #include "kernels/generic/formats.h"
 #include "kernels/neon_i8mm/panel_tile.h"
 #include "kernels/neon_i8mm/peak.h"
-#include "kernels/generic/level.h"
+#include "kernels/generic/extension_level.h"
 }  // namespace
 }  // namespace neon_i8mm
 
-extern "C" const KernelTable llamaq_table_neon_i8mm = neon_i8mm::make_table("neon_i8mm", kNeon | kDotProd | kI8mm);
+extern "C" const KernelExtension llamaq_table_neon_i8mm =
+    neon_i8mm::make_extension("neon_i8mm", kNeon | kDotProd | kI8mm, &llamaq_table_neon);
 
 }  // namespace llamaq
