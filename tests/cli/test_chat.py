@@ -340,6 +340,7 @@ def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
     assert run("/set max_tokens x") == "max_tokens must be a whole number, got 'x'"
     assert run("/set ignore_eos maybe") == "ignore_eos must be on or off, got 'maybe'"
     assert "there is no setting 'x'" in run("/set x 5") == run("/set x")
+    assert "there is no setting 'temprature'; did you mean temperature?" in run("/set temprature 1")
     assert "cannot be set here" in run("/set logit_bias 5")
     assert run("/set parameter num_ctx 8192") == "num_ctx is chosen when the chat starts: llamaq run MODEL -c N"
 

@@ -141,7 +141,7 @@ def test_history(llm: LLM) -> None:
     assert "(this one)" in said[-1]
     for wrong in ("/history 9", "/history x", "/history 0"):
         commands.run(wrong)
-        assert said[-1].startswith("there are 1 earlier chats")
+        assert said[-1].startswith("earlier chats with this model have the numbers 1 to 1, got ")
     Commands(talk, said.append, kept=Kept("other")).run("/history")
     assert said[-1] == "there is no earlier chat with this model"
 

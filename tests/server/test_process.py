@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import signal
 import socket
@@ -308,7 +310,8 @@ def test_a_port_that_is_taken(stories: Path, command: Command) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = command("serve", stories, "--port", port)
-    assert (done.code, f"cannot listen on 127.0.0.1 port {port}" in done.err) == (1, True)
+    said = f"{os.strerror(errno.EADDRINUSE)}; choose another port (0: any that is free)"
+    assert (done.code, done.err) == (1, f"llamaq: error: cannot listen on 127.0.0.1 port {port}: {said}\n")
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
+import os
 import signal
 import socket
 import ssl
@@ -47,13 +49,19 @@ def is_local(address: tuple[Any, ...]) -> bool:
     return ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback
 
 
+_OTHER_PORT = (errno.EADDRINUSE, errno.EACCES)
+"""What another port may not have: somebody who listens there, a number below 1024."""
+
+
 def listen(family: socket.AddressFamily, address: tuple[Any, ...]) -> socket.socket:
     """A socket there, whose connections send what they have at once, and find out when the other machine is gone
     without a word. Raises ``LlamaqError``."""
     try:
         found = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
-        raise LlamaqError(f"cannot listen on {address[0]} port {address[1]}: {error.strerror or error}") from None
+        why = os.strerror(error.errno) if error.errno else str(error)  # of strerror, create_server makes more
+        remedy = "; choose another port (0: any that is free)" if error.errno in _OTHER_PORT else ""
+        raise LlamaqError(f"cannot listen on {address[0]} port {address[1]}: {why}{remedy}") from None
     # asyncio sets this only for sockets that were made with the protocol's number, as none of create_server's is; an
     # answer then lay 40 ms until its beginning was acknowledged.
     found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

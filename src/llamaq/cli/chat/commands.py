@@ -268,7 +268,7 @@ def _shown(chat: Conversation, name: str) -> str:
     if name == "max_tokens":
         return "as many as fit" if chat.max_tokens is None else str(chat.max_tokens)
     if not hasattr(chat.sampling, name):
-        raise ValueError(f"there is no setting {name!r}; /set lists them")
+        raise ValueError(_no_setting(name))
     value = getattr(chat.sampling, name)
     if name == "seed" and value is None:
         return "another one for each answer"
@@ -279,6 +279,14 @@ def _shown(chat: Conversation, name: str) -> str:
     if isinstance(value, tuple):
         return ";".join(map(str, value)) if name == "samplers" else " ".join(map(repr, value)) or "none"
     return "none" if value is None or value == {} else str(value)
+
+
+def _no_setting(name: str) -> str:
+    from llamaq.sampling import SamplingParams
+
+    known = ["max_tokens", *(field.name for field in dataclasses.fields(SamplingParams))]
+    meant = "".join(f"; did you mean {like}?" for like in _like(name, known))
+    return f"there is no setting {name!r}{meant} (/set lists them)"
 
 
 def _like(word: str, words: Sequence[str]) -> list[str]:
@@ -297,7 +305,7 @@ def _changed(sampling: Any, name: str, value: str) -> Any:
     """Settings with one that the user typed; ``ValueError`` where there is none or it cannot be that."""
     kind = {field.name: str(field.type) for field in dataclasses.fields(sampling)}.get(name)
     if kind is None:
-        raise ValueError(f"there is no setting {name!r}; /set lists them")
+        raise ValueError(_no_setting(name))
     typed: Any = value
     if kind == "bool":
         if value.lower() not in _FLAGS:

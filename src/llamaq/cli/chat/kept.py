@@ -59,7 +59,7 @@ class Kept:
         chats = self.chats()
         if not 1 <= number <= len(chats):
             raise ValueError(
-                f"there are {len(chats)} earlier chats with this model, got {number}" if chats
+                f"earlier chats with this model have the numbers 1 to {len(chats)}, got {number}" if chats
                 else "there is no earlier chat with this model"
             )  # fmt: skip
         conversation.load(chats[number - 1])
