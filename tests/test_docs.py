@@ -55,6 +55,17 @@ def test_examples_run(
     assert capsys.readouterr().err == ""
 
 
+def test_the_readmes_example_runs_with_a_model_that_chats_and_no_more(
+    shared: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy_with({"tokenizer.chat_template": TEMPLATE}, shared("models/stories260K-Q8_0.gguf"), tmp_path / "model.gguf")
+    monkeypatch.chdir(tmp_path)
+    (example,) = examples("../README.md")
+    exec(compile(example[1], "README.md", "exec"), {})
+    printed = capsys.readouterr()
+    assert (printed.err, "= embed " in printed.out) == ("", True)
+
+
 def test_one_page_shows_how_a_model_is_loaded() -> None:
     """Guides and reference are searched, without calls that are to fail."""
     loading = re.compile(r"(= |with )LLM\.load\(")
