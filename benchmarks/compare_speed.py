@@ -23,7 +23,7 @@ from report import Result, machine, print_table, spread
 __all__ = ["run_speed"]
 
 RUNTIMES = ("llamaq", "llama.cpp")
-CHANGED, TRIES = 0.15, 4  # the change of bandwidth in a round that does not count; rounds tried for one that counts
+CHANGED, TRIES = 0.15, 2  # the change of bandwidth in a round that does not count; rounds tried for one that counts
 
 
 def run_speed(args: argparse.Namespace) -> Result:

@@ -71,7 +71,7 @@ def test_version_and_help(command: Command) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["frobnicate"], "there is no command 'frobnicate' (see 'llamaq --help')"),
+        (["frobnicate"], "there is no command 'frobnicate'; for a chat with the model: llamaq run frobnicate"),
         (["quantise", "m.gguf"], "there is no command 'quantise'; did you mean quantize?"),
         (["--verison"], "there is no option --verison; did you mean --version?"),
         (["-help"], "there is no option -help; did you mean --help?"),
