@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import LLM, SamplingParams
+from llamaq.serving.request import ASKER
 from llamaq.structure import json_schema
 from report import machine, print_table
+
+_ASKERS = count()
 
 CODE = """def mean(values):
     total = 0
@@ -100,6 +104,7 @@ def one(llm: LLM, task: Task, how: argparse.Namespace, guesses: bool) -> dict[st
     """An answer's tokens, and what it took; its prompt has been read."""
     clock = time.process_time if how.cpu_time else time.perf_counter
     llm.model.speculation = guesses
+    ASKER.set(f"{next(_ASKERS)}")  # nobody's earlier answer, that of the last round least of all, gives guesses
     began = clock()
     done = llm.generate(task.prompt, max_tokens=len(task.answer) or how.new, sampling=sampling(task, how.temperature))
     seconds = clock() - began
