@@ -144,9 +144,11 @@ def _level() -> str:
 
 
 def _load() -> float | None:
+    if sys.platform == "win32":
+        return None
     try:
         return os.getloadavg()[0]
-    except (AttributeError, OSError):  # Windows has none, nor has a system without /proc
+    except OSError:  # a system without /proc has none
         return None
 
 
