@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from asking import Asking, Outcome, alone, fresh, outcome
+from asking import Asking, alone, together
 from llamaq import LLM, SamplingParams
 from llamaq.engine import bundled
 from llamaq.errors import ModelError
@@ -21,7 +20,6 @@ from llamaq.serving.account import Account
 from llamaq.serving.drafter import Drafter, Drafting
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.speculation import Costs
-from llamaq.serving.stream import Stream
 from llamaq.serving.texts import Texts
 from pages import check_pages
 from tiny_models import tiny_model
@@ -66,20 +64,10 @@ def test_answers_are_the_same_with_a_draft_model(pair: tuple[Any, Any, bool]) ->
         asking = Asking(3, llm.tokenizer.n_vocab, texts)
         questions = [asking.question() for _ in range(12 if texts else 6)]
         want = alone(llm, questions)
-    rng, got, drafted, accepted = random.Random(3), list[Outcome](), 0, 0
     with LLM.load(path, **CACHES, draft=draft) as llm:
         drafter = llm.model.scheduler.speculation.drafter
         assert isinstance(drafter, Drafter)
-        while len(got) < len(questions):
-            some = questions[len(got) : len(got) + rng.choice([1, 2, 4])]
-            streams = [llm.model.prepare(**fresh(question)) for question in some]
-            other = llm.model.prepare(**fresh(rng.choice(questions)))
-            Stream.begin(*streams, *([other] if rng.random() < 0.3 else []))
-            other.cancel()
-            done = [stream.result() for stream in streams]
-            got += map(outcome, done)
-            drafted += sum(each.usage.drafted_tokens for each in done)
-            accepted += sum(each.usage.accepted_tokens for each in done)
+        got, drafted, accepted = together(llm, questions)
         for scheduler in (llm.model.scheduler, drafter.scheduler):
             wait_until(lambda scheduler=scheduler: scheduler.idle)  # type: ignore[misc]
             check_pages(scheduler)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import logging
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from asking import Asking, Outcome, alone, fresh, outcome
+from asking import Asking, alone, together
 from llamaq import LLM, SamplingParams
 from llamaq.engine.nextn import NextN
 from llamaq.errors import ContextOverflowError, LlamaqError
@@ -22,7 +21,6 @@ from llamaq.serving.lookup import Lookup
 from llamaq.serving.nextn_drafter import NextNDrafter
 from llamaq.serving.rounds import Round
 from llamaq.serving.speculation import Costs
-from llamaq.serving.stream import Stream
 from llamaq.serving.texts import Texts
 from nextn_models import knowing, with_block, written
 from pages import check_pages
@@ -74,18 +72,8 @@ def test_answers_are_the_same_with_a_block(name: str, share: float | None) -> No
         asking = Asking(3, llm.tokenizer.n_vocab, texts=False)
         questions = [asking.question() for _ in range(8)]
         want = alone(llm, questions)
-    rng, got, drafted, accepted = random.Random(3), list[Outcome](), 0, 0
     with LLM.load(path, **CACHES) as llm:
-        while len(got) < len(questions):
-            some = questions[len(got) : len(got) + rng.choice([1, 2, 4])]
-            streams = [llm.model.prepare(**fresh(question)) for question in some]
-            other = llm.model.prepare(**fresh(rng.choice(questions)))
-            Stream.begin(*streams, *([other] if rng.random() < 0.3 else []))
-            other.cancel()
-            done = [stream.result() for stream in streams]
-            got += map(outcome, done)
-            drafted += sum(each.usage.drafted_tokens for each in done)
-            accepted += sum(each.usage.accepted_tokens for each in done)
+        got, drafted, accepted = together(llm, questions)
         check_cache(llm)
     for question, a, b in zip(questions, got, want, strict=True):
         assert a == b, question

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from llamaq import LLM, SamplingParams
-from llamaq.serving.stream import Completion
+from llamaq.serving.stream import Completion, Stream
 from llamaq.structure import json_schema, regex
 
-__all__ = ["Asking", "Outcome", "alone", "fresh", "outcome"]
+__all__ = ["Asking", "Outcome", "alone", "fresh", "outcome", "together"]
 
 STRUCTURES = [
     regex("(a|b)( [a-z]{1,4}){3,12}"),
@@ -96,3 +96,19 @@ def fresh(question: dict[str, Any]) -> dict[str, Any]:
 
 def alone(llm: LLM, questions: list[dict[str, Any]]) -> list[Outcome]:
     return [outcome(llm.model.start(**fresh(question)).result()) for question in questions]
+
+
+def together(llm: LLM, questions: list[dict[str, Any]]) -> tuple[list[Outcome], int, int]:
+    """The answers, some at once and beside others that are cancelled; tokens drafted for them, and accepted."""
+    rng, got, drafted, accepted = random.Random(3), list[Outcome](), 0, 0
+    while len(got) < len(questions):
+        some = questions[len(got) : len(got) + rng.choice([1, 2, 4])]
+        streams = [llm.model.prepare(**fresh(question)) for question in some]
+        other = llm.model.prepare(**fresh(rng.choice(questions)))
+        Stream.begin(*streams, *([other] if rng.random() < 0.3 else []))
+        other.cancel()
+        done = [stream.result() for stream in streams]
+        got += map(outcome, done)
+        drafted += sum(each.usage.drafted_tokens for each in done)
+        accepted += sum(each.usage.accepted_tokens for each in done)
+    return got, drafted, accepted
