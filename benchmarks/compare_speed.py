@@ -23,7 +23,8 @@ from report import Result, machine, print_table, spread
 __all__ = ["run_speed"]
 
 RUNTIMES = ("llamaq", "llama.cpp")
-CHANGED, TRIES = 0.15, 2  # the change of bandwidth in a round that does not count; rounds tried for one that counts
+# A round counts where the bandwidth changed by less, and so many are tried for each that is wanted.
+CHANGED, TRIES = 0.15, 2
 
 
 def run_speed(args: argparse.Namespace) -> Result:

@@ -188,7 +188,7 @@ struct KernelTable {
 // once.
 struct KernelExtension {
   const char* isa;
-  uint32_t needs;  // with those of the other level
+  uint32_t needs;  // the CPU must have these, too
   const KernelTable* base;
   struct Matmul {
     const char* name;

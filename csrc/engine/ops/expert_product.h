@@ -1,4 +1,4 @@
-// What glu_experts, experts and head_linear share: a step's rows sorted by the expert that each goes to, and the product of an
+// What ops of experts and head_linear share: a step's rows sorted by the expert that each goes to, and the product of an
 // expert's rows with its matrix of a stack. The kernels are those of other matrices, so a row's bits are as alone.
 #pragma once
 #include <vector>

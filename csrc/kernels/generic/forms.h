@@ -32,7 +32,7 @@ struct HalvesWithMinimum {  // acc += minimum * d * (min0 * s0 + min1 * s1), s t
   F32 scale, half0, half1, minimum, min0, min1;
 };
 
-constexpr int kZeroOfFiveBits = kNarrowSums ? 16 : 0;  // of weights with a minimum, which are 0 .. 31
+constexpr int kZeroOfFiveBits = kNarrowSums ? 16 : 0;  // weights with a minimum are 0 .. 31
 
 // Each output rounds its own product of weight scale and activation scale. The build that measures what this costs
 // (LLAMAQ_RELAXED) leaves the product out.
