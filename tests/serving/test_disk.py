@@ -122,7 +122,8 @@ def test_random_texts_have_the_same_bits(open_llm: Callable[..., LLM], folder: P
                 found, tokens = answer(llm, ids)
                 assert found == answer(without, ids)[0]
                 came += tokens
-        for path in rng.sample(blocks(folder), 2):
+        whole = sorted(path for path in blocks(folder) if path.stat().st_size)  # names do not depend on the clock
+        for path in rng.sample(whole, 2):
             damage(path, rng.choice(["cut", "flip", "gone", "empty"]), rng)
     assert came > 2 * BLOCK
 
