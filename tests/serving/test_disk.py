@@ -23,6 +23,7 @@ from llamaq.serving import disk_cache
 from llamaq.serving.disk_cache import BlockFolder, DiskCache
 from llamaq.serving.disk_prefixes import BLOCK, DiskPrefixes
 from llamaq.serving.request import OWNER, Request
+from tiny_models import tiny_model
 
 REFUSED = "[Errno 28] No space left on device"
 SEEDED = SamplingParams(seed=5, ignore_eos=True)
@@ -73,6 +74,29 @@ def test_what_was_read_is_not_read_again(
     assert answer(second) == (without[0], 2 * BLOCK)
     other = [*IDS[:BLOCK], 3, *IDS[BLOCK + 1 :]]
     assert answer(second, other)[0] == answer(open_llm(None, **options), other)[0]
+
+
+STATES = ["lfm2", "qwen35", "granitehybrid", "mamba2", "nemotron-h"]
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_a_state_is_kept_wherever_the_prompt_ends(
+    open_llm: Callable[..., LLM], folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Steps as long as they come end behind the last block, too, alone and beside another prompt."""
+    monkeypatch.setattr(disk_cache, "_YOUNG", -1e30)  # some of the files were made just now
+    path, _ = tiny_model(name)
+    ids = [1 + 7 * i * i % 59 for i in range(5 * BLOCK)]
+    lengths = [BLOCK + 1, BLOCK + 140, 3 * BLOCK - 1, 3 * BLOCK, 4 * BLOCK + 200]
+    texts = [[i + 2, *ids[: length - 1]] for i, length in enumerate(lengths)]
+    options = {"n_ctx": 8 * BLOCK, "n_cache": 16 * BLOCK, "threads": 1}
+    without = [answer(open_llm(None, path, **options), text)[0] for text in texts]
+    with LLM.load(path, cache_dir=folder, **options) as first:
+        assert answer(first, texts[0]) == (without[0], 0)
+        first.batch(texts[1:], max_tokens=4, sampling=SEEDED)
+    found = [answer(open_llm(folder, path, **options), text) for text in texts]
+    assert [each for each, _ in found] == without
+    assert [tokens for _, tokens in found] == [(length - 1) // BLOCK * BLOCK for length in lengths]
 
 
 def test_the_answer_says_so(open_llm: Callable[..., LLM], folder: Path) -> None:

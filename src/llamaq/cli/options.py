@@ -259,7 +259,7 @@ def add_cache_dir(group: argparse._ActionsContainer, default: str) -> None:
     group.add_argument(
         "--cache-dir",
         metavar="DIR",
-        help=f"keep what was read of prompts of 256 tokens and more in a folder, for later runs (default {default})",
+        help=f"keep what was read of prompts of more than 256 tokens in a folder, for later runs (default {default})",
     )
 
 

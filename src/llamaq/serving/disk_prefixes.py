@@ -98,6 +98,13 @@ class DiskPrefixes:
             request.busy = False
         return request.busy
 
+    def keeps_up_to(self, request: Request) -> int:
+        """How many tokens of a prompt are in the blocks that ``keeps`` has written: less than all, as ``_length`` finds
+        no more of the same prompt."""
+        if self._fails or not _is_kept(request):
+            return 0
+        return min((request.prompt_tokens - 1) // BLOCK, self._most_blocks) * BLOCK
+
     def keeps(self, request: Request) -> None:
         """Has a thread write what the cache has of a prompt that was read and the disk does not have yet."""
         scheduler = self._scheduler()
@@ -167,10 +174,7 @@ class DiskPrefixes:
 
     def _take(self, request: Request, room: Room) -> Unwritten | None:
         """Copies what the cache has of a prompt that has been read and the disk does not have yet; None: nothing."""
-        count = request.prompt_tokens // BLOCK
-        if self._fails or not _is_kept(request) or count == 0:
-            return None
-        count, pages = self._whole(request, room, min(count, self._most_blocks))
+        count, pages = self._whole(request, room, self.keeps_up_to(request) // BLOCK)
         if not count:
             return None
         keys = _keys(request, count)

@@ -20,6 +20,9 @@ __all__ = ["Beyond", "Room"]
 class Beyond(Protocol):
     """What knows beginnings of texts that the cache does not: the disk."""
 
+    def keeps_up_to(self, request: Request) -> int:
+        """How many tokens of a request's prompt it will keep."""
+
     def brings(self, request: Request) -> bool:
         """Whether it has something of a request, and now brings it."""
 
@@ -107,9 +110,14 @@ class Room:
 
     def step_rows(self, request: Request, rows: int) -> int:
         """How many of ``rows`` to read at once: where the model keeps states, steps end with a page if they can, so
-        that other texts can go on from there, and the same text, too, whose last token is read for its logits."""
+        that other texts can go on from there, and the same text, too, whose last token is read for its logits. One ends
+        where the disk keeps a state."""
+        if self.cache.states is None:
+            return rows
         end = min(request.read + rows, len(request.ids) - 1) // PAGE_TOKENS * PAGE_TOKENS
-        return end - request.read if self.cache.states is not None and end > request.read else rows
+        if self.beyond is not None and request.read < (kept := self.beyond.keeps_up_to(request)) < end:
+            end = kept
+        return end - request.read if end > request.read else rows
 
     def release(self, request: Request, *, partial: bool = False) -> None:
         """Takes a request's sequence away; the tree keeps what it has read."""
