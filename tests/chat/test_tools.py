@@ -97,7 +97,10 @@ PYTHON = ("<|tool_call_start|>", "<|tool_call_end|>", "[now()", "weather(", "day
 LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
          "<TOOLCALL>", "</TOOLCALL>")  # fmt: skip
 FENCES = ("Action:", "```json", "```", '[{"tool_name": "now", "parameters": {}}]')
-SCRAPS = st.sampled_from([*TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, *BRACES, *PYTHON, 'now.call(a="b")'])
+UNSENDABLE = ('"\\ud800"', "NaN", "1e999", "-Infinity")
+SCRAPS = st.sampled_from(
+    [*UNSENDABLE, *TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, *BRACES, *PYTHON, 'now.call(a="b")']
+)
 
 
 @pytest.mark.parametrize("format", ["", *TOOL_FORMATS])
@@ -110,6 +113,24 @@ def test_whatever_a_model_writes_means_the_same_in_pieces(format: str, scraps: l
     for places in (cuts, range(len(text))):
         message, _ = read(format, text, places)
         assert (message.content, message.reasoning, calls(message)) == (whole.content, whole.reasoning, calls(whole))
+    named = [event.tool_call.name for event in events if event.tool_call is not None]
+    json.dumps([calls(whole), named], ensure_ascii=False, allow_nan=False).encode()  # what is sent
+
+
+@pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
+def test_numbers_that_json_does_not_have_are_no_arguments(number: str) -> None:
+    text = f'<tool_call>{{"name": "now", "arguments": {{"x": {number}}}}}</tool_call>'
+    message, events = read("hermes", text)
+    assert (calls(message), message.content) == ([], f'now{{"x": {number}}}')
+    assert events[-1].finish_reason == "stop"
+    text = f"<tool_call><function=now><parameter=x>{number}</parameter></function></tool_call>"
+    assert calls(read("qwen", text)[0]) == [("now", {"x": number})]
+
+
+def test_half_a_character_is_replaced() -> None:
+    whole, half = "\\ud83d\\ude00", "\\ud83d"
+    text = f'<tool_call>{{"name": "no{half}w", "arguments": {{"{half}": "{whole}{half}"}}}}</tool_call>'
+    assert calls(read("hermes", text)[0]) == [("no\ufffdw", {"\ufffd": "\U0001f600\ufffd"})]
 
 
 def test_deep_nesting_is_no_call() -> None:

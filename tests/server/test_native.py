@@ -142,6 +142,7 @@ def test_structures(client: Client) -> None:
     schema = {"type": "object", "properties": {"yes": {"enum": [True]}}, "required": ["yes"]}
     body = client.post("/completion", {**SMALL, "n_predict": 60, "json_schema": schema}).json
     assert json.loads(body["content"]) == {"yes": True}
+    assert client.post("/completion", {**SMALL, "json_schema": {}}).json["content"].startswith("{")
 
 
 def test_timings_with_each_token(client: Client) -> None:

@@ -198,8 +198,9 @@ def test_a_structure_is_kept(client: Client, asked: dict[str, Any]) -> None:
     assert choice["finish_reason"] == "stop"
 
 
-def test_any_object(client: Client) -> None:
-    reply = client.post(CHAT, {**SMALL, "response_format": {"type": "json_object"}})
+@pytest.mark.parametrize("asked", [{"response_format": {"type": "json_object"}}, {"json_schema": {}}])
+def test_any_object(client: Client, asked: dict[str, Any]) -> None:
+    reply = client.post(CHAT, {**SMALL, **asked})
     assert reply.json["choices"][0]["message"]["content"].startswith("{")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llamaq.chat.json_text import read_json
 from llamaq.chat.messages import ChatEvent, ChatFinishReason, ChatMessage, ToolCall
 from llamaq.chat.reasoning import Beginning, ReasoningSplitter
 
@@ -103,7 +103,7 @@ def _second_call(pieces: Sequence[ChatEvent]) -> int | None:
 
 def _arguments(text: str) -> dict[str, Any] | None:
     try:
-        found = json.loads(text)
+        found = read_json(text)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 
+from llamaq.chat.json_text import read_json
 from llamaq.chat.tools.keyed import BRACED, QUOTE
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
@@ -56,12 +57,10 @@ def _json(parts: Sequence[str]) -> str | None:
     """Arguments as JSON; None where they are none."""
     try:
         text = "".join(json.dumps(part) if at % 2 else _WORD.sub(_quoted, part) for at, part in enumerate(parts))
-        found = json.loads(text, parse_constant=int)  # NaN is no number of JSON: int refuses it
-        written = json.dumps(found, ensure_ascii=False, allow_nan=False)
-        written.encode()  # half of a pair of surrogates is no text
+        found = read_json(text)
     except (ValueError, RecursionError):
         return None
-    return written if isinstance(found, dict) else None
+    return json.dumps(found, ensure_ascii=False) if isinstance(found, dict) else None
 
 
 def _quoted(word: re.Match[str]) -> str:

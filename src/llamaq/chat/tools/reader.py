@@ -6,12 +6,12 @@ each format is written as one would write it for a whole text.
 
 from __future__ import annotations
 
-import json
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
+from llamaq.chat.json_text import read_json
 from llamaq.chat.messages import ChatEvent, ToolCallDelta
 from llamaq.chat.reasoning import overlap
 from llamaq.chat.tools.syntax import Syntax
@@ -188,7 +188,7 @@ class ToolReader(ABC):
         parts: list[str] = []
         yield from self.json_value(parts.append)
         try:
-            return json.loads("".join(parts))
+            return read_json("".join(parts))
         except (ValueError, RecursionError):
             return None
 
@@ -259,7 +259,7 @@ def _object(arguments: str) -> str:
         return "{}"
     if arguments.startswith('"'):
         try:
-            return str(json.loads(arguments))
+            return str(read_json(arguments))
         except (ValueError, RecursionError):
             pass
     return arguments

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llamaq.chat.json_text import read_json
 from llamaq.chat.tools.style import Said, Style
 from llamaq.structure import json_term, literal
 
@@ -65,7 +66,7 @@ def typed(text: str, schema: Any) -> Any:
     if kind == "string":
         return text
     try:
-        return json.loads(text)
+        return read_json(text)
     except (ValueError, RecursionError):
         return text
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from llamaq.chat import ChatEvent
+from llamaq.chat.json_text import read_json
 from llamaq.server.anthropic.dialect import frame
 
 __all__ = ["Blocks"]
@@ -71,7 +71,7 @@ def _filled(block: dict[str, Any], text: str) -> dict[str, Any]:
     if block["type"] == "text":
         return {**block, "text": text}
     try:
-        arguments = json.loads(text)
+        arguments = read_json(text)
     except (ValueError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):

@@ -93,7 +93,7 @@ _ANSWER = (
     *(field for field in SAMPLING if field.name != "logit_bias"),
     Field("logit_bias", "as OpenAI has it, or pairs of a token or text and a number; false forbids", _logit_bias),
     Field("grammar", "GBNF", string),
-    Field("json_schema", "what the answer must match", mapping),
+    Field("json_schema", "what the answer must match; `{}`: any object", mapping),
     Field("n_probs", "0 to 20: log-probabilities of every token, and of so many most likely ones", integer(0, 20)),
     Field("return_tokens", "token ids of the answer; a stream has them always", boolean),
     Field("response_fields", "the fields that are wanted; `a/b` is field `b` of `a`", list_of_texts(64, 256)),

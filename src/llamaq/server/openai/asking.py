@@ -55,7 +55,7 @@ def structure_of(values: Mapping[str, Any], field: str = "response_format") -> S
     """What the answer must match; ``field`` is what clients call "response_format". Raises ``Refusal`` with the field
     that cannot be used."""
     format = values.get("response_format", {"type": "text"})
-    asked = [name for name in ("grammar", "json_schema") if values.get(name)]
+    asked = [name for name in ("grammar", "json_schema") if values.get(name, "") != ""]
     if format["type"] != "text":
         asked.append("response_format")
     if not asked:
@@ -68,7 +68,7 @@ def structure_of(values: Mapping[str, Any], field: str = "response_format") -> S
         if asked == ["grammar"]:
             return gbnf(values["grammar"])
         if asked == ["json_schema"]:
-            return json_schema(values["json_schema"])
+            return json_schema(values["json_schema"]) if values["json_schema"] else json_object()
         schema = format.get("schema") if format["type"] == "json_object" else format["json_schema"]["schema"]
         return json_object() if schema is None else json_schema(schema)
     except (LlamaqError, TypeError, ValueError) as error:

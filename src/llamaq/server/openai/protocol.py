@@ -169,7 +169,7 @@ SAMPLING = (
 
 _STRUCTURE = (
     Field("grammar", "GBNF, as llama-server takes it", string),
-    Field("json_schema", "as llama-server takes it", mapping),
+    Field("json_schema", "as llama-server takes it; `{}`: any object", mapping),
 )
 
 _COMMON = (

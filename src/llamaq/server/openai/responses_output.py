@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llamaq.chat.json_text import read_json
 from llamaq.server.openai.responses_input import INPUT, ResponseTools, hidden
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Output:
 def _input_of(arguments: str) -> str:
     """The text that a custom tool gets."""
     try:
-        found = json.loads(arguments)[INPUT]
+        found = read_json(arguments)[INPUT]
     except (ValueError, RecursionError, KeyError, TypeError):
         return arguments
     return found if isinstance(found, str) else arguments
