@@ -14,11 +14,12 @@ from llamaq import LLM
 from llamaq.errors import ModelError
 from llamaq.formats import decode
 from llamaq.gguf import GGUFArray, GGUFFile
+from llamaq.vision.encoder import STORE_BYTES
 from llamaq.vision.loading import has_encoder
 from llamaq.vision.merged import LAYOUTS, as_projector
 from ollama_files import MERGED, merged_file
 from seen import log_probabilities, logits_of, recorded_prompt
-from vision_cases import SEEN, recorded
+from vision_cases import SEEN, picture, recorded
 
 BOUND = 1e-4
 
@@ -54,6 +55,21 @@ def test_it_is_read_as_the_projector_that_it_has_inside(name: str, tmp_path: Pat
         given |= {"clip.vision.image_size", "clip.vision.image_max_pixels"}  # those that say nothing, or that users set
         for key in {*theirs} - given:
             assert np.array_equal(np.float32(ours[key]), np.float32(theirs[key])), key
+
+
+def test_the_encoder_is_loaded_with_the_first_picture(name: str, tmp_path: Path) -> None:
+    with LLM.load(merged_file(name, tmp_path / "m.gguf"), threads=2) as llm:
+        encoder, shape = llm.model.encoder, SEEN[0][0]
+        assert encoder is not None
+        assert encoder._engine is None
+        assert llm.memory.projector > STORE_BYTES  # known before
+        llm.logits([1, 5, 6])
+        assert encoder._engine is None
+        encoder.pieces(picture(*shape))
+        loaded = encoder._engine
+        assert loaded is not None
+        encoder.pieces(picture(*shape, 1))
+        assert encoder._engine is loaded
 
 
 def test_pictures_are_seen_as_by_transformers(name: str, tmp_path: Path) -> None:

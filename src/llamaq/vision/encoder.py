@@ -64,7 +64,8 @@ def traced(file: Source, model: Source | None = None) -> Traced:
 
 
 class Encoder:
-    """Makes rows of pictures for a language model of so many ``columns``, whose vocabulary ends before ``first_id``.
+    """Makes rows of pictures for a language model of so many ``columns``, whose vocabulary ends before ``first_id``;
+    ``later``, its weights are loaded with the first picture.
 
     ``token`` and ``precise`` are those of ``Projector.inserted``. Results are kept for pictures that come again,
     ``STORE_BYTES`` of them; rows of equal pictures have equal ids. Any thread may use it. Raises ``ModelError``,
@@ -73,7 +74,7 @@ class Encoder:
 
     def __init__(
         self, file: GGUFFile, of: Traced, *, columns: int, first_id: int, threads: int,
-        progress: Progress | None = None, token: int = 0, precise: bool = False,
+        progress: Progress | None = None, token: int = 0, precise: bool = False, later: bool = False,
     ) -> None:  # fmt: skip
         self.file, self.projector, self.plan = file, of.projector, of.plan
         if not of.projector.looked_at and of.plan.out_cols != columns:
@@ -83,7 +84,8 @@ class Encoder:
             )
         rows = of.projector.most_patches
         self._inserted = partial(of.projector.inserted, token=token, precise=precise)
-        self._engine = Engine(of.plan, of.tensors, threads=threads, max_rows=rows, progress=progress)
+        self._load = partial(Engine, of.plan, of.tensors, threads=threads, max_rows=rows, progress=progress)
+        self._engine: Engine | None = None if later else self._load()
         self._cache = KVCache(of.plan, rows)
         self._lock = Lock()
         self._next_id = first_id
@@ -95,7 +97,8 @@ class Encoder:
         """Frees the weights at once."""
         with self._lock:
             self._closed = True
-            self._engine.close()
+            if self._engine is not None:
+                self._engine.close()
             self._kept.clear()
             self.file.close()
 
@@ -143,6 +146,7 @@ class Encoder:
     ) -> tuple[NDArray[np.float32], tuple[int, int] | None]:
         read = self.projector.patches(tile)
         step = self.projector.step(read)
+        self._engine = self._engine or self._load()
         rows = self._engine.forward(step, self._cache, progress=progress)
         rows = rows if read.back is None else rows[read.back]
         if not np.isfinite(rows).all():

@@ -43,7 +43,8 @@ class ProjectorFile:
         return self.traced.need(threads or default_threads().threads).total + STORE_BYTES
 
     def encoder(self, parts: LoadedModel, progress: Progress | None = None) -> Encoder:
-        """The encoder for a model. Raises ``ModelError`` where it belongs to another one, ``ValueError`` where a step
+        """The encoder for a model, whose weights are loaded with the first picture where it is inside of that model's
+        file, for many never see one. Raises ``ModelError`` where it belongs to another one, ``ValueError`` where a step
         of the model holds no picture."""
         with self._closing():
             projector, most = self.traced.projector, parts.engine.max_rows
@@ -58,7 +59,7 @@ class ProjectorFile:
             return Encoder(
                 self.file, self.traced, columns=parts.hparams.given_cols, first_id=parts.hparams.vocab_size,
                 threads=parts.engine.threads, progress=progress, token=token or 0,
-                precise=parts.cache.cache_type == "f32",
+                precise=parts.cache.cache_type == "f32", later=not self._owns,
             )  # fmt: skip
 
     @contextmanager
