@@ -61,8 +61,8 @@ struct MatmulKernel {
   void (*fast)(const MatmulArgs&) = nullptr;  // the same for Bf16Blocks, rounded otherwise; null: the level has none
 };
 
-enum class Activation { silu, gelu, gelu_erf, sigmoid, clamped, relu2 };
-constexpr int kActivations = 6;
+enum class Activation { silu, gelu, gelu_erf, sigmoid, clamped, relu2, gelu_quick };
+constexpr int kActivations = 7;
 
 constexpr int kPageTokens = 32;
 constexpr int kSpanTokens = 256;  // tokens of one softmax span (docs/numerics.md)

@@ -16,6 +16,8 @@ from safetensors.numpy import save_file
 from hf_pictures import NAMES, SAVED, files_of, folder_of, recorded_folders, saved_weights, tensors_of, weights_of
 from llamaq import LLM
 from llamaq.convert import convert, convert_projector
+from llamaq.convert.families import family_of
+from llamaq.convert.section import Section
 from llamaq.errors import ModelError
 from llamaq.gguf import GGUFArray, GGUFFile
 from seen import log_probabilities, logits_of, recorded_prompt
@@ -140,6 +142,12 @@ def vision(name: str, **changes: Any) -> dict[str, Any]:
         ("qwen3vl", vision("qwen3vl", deepstack_visual_indexes=[2, 0]), "deepstack_visual_indexes: expected numbers"),
         ("qwen3vl", vision("qwen3vl", deepstack_visual_indexes=[0]), "deepstack_merger_list.1.*expected a merger"),
         ("llama4", vision("llama4", pixel_shuffle_ratio=0.3), "pixel_shuffle_ratio: expected one divided by"),
+        ("llava", vision("llava", hidden_act="gelu"), "hidden_act: expected 'quick_gelu'"),
+        ("llava", vision("llava", model_type="siglip_vision_model"), "model_type: expected 'pixtral'"),
+        ("llava", {"vision_feature_select_strategy": "full"}, "vision_feature_select_strategy: expected 'default'"),
+        ("llava", {"vision_feature_layer": [-2, -3]}, "vision_feature_layer: expected one of 4 layers, not the last"),
+        ("llava", {"vision_feature_layer": -1}, "vision_feature_layer: expected one of 4 layers, not the last, got -1"),
+        ("llava", {"vision_feature_layer": -6}, "vision_feature_layer: expected one of 4 layers"),
         ("mistral3", vision("mistral3", hidden_act="gelu"), "hidden_act: expected 'silu'"),
         ("mistral3", vision("mistral3", head_dim=8), "head_dim: expected 16"),
         ("gemma4e", vision("gemma4e", num_key_value_heads=1), "num_key_value_heads: expected 2"),
@@ -150,6 +158,30 @@ def test_what_no_reader_would_know(name: str, changes: dict[str, Any], message: 
     with pytest.raises(ModelError, match=message):
         convert_projector(folder_of(name, tmp_path / name, **changes), tmp_path / "p.gguf")
     assert not (tmp_path / "p.gguf").exists()
+
+
+def test_llava_as_it_was_published(tmp_path: Path) -> None:
+    """Configurations say the layer from either end, may leave out sizes, and processors cut pictures' sides off."""
+    seen = []
+    for changes in ({}, {"vision_feature_layer": 3}, {"vision_feature_layer": None}):
+        folder = folder_of("llava", tmp_path / "model", **changes)
+        weights = {key.replace("tower.", "tower.vision_model."): x for key, x in saved_weights("llava").items()}
+        weights["vision_tower.vision_model.embeddings.position_ids"] = np.arange(17.0, dtype=np.float32)[None]
+        save_file(weights, folder / "model.safetensors")
+        convert_projector(folder, tmp_path / "p.gguf", "f32")
+        assert_same(tmp_path / "p.gguf", files_of("llava")[1])
+        seen.append(metadata_of(tmp_path / "p.gguf"))
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0]["clip.vision.image_crop"] is False
+    processor = folder / "preprocessor_config.json"
+    processor.write_text(processor.read_text().replace('"do_pad": true, ', ""))
+    convert_projector(folder, tmp_path / "p.gguf", "f32")
+    assert metadata_of(tmp_path / "p.gguf")["clip.vision.image_crop"] is True
+    config = Section({"architectures": ["LlavaForConditionalGeneration"],
+                      "vision_config": {"model_type": "clip_vision_model"}}, "config.json")  # fmt: skip
+    keys = family_of(config).keys(Section({"model_type": "llama", "max_position_embeddings": 4096}, "config.json"))
+    sizes = ("embedding_length", "block_count", "feed_forward_length", "attention.head_count_kv", "context_length")
+    assert [keys[name] for name in sizes] == [4096, 32, 11008, 32, 4096]
 
 
 def test_a_row_between_lines_needs_its_token(tmp_path: Path) -> None:

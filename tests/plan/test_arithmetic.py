@@ -172,6 +172,8 @@ def test_activations_are_near_the_functions_they_are_named_after() -> None:
         np.testing.assert_allclose(ACTIVATIONS["gelu"](x), tanh_form, rtol=2**-21, atol=2**-22)
         erf_form = 0.5 * wide * (1 + np.array([math.erf(v / math.sqrt(2)) for v in wide]))
         np.testing.assert_allclose(ACTIVATIONS["gelu_erf"](x), erf_form, rtol=2**-21, atol=2**-20)
+        quick_form = wide / (1 + np.exp(-1.702 * wide))
+        np.testing.assert_allclose(ACTIVATIONS["gelu_quick"](x), quick_form, rtol=2**-21, atol=2**-22)
         gate, up = np.minimum(wide, 7), np.clip(wide, -7, 7)
         np.testing.assert_array_equal(ACTIVATIONS["relu2"](x), np.where(x < 0, np.float32(0), x * x))
         clamped = gate / (1 + np.exp(-1.702 * gate)) * (up + 1)

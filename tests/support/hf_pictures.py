@@ -19,11 +19,14 @@ from hf_llama import LETTERS
 from llamaq.formats import decode
 from llamaq.gguf import GGUFFile
 from shared_files import shared_path
-from tiny_towers import HEADS, TOWERS, tower
+from tiny_towers import HEADS, LAYERS, TOWERS, tower
 from tiny_vision import DEEP, SEEING, seeing
 from vision_cases import DATA, EMBEDDED, ids_of
 
-__all__ = ["NAMES", "SAVED", "files_of", "folder_of", "recorded_folders", "saved_weights", "tensors_of", "weights_of"]
+__all__ = [
+    "NAMES", "SAVED", "files_of", "folder_of", "recorded_folders", "saved_weights", "tensors_of", "tokenizer_of",
+    "weights_of",
+]  # fmt: skip
 
 Weights = dict[str, NDArray[np.float32]]
 NAMES = [*EMBEDDED, *SEEING, *TOWERS]
@@ -52,16 +55,21 @@ def folder_of(name: str, folder: Path, **changes: Any) -> Path:
     """Makes the folder; ``changes`` are entries of config.json."""
     folder.mkdir(exist_ok=True)
     entry = recorded_folders()[name]
-    added = [{"id": ids_of("[IMG_BREAK]")[0], "content": "[IMG_BREAK]", "special": True}] if name == "mistral3" else []
     files = {
         "config": entry["config"] | changes,
         "preprocessor_config": entry["processor"],
-        "tokenizer": LETTERS | {"added_tokens": added},
+        "tokenizer": tokenizer_of(name),
     }
     for stem, content in files.items():
         (folder / f"{stem}.json").write_text(json.dumps(content), encoding="utf-8")
     save_file(saved_weights(name), folder / "model.safetensors")
     return folder
+
+
+def tokenizer_of(name: str) -> dict[str, Any]:
+    """tokenizer.json: a vocabulary of letters, with the token that is to be found there."""
+    added = [{"id": ids_of("[IMG_BREAK]")[0], "content": "[IMG_BREAK]", "special": True}] if name == "mistral3" else []
+    return LETTERS | {"added_tokens": added}
 
 
 SAVED = {
@@ -71,6 +79,7 @@ SAVED = {
     "mistral3": {"model.vision_tower.": "vision_tower.", "model.multi_modal": "multi_modal",
                  "model.language_model.": "language_model.model.", "lm_head.": "language_model.lm_head."},
 }  # fmt: skip
+SAVED["llava"] = SAVED["mistral3"]
 """How names begin in folders, of models whose modules have had other names since they were published."""
 
 
@@ -252,6 +261,22 @@ def siglip(place: str, outer: dict[str, str]) -> Callable[[Weights], Weights]:
     }
 
 
+LLAVA_OUTER = {
+    "v.class_embd": "model.vision_tower.embeddings.class_embedding",
+    **{f"v.pre_ln.{kind}": f"model.vision_tower.pre_layrnorm.{kind}" for kind in ("weight", "bias")},
+    **{f"mm.{number}.{kind}": f"model.multi_modal_projector.linear_{1 + number // 2}.{kind}" for number in (0, 2)
+       for kind in ("weight", "bias")},
+}  # fmt: skip
+
+
+def llava(tensors: Weights) -> Weights:
+    """With a further layer and a norm behind it, which nothing reads."""
+    found = siglip("model.vision_tower.", LLAVA_OUTER)(tensors)
+    for key, x in [*found.items()]:
+        found[key.replace("layers.0.", f"layers.{LAYERS}.").replace("pre_layrnorm", "post_layernorm")] = x
+    return found
+
+
 def gemma4(tensors: Weights) -> Weights:
     found = {}
     for key, x in tensors.items():
@@ -347,5 +372,6 @@ OF: dict[str, tuple[Callable[[Weights], Weights], Callable[[Weights], Weights]]]
     "gemma4e": (plain_text(TEXT, GEMMA_TEXT), gemma4),
     "gemma4l": (plain_text(TEXT, GEMMA_TEXT), gemma4),
     "llama4": (llama4_text, llama4),
+    "llava": (plain_text(TEXT, change=llama_pairs(16)), llava),
     "mistral3": (plain_text(TEXT, change=llama_pairs(32)), pixtral),
 }

@@ -119,7 +119,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(MATRIX["b"],)],
             "biases": [(BIAS["e"],)],
             "norm": NORMS[1:],
-            "act": ["gelu", "gelu_erf", "relu2"],
+            "act": ["gelu", "gelu_erf", "relu2", "gelu_quick"],
         },
     ),
     SelectRows: ({"cols": 16}, {"cols": []}),
@@ -153,7 +153,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(MATRIX["b"], MATRIX["a"]), (MATRIX["a"], MATRIX["c"])],
             "biases": [(BIAS["e"], None), (None, BIAS["e"]), (BIAS["f"], BIAS["e"])],
             "norm": NORMS[1:],
-            "act": ["gelu", "gelu_erf", "clamped", "relu2"],
+            "act": ["gelu", "gelu_erf", "clamped", "relu2", "gelu_quick"],
         },
     ),
     Attention: (
@@ -224,7 +224,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
                 (Weight("fused_s.bias", "vector", (16, 32)), None),
             ],
             "used": [],  # it follows from the routing's width
-            "act": ["gelu", "gelu_erf", "clamped", "relu2"],
+            "act": ["gelu", "gelu_erf", "clamped", "relu2", "gelu_quick"],
             "weighted_input": [True],
         },
     ),
@@ -234,7 +234,7 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
             "weights": [(STACK["t"],), (Weight("fused_s.weight", "stack", (16, 32)),)],
             "biases": [(BIASES["s"],), (BIASES["t"],)],
             "used": [],
-            "act": ["gelu", "gelu_erf", "relu2"],
+            "act": ["gelu", "gelu_erf", "relu2", "gelu_quick"],
         },
     ),
     Experts: (
@@ -321,7 +321,12 @@ CASES: dict[type[Op], tuple[dict[str, Any], dict[str, list[Any]]]] = {
     ),
     Gate: (
         {"act": "silu", "cols": 48, "first": 0, "width": 16},
-        {"act": ["gelu", "gelu_erf", "sigmoid", "clamped", "relu2"], "cols": [], "first": [1, 32], "width": []},
+        {
+            "act": ["gelu", "gelu_erf", "sigmoid", "clamped", "relu2", "gelu_quick"],
+            "cols": [],
+            "first": [1, 32],
+            "width": [],
+        },
     ),
     SplitHeads: ({"heads": 4, "head_dim": 2}, {"heads": [], "head_dim": []}),  # see the test of halves
     BidirectionalAttention: (

@@ -90,6 +90,23 @@ def llama4_tensors(w: Weights) -> None:
     w.matrix("mm.model.fc", COLUMNS, 40)
 
 
+def llava_tensors(w: Weights) -> None:
+    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
+    w.numbers("v.class_embd", WIDTH)
+    w.numbers("v.position_embd.weight", 17, WIDTH)
+    w.norm("v.pre_ln", bias=True)
+    for i in range(LAYERS):
+        b = f"v.blk.{i}."
+        for norm in ("ln1", "ln2"):
+            w.norm(b + norm, bias=True)
+        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
+            w.matrix(b + name, WIDTH, WIDTH, bias=True)
+        w.matrix(b + "ffn_up", FEED_FORWARD, WIDTH, bias=True)
+        w.matrix(b + "ffn_down", WIDTH, FEED_FORWARD, bias=True)
+    w.matrix("mm.0", COLUMNS, WIDTH, bias=True)
+    w.matrix("mm.2", COLUMNS, COLUMNS, bias=True)
+
+
 def pixtral_tensors(w: Weights) -> None:
     w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
     w.norm("v.pre_ln")
@@ -130,6 +147,8 @@ VISION: dict[str, Any] = {
 GEMMA4 = {"image_size": 224, "image_mean": [0.0] * 3, "image_std": [1.0] * 3, "image_max_pixels": 16 * 24 * 24}
 LLAMA4 = {"image_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "projector.scale_factor": 2,
           "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
+LLAVA = {"image_size": 32, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+         "image_std": [0.26862954, 0.26130258, 0.27577711], "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
 PIXTRAL = {"image_size": 96, "image_mean": [0.5, 0.4, 0.6], "image_std": [0.5, 0.6, 0.4], "spatial_merge_size": 2,
            "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
 TOWERS: dict[str, Tower] = {
@@ -140,6 +159,7 @@ TOWERS: dict[str, Tower] = {
          "gemma4.attention.sliding_window_pattern": [True, True, False] * 2},
     ),
     "llama4": Tower("llama4", "llama4", llama4_tensors, LLAMA4),
+    "llava": Tower("smolvlm", "mlp", llava_tensors, LLAVA),
     "mistral3": Tower("ministral3", "pixtral", pixtral_tensors, PIXTRAL, flags={"use_silu": True}),
 }  # fmt: skip
 

@@ -20,7 +20,7 @@ import transformers
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from record_transformers import IMAGE_TOKEN, OUT, TEXT  # type: ignore[import-not-found]
+from record_transformers import IMAGE_TOKEN, OUT, TEXT, load  # type: ignore[import-not-found]
 
 from hf_pictures import weights_of
 from tiny_vision import DEEP, FEED_FORWARD, HEADS, LAYERS, WIDTH, projector_keys
@@ -81,14 +81,6 @@ MODELS: dict[str, tuple[Callable[[], Any], Callable[[str], Any]]] = {
 }
 
 
-def load(name: str, model: Any) -> None:
-    weights = {key: torch.tensor(x) for key, x in weights_of(name).items()}
-    theirs = model.state_dict()
-    result = model.load_state_dict({k: x.reshape(theirs[k].shape) if k in theirs else x for k, x in weights.items()},
-                                   strict=False)  # fmt: skip
-    print(name, "not loaded:", result.missing_keys, "not there:", result.unexpected_keys)
-
-
 def features_of(model: Any, pixels: Any, grid: Any) -> Any:
     found = model.model.get_image_features(pixels, grid)
     rows = torch.cat(list(found.pooler_output))
@@ -97,9 +89,14 @@ def features_of(model: Any, pixels: Any, grid: Any) -> Any:
 
 
 def record_model(name: str) -> None:
-    make, processor_of = MODELS[name]
-    model, processor = make().eval().float(), processor_of(name)
-    load(name, model)
+    model = MODELS[name][0]().eval().float()
+    load(name, model, weights_of(name))
+    np.savez_compressed(OUT / f"{name}.npz", **made_by(name, model))
+
+
+def made_by(name: str, model: Any) -> dict[str, Any]:
+    """What a model makes of the pictures: their rows, and log-probabilities of prompts with them."""
+    processor = MODELS[name][1](name)
     found = {}
     for which, shapes in enumerate(SEEN):
         pictures = [PIL.Image.fromarray(picture(*shape, which)) for shape in shapes]
@@ -116,7 +113,7 @@ def record_model(name: str) -> None:
         }
         logits = model(input_ids=row, **more).logits[0]
         found[f"logprobs{which}"] = torch.log_softmax(logits.double(), -1).numpy()[:, KEPT].astype(np.float32)
-    np.savez_compressed(OUT / f"{name}.npz", **found)
+    return found
 
 
 def record_pictures() -> None:

@@ -38,6 +38,7 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "gemma4l": lambda: record_towers.gemma4_processor(16),
     # Llama 4's own needs torchvision; colours and their size are those of this one.
     "llama4": lambda: transformers.Gemma3ImageProcessorPil(size={"height": 32, "width": 32}),
+    "llava": lambda: record_towers.llava_processor(32, pad=True),
     "mistral3": record_towers.pixtral_processor,
 }
 
@@ -53,7 +54,7 @@ def made(name: str) -> tuple[Any, Any]:
 
 def saved(name: str) -> dict[str, Any]:
     model, processor = made(name)
-    record_towers.load(name, model.eval().float(), weights_of(name))
+    record_transformers.load(name, model.eval().float(), weights_of(name))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         processor.save_pretrained(folder)

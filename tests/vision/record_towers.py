@@ -20,7 +20,7 @@ import transformers
 
 sys.path.append(str(Path(__file__).parents[1] / "support"))
 
-from record_transformers import IMAGE_TOKEN, OUT, TEXT  # type: ignore[import-not-found]
+from record_transformers import IMAGE_TOKEN, OUT, TEXT, load  # type: ignore[import-not-found]
 
 from hf_pictures import weights_of
 from llamaq.gguf import GGUFFile
@@ -136,6 +136,45 @@ def llama4_pictures(image: Any) -> dict[str, Any]:
     return {"": colours, " text": np.array(text.replace("<|patch|>", "#"))}
 
 
+# LLaVA 1.5
+
+
+def llava(name: str) -> Any:
+    rope = {"rope_type": "default", "rope_theta": 10000.0}
+    text = TEXT | {"num_hidden_layers": 4, "head_dim": 16, "rope_parameters": rope, "tie_word_embeddings": False}
+    vision = VISION | {
+        "model_type": "clip_vision_model", "image_size": 32, "num_hidden_layers": LAYERS + 1, "projection_dim": 24,
+        "attn_implementation": "eager",
+    }  # fmt: skip
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN, image_seq_length=16,
+        tie_word_embeddings=False,
+    )  # fmt: skip
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def llava_processor(size: int, *, pad: bool) -> Any:
+    return transformers.LlavaImageProcessorPil(
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, do_pad=pad
+    )
+
+
+def llava_read(model: Any, image: Any) -> Recorded:
+    pixels = llava_processor(32, pad=True)([image], return_tensors="pt")["pixel_values"]
+    found = model.model.get_image_features(pixels, vision_feature_layer=-2, vision_feature_select_strategy="default")
+    rows = found.pooler_output[0]
+    return rows, {"pixel_values": pixels}, chr(0) * len(rows)
+
+
+def llava_pictures(image: Any) -> dict[str, Any]:
+    found = {}
+    for way, pad in (("", True), (" cropped", False)):
+        processor = llava_processor(SIZE, pad=pad)
+        read = processor([image], do_rescale=False, do_normalize=False, return_tensors="np")
+        found[way] = whole_picture(np.asarray(read["pixel_values"])[0].transpose(1, 2, 0))[""]
+    return found
+
+
 # Ministral 3
 
 
@@ -188,31 +227,30 @@ def whole_picture(x: Any) -> dict[str, Any]:
     return {"": pixel_sample(x.astype(np.uint8)), " sides": np.array(x.shape[:2])}
 
 
-def load(name: str, model: Any, weights: dict[str, Any]) -> None:
-    theirs = model.state_dict()
-    found = {k: torch.tensor(x) for k, x in weights.items()}
-    result = model.load_state_dict({k: x.reshape(theirs[k].shape) if k in theirs else x for k, x in found.items()},
-                                   strict=False)  # fmt: skip
-    print(name, "not loaded:", result.missing_keys, "not there:", result.unexpected_keys)
-
-
 MODELS: dict[str, tuple[Callable[[str], Any], Callable[[Any, Any], Recorded]]] = {
     "gemma4e": (gemma4, gemma4_read),
     "gemma4l": (gemma4, gemma4_read),
     "llama4": (llama4, llama4_read),
+    "llava": (llava, llava_read),
     "mistral3": (mistral3, mistral3_read),
 }
 PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "gemma4": gemma4_pictures,
     "llama4p": llama4_pictures,
+    "llavap": llava_pictures,
     "pixtral": pixtral_pictures,
 }
 
 
 def record_model(name: str) -> None:
-    make, read = MODELS[name]
-    model = make(name).eval().float()
+    model = MODELS[name][0](name).eval().float()
     load(name, model, weights_of(name))
+    np.savez_compressed(OUT / f"{name}.npz", **made_by(name, model))
+
+
+def made_by(name: str, model: Any) -> dict[str, Any]:
+    """What a model makes of the pictures: their rows, and log-probabilities of prompts with them."""
+    _, read = MODELS[name]
     found = {}
     for which, shapes in enumerate(SEEN):
         seen = [read(model, PIL.Image.fromarray(picture(*shape, which))) for shape in shapes]
@@ -224,7 +262,7 @@ def record_model(name: str) -> None:
             more["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
         logits = model(input_ids=ids, **more).logits[0]
         found[f"logprobs{which}"] = torch.log_softmax(logits.double(), -1).numpy()[:, KEPT].astype(np.float32)
-    np.savez_compressed(OUT / f"{name}.npz", **found)
+    return found
 
 
 def joined(several: list[Any]) -> Any:

@@ -57,10 +57,11 @@ def model_of(name: str) -> Any:
     return transformers.SmolVLMForConditionalGeneration(config)
 
 
-def load(name: str, model: Any) -> None:
+def load(name: str, model: Any, weights: dict[str, Any]) -> None:
     theirs = model.state_dict()
-    found = {key: torch.tensor(x).reshape(theirs[key].shape) for key, x in weights_of(name).items()}
-    result = model.load_state_dict(found, strict=False)
+    found = {key: torch.tensor(x) for key, x in weights.items()}
+    result = model.load_state_dict({k: x.reshape(theirs[k].shape) if k in theirs else x for k, x in found.items()},
+                                   strict=False)  # fmt: skip
     print(name, "not loaded:", result.missing_keys, "not there:", result.unexpected_keys)
 
 
@@ -75,25 +76,30 @@ def logits_of(model: Any, ids: list[int], pixels: Any, gemma: bool) -> Any:
 
 def record_models() -> None:
     torch.set_grad_enabled(False)
-    for name, rows in EMBEDDED.items():
-        gemma = name == "gemma3v"
+    for name in EMBEDDED:
         model = model_of(name).eval().float()
-        load(name, model)
-        before, after = prompt()
-        found = {}
-        for which in range(2):
-            x = torch.tensor(picture(64, 64, which).astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None]
-            x = x if gemma else x[None]
-            ids = [*before, *[IMAGE_TOKEN] * rows, *after]
-            logits = torch.log_softmax(logits_of(model, ids, x, gemma).double(), -1).numpy()
-            features = model.model.get_image_features(x)
-            features = getattr(features, "pooler_output", features)
-            features = features[0] if isinstance(features, list | tuple) else features
-            found[f"rows{which}"] = features.reshape(rows, 64).float().numpy()
-            found[f"logprobs{which}"] = logits[:, KEPT].astype(np.float32)
-        text = torch.log_softmax(logits_of(model, [*before, *after], None, gemma).double(), -1).numpy()
-        found["text"] = text[:, KEPT].astype(np.float32)
-        np.savez_compressed(OUT / f"{name}.npz", **found)
+        load(name, model, weights_of(name))
+        np.savez_compressed(OUT / f"{name}.npz", **made_by(name, model))
+
+
+def made_by(name: str, model: Any) -> dict[str, Any]:
+    """What a model makes of the pictures: their rows, and log-probabilities of prompts with them and without."""
+    gemma, rows = name == "gemma3v", EMBEDDED[name]
+    before, after = prompt()
+    found = {}
+    for which in range(2):
+        x = torch.tensor(picture(64, 64, which).astype(np.float32) / 255 * 2 - 1).permute(2, 0, 1)[None]
+        x = x if gemma else x[None]
+        ids = [*before, *[IMAGE_TOKEN] * rows, *after]
+        logits = torch.log_softmax(logits_of(model, ids, x, gemma).double(), -1).numpy()
+        features = model.model.get_image_features(x)
+        features = getattr(features, "pooler_output", features)
+        features = features[0] if isinstance(features, list | tuple) else features
+        found[f"rows{which}"] = features.reshape(rows, 64).float().numpy()
+        found[f"logprobs{which}"] = logits[:, KEPT].astype(np.float32)
+    text = torch.log_softmax(logits_of(model, [*before, *after], None, gemma).double(), -1).numpy()
+    found["text"] = text[:, KEPT].astype(np.float32)
+    return found
 
 
 def record_pictures() -> None:

@@ -124,7 +124,6 @@ def test_the_edge_can_be_chosen() -> None:
         ({"vision.attention.head_count": 16}, "", "heads whose length four divides"),
         ({"vision.projection_dim": 63}, "", "expected 63 numbers as clip.vision.projection_dim, got 64"),
         ({"vision.spatial_merge_size": 3}, "", "mm.patch_merger.weight': expected 288 columns, got 128|columns"),
-        ({"use_silu": False}, "", "quick gelu"),
         ({}, "v.token_embd.img_break", "img_break"),
         ({}, "mm.2.weight", r"mm\.2\.weight"),
     ],

@@ -21,7 +21,7 @@ from vision_cases import SEEN, picture, recorded
 
 BOUND = 1e-5
 """Of a value of a row, which is a few units: some tens of its last bit."""
-LARGER = {"gemma4e": 5e-5, "gemma4l": 5e-5, "llama4": 5e-5, "mistral3": 5e-5}
+LARGER = {"gemma4e": 5e-5, "gemma4l": 5e-5, "llama4": 5e-5, "llava": 5e-5, "mistral3": 5e-5}
 """Of log-probabilities, which carry the roundings of rows through the layers of the text."""
 
 

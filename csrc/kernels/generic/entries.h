@@ -34,6 +34,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   X(gelu_erf)
   X(sigmoid)
   X(relu2)
+  X(gelu_quick)
 #undef X
 #define X(name) t.glu[static_cast<int>(Activation::name)] = glu<name##_glu>;
   X(silu)
@@ -42,6 +43,7 @@ constexpr KernelTable make_table(const char* isa, uint32_t needs) {
   X(sigmoid)
   X(clamped)
   X(relu2)
+  X(gelu_quick)
 #undef X
   t.exp_row = exp_row;
   t.rope = rope;

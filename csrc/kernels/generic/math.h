@@ -70,6 +70,9 @@ inline F32 gelu_erf(F32 x) {
   return x * where_less(x, splat(0), h, splat(1) - h);
 }
 
+// The form with the logistic function.
+inline F32 gelu_quick(F32 x) { return x / (splat(1) + exp(splat(0) - x * splat(1.702f))); }
+
 // The square of what is positive; NaN passes through.
 inline F32 relu2(F32 x) {
   const F32 r = where_less(x, splat(0), splat(0), x);
@@ -81,6 +84,7 @@ inline F32 gelu_glu(F32 gate, F32 up) { return gelu(gate) * up; }
 inline F32 sigmoid_glu(F32 gate, F32 up) { return sigmoid(gate) * up; }
 inline F32 gelu_erf_glu(F32 gate, F32 up) { return gelu_erf(gate) * up; }
 inline F32 relu2_glu(F32 gate, F32 up) { return relu2(gate) * up; }
+inline F32 gelu_quick_glu(F32 gate, F32 up) { return gelu_quick(gate) * up; }
 // This is gpt-oss' activation.
 inline F32 clamped_glu(F32 gate, F32 up) {
   const F32 high = splat(7), low = splat(-7);

@@ -12,7 +12,7 @@ from llamaq.plan.op import F32
 
 __all__ = ["ACTIVATIONS", "GATED", "Activation", "softcap"]
 
-Activation = Literal["silu", "gelu", "gelu_erf", "sigmoid", "clamped", "relu2"]
+Activation = Literal["silu", "gelu", "gelu_erf", "sigmoid", "clamped", "relu2", "gelu_quick"]
 
 _ERFC = (0.5307027145, -0.7265760135, 0.7107068705, -0.142248368, 0.127414796)
 _ONE = np.float32(1)
@@ -50,6 +50,10 @@ def _gelu_erf(x: F32) -> F32:
     return np.asarray(x * np.where(x < 0, rest, _ONE - rest))
 
 
+def _gelu_quick(x: F32) -> F32:
+    return np.asarray(x / (_ONE + exp32(-(x * np.float32(1.702)))))
+
+
 def _relu2(x: F32) -> F32:
     r = np.where(x < 0, np.float32(0), x)
     return np.asarray(r * r)
@@ -62,8 +66,9 @@ def _clamped(gate: F32, up: F32) -> F32:
 
 ACTIVATIONS: Mapping[Activation, Callable[[F32], F32]] = {
     "silu": _silu, "gelu": _gelu, "gelu_erf": _gelu_erf, "sigmoid": _sigmoid, "relu2": _relu2,
+    "gelu_quick": _gelu_quick,
 }  # fmt: skip
-"""Of rows. "gelu" is the form with tanh."""
+"""Of rows. "gelu" is the form with tanh, "gelu_quick" that with the logistic function."""
 
 
 def _gated(activation: Callable[[F32], F32]) -> Callable[[F32, F32], F32]:

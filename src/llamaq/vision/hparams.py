@@ -67,10 +67,13 @@ def keys_of(metadata: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) 
 
 
 def projector_type(keys: Keys) -> str:
-    """The kind of projector, as the file names it."""
+    """The kind of projector, as the file names it; LLaVA's first files name none."""
     if keys.architecture == "mllama":
         return "mllama"
-    return keys.string("projector_type" if keys.has("projector_type") else "vision.projector_type", "")
+    named = [key for key in ("projector_type", "vision.projector_type") if keys.has(key)]
+    if not named:
+        return "mlp" if keys.flag("has_llava_projector", False) else ""
+    return keys.string(named[0], "")
 
 
 def check_sides(keys: Keys) -> tuple[int, int]:
@@ -90,12 +93,10 @@ def read(keys: Keys, activation: Activation | None = None) -> VisionHParams:
     if width % heads:
         raise keys.error("vision.attention.head_count", heads, f"a divisor of embedding_length ({width})")
     silu, gelu = (keys.flag(f"use_{name}", False) for name in ("silu", "gelu"))
-    if activation is None and not silu and not gelu:
-        raise ModelError("the projector's activation is quick gelu, which is not supported yet")
     mean, std = (keys.numbers(f"vision.image_{name}", 3) for name in ("mean", "std"))
     if min(std) <= 0:
         raise keys.error("vision.image_std", std, "positive numbers")
-    activation = activation or ("silu" if silu else "gelu")
+    activation = activation or ("silu" if silu else "gelu" if gelu else "gelu_quick")
     return VisionHParams(
         projector_type(keys), image, patch, width, keys.integer("vision.block_count"), heads,
         keys.positive("vision.attention.layer_norm_epsilon"), activation, mean, std,

@@ -41,11 +41,19 @@ def block(
     )
     x = g.linear(a, b + "attn_out", add=x)
     before = Norm(b + "ln2", hp.eps, norm)
+    up, down = b + "ffn_up", b + "ffn_down"
     if g.has(b + "ffn_gate"):
-        h = g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=before, act=hp.activation)
+        h = g.glu_linear(x, b + "ffn_gate", up, norm=before, act=hp.activation)
     else:
-        h = g.act_linear(x, b + "ffn_up", act=hp.activation, norm=before)
-    return g.linear(h, b + "ffn_down", add=x)
+        up, down = (down, up) if _exchanged(g, b, hp.width) else (up, down)
+        h = g.act_linear(x, up, act=hp.activation, norm=before)
+    return g.linear(h, down, add=x)
+
+
+def _exchanged(g: Graph, b: str, width: int) -> bool:
+    """Whether the two matrices have each other's names, as in LLaVA's files."""
+    up, down = (g.shapes.of(f"{b}ffn_{name}.weight", 2)[1] for name in ("up", "down"))
+    return up != width and down == width
 
 
 def square_rope(

@@ -1,10 +1,11 @@
-"""Llama, Mistral and Mixtral (``llama``), SmolLM 3, Ministral 3, and what sees with them: SmolVLM, Pixtral."""
+"""Llama, Mistral and Mixtral (``llama``), SmolLM 3, Ministral 3, and what sees with them: SmolVLM, LLaVA, Pixtral."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, MLP, OUTER
+from llamaq.convert.families.llava import LLAVA, TEXT, has_clip
 from llamaq.convert.families.pixtral import PIXTRAL
 from llamaq.convert.families.smolvlm import SMOLVLM
 from llamaq.convert.family import Family
@@ -47,6 +48,11 @@ def _mistral3(config: Section) -> dict[str, Any]:
     return keys | {"attention.temperature_scale": rope.number("llama_4_scaling_beta")}
 
 
+def _llava(config: Section) -> dict[str, Any]:
+    expect(config, "model_type", "llama", "mistral")
+    return _llama(config.extended({**TEXT, **config.values}))
+
+
 def _pixtral(config: Section) -> dict[str, Any]:
     expect(config, "model_type", "mistral", "llama")
     return _llama(config)
@@ -58,6 +64,7 @@ FAMILIES = (
         "llama", ("SmolVLMForConditionalGeneration", "Idefics3ForConditionalGeneration"), _llama, BLOCK, OUTER,
         images=SMOLVLM,
     ),
+    Family("llama", ("LlavaForConditionalGeneration",), _llava, BLOCK, OUTER, fits=has_clip, images=LLAVA),
     Family("llama", ("LlavaForConditionalGeneration",), _pixtral, BLOCK, OUTER, images=PIXTRAL),
     Family("smollm3", ("SmolLM3ForCausalLM",), _smollm3, BLOCK, OUTER),
     Family(

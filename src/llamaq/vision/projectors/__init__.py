@@ -18,6 +18,7 @@ from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.projectors.idefics3 import Idefics3
 from llamaq.vision.projectors.llama4 import Llama4
 from llamaq.vision.projectors.mllama import Mllama
+from llamaq.vision.projectors.mlp import Mlp
 from llamaq.vision.projectors.pixtral import Pixtral
 from llamaq.vision.projectors.qwen2vl_merger import Qwen25VL
 from llamaq.vision.projectors.qwen3vl_merger import Qwen3VL
@@ -30,6 +31,7 @@ PROJECTORS: Mapping[str, type[Projector]] = {
     "gemma4v": Gemma4V,
     "idefics3": Idefics3,
     "llama4": Llama4,
+    "mlp": Mlp,
     "pixtral": Pixtral,
     "qwen2.5vl_merger": Qwen25VL,
     "qwen3vl_merger": Qwen3VL,

@@ -5,59 +5,40 @@ Facts: transformers' code of the model, and the files of llama.cpp's converter.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
 
-from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
 from llamaq.plan.activations import Activation
 from llamaq.plan.graph import Graph, Norm, Value
-from llamaq.plan.step import Step
 from llamaq.vision.canvas import on_canvas
-from llamaq.vision.patches import F32, Patches, Tile, pixels_of
+from llamaq.vision.classed import Classed
+from llamaq.vision.patches import Patches, Tile
 from llamaq.vision.preprocess import Picture
-from llamaq.vision.projector import Projector, TableOf
-from llamaq.vision.vit import PATCHES, POSITIONS, block, square_rope
+from llamaq.vision.vit import block, square_rope
 
 __all__ = ["Llama4"]
 
 _MOST_TILES = 16
-_CLASS = "v.class_embd"
 
 
-class Llama4(Projector):
+class Llama4(Classed):
     placeholder: ClassVar[str] = "<|image|>"
     activation: ClassVar[Activation | None] = "gelu_erf"
+    class_first: ClassVar[bool] = False
 
     def __init__(self, keys: Keys) -> None:
         super().__init__(keys)
         if self.hp.head_dim % 4:
             raise keys.error("vision.attention.head_count", self.hp.heads, "heads whose length four divides")
-        self._class = _CLASS if _CLASS in keys.shapes else f"{_CLASS}.weight"
 
     def merged(self, keys: Keys) -> int:
         return keys.integer("vision.projector.scale_factor", 2, high=self.hp.grid)
 
-    @property
-    def most_patches(self) -> int:
-        return self.hp.grid**2 + 1  # a row for all of the tile stands behind its patches
-
-    def keep(self, table: TableOf) -> None:
-        """What is added to each row: that of its place, and the row of a class, which has no pixels."""
-        places, of_class = table(f"{POSITIONS}.weight"), table(self._class).reshape(-1)
-        if places.shape != (self.most_patches, self.hp.width) or of_class.shape != places.shape[1:]:
-            raise ModelError(
-                f"tensor '{POSITIONS}.weight': expected {self.most_patches} rows of {self.hp.width} columns, as "
-                f"{self._class!r} has them, got {places.shape} and {of_class.shape}"
-            )
-        self._added: F32 = np.concatenate([places[self.order], places[-1:] + of_class])
-
     def trace(self, g: Graph) -> Value:
-        hp, width = self.hp, self.hp.patch_values + self.hp.width
-        places = g.given(hp.width, first=hp.patch_values, width=width)
-        x = g.linear(g.given(hp.patch_values, width=width), PATCHES, add=places)
-        x = g.norm(x, Norm("v.pre_ln", hp.eps, "layer"))
+        hp, x = self.hp, self.begun(g)
         rope = square_rope(hp.head_dim, axes=(2, 1), layout="norm")
         for i in g.layers(hp.layers):
             x = block(g, hp, i, x, rope=rope)
@@ -68,15 +49,9 @@ class Llama4(Projector):
 
     def patches(self, tile: Tile) -> Patches:
         order, grid = self.order, self.hp.grid
-        pixels = np.concatenate([pixels_of(tile, self.hp)[order], np.zeros((1, self.hp.patch_values), np.float32)])
         places = np.zeros((self.most_patches, 3), np.int32)  # the last one turns by nothing, the others count from 1 on
         places[:-1, 1], places[:-1, 2] = order // grid + 1, order % grid + 1
-        return Patches(np.concatenate([pixels, self._added], -1), places)
-
-    def step(self, read: Patches) -> Step:
-        step = super().step(read)
-        step.wanted[-1] = False
-        return step
+        return replace(super().patches(tile), places=places)
 
     def pieces(self, picture: Picture) -> list[str | Picture]:
         size = self.hp.image_size
