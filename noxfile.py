@@ -181,7 +181,8 @@ def tests(session: nox.Session) -> None:
 def transformers(session: nox.Session) -> None:
     """Converted models and adapters beside transformers and PEFT. Not for CI: torch brings gigabytes of libraries."""
     session.install(".[test,transformers]")
-    tests = files(["convert/test_transformers", "convert/test_peft", "models/test_tiny_transformers"])
+    names = ["convert/test_transformers", "convert/test_peft", "models/test_tiny_transformers"]
+    tests = files([*names, "vision/test_live_transformers"])
     session.run("pytest", *tests, *session.posargs)
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["IMAGE", "PROMPTS", "SIDES", "ids_of"]
+from llamaq import LLM
+from llamaq.plan.inserted import LookedAt
+from llamaq.serving.reading import PromptRequest
+from llamaq.vision.encoder import Encoder
+from vision_cases import picture
+
+__all__ = ["IMAGE", "PROMPTS", "SIDES", "encoder_of", "ids_of", "pieces", "reading"]
 
 IMAGE = 64
 """The id of the token that stands for a picture."""
@@ -32,3 +38,26 @@ def ids_of(name: str, pictures: dict[int, int] | None = None) -> list[int]:
         else:
             ids.append(IMAGE if pictures is None else pictures[part])
     return ids
+
+
+def encoder_of(llm: LLM) -> Encoder:
+    assert llm.model.encoder is not None
+    return llm.model.encoder
+
+
+def pieces(encoder: Encoder, name: str) -> dict[int, LookedAt]:
+    """The pictures of a prompt, by their numbers."""
+    found = {}
+    for i in {i for i in PROMPTS[name] if i is not None}:
+        (piece,) = encoder.pieces(picture(*SIDES[i], i))
+        assert isinstance(piece, LookedAt)
+        found[i] = piece
+    return found
+
+
+def reading(llm: LLM, name: str, first: int = 0) -> PromptRequest:
+    """A prompt; of its rows logits are wanted from number ``first`` on."""
+    found = pieces(encoder_of(llm), name)
+    request = PromptRequest(ids_of(name, {i: piece.first for i, piece in found.items()}), first, share=True)
+    request.inserted = tuple(found.values())
+    return request

@@ -74,12 +74,13 @@ def logits_of(model: Any, processor: Any, name: str) -> Any:
     ).logits[0]
 
 
-def main() -> None:
-    torch.set_grad_enabled(False)
-    with tempfile.TemporaryDirectory() as folder:
-        source = checkpoint("mllama", Path(folder) / "mllama")
-        kind = transformers.MllamaForConditionalGeneration
-        model = kind.from_pretrained(source, attn_implementation="eager", dtype=torch.float32).eval()
+def model_of(folder: Path) -> Any:
+    kind = transformers.MllamaForConditionalGeneration
+    return kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
+
+
+def made_by(model: Any) -> dict[str, Any]:
+    """Log-probabilities of all prompts by a model, which gets both differences mended."""
     processor = MllamaImageProcessorPil(
         size={"height": 28, "width": 28}, image_mean=[0.48145466, 0.4578275, 0.40821073],
         image_std=[0.26862954, 0.26130258, 0.27577711],
@@ -92,6 +93,13 @@ def main() -> None:
         logits = logits_of(model, processor, name)
         print(name, "unmasked, transformers' logits differ by", float(abs(logits - plain[name]).max()))
         found[name] = torch.log_softmax(logits.double(), -1).float().numpy()
+    return found
+
+
+def main() -> None:
+    torch.set_grad_enabled(False)
+    with tempfile.TemporaryDirectory() as folder:
+        found = made_by(model_of(checkpoint("mllama", Path(folder) / "mllama")))
     tiles = MllamaImageProcessorPil(size={"height": SIZE, "width": SIZE}, do_rescale=False, do_normalize=False)
     for width, height in SHAPES:
         made = tiles(PIL.Image.fromarray(picture(width, height)), return_tensors="np")

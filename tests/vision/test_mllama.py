@@ -21,13 +21,13 @@ from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.plan.inserted import LookedAt, step_of
 from llamaq.plan.ops.linear import Linear
 from llamaq.plan.reference import Reference
-from llamaq.serving.reading import PromptRequest, wait
+from llamaq.serving.reading import wait
 from llamaq.vision.canvas import arrangements
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import mllama
 from llamaq.vision.projectors.mllama import Mllama
-from mllama_cases import IMAGE, PROMPTS, SIDES, ids_of
+from mllama_cases import IMAGE, PROMPTS, SIDES, encoder_of, ids_of, pieces, reading
 from tiny_converted import converted
 from vision_cases import PIXELS, SHAPES, SIZE, picture, recorded
 
@@ -46,27 +46,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def llm(path: Path) -> Iterator[LLM]:
     with LLM.load(path, threads=2, cache_type="f32") as llm:
         yield llm
-
-
-def encoder_of(llm: LLM) -> Encoder:
-    assert llm.model.encoder is not None
-    return llm.model.encoder
-
-
-def pieces(encoder: Encoder, name: str) -> dict[int, LookedAt]:
-    found = {}
-    for i in {i for i in PROMPTS[name] if i is not None}:
-        (piece,) = encoder.pieces(picture(*SIDES[i], i))
-        assert isinstance(piece, LookedAt)
-        found[i] = piece
-    return found
-
-
-def reading(llm: LLM, name: str, first: int = 0) -> PromptRequest:
-    found = pieces(encoder_of(llm), name)
-    request = PromptRequest(ids_of(name, {i: piece.first for i, piece in found.items()}), first, share=True)
-    request.inserted = tuple(found.values())
-    return request
 
 
 def log_probabilities(logits: F32) -> F32:
