@@ -67,6 +67,22 @@ def test_a_stream_has_the_captured_keys(open_client: Client) -> None:
     assert told[-1]["processed"] == told[-1]["total"] == reply.frames[-1]["tokens_evaluated"]
 
 
+def test_a_client_that_hangs_up_while_a_prompt_is_read_leaves_nothing(open_client: Client) -> None:
+    asked = {**SMALL, "n_predict": 200, "stream": True, "return_progress": True}
+
+    async def scenario() -> set[Any]:
+        before, gone = asyncio.all_tasks(), asyncio.Event()
+        await open_client.asend(
+            "POST", "/completion", json.dumps(asked).encode(), {"content-type": "application/json"},
+            hang_up=gone, on_send=lambda reply: gone.set() if b"content" in reply.body else None,
+        )  # fmt: skip
+        for _ in range(3):  # those that are cancelled end with the loop's next turns
+            await asyncio.sleep(0)
+        return asyncio.all_tasks() - before
+
+    assert asyncio.run(scenario()) == set()
+
+
 def test_a_completion_is_what_the_library_says(client: Client, model: LLM) -> None:
     done = model.generate("Once upon a time", max_tokens=8, sampling=SamplingParams(seed=1, logprobs=2))
     body = client.post("/completion", {**SMALL, "n_probs": 2, "return_tokens": True}).json

@@ -220,21 +220,21 @@ def _bias_of(tokenizer: Tokenizer, pairs: Sequence[tuple[int | str, float]]) -> 
 
 async def _with_steps(stream: Stream, steps: asyncio.Queue[Step]) -> AsyncGenerator[Event | Step, None]:
     """The events of a stream, and what of its prompt has been read meanwhile."""
-    reading = asyncio.ensure_future(anext(stream))
+    reading, step = asyncio.ensure_future(anext(stream)), asyncio.ensure_future(steps.get())
     try:
         while True:
-            step = asyncio.ensure_future(steps.get())
             await asyncio.wait((reading, step), return_when=asyncio.FIRST_COMPLETED)
             if step.done():
                 yield step.result()
+                step = asyncio.ensure_future(steps.get())
                 continue
-            step.cancel()
             event = reading.result()
             yield event
             if event.finish_reason is not None:
                 return
             reading = asyncio.ensure_future(anext(stream))
     finally:
+        step.cancel()
         reading.cancel()
         with suppress(asyncio.CancelledError, Exception):
             await reading
