@@ -158,9 +158,10 @@ def test_echo_stop_and_prompts_of_tokens(client: Client, model: LLM) -> None:
 def test_a_prompt_is_scored(client: Client, model: LLM, max_tokens: int) -> None:
     """As lm-eval asks for multiple choices."""
     ids = model.prompt_ids("Once upon a time there was")
-    asked = {"prompt": [ids, "Tom saw a dog"], "max_tokens": max_tokens, "echo": True, "logprobs": 2, "temperature": 0}
+    texts = ["Tom saw a dog", ""]  # the second is BOS alone, which shows no text
+    asked = {"prompt": [ids, *texts], "max_tokens": max_tokens, "echo": True, "logprobs": 2, "temperature": 0}
     body = client.post("/v1/completions", asked).json
-    for choice, prompt in zip(body["choices"], (ids, model.prompt_ids("Tom saw a dog")), strict=True):
+    for choice, prompt in zip(body["choices"], (ids, *map(model.prompt_ids, texts)), strict=True):
         lists, score = choice["logprobs"], model.score(prompt, top_logprobs=2)
         assert lists["token_logprobs"][: len(prompt)] == [None, *score.logprobs.tolist()]
         assert {len(values) for name, values in lists.items() if name != "content"} == {len(prompt) + max_tokens}

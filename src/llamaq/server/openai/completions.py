@@ -116,7 +116,7 @@ class Completion(Job):
         for number in range(len(self._streams)):
             text, lists = before[number // self._n]
             lengths.append(len(text))
-            if text:
+            if text or lists:
                 yield frame(number, text, logprobs=lists)
         async with aclosing(merged(self._streams)) as events:
             async for number, event in events:
