@@ -19,6 +19,7 @@ from llamaq.errors import SamplingError, StructureError
 from llamaq.sampling import Sampler, SamplingParams
 from llamaq.structure import Structure, gbnf, json_schema, lark, regex
 from llamaq.tokenizer import Tokenizer
+from tiny_models import tiny_model
 
 PERSON = json_schema(
     {
@@ -187,3 +188,11 @@ def test_noise_cannot_leave_a_structure(tokenizer: Tokenizer, seed: int, flat: f
     else:
         raise AssertionError("bounded text does not end")
     assert set(json.loads(tokenizer.decode(ids, continuation=True))) == {"name", "age", "tags"}
+
+
+def test_a_vocabulary_that_cannot_write_it() -> None:
+    with (
+        LLM.load(tiny_model("mamba2")[0], threads=1, n_ctx=64) as llm,  # it has letters alone
+        pytest.raises(StructureError, match="no token of the model's vocabulary can come next"),
+    ):
+        llm.generate([3], sampling=SamplingParams(structure=json_schema({"type": "object"})))

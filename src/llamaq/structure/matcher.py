@@ -87,7 +87,10 @@ class Matcher:
 
     def _checked(self, result: Any) -> Any:
         if self._matcher.is_error():
-            raise StructureError(f"{self._kind}: {cleaned(self._matcher.get_error())}")
+            message = cleaned(self._matcher.get_error())
+            if message == "NoExtensionBias":
+                message = "no token of the model's vocabulary can come next; loosen it, or choose another model"
+            raise StructureError(f"{self._kind}: {message}")
         return result
 
 
