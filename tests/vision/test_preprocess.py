@@ -91,6 +91,9 @@ def test_modes_of_pictures() -> None:
     want[3:] = 255
     np.testing.assert_array_equal(picture_of(encoded(clear)).pixels, want)
     np.testing.assert_array_equal(picture_of(np.dstack([pixels, alpha])).pixels, want)
+    np.testing.assert_array_equal(picture_of(clear.convert("RGBa")).pixels, want)
+    grey = clear.convert("LA")
+    np.testing.assert_array_equal(picture_of(grey.convert("La")).pixels, picture_of(grey).pixels)
     few = image.quantize(16)
     np.testing.assert_array_equal(picture_of(encoded(few)).pixels, np.asarray(few.convert("RGB")))
     seen = picture_of(encoded(few, transparency=few.getpixel((0, 0)))).pixels

@@ -51,15 +51,11 @@ class Picture:
     def height(self) -> int:
         return int(self.pixels.shape[0])
 
-    def resized(
-        self, width: int, height: int, how: Literal["bilinear", "bicubic", "lanczos"],
-        box: tuple[float, float, float, float] | None = None,
-    ) -> Picture:  # fmt: skip
-        """The picture with other sides, whatever becomes of its proportions; with a ``box`` (left, top, right and
-        bottom, in pixels) what lies in it."""
-        if (width, height) == (self.width, self.height) and box is None:
+    def resized(self, width: int, height: int, how: Literal["bilinear", "bicubic", "lanczos"]) -> Picture:
+        """The picture with other sides, whatever becomes of its proportions."""
+        if (width, height) == (self.width, self.height):
             return self
-        image = _pillow().fromarray(self.pixels).resize((width, height), _FILTERS[how], box)
+        image = _pillow().fromarray(self.pixels).resize((width, height), _FILTERS[how])
         return Picture(np.asarray(image, np.uint8))
 
     def cut(self, x: int, y: int, width: int, height: int) -> Picture:
@@ -160,6 +156,8 @@ def _of_image(image: Image) -> NDArray[np.uint8]:
         deep = np.asarray(image)
         # Sixteen bits are the usual depth of such files.
         image = _pillow().fromarray((np.clip(deep, 0, 65535) / 257).round().astype(np.uint8))
+    if "a" in image.getbands():  # the colours are multiplied with what does not shine through
+        image = image.convert("LA" if image.mode == "La" else "RGBA")
     if "A" in image.getbands() or "transparency" in image.info:
         image = image.convert("RGBA")
         white = _pillow().new("RGBA", image.size, (255, 255, 255, 255))
