@@ -51,11 +51,15 @@ class Picture:
     def height(self) -> int:
         return int(self.pixels.shape[0])
 
-    def resized(self, width: int, height: int, how: Literal["bilinear", "bicubic", "lanczos"]) -> Picture:
-        """The picture with other sides, whatever becomes of its proportions."""
-        if (width, height) == (self.width, self.height):
+    def resized(
+        self, width: int, height: int, how: Literal["bilinear", "bicubic", "lanczos"],
+        box: tuple[float, float, float, float] | None = None,
+    ) -> Picture:  # fmt: skip
+        """The picture with other sides, whatever becomes of its proportions; with a ``box`` (left, top, right and
+        bottom, in pixels) what lies in it."""
+        if (width, height) == (self.width, self.height) and box is None:
             return self
-        image = _pillow().fromarray(self.pixels).resize((width, height), _FILTERS[how])
+        image = _pillow().fromarray(self.pixels).resize((width, height), _FILTERS[how], box)
         return Picture(np.asarray(image, np.uint8))
 
     def cut(self, x: int, y: int, width: int, height: int) -> Picture:
