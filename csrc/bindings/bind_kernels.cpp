@@ -40,8 +40,8 @@ static Array<float> dequantize(const std::string& isa, int id, const Array<uint8
 }
 
 // Quantizes rows of floats, into groups or each by itself.
-static std::vector<QuantBlock> quantize(const KernelTable& table, const float* x, int64_t rows, int64_t cols,
-                                        bool grouped) {
+static std::vector<QuantBlock> quantized(const KernelTable& table, const float* x, int64_t rows, int64_t cols,
+                                         bool grouped) {
   if (cols % 32) throw Error("activations are quantized in blocks of 32, got " + std::to_string(cols) + " columns");
   std::vector<QuantBlock> blocks(static_cast<size_t>(group_blocks(rows, cols)));
   for (int64_t i = 0; i < rows; ++i)
@@ -61,7 +61,7 @@ static std::vector<Bf16Block> round_to_bf16(const KernelTable& table, const floa
 static py::tuple quantize_rows(const std::string& isa, const Array<float>& x) {
   if (x.ndim() != 2) throw Error("rows of activations are a matrix");
   const py::ssize_t rows = x.shape(0), n = x.shape(1) / 32;
-  const std::vector<QuantBlock> blocks = quantize(kernel_table(isa.c_str()), x.data(), rows, x.shape(1), false);
+  const std::vector<QuantBlock> blocks = quantized(kernel_table(isa.c_str()), x.data(), rows, x.shape(1), false);
   Array<int8_t> q({rows, n, py::ssize_t{32}});
   Array<float> d({rows, n}), d_sum({rows, n});
   Array<int32_t> sums({rows, n, py::ssize_t{8}});
@@ -91,7 +91,7 @@ struct Matmul {
     if (fast)
       bf16 = round_to_bf16(weights.table(), x.data(), m(), x.shape(1));
     else if (weight().kernel->quantized_input)
-      blocks = quantize(weights.table(), x.data(), m(), x.shape(1), true);
+      blocks = quantized(weights.table(), x.data(), m(), x.shape(1), true);
   }
 
   const Weight& weight() const { return weights.all()[0]; }
@@ -140,7 +140,7 @@ static Array<float> matmul(const std::string& isa, int id, const Array<uint8_t>&
 }
 
 // These are GGUF rows as the level's matmul kernel wants them.
-static Array<uint8_t> pack(const std::string& isa, int id, const Array<uint8_t>& w, int64_t cols) {
+static Array<uint8_t> pack_rows(const std::string& isa, int id, const Array<uint8_t>& w, int64_t cols) {
   const KernelTable& table = kernel_table(isa.c_str());
   const Format format = format_of(id);
   if (w.ndim() != 2 || w.shape(1) != row_bytes(format, cols)) throw Error("the rows of w do not have these columns");
@@ -239,7 +239,7 @@ void bind_kernels(py::module_& m) {
       .def(py::init<const std::string&, int, const Array<uint8_t>&, const Array<float>&, bool>(), arg("isa"),
            arg("format"), arg("w"), arg("x"), arg("fast") = false)
       .def("run", &run_again, arg("chunk") = 64);
-  m.def("pack", &pack, arg("isa"), arg("format"), arg("w"), arg("cols"));
+  m.def("pack", &pack_rows, arg("isa"), arg("format"), arg("w"), arg("cols"));
   m.def("rms_norm", &rms_norm, arg("isa"), arg("x"), arg("w"), arg("eps"));
   m.def("layer_norm", &layer_norm, arg("isa"), arg("x"), arg("w"), arg("b"), arg("eps"));
   m.def("activate", &activate, arg("isa"), arg("act"), arg("x"));

@@ -8,6 +8,8 @@
 
 namespace llamaq {
 
+constexpr int kTileQueries = 48;  // rows times heads of a tile, which share one pass over the pages
+
 // One page: 32 tokens of one KV head of one layer, K and V (no V where value_dim is 0). Throws Error where heads do not fill blocks of the format.
 inline int64_t page_bytes(int head_dim, int value_dim, Format type) {
   if (type != Format::F32 && type != Format::F16 && type != Format::Q8_0 && type != Format::Q4_0)

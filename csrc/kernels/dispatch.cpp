@@ -12,7 +12,7 @@ static void replace(Entry& entry, Entry own) {
   if (own) entry = own;
 }
 
-static KernelTable whole(const KernelExtension& level) {
+[[maybe_unused]] static KernelTable whole(const KernelExtension& level) {
   KernelTable table = *level.base;
   table.isa = level.isa;
   table.needs = level.needs;

@@ -11,8 +11,8 @@ namespace llamaq {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kPiece = int64_t{2} << 20;  // bytes that a thread reads before it asks for more: a huge page
-constexpr int64_t kWords = kPiece / 4;
+constexpr int64_t kReadPiece = int64_t{2} << 20;  // bytes that a thread reads before it asks for more: a huge page
+constexpr int64_t kWords = kReadPiece / 4;
 
 // Least seconds of up to `passes` runs (fewer once a second is spent) of a job in which workers take `chunks` chunks,
 // from the moment the last one is awake. All look at the clock before they meet: one that is held up after that may find
@@ -35,16 +35,16 @@ static double best_seconds(ThreadTeam& team, int passes, int chunks, const Chunk
 }
 
 static double read_bandwidth(const KernelTable& kernels, ThreadTeam& team, int64_t bytes) {
-  const int pieces = static_cast<int>(std::max<int64_t>(1, bytes / kPiece));
-  const Buffer buffer(pieces * kPiece + 8192);  // the stream prefetches a little beyond its end
+  const int pieces = static_cast<int>(std::max<int64_t>(1, bytes / kReadPiece));
+  const Buffer buffer(pieces * kReadPiece + 8192);  // the stream prefetches a little beyond its end
   // The threads that will read it write it first, or all pages would be the system's one page of zeros.
   best_seconds(team, 1, pieces, [&](int c) { std::fill_n(buffer.as<int32_t>() + c * kWords, kWords, 1); });
   std::atomic<bool> whole{true};
   const double seconds = best_seconds(team, 8, pieces, [&](int c) {
-    if (kernels.read_bytes(buffer.data() + c * kPiece, kPiece) != kWords) whole = false;
+    if (kernels.read_bytes(buffer.data() + c * kReadPiece, kReadPiece) != kWords) whole = false;
   });
   if (!whole) throw Error("the probe read other bytes than it wrote");
-  return static_cast<double>(pieces * kPiece) / seconds;
+  return static_cast<double>(pieces * kReadPiece) / seconds;
 }
 
 static double int8_peak(const KernelTable& kernels, ThreadTeam& team) {

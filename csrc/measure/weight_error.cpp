@@ -8,8 +8,8 @@
 
 namespace llamaq {
 
-constexpr int64_t kPiece = 8192;  // weights decoded at a time: whole blocks of every format, and both fit a cache
-constexpr int kLanes = 8;         // sums kept side by side, so that the compiler may use vectors
+constexpr int64_t kWeightPiece = 8192;  // weights decoded at a time: whole blocks of every format, and both fit a cache
+constexpr int kSums = 8;                // sums kept side by side, so that the compiler may use vectors
 
 static int64_t offset_of(Format format, int64_t weight) {
   const FormatInfo& info = *format_info(static_cast<int>(format));
@@ -17,9 +17,9 @@ static int64_t offset_of(Format format, int64_t weight) {
 }
 
 static WeightError sum_squares(const float* base, const float* other, int64_t n) {
-  std::array<double, kLanes> squares{}, errors{};
-  for (int64_t i = 0; i < n; i += kLanes)  // the buffers end in zeros up to whole lanes
-    for (int lane = 0; lane < kLanes; ++lane) {
+  std::array<double, kSums> squares{}, errors{};
+  for (int64_t i = 0; i < n; i += kSums)  // the buffers end in zeros up to whole lanes
+    for (int lane = 0; lane < kSums; ++lane) {
       const double x = base[i + lane], difference = other[i + lane] - x;
       squares[static_cast<size_t>(lane)] += x * x;
       errors[static_cast<size_t>(lane)] += difference * difference;
@@ -33,17 +33,17 @@ static WeightError sum_squares(const float* base, const float* other, int64_t n)
 WeightError weight_error(const KernelTable& kernels, ThreadTeam& team, Format base_format, const uint8_t* base,
                          Format other_format, const uint8_t* other, int64_t n,
                          const std::function<bool()>& interrupted) {
-  const int pieces = static_cast<int>((n + kPiece - 1) / kPiece);
+  const int pieces = static_cast<int>((n + kWeightPiece - 1) / kWeightPiece);
   std::vector<WeightError> found(static_cast<size_t>(pieces));  // these are added up in order at the end
   const auto decode = [&](Format format, const uint8_t* data, int64_t begin, int64_t count, float* out) {
     kernels.dequantize[static_cast<int>(format)](data + offset_of(format, begin), out, count);
-    std::fill(out + count, out + (count + kLanes - 1) / kLanes * kLanes, 0.0f);
+    std::fill(out + count, out + (count + kSums - 1) / kSums * kSums, 0.0f);
   };
   const bool whole = team.run(
       [&](Worker& worker) {
-        std::vector<float> x(kPiece), y(kPiece);
+        std::vector<float> x(kWeightPiece), y(kWeightPiece);
         for (int p; (p = worker.next_chunk(pieces)) >= 0;) {
-          const int64_t begin = p * kPiece, count = std::min(kPiece, n - begin);
+          const int64_t begin = p * kWeightPiece, count = std::min(kWeightPiece, n - begin);
           decode(base_format, base, begin, count, x.data());
           decode(other_format, other, begin, count, y.data());
           found[static_cast<size_t>(p)] = sum_squares(x.data(), y.data(), count);

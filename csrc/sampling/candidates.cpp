@@ -11,13 +11,12 @@
 namespace llamaq {
 
 constexpr int64_t kBlock = 256;
-constexpr int kLanes = 16;
 constexpr int kBuckets = 2048;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
 // Sum of n numbers: lane l adds every 16th from the l-th on, then the lanes are added in order.
 template <class Number>
-static double lane_sum(int64_t n, Number number) {
+static double sum_of(int64_t n, Number number) {
   double lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -163,7 +162,7 @@ void Candidates::weigh() {
   for (int64_t at = 0; at < n; at += kBlock) {
     const int64_t count = std::min(kBlock, n - at);
     kernels_.exp_row(x + at, highest, w + at, count);
-    block_sums_.push_back(lane_sum(count, [=](int64_t i) { return static_cast<double>(w[at + i]); }));
+    block_sums_.push_back(sum_of(count, [=](int64_t i) { return static_cast<double>(w[at + i]); }));
     total_ += block_sums_.back();
   }
   weighed_ = true;
@@ -183,7 +182,7 @@ double Candidates::total() {
 double Candidates::entropy() {
   weigh();
   const float *x = logits(), *w = weights_.data(), highest = top();
-  const double sum = lane_sum(size(), [=](int64_t i) {
+  const double sum = sum_of(size(), [=](int64_t i) {
     const float below = x[i] - highest;  // a weight of 0 times -infinity would be NaN
     return static_cast<double>(w[i] * (below > -1e3f ? below : -1e3f));
   });
@@ -229,8 +228,8 @@ void Candidates::top_n_sigma(double n) {
   if (count() < size()) keep_from(static_cast<double>(kNever));
   const float *x = logits(), highest = top();
   const double count = static_cast<double>(size());
-  const double mean = lane_sum(size(), [=](int64_t i) { return static_cast<double>(x[i] - highest); }) / count;
-  const double squares = lane_sum(size(), [=](int64_t i) {
+  const double mean = sum_of(size(), [=](int64_t i) { return static_cast<double>(x[i] - highest); }) / count;
+  const double squares = sum_of(size(), [=](int64_t i) {
     const double far = static_cast<double>(x[i] - highest) - mean;
     return far * far;
   });

@@ -10,8 +10,6 @@
 
 namespace llamaq {
 
-constexpr int kLanes = 16;
-
 float greatest(const float* x, int64_t n) {
   float lanes[kLanes];
   std::fill_n(lanes, kLanes, -std::numeric_limits<float>::infinity());

@@ -6,6 +6,8 @@
 
 namespace llamaq {
 
+constexpr int kLanes = 16;  // numbers looked at side by side, so that the compiler may use vectors
+
 float greatest(const float* x, int64_t n);  // no number is NaN; -infinity where n is 0
 
 // The greatest of each block of so many numbers: whole blocks that cannot matter are passed over.

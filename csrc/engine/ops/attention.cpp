@@ -11,8 +11,6 @@ namespace llamaq {
 
 namespace {
 
-constexpr int kTileQueries = 48;     // rows times heads that share one conversion of a page to floats
-constexpr int kTasksPerWorker = 8;   // fewer would let the end of a phase wait for the slowest
 constexpr int kSpanBytes = 1 << 17;  // bytes of each worker: states of spans before they are merged
 
 // A norm of each head, before the rope or after it.
@@ -215,6 +213,8 @@ struct Attention final : Op {
             nullptr,
             reinterpret_cast<float*>(call.own)};
   }
+
+  static constexpr int kTasksPerWorker = 8;  // fewer would let the end of a phase wait for the slowest
 
   void run(const Call& call) const override {
     const Tiles& laid = tiles_of(call);

@@ -10,9 +10,6 @@ namespace llamaq {
 
 namespace {
 
-constexpr int kTileQueries = 48;    // rows times heads that share one pass over the pages
-constexpr int kTasksPerWorker = 4;  // where there are fewer, texts are cut, and their keys laid for each part
-
 struct BidirectionalAttention final : Op {
   int q, k, v, out, heads, kv_heads, dim;
   float scale;
@@ -113,6 +110,8 @@ struct BidirectionalAttention final : Op {
               (seen - 1) / kSpanTokens + 1, r.slot(out) + at, q_cols, nullptr, scratch});
     }
   }
+
+  static constexpr int kTasksPerWorker = 4;  // where there are fewer, texts are cut, and their keys laid for each part
 
   void run(const Call& call) const override {
     if (rope >= 0) rotate(call);

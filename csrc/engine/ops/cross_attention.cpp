@@ -9,8 +9,6 @@ namespace llamaq {
 
 namespace {
 
-constexpr int kTileQueries = 48;  // rows times heads that share one conversion of a page to floats
-
 struct CrossAttention final : Op {
   int q, out, layer, heads, kv_heads, dim;
   float scale;
