@@ -17,6 +17,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+from report import machine
+
 HEAD = "10.77.0.1"
 ADDRESS = f"{HEAD}:6399"
 BIN = Path(sys.executable).parent
@@ -244,7 +246,7 @@ def main(words: Sequence[str]) -> None:
     options = parser.parse_args(words)
     os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     model = str(Path(options.model).resolve())
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"machine": machine(), "model": Path(options.model).name}
     with TemporaryDirectory() as folder, network(3):
         for i, cpus in enumerate((0, 2, 2)):
             start_machine(i, cpus)

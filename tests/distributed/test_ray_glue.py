@@ -172,13 +172,41 @@ def test_deployments(stand_in: StandIn, glue: ModuleType) -> None:
     app = glue.openai_app(models)
     assert app.given["ray_actor_options"] == {"num_cpus": 0}
     small, large = app.args
-    assert small.args == ("small", "s.gguf", {"threads": 1}, {"parallel": 4, "template": "chatml"})
-    assert large.args == ("large", "l.gguf", {"threads": 3, "n_ctx": 64}, {"parallel": 2})
+    assert small.args == ("small", "s.gguf", {}, {"parallel": 4, "template": "chatml"}, 1, 2)
+    assert large.args == ("large", "l.gguf", {"n_ctx": 64}, {"parallel": 2}, 3, 3)
     assert (small.given["num_replicas"], large.given["autoscaling_config"]) == (2, scaling)
     assert (large.given["ray_actor_options"], large.given["max_ongoing_requests"]) == ({"num_cpus": 3}, 4)
     for wrong, message in (({}, "one model"), ({"m": {}}, "needs the path"), ({"m": {"path": "x", "y": 1}}, "'y'")):
         with pytest.raises(ValueError, match=message):
             glue.openai_app(wrong)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "alone"),
+    [
+        ({}, True),
+        ({"num_replicas": 2}, False),
+        ({"num_replicas": "auto"}, False),
+        ({"autoscaling_config": {"max_replicas": 3}}, False),
+        ({"num_replicas": 2, "threads": 3}, True),
+        ({"num_replicas": 2, "load": {"pack": True}}, True),
+    ],
+)
+def test_replicas_of_one_machine_share_the_weights(
+    stand_in: StandIn, glue: ModuleType, stories: Path, monkeypatch: pytest.MonkeyPatch, scaling: dict[str, Any],
+    alone: bool,
+) -> None:  # fmt: skip
+    asked: list[dict[str, Any]] = []
+    load = LLM.load
+
+    def noted(path: Path, **options: Any) -> LLM:
+        asked.append(options)
+        return load(path, **options)
+
+    monkeypatch.setattr(LLM, "load", noted)
+    (model,) = glue.openai_app({"m": {"path": stories, **scaling}}).args
+    model.what(*model.args)
+    assert asked == [{"threads": scaling.get("threads", 1), "pack": alone}]
 
 
 def test_requests_that_begin_alike_go_to_one_replica(stand_in: StandIn, glue: ModuleType) -> None:

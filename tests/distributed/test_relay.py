@@ -11,7 +11,7 @@ import pytest
 
 from asgi import TEMPLATE, Client
 from llamaq import LLM
-from llamaq.distributed.relay import Door, affinity, relayed
+from llamaq.distributed.relay import Door, Gone, affinity, relayed
 from llamaq.server import Settings, app
 
 USER = {"role": "user", "content": "Tell of a cat"}
@@ -77,6 +77,35 @@ def test_a_client_that_hangs_up_ends_its_answer(llm: LLM) -> None:
         assert left.is_set()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(("dies_after", "asked"), [([0, 0, 9], 3), ([1], 1), ([0] * 8, 8)])
+def test_another_answers_for_who_is_gone(monkeypatch: pytest.MonkeyPatch, dies_after: list[int], asked: int) -> None:
+    """Unless the answer has begun, or everybody goes."""
+    monkeypatch.setattr("llamaq.distributed.relay._PAUSE", 0.0)
+    parts = [
+        {"type": "http.response.start", "status": 200, "headers": []},
+        {"type": "http.response.body", "body": b"yes", "more_body": False},
+    ]
+    lives = iter(dies_after)
+    count = 0
+
+    async def ask(name: str, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[dict[str, Any]]:
+        nonlocal count
+        count += 1
+        life = next(lives)
+        for part in parts[:life]:
+            yield part
+        if life < len(parts):
+            raise Gone
+
+    client = Client(Door(["one"], ask))
+    if dies_after[-1] < len(parts):
+        with pytest.raises(Gone):
+            client.post("/v1/completions", {})
+    else:
+        assert client.post("/v1/completions", {}).body == b"yes"
+    assert count == asked
 
 
 def test_what_begins_alike_has_one_affinity() -> None:

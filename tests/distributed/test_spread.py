@@ -8,7 +8,7 @@ import pytest
 
 from llamaq import LlamaqError
 from llamaq.batch import Request
-from llamaq.distributed.spread import cpus_claimed, load_for, spread, threads_for
+from llamaq.distributed.spread import alone_on_machine, cpus_claimed, load_for, spread, threads_for
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 1), (2, 3), (5, 2)])
@@ -68,3 +68,8 @@ def test_what_a_worker_gets_of_its_machine() -> None:
 def test_a_cpu_of_each_machine_is_left_to_others() -> None:
     assert [cpus_claimed(n, [16, 8]) for n in (1, 2, 3, 4)] == [7, 7, 3.5, 3.5]
     assert [cpus_claimed(n, [1, 1]) for n in (1, 2, 8)] == [0, 0, 0]
+
+
+def test_replicas_that_share_a_machine() -> None:
+    cases = {(1, 1): True, (2, 1): True, (3, 1): False, (3, 4): False, (3, 5): True}
+    assert {case: alone_on_machine(*case, [8, 4]) for case in cases} == cases

@@ -14,14 +14,22 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["Ask", "Door", "affinity", "relayed"]
+__all__ = ["Ask", "Door", "Gone", "affinity", "relayed"]
 
 Ask = Callable[[str, str, dict[str, Any], bytes], AsyncIterator[dict[str, Any]]]
-"""Has a model (by its name) answer a request with this affinity, scope and body, in messages of ASGI."""
+"""Has a model (by its name) answer a request with this affinity, scope and body, in messages of ASGI. Raises ``Gone``
+where who answers dies."""
 
 _PLAIN = ("type", "method", "path", "query_string", "headers")
 _MOST_BODY = 64 * 2**20  # bytes; the application has a limit of its own
 _BEGINNING = 512  # characters of a prompt
+_TRIES = 8
+_PAUSE = 0.5
+"""Seconds before a request is asked of another."""
+
+
+class Gone(Exception):
+    """Whoever was to answer is gone."""
 
 
 class Door:
@@ -49,7 +57,7 @@ class Door:
             await self._list(plain, send)
             return
         name, key = affinity(body, self._names)
-        answer = asyncio.ensure_future(self._send(self._ask(name, key, plain, body), send))
+        answer = asyncio.ensure_future(self._send(self._answer(name, key, plain, body), send))
         gone = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -60,6 +68,21 @@ class Door:
                 task.cancel()
             await asyncio.gather(answer, gone, return_exceptions=True)
 
+    async def _answer(self, name: str, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[dict[str, Any]]:
+        """What is answered; a request whose answerer is gone before the first message is asked of another."""
+        for tries in range(1, _TRIES + 1):
+            begun = False
+            try:
+                async with aclosing(self._ask(name, key, scope, body)) as messages:  # type: ignore[type-var]
+                    async for message in messages:
+                        begun = True
+                        yield message
+                return
+            except Gone:
+                if begun or tries == _TRIES:
+                    raise
+            await asyncio.sleep(_PAUSE)
+
     async def _send(self, messages: AsyncIterator[dict[str, Any]], send: Send) -> None:
         async with aclosing(messages) as all_messages:  # type: ignore[type-var]
             async for message in all_messages:
@@ -69,7 +92,7 @@ class Door:
         """The models of all applications in one list."""
         found: list[Any] = []
         for name in self._names:
-            parts = [message async for message in self._ask(name, "", scope, b"")]
+            parts = [message async for message in self._answer(name, "", scope, b"")]
             raw = b"".join(part.get("body", b"") for part in parts)
             if parts[0]["status"] != 200:
                 await _send_all(send, parts)

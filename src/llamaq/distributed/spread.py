@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from llamaq.batch.requests import Request
 from llamaq.errors import LlamaqError
+from llamaq.hub import Found
 
-__all__ = ["cpus_claimed", "load_for", "spread", "threads_for"]
+__all__ = ["alone_on_machine", "cpus_claimed", "load_for", "spread", "threads_for", "whole_path"]
 
 _RETRIES = 8
 
@@ -79,3 +83,17 @@ def load_for(load: Mapping[str, Any], workers: int, cpus: Sequence[int]) -> dict
     file's mapping, so that a machine holds them once; the bits are the same."""
     own = {"threads": threads_for(workers, cpus), "pack": workers <= len(cpus)}
     return {**own, **{name: value for name, value in load.items() if value is not None}}
+
+
+def alone_on_machine(replicas: int, threads: int, cpus: Sequence[int]) -> bool:
+    """Whether no machine gets a second of so many replicas, each of which claims so many CPUs: there is a machine for
+    each, or none has CPUs for two."""
+    return replicas <= len(cpus) or 2 * threads > max(cpus)
+
+
+def whole_path(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """A model as workers find it, which run in other folders: a file of this one by its whole path; a name, and a file
+    that only they have, as it is."""
+    if isinstance(model, Found):
+        return replace(model, path=model.path.absolute())
+    return Path(model).absolute() if os.path.exists(model) else model

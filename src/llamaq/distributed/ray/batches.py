@@ -13,7 +13,7 @@ from ray.exceptions import ActorUnavailableError, RayActorError
 
 from llamaq.batch import Answering, BatchJob, Request
 from llamaq.distributed.ray.cluster import check_born, connected, cpus_of_nodes
-from llamaq.distributed.spread import load_for, spread
+from llamaq.distributed.spread import load_for, spread, whole_path
 
 __all__ = ["cluster_batch"]
 
@@ -47,7 +47,8 @@ def cluster_batch(job: BatchJob, address: str = "auto", *, workers: int | None =
                 num_cpus=load["threads"], max_restarts=-1, max_concurrency=job.parallel,
                 scheduling_strategy="SPREAD",
             )  # fmt: skip
-            actors = [actor.remote(replace(job, load=load)) for _ in range(workers or len(cpus))]
+            own = replace(job, model=whole_path(job.model), load=load)
+            actors = [actor.remote(own) for _ in range(workers or len(cpus))]
             try:
                 spread(
                     requests, actors, job.parallel, ask=lambda actor, request: actor.line.remote(request),

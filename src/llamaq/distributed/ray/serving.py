@@ -8,16 +8,21 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from ray import serve
+from ray.exceptions import ActorUnavailableError, RayActorError
 from ray.serve.config import RequestRouterConfig
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
 from llamaq.boundary.arguments import instance
-from llamaq.distributed.relay import Door, relayed
+from llamaq.distributed.ray.cluster import cpus_of_nodes
+from llamaq.distributed.relay import Door, Gone, relayed
+from llamaq.distributed.spread import alone_on_machine, whole_path
 
 __all__ = ["openai_app"]
 
 _PARALLEL = 4
 """Answers that a replica makes at once."""
+_MOST_OF_AUTO = 100
+"""Replicas that Ray Serve makes at most where ``num_replicas`` is "auto"."""
 
 
 class PrefixRouter(RequestRouter):
@@ -35,13 +40,17 @@ class PrefixRouter(RequestRouter):
 
 
 class _Replica:
-    """A model behind the server's application."""
+    """A model behind the server's application, one of at most so many ``replicas``."""
 
-    def __init__(self, name: str, path: str | os.PathLike[str], load: Mapping[str, Any], settings: Mapping[str, Any]):
+    def __init__(
+        self, name: str, path: str | os.PathLike[str], load: Mapping[str, Any], settings: Mapping[str, Any],
+        threads: int, replicas: int,
+    ) -> None:  # fmt: skip
         from llamaq.llm.llm import LLM
         from llamaq.server import Settings, app
 
-        self._llm = LLM.load(path, **load)
+        pack = alone_on_machine(replicas, threads, cpus_of_nodes())  # else the machine's replicas share the mapping
+        self._llm = LLM.load(path, **{"threads": threads, "pack": pack, **load})
         self._app = app(self._llm, Settings(**{"names": (name,), "hosts": ("*",), **settings}))
 
     async def answer(self, key: str, scope: dict[str, Any], body: bytes) -> AsyncIterator[dict[str, Any]]:
@@ -77,6 +86,8 @@ def openai_app(models: Mapping[str, Mapping[str, Any]]) -> Any:
             try:
                 async for message in answer:
                     yield message
+            except (ActorUnavailableError, RayActorError) as error:
+                raise Gone(f"a replica of {name} died") from error
             finally:
                 answer.cancel()
 
@@ -96,10 +107,10 @@ def _called(name: str) -> str:
 def _deployment(name: str, model: dict[str, Any]) -> Any:
     threads, parallel = model.pop("threads", 1), model.pop("parallel", _PARALLEL)
     try:
-        path = model.pop("path")
+        path = whole_path(model.pop("path"))
     except KeyError:
         raise ValueError(f"models[{name!r}] needs the path of a GGUF file") from None
-    load = {"threads": threads, **model.pop("load", {})}
+    load = dict(model.pop("load", {}))
     settings = {"parallel": parallel, **model.pop("settings", {})}
     scaling = {key: model.pop(key) for key in ("num_replicas", "autoscaling_config") if key in model}
     if model:
@@ -108,4 +119,10 @@ def _deployment(name: str, model: dict[str, Any]) -> Any:
         _Replica, name=_called(name), ray_actor_options={"num_cpus": threads}, max_ongoing_requests=2 * parallel,
         request_router_config=RequestRouterConfig(request_router_class=PrefixRouter), **scaling,
     )  # fmt: skip
-    return deployment.bind(name, path, load, settings)
+    return deployment.bind(name, path, load, settings, threads, _most_replicas(**scaling))
+
+
+def _most_replicas(num_replicas: int | str | None = None, autoscaling_config: Any = None) -> int:
+    """Replicas that a model may come to have."""
+    unsaid = _MOST_OF_AUTO if num_replicas == "auto" else num_replicas or 1
+    return int(dict(autoscaling_config or {}).get("max_replicas", unsaid))

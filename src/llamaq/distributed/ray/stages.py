@@ -14,7 +14,7 @@ from ray.exceptions import ActorUnavailableError, ObjectLostError, RayActorError
 
 from llamaq.boundary.arguments import whole
 from llamaq.distributed.ray.cluster import check_born, cpus_of_nodes
-from llamaq.distributed.spread import threads_for
+from llamaq.distributed.spread import threads_for, whole_path
 from llamaq.distributed.staged import StagedModel, StageLost, open_lane
 from llamaq.distributed.stages import Passed, Stage, StageJob, Work, even_cuts
 from llamaq.engine.kv_cache import PAGE_TOKENS
@@ -109,9 +109,8 @@ def staged(
     own = threads or threads_for(stages, cpus_of_nodes())
     lanes = min(2 * stages, texts)  # one step is on its way while the next is worked on
     room = -(-texts // lanes) * -(-n_ctx // PAGE_TOKENS) * PAGE_TOKENS
-    jobs = [
-        StageJob(model, first, last, n_ctx, room, lanes, min(n_batch, n_ctx), own) for first, last in pairwise(cuts)
-    ]
+    path = whole_path(model)
+    jobs = [StageJob(path, first, last, n_ctx, room, lanes, min(n_batch, n_ctx), own) for first, last in pairwise(cuts)]
     actor: Any = ray.remote(_StageActor).options(num_cpus=own, max_restarts=-1, scheduling_strategy="SPREAD")
     actors = [actor.remote(job) for job in jobs]
     with ExitStack() as stack:

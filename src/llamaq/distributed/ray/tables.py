@@ -12,7 +12,7 @@ import ray.data
 from llamaq.boundary.arguments import function, path_of, text, whole
 from llamaq.distributed.ray.cluster import cpus_of_nodes
 from llamaq.distributed.rows import COLUMNS, Row, RowJob, RowWorker
-from llamaq.distributed.spread import cpus_claimed, load_for
+from llamaq.distributed.spread import cpus_claimed, load_for, whole_path
 from llamaq.sampling import SamplingParams
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def processor(
         own = load_for(load or {}, count, cpus)
         found: Dataset = dataset.map_batches(
             _TableWorker,
-            fn_constructor_args=(RowJob(model, own, *job),),
+            fn_constructor_args=(RowJob(whole_path(model), own, *job),),
             compute=ray.data.ActorPoolStrategy(size=count),
             batch_size=batch,
             batch_format="pyarrow",
