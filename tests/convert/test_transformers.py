@@ -181,6 +181,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
          "rope_parameters": TURNS | {"mrope_section": [8, 4, 4]}},
     ),
     "glm4": ("Glm4", {"head_dim": 16, "attention_bias": True}),
+    "glm4moe": (
+        "Glm4Moe",
+        {"head_dim": 24, "attention_bias": True, "use_qk_norm": True, "n_routed_experts": 8, "num_experts_per_tok": 2,
+         "moe_intermediate_size": 32, "n_shared_experts": 2, "first_k_dense_replace": 2, "routed_scaling_factor": 2.5},
+    ),
 }  # fmt: skip
 
 

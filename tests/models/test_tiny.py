@@ -169,6 +169,11 @@ def no_local_rope(op: Op) -> Op:
     return replace(op, rope=replace(op.rope, frequencies=tuple(f**0.75 for f in op.rope.frequencies)))
 
 
+def whole_heads(op: Op) -> Op:
+    """All of a head turns."""
+    return replace(op, rope=make_rope(op.head_dim, 1e6, layout="neox")) if isinstance(op, Attention) else op
+
+
 def other_layout(op: Op) -> Op:
     if not isinstance(op, Attention) or op.rope is None:
         return op
@@ -329,6 +334,17 @@ FEATURES: dict[str, dict[str, Change]] = {
     "command-r": {"layer norm": norms(kind="rms"), "logit scale": of(Linear, scale=1.0)},
     "cohere2": WINDOWS | {"layers without rope": rope_everywhere, "logit scale": of(Linear, scale=1.0)},
     "glm4": POST_NORMS | FUSED,
+    "glm4moe": {
+        "biases": no_biases,
+        "part of a head": whole_heads,
+        "gating": of(Route, gating="softmax"),
+        "normalizing": ROUTING["normalizing"],
+        "scale of experts": lambda op: replace(op, scale=2 * op.scale) if isinstance(op, Route) else op,
+        "selection": of(Route, selection=None),
+        "silu": of(GluLinear, act="gelu"),
+        "silu of experts": of(GluExperts, act="gelu"),
+    },
+    "glm4moe-normed": NO_HEAD_NORMS,
     "lfm2moe": NO_HEAD_NORMS | ROUTING | {
         "weights of the taps": other_taps,
         "gating": of(Route, gating="softmax"),

@@ -128,6 +128,24 @@ def test_recorded_logits_of_checkpoints_are_those_of_transformers(name: str, tmp
     np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_recorded_logits_of_a_block_that_guesses_are_those_of_transformers(tmp_path: Path) -> None:
+    """Of GLM 4.5's, behind each token but the first."""
+    from transformers.modeling_layers import MtpModel
+
+    folder, ids = checkpoint("glm4moe", tmp_path / "glm4moe"), torch.tensor(tiny.IDS[None].astype(np.int64))
+    model = transformers.Glm4MoeForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+    model._keys_to_ignore_on_load_unexpected = [r"model\.layers\.3.*"]  # where it looks for the block
+    block = MtpModel.from_pretrained(model).eval()
+    with torch.no_grad():
+        known = model(ids, output_hidden_states=True).hidden_states[-1][:, :-1]
+        places = torch.arange(len(tiny.IDS) - 1)[None]
+        logits = model.lm_head(block.forward_layer(0, known, places, None, input_ids=ids[:, 1:]))[0].numpy()
+    np.testing.assert_allclose(np.load(tiny.RECORDED / "glm4moe-nextn.npy"), logits, atol=1e-5)
+
+
 ENCODER_NAMES = {
     "token_embd": "embeddings.word_embeddings", "position_embd": "embeddings.position_embeddings",
     "token_types": "embeddings.token_type_embeddings", "token_embd_norm": "embeddings.LayerNorm",

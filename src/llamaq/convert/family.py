@@ -14,7 +14,7 @@ from llamaq.convert.section import Section
 from llamaq.convert.views import NewTensor
 from llamaq.errors import ModelError
 
-__all__ = ["Family", "new_tensors"]
+__all__ = ["PROJECTION", "Family", "new_tensors"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Family:
     a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
     alone. ``fits`` tells families of one class apart. ``tied``: the output is the embedding table where the
     configuration does not say. ``predicts``: blocks beyond the last predict further tokens; that of names ``mtp`` comes
-    behind the others, and what is numbered as they are is left out.
+    behind the others. What is numbered as they are is left out, but for the first where ``block`` has its names.
     ``images`` is the part that sees these, which stands ``inside`` of the file, or else in one of its own.
     """
 
@@ -44,6 +44,8 @@ class Family:
     inside: bool = False
 
 
+PROJECTION = "eh_proj"
+"""What a numbered block that predicts further tokens joins its inputs by."""
 _SOUNDS = re.compile(r"(model\.)?(audio_tower|embed_audio)\.")
 _PREDICTING = re.compile(r"^mtp\.layers\.0\.|^(?=mtp\.(?!layers\.))")
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
@@ -76,7 +78,7 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
         numbers = [int(n) for n in _NUMBER.findall(plain)]
         pattern = _NUMBER.sub("*", plain)
         layer = numbers.pop(0) if numbers and pattern.startswith(family.blocks) else -1
-        if family.predicts and layer >= keys["block_count"] and plain == old:
+        if family.predicts and plain == old and layer >= keys["block_count"] + (PROJECTION in family.block):
             continue
         groups.setdefault((pattern, layer, str(numbers[1:])), []).append((numbers[0] if numbers else 0, name))
     made: list[NewTensor] = []

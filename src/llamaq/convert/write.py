@@ -186,7 +186,8 @@ def _with_nextn(keys: Mapping[str, Any], new: list[NewTensor]) -> dict[str, Any]
     """The keys that change where a block that guesses further tokens comes behind the others."""
     if not any(tensor.name.endswith(".nextn.eh_proj.weight") for tensor in new):
         return {}
-    kinds = {"attention.recurrent_layers": [*keys["attention.recurrent_layers"], False]}
+    flags = "attention.recurrent_layers"
+    kinds = {flags: [*keys[flags], False]} if flags in keys else {}
     return {"block_count": keys["block_count"] + 1, "nextn_predict_layers": 1, **kinds}
 
 

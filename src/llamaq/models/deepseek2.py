@@ -11,7 +11,7 @@ from typing import Any
 from llamaq.errors import ModelError
 from llamaq.models import nextn
 from llamaq.models.blocks import logits
-from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
+from llamaq.models.experts import Mixture, feed_forward, mixture_of
 from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Norm, Value
@@ -88,11 +88,7 @@ def trace_nextn(g: Graph, hp: DeepSeek2) -> Value:
 def _block(g: Graph, hp: DeepSeek2, layer: int, x: Value) -> Value:
     b = f"blk.{layer}."
     x = g.linear(_attention(g, hp, layer, x), b + "attn_output", add=x)
-    norm = Norm(b + "ffn_norm", hp.eps)
-    if hp.moe is None or layer < hp.dense:
-        return g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
-    n = g.norm(x, norm)
-    return shared_expert(g, n, layer, add=mixture(g, n, layer, hp.moe, add=x))
+    return feed_forward(g, x, Norm(b + "ffn_norm", hp.eps), layer, hp.moe if layer >= hp.dense else None)
 
 
 def _attention(g: Graph, hp: DeepSeek2, layer: int, x: Value) -> Value:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
 from llamaq.plan.activations import Activation
-from llamaq.plan.graph import Graph, Value
+from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.ops.route import Gating
 from llamaq.plan.shapes import WeightName
 
-__all__ = ["Mixture", "mixture", "mixture_of", "routed", "shared_expert"]
+__all__ = ["Mixture", "feed_forward", "mixture", "mixture_of", "routed", "shared_expert"]
 
 _GATINGS: dict[int, Gating] = {1: "softmax", 2: "sigmoid", 3: "softmax_of_chosen"}
 
@@ -107,3 +107,13 @@ def shared_expert(g: Graph, x: Value, layer: int, *, add: Value, scale: float = 
     if g.has(b + "ffn_gate_inp_shexp"):
         h = g.sigmoid_gate(h, x, b + "ffn_gate_inp_shexp")
     return g.linear(h, b + "ffn_down_shexp", add=add, scale=scale)
+
+
+def feed_forward(g: Graph, x: Value, norm: Norm, layer: int, moe: Mixture | None) -> Value:
+    """``x`` plus what a block's second half makes of it: experts beside one that every token goes to, or without
+    ``moe`` a gate and its two matrices."""
+    b = f"blk.{layer}."
+    if moe is None:
+        return g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
+    n = g.norm(x, norm)
+    return shared_expert(g, n, layer, add=mixture(g, n, layer, moe, add=x))

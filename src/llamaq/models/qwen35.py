@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llamaq.models import nextn
 from llamaq.models.blocks import attend, logits
-from llamaq.models.experts import Mixture, mixture, mixture_of, shared_expert
+from llamaq.models.experts import Mixture, feed_forward, mixture_of
 from llamaq.models.hparams import Decoder, read_decoder
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, HeadNorm, Norm, Value
@@ -71,12 +71,7 @@ def trace_nextn(g: Graph, hp: Qwen35) -> Value:
 
 
 def _feed_forward(g: Graph, hp: Qwen35, layer: int, x: Value) -> Value:
-    b = f"blk.{layer}."
-    norm = Norm(b + "post_attention_norm", hp.eps)
-    if hp.moe is None:
-        return g.linear(g.glu_linear(x, b + "ffn_gate", b + "ffn_up", norm=norm), b + "ffn_down", add=x)
-    n = g.norm(x, norm)
-    return shared_expert(g, n, layer, add=mixture(g, n, layer, hp.moe, add=x))
+    return feed_forward(g, x, Norm(f"blk.{layer}.post_attention_norm", hp.eps), layer, hp.moe)
 
 
 def _delta_net(g: Graph, hp: Qwen35, layer: int, x: Value) -> Value:

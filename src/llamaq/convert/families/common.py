@@ -6,7 +6,7 @@ from typing import Any
 
 from llamaq.convert.rules import stack
 
-__all__ = ["ATTENTION", "EXPERTS", "MLP", "OUTER"]
+__all__ = ["ATTENTION", "EXPERTS", "MLP", "OUTER", "SELECTED"]
 
 OUTER: dict[str, Any] = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 ATTENTION: dict[str, Any] = {
@@ -22,3 +22,9 @@ EXPERTS: dict[str, Any] = {
     "mlp.gate": "ffn_gate_inp",
     **{f"mlp.experts.*.{part}_proj": stack(f"ffn_{part}_exps") for part in ("gate", "up", "down")},
 }
+SELECTED: dict[str, Any] = {
+    **EXPERTS,
+    **{f"mlp.shared_experts.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
+    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
+}
+"""Experts chosen with a bias, beside one that all tokens go to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
+from llamaq.convert.families.common import ATTENTION, MLP, OUTER, SELECTED
 from llamaq.convert.family import Family
 from llamaq.convert.keys import experts, standard
 from llamaq.convert.rope import rope_of
@@ -14,9 +14,7 @@ from llamaq.convert.section import Section
 BLOCK = {
     **ATTENTION,
     **MLP,
-    **EXPERTS,
-    **{f"mlp.shared_experts.{part}_proj": f"ffn_{part}_shexp" for part in ("gate", "up", "down")},
-    "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
+    **SELECTED,
     "self_attn.q_a_proj": "attn_q_a",
     "self_attn.q_a_layernorm": "attn_q_a_norm",
     "self_attn.q_b_proj": "attn_q_b",

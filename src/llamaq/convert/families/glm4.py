@@ -1,12 +1,12 @@
-"""GLM 4 (those of 2025), whose RoPE turns half of a head."""
+"""GLM 4 (those of 2025) and GLM 4.5 to 4.7, whose RoPE turns half of a head."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from llamaq.convert.families.common import ATTENTION, OUTER
-from llamaq.convert.family import Family
-from llamaq.convert.keys import standard
+from llamaq.convert.families.common import ATTENTION, MLP, OUTER, SELECTED
+from llamaq.convert.family import PROJECTION, Family
+from llamaq.convert.keys import experts, standard
 from llamaq.convert.section import Section
 
 BLOCK = {
@@ -16,10 +16,37 @@ BLOCK = {
     "mlp.gate_up_proj": "ffn_up",
     "mlp.down_proj": "ffn_down",
 }
+MIXED = {
+    **ATTENTION,
+    **MLP,
+    **SELECTED,
+    **{f"self_attn.{part}_norm": f"attn_{part}_norm" for part in "qk"},
+    "post_attention_layernorm": "post_attention_norm",
+    PROJECTION: "nextn.eh_proj",
+    **{name: f"nextn.{name}" for name in ("enorm", "hnorm", "embed_tokens")},
+    "shared_head.norm": "nextn.shared_head_norm",
+    "shared_head.head": "nextn.shared_head_head",
+}
 
 
 def _glm4(config: Section) -> dict[str, Any]:
     return standard(config, partial=0.5)
 
 
-FAMILIES = (Family("glm4", ("Glm4ForCausalLM",), _glm4, BLOCK, OUTER),)
+def _glm4moe(config: Section) -> dict[str, Any]:
+    return standard(config, partial=0.5) | {
+        "leading_dense_block_count": config.integer("first_k_dense_replace", 1, low=0),
+        "expert_shared_count": config.integer("n_shared_experts", 1),
+        "expert_group_count": config.integer("n_group", 1),
+        "expert_group_used_count": config.integer("topk_group", 1),
+        "expert_gating_func": 2,  # sigmoid
+        "expert_weights_norm": config.flag("norm_topk_prob", True),
+        "expert_weights_scale": config.number("routed_scaling_factor", 1.0),
+        **experts(config, "n_routed_experts", length="moe_intermediate_size"),
+    }
+
+
+FAMILIES = (
+    Family("glm4", ("Glm4ForCausalLM",), _glm4, BLOCK, OUTER),
+    Family("glm4moe", ("Glm4MoeForCausalLM",), _glm4moe, MIXED, OUTER, predicts=True),
+)
