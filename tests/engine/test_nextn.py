@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,20 +22,22 @@ from llamaq.models import build_plan
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
 from nextn_models import arrays_of, knowing, with_block, written
+from tiny_models import IDS as TOKENS
+from tiny_models import RECORDED, tiny_model
 
 F64 = NDArray[np.float64]
 LAYERS, WIDTH, HEADS, KV_HEADS, DIM, TURNED, EPS = 4, 64, 4, 2, 32, 8, float(np.float32(1e-5))
 BLOCK = f"blk.{LAYERS}."
-IDS = np.random.default_rng(24).integers(0, 2048, 24).tolist()
+IDS = TOKENS.tolist()
 BOUND = 1e-5
 """Of log-probabilities, as in ``tests/models/test_tiny.py``: logits are a few units, so their last bit is 5e-7, and
 they are sums of some hundred products, one layer deep."""
-WITH_BLOCK = ["qwen35", "deepseek3"]
+WITH_BLOCK = ["qwen35", "deepseek3", "glm4moe-normed"]
 
 
 @contextmanager
-def loaded(name: str, **options: Any) -> Iterator[tuple[LLM, NextN]]:
-    with LLM.load(written(*with_block(name)), **{"n_ctx": 64, "threads": 2, "cache_type": "f32", **options}) as llm:
+def loaded(path: Path) -> Iterator[tuple[LLM, NextN]]:
+    with LLM.load(path, n_ctx=64, threads=2, cache_type="f32") as llm:
         assert llm.model.parts.nextn is not None
         yield llm, llm.model.parts.nextn
 
@@ -108,7 +111,7 @@ def wide(llm: LLM) -> dict[str, F64]:
 
 def test_logits_are_those_of_the_formula() -> None:
     """And no other formula has them: each fault moves them at least ten times as far."""
-    with loaded("qwen35") as (llm, nextn):
+    with loaded(written(*with_block("qwen35"))) as (llm, nextn):
         states, tensors = states_of(llm), wide(llm)
         got = log_softmax(read_at_once(nextn, states))
         known = states.astype(np.float64)
@@ -126,7 +129,7 @@ def test_logits_are_those_of_the_formula() -> None:
 
 def test_a_block_of_deepseek_is_a_layer_of_its_model() -> None:
     """Its logits are those of a model of that layer alone, which reads what the formula joins in place of tokens."""
-    with loaded("deepseek3") as (llm, nextn):
+    with loaded(written(*with_block("deepseek3"))) as (llm, nextn):
         parts, states = llm.model.parts, states_of(llm)
         x = joined(wide(llm), states.astype(np.float64)).astype(np.float32)
         got = log_softmax(read_at_once(nextn, states))
@@ -143,9 +146,21 @@ def test_a_block_of_deepseek_is_a_layer_of_its_model() -> None:
         assert np.abs(got - log_softmax(want)).max() < BOUND
 
 
+def test_logits_are_those_of_transformers() -> None:
+    """Of GLM 4.5's block, converted here; states of another place move them at least ten times as far."""
+    with loaded(tiny_model("glm4moe")[0]) as (llm, nextn):
+        states, want = states_of(llm), np.load(RECORDED / "glm4moe-nextn.npy")
+
+        def off(states: NDArray[np.float32]) -> float:
+            return float(np.abs(log_softmax(read_at_once(nextn, states)) - log_softmax(want)).max())
+
+        assert off(states) < BOUND
+        assert off(np.roll(states, 1, axis=0)) > 10 * BOUND
+
+
 @pytest.mark.parametrize("name", WITH_BLOCK)
 def test_both_executors_have_the_same_bits_however_it_is_read(name: str) -> None:
-    with loaded(name) as (llm, nextn):
+    with loaded(written(*with_block(name))) as (llm, nextn):
         states = states_of(llm)
         whole = read_at_once(nextn, states)
         rows = nextn.rows(IDS[1:], nextn.normed(states[:-1]))
@@ -168,7 +183,7 @@ def test_both_executors_have_the_same_bits_however_it_is_read(name: str) -> None
 
 def test_memory_is_told_and_weights_are_shared() -> None:
     with (
-        loaded("qwen35") as (llm, nextn),
+        loaded(written(*with_block("qwen35"))) as (llm, nextn),
         LLM.load(written(*with_block("qwen35")), n_ctx=64, speculation=False) as plain,
     ):
         assert plain.model.parts.nextn is None

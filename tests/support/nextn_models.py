@@ -1,4 +1,4 @@
-"""Tiny models with a block that guesses further tokens: those of the shared material, and a block from a seed."""
+"""Tiny models with a block that guesses further tokens: those of ``tiny_models``, and a block from a seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from shared_files import shared_path
+from tiny_models import tiny_model
 
 __all__ = ["arrays_of", "knowing", "with_block", "written"]
 
@@ -28,7 +28,7 @@ def arrays_of(file: GGUFFile) -> Arrays:
 
 
 def _tiny(name: str) -> tuple[dict[str, Any], Arrays]:
-    with GGUFFile.open(shared_path(f"tiny-models/{name}.gguf")) as file:
+    with GGUFFile.open(tiny_model(name)[0]) as file:
         return dict(file.metadata), {key: x.copy() for key, x in arrays_of(file).items()}
 
 
