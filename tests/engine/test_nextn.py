@@ -16,6 +16,7 @@ from engines import Source
 from llamaq import LLM
 from llamaq.engine.engine import Engine, packed_bytes
 from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.memory import KEPT_ANSWERS, memory_need
 from llamaq.engine.nextn import NextN
 from llamaq.errors import InsufficientMemoryError
 from llamaq.models import build_plan
@@ -194,6 +195,8 @@ def test_memory_is_told_and_weights_are_shared() -> None:
         cache = sum(pool.data.nbytes for pool in nextn.cache.pools)
         told = packed_bytes(own, tensors, plan) + cache + nextn.engine.scratch_bytes
         assert told <= llm.memory.nextn <= told + 4 * 2**20
+        alone = memory_need(own, tensors, 64, cache_type="f32", max_rows=64, threads=2, speculation=False, beside=plan)
+        assert llm.memory.nextn - alone.total == KEPT_ANSWERS * 64 * WIDTH * 4  # states that wait for it
         assert llm.memory.total - llm.memory.nextn - llm.memory.texts == llm.memory.weights + (
             llm.memory.cache + llm.memory.scratch
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import logging
 from pathlib import Path
@@ -12,15 +13,17 @@ import pytest
 
 from asking import Asking, alone, together
 from llamaq import LLM, SamplingParams
+from llamaq.engine.memory import KEPT_ANSWERS, KEPT_STATES
 from llamaq.engine.nextn import NextN
 from llamaq.errors import ContextOverflowError, LlamaqError
 from llamaq.serving import disk_cache, last_states
 from llamaq.serving.account import Account
-from llamaq.serving.last_states import KEPT_STATES, LastStates
+from llamaq.serving.last_states import LastStates, StatesRoom
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.nextn_drafter import NextNDrafter
 from llamaq.serving.rounds import Round
 from llamaq.serving.speculation import Costs
+from llamaq.serving.stream import Stream
 from llamaq.serving.texts import Texts
 from nextn_models import knowing, with_block, written
 from pages import check_pages
@@ -256,9 +259,47 @@ def test_prompts_are_kept_on_disk_all_the_same(tmp_path: Path, monkeypatch: pyte
     assert found[1].usage.accepted_tokens > 20
 
 
+def test_those_that_come_first_have_room_until_they_end() -> None:
+    rows, room = np.ones((3, 2), np.float32), StatesRoom()
+    texts = [LastStates((0, 0, 2), room) for _ in range(KEPT_ANSWERS + 1)]
+    for text in texts:
+        text.add(0, rows)
+    assert [(text.start, text.end) for text in texts] == [(0, 3)] * KEPT_ANSWERS + [(3, 3)]
+    texts[0].clear()  # it may go on
+    texts[-1].add(3, rows)
+    assert (texts[-1].start, texts[-1].end) == (6, 6)
+    texts[0].close()
+    texts[0].add(3, rows)
+    texts[-1].add(6, rows)
+    assert [(text.start, text.end) for text in (texts[0], texts[-1])] == [(6, 6), (6, 9)]
+    del text, texts[1:]
+    gc.collect()
+    texts += [LastStates((0, 0, 2), room) for _ in range(KEPT_ANSWERS)]
+    for text in texts[1:]:
+        text.add(0, rows)
+        assert text.start == 0
+
+
+@pytest.mark.usefixtures("eager")
+def test_answers_that_have_ended_leave_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether somebody holds them or not; of two at once the one that came first has it."""
+    monkeypatch.setattr(last_states, "KEPT_ANSWERS", 1)
+    with LLM.load(written(*knowing("qwen35", 0.0)), **CACHES) as llm:
+        streams = []
+        for _ in range(3):
+            streams.append(llm.model.start(IDS, max_tokens=20, sampling=GREEDY))
+            assert streams[-1].result().usage.accepted_tokens > 10
+        both = [llm.model.prepare(IDS, max_tokens=count, sampling=GREEDY) for count in (60, 5)]
+        Stream.begin(*both)
+        found = [stream.result() for stream in both]
+        assert found[0].tokens[:5] == found[1].tokens
+        assert found[0].usage.accepted_tokens > 10
+        assert found[1].usage.drafted_tokens == 0
+
+
 def test_states_wait_in_order() -> None:
     rows = np.arange(2 * (KEPT_STATES + 50), dtype=np.float32).reshape(-1, 2)
-    states = LastStates((0, 0, 2))
+    states = LastStates((0, 0, 2), StatesRoom())
     states.add(10, rows[10:20])  # the cache knew those before
     assert (states.start, states.end) == (10, 20)
     states.add(15, rows[15:25])

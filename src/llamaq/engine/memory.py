@@ -17,7 +17,9 @@ from llamaq.errors import InsufficientMemoryError, naming
 from llamaq.plan.graph import Plan
 
 __all__ = [
+    "KEPT_ANSWERS",
     "KEPT_OWNERS",
+    "KEPT_STATES",
     "KEPT_TOKENS",
     "GroupNeed",
     "MemoryNeed",
@@ -33,6 +35,9 @@ __all__ = [
 
 KEPT_TOKENS, KEPT_OWNERS = 2**16, 8
 """What guesses come from beside a text itself: so many tokens of earlier texts, for each of so many owners at most."""
+KEPT_STATES, KEPT_ANSWERS = 256, 16
+"""What the file's own block guesses from: last states of so many tokens, for each of so many answers at most. A step
+for more answers has no room for guesses."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ class MemoryNeed:
     texts: int = 0
     """Bytes, at most, of earlier texts that guesses come from (docs/speculation.md)."""
     nextn: int = 0
-    """Bytes of the file's block that guesses further tokens, where it has one: its weights, its cache, its scratch."""
+    """Bytes of the file's block that guesses further tokens, where it has one: its weights, its cache, its scratch, and
+    the states that wait for it."""
 
     @property
     def total(self) -> int:
@@ -118,6 +124,7 @@ def memory_need(
     if nextn is not None and speculation:
         block = memory_need(nextn, tensors, n_ctx, n_cache=n_cache, cache_type=cache_type, max_rows=max_rows,
                             threads=threads, pack=pack, speculation=False, beside=plan).total  # fmt: skip
+        block += KEPT_ANSWERS * min(KEPT_STATES, max_rows) * 4 * plan.last_states[2]
     return MemoryNeed(weights, cache, scratch, n_ctx, mapped, groups, threads * own, projector, draft, texts, block)
 
 

@@ -31,7 +31,7 @@ from llamaq.serving.disk_cache import DEFAULT_LIMIT, DiskCache
 from llamaq.serving.disk_prefixes import DiskPrefixes
 from llamaq.serving.drafter import Drafter
 from llamaq.serving.generation import DraftFunction, Generation
-from llamaq.serving.last_states import LastStates
+from llamaq.serving.last_states import LastStates, StatesRoom
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.nextn_drafter import NextNDrafter
 from llamaq.serving.recording import Recording
@@ -75,6 +75,7 @@ class Model:
         self.draft_function: DraftFunction | None = None
         """Guesses what comes next in an answer's text."""
         self._texts = KeptTexts()
+        self._states = StatesRoom()
         self._owned: Model | None = None
         if parts.nextn is not None:
             self.scheduler.speculation.drafter = NextNDrafter(parts.nextn)
@@ -222,12 +223,13 @@ class Model:
             self.text_ids("" if prediction is None else prediction, "prediction", continuation=True)
         )
         guesses, nextn = self.speculation and not inserted, self.parts.nextn
+        states = None if nextn is None else LastStates(nextn.seen, self._states, nextn.engine.max_rows)
         request = Generation(
             answer, ids, self.n_ctx, shift=overflow == "shift", keep=keep, dropped=dropped,
             progress=progress is not None, lookup=Lookup(ids, predicted) if guesses else None,
             texts=self._texts.of(ASKER.get()) if guesses else None,
             function=self.draft_function if guesses else None,
-            states=LastStates(nextn.seen, nextn.engine.max_rows) if guesses and nextn is not None else None,
+            states=states if guesses else None,
         )  # fmt: skip
         request.adaptation = self.adapters.of(adapter)
         request.expected = expected if dropped == 0 else 0

@@ -113,6 +113,8 @@ class Speculation:
 
     def forget(self, request: Request) -> None:
         """The request has ended."""
+        if isinstance(request, Generation) and request.states is not None:
+            request.states.close()
         if self.drafter is not None:
             self.drafter.forget(request)
 
