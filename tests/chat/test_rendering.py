@@ -158,6 +158,15 @@ def test_what_follows_is_reasoning_or_not_as_what_was_begun() -> None:
         assert reader.message == expected, begun
 
 
+def test_white_space_behind_a_thought_that_a_prompt_ends_is_none_of_the_answer() -> None:
+    """GLM 4.5 without thinking begins a line there."""
+    reader = AnswerReader(Beginning.after("<|assistant|>\n<think></think>"))
+    for piece in ("\n", "\n  Yes", ". "):
+        reader.read(Event(piece, 7))
+    reader.read(Event("", None, "stop"))
+    assert reader.message == ChatMessage("assistant", "Yes. ")
+
+
 DISTILLED = """\
 {%- for m in messages -%}
 {%- if m.role == 'user' -%}{{ '<User>' + m.content }}{%- endif -%}

@@ -41,7 +41,7 @@ class Beginning:
                 _, closed, answer = text.partition(close)
                 thought = text.removeprefix(open)
                 return cls(None, False, not answer.strip()) if closed else cls(close, False, not thought.strip())
-        return cls(None, not text)
+        return cls(None, not text, not text and before.endswith((*REASONING_MARKS.values(),)))
 
 
 class ReasoningSplitter:
