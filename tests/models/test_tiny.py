@@ -169,11 +169,6 @@ def no_local_rope(op: Op) -> Op:
     return replace(op, rope=replace(op.rope, frequencies=tuple(f**0.75 for f in op.rope.frequencies)))
 
 
-def whole_heads(op: Op) -> Op:
-    """All of a head turns."""
-    return replace(op, rope=make_rope(op.head_dim, 1e6, layout="neox")) if isinstance(op, Attention) else op
-
-
 def other_layout(op: Op) -> Op:
     if not isinstance(op, Attention) or op.rope is None:
         return op
@@ -336,7 +331,7 @@ FEATURES: dict[str, dict[str, Change]] = {
     "glm4": POST_NORMS | FUSED,
     "glm4moe": {
         "biases": no_biases,
-        "part of a head": whole_heads,
+        "part of a head": of(Attention, rope=make_rope(24, 1e6, layout="neox")),
         "gating": of(Route, gating="softmax"),
         "normalizing": ROUTING["normalizing"],
         "scale of experts": lambda op: replace(op, scale=2 * op.scale) if isinstance(op, Route) else op,
