@@ -159,7 +159,8 @@ def main() -> None:
         found["cpu"] = cost(servers["llamaq"], args.requests)
     show(found, list(servers))
     if args.json is not None:
-        settings = {name: getattr(args, name) for name in ("prompt", "new", "rounds", "threads", "peer")}
+        settings = {name: getattr(args, name) for name in ("prompt", "new", "rounds", "threads")}
+        settings["peer"] = args.peer and " ".join(Path(word).name for word in shlex.split(args.peer))
         found |= {"model": Path(args.model).name, "settings": settings, "machine": machine()}
         args.json.write_text(json.dumps(found, indent=1) + "\n")
 
