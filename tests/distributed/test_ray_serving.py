@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from ray import serve
 from asgi import TEMPLATE
 from llamaq import LLM, SamplingParams
 from llamaq.distributed.ray import openai_app
-from ray_clusters import cluster_of
+from ray_clusters import cluster_of, kill_actor
+from waiting import wait_until
 
 LOAD = {"n_ctx": 128, "n_cache": 512}
 SAID = [{"role": "user", "content": "Tell of a cat"}]
@@ -56,3 +58,29 @@ def test_what_begins_alike_goes_to_one_replica(url: str) -> None:
             done: Any = client.chat.completions.create(model="small", messages=said, max_tokens=1)
             cached.append(done.usage.prompt_tokens_details.cached_tokens)
     assert all(count > 0 for i, count in enumerate(cached) if i % 3)
+
+
+def test_another_answers_for_a_replica_that_is_killed(url: str, stories: Path) -> None:
+    """The client, which does not ask twice, sees nothing of it."""
+    client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
+    found: dict[int, Any] = {}
+
+    def ask(number: int) -> None:
+        said: Any = [{"role": "user", "content": f"Tell of number {number}"}]
+        done = client.chat.completions.create(model="small", messages=said, max_tokens=90, seed=1, temperature=1)
+        found[number] = done.choices[0].message.content
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(40)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: len(found) > 2)
+    kill_actor("ServeReplica:default:model small")
+    assert any(thread.is_alive() for thread in threads)
+    for thread in threads:
+        thread.join()
+    with LLM.load(stories, threads=1, **LOAD) as llm:
+        for number, text in found.items():
+            said = [{"role": "user", "content": f"Tell of number {number}"}]
+            told = llm.chat(said, template=TEMPLATE, max_tokens=90, sampling=SamplingParams(seed=1, temperature=1))
+            assert text == told.text
+    assert len(found) == len(threads)

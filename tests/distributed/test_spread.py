@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
 
 from llamaq import LlamaqError
 from llamaq.batch import Request
-from llamaq.distributed.spread import alone_on_machine, cpus_claimed, load_for, spread, threads_for
+from llamaq.distributed.spread import alone_on_machine, cpus_claimed, load_for, spread, threads_for, whole_path
+from llamaq.hub import Found
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 1), (2, 3), (5, 2)])
@@ -73,3 +75,13 @@ def test_a_cpu_of_each_machine_is_left_to_others() -> None:
 def test_replicas_that_share_a_machine() -> None:
     cases = {(1, 1): True, (2, 1): True, (3, 1): False, (3, 4): False, (3, 5): True}
     assert {case: alone_on_machine(*case, [8, 4]) for case in cases} == cases
+
+
+def test_workers_in_other_folders_find_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.gguf").touch()
+    assert whole_path("m.gguf") == tmp_path / "m.gguf"
+    found = whole_path(Found(Path("m.gguf"), "m", ""))
+    assert isinstance(found, Found)
+    assert found.path == tmp_path / "m.gguf"
+    assert whole_path("qwen3:0.6b") == "qwen3:0.6b"
