@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamaq.errors import ContextOverflowError, ModelError
+from llamaq.errors import ContextOverflowError, ModelError, StructureError
 from llamaq.llm.llm import LLM
-from llamaq.sampling import SamplingParams
+from llamaq.sampling import Sampler, SamplingParams
 from llamaq.serving.answer import Event, StopStrings, common_prefix
 
 GREEDY = SamplingParams(temperature=0)
@@ -240,3 +240,23 @@ def test_the_seed_that_was_drawn_gives_the_text_again(llm: LLM) -> None:
 def test_a_vocabulary_cannot_be_run(shared: Callable[[str], Path]) -> None:
     with pytest.raises(ModelError, match=r"llama-spm\.gguf: .*no tensors"):
         LLM.load(shared("vocab/ggml-vocab-llama-spm.gguf"))
+
+
+@pytest.mark.parametrize("name", ["accept", "forced"])
+def test_an_error_behind_the_first_token_ends_its_answer_alone(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As a structure that exceeds a limit there raises one."""
+    right = llm.generate("Once", max_tokens=20, sampling=GREEDY).tokens
+    real = getattr(Sampler, name)
+
+    def fails(sampler: Sampler, *args: Any) -> Any:
+        if sampler.seed == 13:
+            raise StructureError("too much")
+        return real(sampler, *args)
+
+    monkeypatch.setattr(Sampler, name, fails)
+    other = llm.stream("Once", max_tokens=20, sampling=GREEDY)
+    with pytest.raises(StructureError, match="too much"):
+        llm.generate("Tom", max_tokens=5, sampling=SamplingParams(seed=13))
+    assert other.result().tokens == right

@@ -102,7 +102,7 @@ class Generation(Request):
                 self._take(logits)
                 self._ask_function()
             except BaseException as error:
-                if len(self.answer.tokens) == self.made:
+                if not self._items:
                     raise
                 self._error = error  # what came before it comes as it would have come alone
             self._latest = time.perf_counter()
