@@ -108,7 +108,12 @@ class DiskPrefixes:
     def keeps(self, request: Request) -> None:
         """Has a thread write what the cache has of a prompt that was read and the disk does not have yet."""
         scheduler = self._scheduler()
-        if scheduler is not None and (found := self._take(request, scheduler.room)) is not None:
+        try:
+            found = None if scheduler is None else self._take(request, scheduler.room)
+        except MemoryError:  # the copy may be large, and no answer ends by it
+            logger.warning("the cache on disk is not written: there is no memory for a copy of what was read")
+            return
+        if scheduler is not None and found is not None:
             with self._written:
                 self._writing += 1
             try:
