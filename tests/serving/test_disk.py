@@ -18,7 +18,6 @@ import pytest
 
 from llamaq import LLM, SamplingParams
 from llamaq.engine import bundled
-from llamaq.engine.page_pool import PagePool
 from llamaq.gguf import GGUFFile
 from llamaq.serving import disk_cache
 from llamaq.serving.disk_cache import BlockFolder, DiskCache
@@ -393,19 +392,3 @@ def test_what_the_disk_cannot_read_is_told(
     with caplog.at_level(logging.WARNING, "llamaq"):
         assert answer(open_llm(folder)) == (right, 0)
     assert "the cache on disk cannot be read: MemoryError" in caplog.text
-
-
-def test_without_memory_for_a_copy_nothing_is_written(
-    open_llm: Callable[..., LLM], folder: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    right = answer(open_llm(None))[0]
-
-    def full(*args: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(PagePool, "read", full)
-    llm = open_llm(folder)
-    assert answer(llm) == (right, 0)
-    llm.close()
-    assert blocks(folder) == []
-    assert "there is no memory for a copy" in caplog.text

@@ -1,4 +1,4 @@
-"""The files of the cache on disk by themselves."""
+"""The files of the cache on disk by themselves, and what becomes of them without memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from llamaq import LLM
+from llamaq.engine.page_pool import PagePool
 from llamaq.gguf import GGUFFile
 from llamaq.serving.disk_cache import DiskCache, default_folder
 
@@ -66,3 +68,16 @@ def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert default_folder() == tmp_path
     monkeypatch.delenv("LLAMAQ_CACHE_DIR")
     assert default_folder().parts[-1] in ("llamaq", "cache")
+
+
+def test_without_memory_for_a_copy_nothing_is_written(
+    folder: Path, stories: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(PagePool, "read", full)
+    with LLM.load(stories, n_ctx=512, threads=1, cache_dir=folder) as llm:
+        assert llm.generate([5, 6, 7] * 100, max_tokens=1).usage.prompt_tokens == 300
+    assert blocks(folder) == []
+    assert "there is no memory for a copy" in caplog.text
