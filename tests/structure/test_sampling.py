@@ -196,3 +196,11 @@ def test_a_vocabulary_that_cannot_write_it() -> None:
         pytest.raises(StructureError, match="no token of the model's vocabulary can come next"),
     ):
         llm.generate([3], sampling=SamplingParams(structure=json_schema({"type": "object"})))
+
+
+def test_more_is_forced_at_once_than_the_context_holds(llm: LLM) -> None:
+    text = "Tom and a dog " * 100
+    sampling = SamplingParams(structure=json_schema({"const": text}), temperature=0)
+    answer = llm.generate("Once", sampling=sampling, overflow="shift")
+    assert len(answer.tokens) > 2 * llm.n_ctx
+    assert (json.loads(answer.text), answer.finish_reason) == (text, "stop")

@@ -162,8 +162,11 @@ class Generation(Request):
             self._texts = None
 
     def shift(self) -> None:
-        """Drops the older half of what follows the first ``keep`` tokens."""
-        count = (len(self.ids) - self._keep) // 2
+        """Drops the older half of what follows the first ``keep`` tokens, and again where a structure has forced more
+        than the context holds."""
+        count = 0
+        while len(self.ids) - count > self._n_ctx:
+            count += (len(self.ids) - count - self._keep) // 2
         del self.ids[self._keep : self._keep + count]
         self.dropped += count
         self._lookup = Lookup() if self._lookup is not None else None  # the text is another one now
