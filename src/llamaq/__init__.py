@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +80,28 @@ _LAZY = {
 }
 
 
+_OF_LLAMA_CPP = "from llamaq.compat.llama_cpp import {} gives llama-cpp-python's; llamaq's own interface is llamaq.LLM"
+_LOAD = 'llamaq.LLM.load("model.gguf") loads a model'
+_HERE = {
+    **{name: _OF_LLAMA_CPP.format(name) for name in (
+        "Llama", "LlamaCache", "LlamaDiskCache", "LlamaGrammar", "LlamaRAMCache", "LlamaState", "LlamaTokenizer",
+        "LogitsProcessorList", "StoppingCriteriaList",
+    )},
+    **dict.fromkeys(("AutoModel", "AutoModelForCausalLM", "Model", "load", "load_model", "pipeline"), _LOAD),
+    "Client": f"{_LOAD}, without a server; with one (llamaq serve), the clients of Ollama, OpenAI and Anthropic do",
+    "generate": f"{_LOAD}, and its method generate gives an answer",
+}  # fmt: skip
+"""What other libraries have where this one has something else."""
+
+
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'llamaq' has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    advice = f"; {_HERE[name]}" if name in _HERE else ""
+    # Python has a sentence of its own for "from llamaq import Llama", which would hide the advice.
+    if advice and sys._getframe(1).f_globals.get("__name__") == "importlib._bootstrap":
+        raise ImportError(f"cannot import name {name!r} from 'llamaq'{advice}", name="llamaq")
+    raise AttributeError(f"module 'llamaq' has no attribute {name!r}{advice}", name=name)
 
 
 def __dir__() -> list[str]:

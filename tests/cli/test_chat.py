@@ -293,15 +293,15 @@ def test_commands_that_change_the_conversation(talk: Conversation, run: Callable
     talk.ask("Hello")
     shown(talk)
     before = talk.said
-    assert run(f"/save {file}") == f"2 messages are in {file}"
+    assert run(f"/save {file}") == f"2 messages written to {file}"
     assert json.loads(file.read_bytes())["messages"][0] == {"role": "system", "content": "Be kind."}
     assert run("/clear") == "the conversation is forgotten"
     assert (talk.messages, talk.system) == ([], "Be kind.")
     run("/system Be rude.")
-    assert run(f"/load {file}").startswith(f"2 messages of {file}: ")
+    assert run(f"/load {file}").startswith(f"{file}: 2 messages, ")
     assert talk.said == before
     file.write_bytes(file.read_bytes().decode().encode("utf-16"))
-    assert run(f"/load {file}").startswith(f"2 messages of {file}: ")
+    assert run(f"/load {file}").startswith(f"{file}: 2 messages, ")
     assert talk.said == before
     assert run("/undo") == "taken back: Hello"
     assert run("/undo") == "there is nothing to take back"
@@ -325,6 +325,9 @@ def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
     assert (run("/set max_tokens 3"), talk.max_tokens) == ("max_tokens is 3", 3)
     assert (run("/set num_predict -1"), talk.max_tokens) == ("max_tokens is as many as fit", None)
     assert run("/set max_tokens") == "max_tokens is as many as fit; /set max_tokens VALUE changes it"
+    assert run("/set nothink") == "the model's chat template has no switch for reasoning (enable_thinking)"
+    assert talk.template_kwargs == {}
+    talk.template = "{{ messages[0].content }}{{ '<think></think>' if not enable_thinking }}"
     assert run("/set nothink") == "the template is asked for none before answers"
     assert talk.template_kwargs == {"enable_thinking": False}
     assert run("/set verbose") == "answers have tokens and speeds below them"

@@ -64,16 +64,16 @@ def open_chat(request: pytest.FixtureRequest, model: Path, tmp_path: Path) -> It
 def test_a_chat_from_the_greeting_to_bye(open_chat: Callable[..., Chat], tmp_path: Path) -> None:
     chat = open_chat("-sys", "Be kind.")
     chat.enter("Tell me of Lily")
-    answer = chat.see("as many tokens as -n allows")
+    answer = chat.see("as many as an answer may have")
     assert "upon" in answer or len(answer) > 40
     chat.enter("/context")
     assert "2 messages" in chat.see("2 messages")
     chat.enter('"""one')
     chat.see("...")
     chat.type('two"""\r')
-    chat.see("as many tokens as -n allows")
+    chat.see("as many as an answer may have")
     chat.enter(f"/save {tmp_path / 'talk.json'}")
-    chat.see("4 messages are in")
+    chat.see("4 messages written to")
     chat.enter("/undo")
     chat.see("taken back: one")
     chat.enter("/bye")
@@ -112,6 +112,22 @@ def test_a_prompt_answers_once_on_a_terminal_too(model: Path) -> None:
     assert b"\x1b[" not in terminal.shown.replace(b"\x1b[A", b"")
 
 
+def test_a_single_answer_breaks_between_words_on_a_terminal(model: Path) -> None:
+    argv = ("run", model, "Hello", "--chat-template", "chatml", "--temp", 0, "-n", 60)
+
+    def lines(*more: str, both: bool = True) -> list[str]:
+        terminal = Terminal(*argv, *more, both=both, COLUMNS="30")
+        code, out = terminal.finish()
+        assert code == 0
+        return (on_screen(terminal.shown) if both else out.decode()).strip().splitlines()
+
+    text = " ".join(lines(both=False))
+    broken = lines()
+    assert len(text) > 60
+    assert max(map(len, broken)) <= 30
+    assert " ".join(broken) == text == " ".join(lines("--nowordwrap"))
+
+
 def test_reasoning_is_a_word_on_the_terminal(model: Path) -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
     terminal = Terminal("run", model, "Hello", "--chat-template", template, "--temp", 0, "-n", 8, both=True)
@@ -143,12 +159,12 @@ def test_what_a_model_writes_cannot_command_the_terminal(model: Path, tmp_path: 
 
 def test_cnv_goes_on_after_a_prompt_and_single_turn_does_not(open_chat: Callable[..., Chat]) -> None:
     chat = open_chat("-cnv", "Hello")
-    chat.see("as many tokens as -n allows")
+    chat.see("as many as an answer may have")
     chat.enter("/bye")
     assert chat.finish()[0] == 0
     chat = open_chat("-st")
     chat.enter("Hello")
-    chat.see("as many tokens as -n allows")
+    chat.see("as many as an answer may have")
     assert chat.finish()[0] == 0
 
 
@@ -156,7 +172,7 @@ def test_alt_enter_and_history_of_earlier_chats(model: Path, tmp_path: Path) -> 
     for keys in ("first\x1b\rline\r", "\x1b[A\x1b[A\x1b[A\r"):
         chat = Chat(model, "--chat-template", "chatml", "-n", 4, history=tmp_path)
         chat.press(keys)
-        chat.see("as many tokens as -n allows")
+        chat.see("as many as an answer may have")
         chat.enter(f"/save {tmp_path / 'talk.json'}")
         chat.see("2 messages")
         chat.enter("/bye")
@@ -176,6 +192,6 @@ def test_without_the_extra_a_line_says_what_it_adds(model: Path, tmp_path: Path)
     chat = Chat(model, "--chat-template", "chatml", "-n", 4, history=tmp_path, PYTHONPATH=path)
     assert b"pip install 'llamaq[chat]'" in chat.shown
     chat.enter("Hello")
-    chat.see("as many tokens as -n allows")
+    chat.see("as many as an answer may have")
     chat.enter("/bye")
     assert chat.finish()[0] == 0

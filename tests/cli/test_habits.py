@@ -58,10 +58,8 @@ def test_habits_are_taken_in_one_line(name: str, capsys: pytest.CaptureFixture[s
 def test_options_of_ollama_run(capsys: pytest.CaptureFixture[str]) -> None:
     parser = parsers()["run"]
     args = parser.parse_args(["m", "Why is it?", "--keepalive", "5m", "--nowordwrap", "--insecure"])
-    assert (args.prompt, llama_cpp.ignored(args)) == (
-        "Why is it?",
-        "--keepalive, --nowordwrap, --insecure change nothing here",
-    )
+    ignored = "--keepalive, --insecure change nothing here"
+    assert (args.prompt, llama_cpp.ignored(args), args.nowordwrap) == ("Why is it?", ignored, True)
     for option, remedy in {
         "--format json": "-j '{}'",
         "--think=false": "enable_thinking",

@@ -135,7 +135,7 @@ def test_history(llm: LLM) -> None:
     commands.run("/history")
     assert said[-1].splitlines()[0].endswith("2 messages  Tell me of cats")
     commands.run("/history 1")
-    assert said[-1].startswith("2 messages: ")
+    assert said[-1].startswith("2 messages, ")
     assert talk.messages[0].content == "Tell me\nof cats"
     commands.run("/history")
     assert "(this one)" in said[-1]
@@ -144,6 +144,15 @@ def test_history(llm: LLM) -> None:
         assert said[-1].startswith("earlier chats with this model have the numbers 1 to 1, got ")
     Commands(talk, said.append, kept=Kept("other")).run("/history")
     assert said[-1] == "there is no earlier chat with this model"
+
+
+def test_a_row_of_the_history_fits_the_terminal(llm: LLM) -> None:
+    kept, talk = Kept("m"), conversation(llm, "words " * 90, "Meow")
+    kept.save(talk)
+    for width in (80, 120):
+        (row, _) = kept.table(width).splitlines()
+        assert (len(row), row.endswith("(this one)")) == (width - 1, True)
+    assert len(kept.table(10).splitlines()[0]) < 80  # some words are shown all the same
 
 
 def test_a_chat_keeps_itself(
@@ -155,20 +164,21 @@ def test_a_chat_keeps_itself(
         left = list(lines)
         monkeypatch.setattr(PlainScreen, "read", lambda self: left.pop(0))
 
-    typed("Hello", "/set temperature 0.5", "/bye")
+    typed("Hello", "/set temperature 0.5", "/set max_tokens -1", "/bye")
     assert chat(conversation(llm), kept=Kept("m")) == 0
     talk = conversation(llm)
     kept = Kept("m")
     kept.resume(talk)
     assert [message.role for message in talk.messages] == ["user", "assistant"]
-    talk.sampling = kept.over(Defaults()).sampling
+    talk.sampling, talk.max_tokens = kept.over(Defaults()).sampling, None
     typed("/bye")
     chat(talk, kept=kept)
     typed("/bye")
     chat(conversation(llm), kept=kept)
     out = capsys.readouterr().out
     assert "Going on after 2 messages: " in out
-    assert out.count("As set in an earlier chat: temperature 0.5. /set forget") == 1  # the other has --temp 0
+    told = "As set in an earlier chat: temperature 0.5, max_tokens as many as fit. /set forget"
+    assert " ".join(out.split()).count(told) == 1  # the other has --temp 0 and a number of tokens
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
     (tmp_path / "file").touch()
     typed("Hello", "And?", "/bye")

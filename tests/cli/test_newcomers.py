@@ -20,7 +20,8 @@ QUICK = ("-n", "4", "-t", "1", "-s", "1")
 OLLAMA = [
     ("run llama3.2 'Why is the sky blue?'", 0, ""),
     ("run llama3.2 'Why is the sky blue?' --verbose", 0, "generation"),
-    ("run llama3.2 --keepalive 5m --nowordwrap 'Why is the sky blue?'", 0, "--keepalive, --nowordwrap change nothing"),
+    ("run llama3.2 --keepalive 5m --insecure 'Why is the sky blue?'", 0, "--keepalive, --insecure change nothing"),
+    ("run llama3.2 --nowordwrap 'Why is the sky blue?'", 0, ""),
     ("run llama3.2 --format json 'A river'", 2, "-j '{}'"),
     ("run llama3.2 --think=false 'A river'", 2, "enable_thinking"),
     ("run mistral", 1, "there is no model 'mistral' here. Ways to get one: llamaq pull hf:"),

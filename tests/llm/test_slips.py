@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ import llamaq
 from llamaq import LLM, GGUFFile, SamplingParams, Session
 from llamaq.chat.options import ChatOptions, PromptOptions
 from llamaq.llm import calls, habits
+from llamaq.serving import said
 from llamaq.serving.model import Model
 from llamaq.serving.stream import Options
 
@@ -72,6 +75,16 @@ SLIPS = [
     ("llm.create_completion('x')", "no attribute 'create_completion'; llm.generate(prompt)"),
     ("llm.create_embedding('x')", "no attribute 'create_embedding'; llm.embed(texts)"),
     ("llm.nothing", "'LLM' object has no attribute 'nothing'"),
+    ("done.choices[0].text", "no attribute 'choices'; this is one answer, and its text is .text .*llama_cpp.Llama"),
+    ("done['choices'][0]['text']", "'Completion' object is no dict, nor a list; this is one answer, .*.text"),
+    ("done.message.content", "no attribute 'message'; its text is .text; what llm.chat gives has a .message"),
+    ("done.response", "no attribute 'response'; its text is .text"),
+    ("done.nothing", "'Completion' object has no attribute 'nothing'"),
+    ("told.choices[0].message", "'ChatCompletion' object has no attribute 'choices'; this is one answer"),
+    ("told['message']['content']", "'ChatCompletion' object is no dict, nor a list; .*.text"),
+    ("llamaq.Llama('m.gguf')", "'llamaq' has no attribute 'Llama'; from llamaq.compat.llama_cpp import Llama gives"),
+    ("llamaq.load('m.gguf')", "no attribute 'load'; llamaq.LLM.load(\"model.gguf\") loads a model"),
+    ("llamaq.nothing", "module 'llamaq' has no attribute 'nothing'"),
     # texts
     ("llm.generate(['a', 'b'])", "prompt must be one text, or its token ids, got ['a', 'b']; LLM.batch takes several"),
     (f"llm.generate({HELLO})", "prompt must be one text, or its token ids, .*; LLM.chat takes messages"),
@@ -139,6 +152,9 @@ def test_a_slip_is_answered_in_the_callers_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     names = {"LLM": LLM, "Session": Session, "SamplingParams": SamplingParams, "GGUFFile": GGUFFile}
+    if call.startswith(("done", "told")):
+        hello: Any = [{"role": "user", "content": "Hello"}]
+        names |= {"done": llm.generate("x", max_tokens=1), "told": llm.chat(hello, template="chatml", max_tokens=1)}
     with pytest.raises((TypeError, ValueError, AttributeError)) as caught:
         eval(call, {**names, "llm": llm, "llamaq": llamaq, "model": stories})
     said = str(caught.value)
@@ -156,6 +172,32 @@ def test_what_is_there_instead_of_others_methods_is_there(llm: LLM) -> None:
         assert not hasattr(llm, name)
         for path in re.findall(r"llm\.([\w.]+)", advice):
             functools.reduce(getattr, path.split("."), llm)  # this raises where there is none
+    done = llm.generate("x", max_tokens=1)
+    for thing, table in ((done, said._HERE), (llamaq, llamaq._HERE)):
+        assert not [name for name in table if hasattr(thing, name)]
+
+
+def test_an_answer_is_printed_as_its_text(llm: LLM) -> None:
+    done = llm.generate("One day", max_tokens=8)
+    told = llm.chat([{"role": "user", "content": "Hello"}], template="chatml", max_tokens=8)
+    for each in (done, told):
+        assert each.text
+        assert (str(each), f"{each}", f"{each!r:.15}") == (each.text, each.text, repr(each)[:15])
+        assert f"text={each.text!r}" in repr(each) or f"content={each.text!r}" in repr(each)
+    assert str(done.tokens[-1]) not in repr(done).replace(repr(done.usage), "").replace(repr(done.text), "")
+    assert pickle.loads(pickle.dumps(done)) == done
+    assert copy.copy(told) == told
+
+
+def test_what_is_imported_by_another_librarys_name_is_answered() -> None:
+    """Python's own sentence for such an import has no advice."""
+    for name in ("Llama", "AutoModelForCausalLM"):
+        with pytest.raises(ImportError, match=re.escape(llamaq._HERE[name])):
+            exec(f"from llamaq import {name}")
+        assert not hasattr(llamaq, name)
+    with pytest.raises(ImportError, match="cannot import name 'Nothing' from 'llamaq'"):
+        exec("from llamaq import Nothing")
+    exec("from llamaq import errors, chat, LLM")
 
 
 def methods() -> Iterator[tuple[str, Any]]:

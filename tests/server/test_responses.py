@@ -17,6 +17,7 @@ from llamaq import LLM, SamplingParams
 from llamaq.server import Settings, app
 from llamaq.server.openai import responses
 from llamaq.server.openai.responses_fields import RESPONSE
+from llamaq.server.openai.responses_input import hidden
 from llamaq.server.openai.responses_output import Output
 from llamaq.structure import gbnf
 
@@ -292,6 +293,43 @@ def test_what_is_ignored_is_told(client: Client) -> None:
     reply = client.post(PATH, {**SMALL, **asked})
     assert reply.headers["x-llamaq-ignored"] == "store,user,prompt_cache_key,odd"
     assert (reply.json["metadata"], reply.json["store"]) == ({"a": "b"}, False)
+
+
+def test_keys_of_items_that_nothing_reads_are_named_or_with_strict_refused(client: Client, model: LLM) -> None:
+    """What a response's own items have, sent back, is no matter."""
+    said = {"type": "output_text", "text": "Hi", "annotations": [], "logprobs": [{"token": "Hi"}]}
+    call = {"type": "function_call", "id": "fc_1", "call_id": "1", "name": "f", "arguments": "{}"}
+    output: dict[str, Any] = {"type": "function_call_output", "call_id": "1", "output": [{**said, "logprobs": []}]}
+    own = [
+        {"role": "user", "content": "Hi"},
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": hidden("Hm."), "status": "completed"},
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": [said], "status": "completed"},
+        {**call, "namespace": "crm", "status": "completed"},
+        output,
+    ]
+    strict = Client(app(model, Settings(names=("stories",), strict=True, template=TEMPLATE)))
+    for each in (client, strict):
+        reply = each.post(PATH, {**SMALL, "input": own})
+        assert (reply.status, "x-llamaq-ignored" in reply.headers) == (200, False), reply.error
+    for item, names in (
+        ({"role": "user", "content": "Hi", "phase": "x", "arguments": "{}"}, "input.phase,input.arguments"),
+        ({"role": "user", "content": [{**said, "detail": "low"}]}, "input.content.detail"),
+        ({**output, "output": [{**said, "mood": 1}], "name": "f"}, "input.name,input.output.mood"),
+        ({**call, "mood": 1, "caller": None}, "input.mood"),
+        ({"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm.", "mood": 1}]}, "input.summary.mood"),
+    ):
+        for streamed in (False, True):
+            reply = client.post(PATH, {**SMALL, "input": [*own, item, own[0]], "stream": streamed})
+            assert (reply.status, reply.headers.get("x-llamaq-ignored")) == (200, names), item
+        error = strict.post(PATH, {**SMALL, "input": [*own, item, own[0]]}).error
+        assert names.split(",")[0].endswith(f".{error['message'].split(chr(39))[1]}"), error
+    theirs = {"type": "reasoning", "summary": [], "encrypted_content": "gAAAA"}
+    for known, name in (
+        ({"input": [*own, theirs]}, "input.encrypted_content"),
+        ({"text": {"verbosity": "low"}}, "text.verbosity"),
+        ({"reasoning": {"summary": "auto"}}, "reasoning.summary"),
+    ):
+        assert strict.post(PATH, {**SMALL, **known}).headers["x-llamaq-ignored"] == name
 
 
 def test_nothing_is_kept(client: Client, sdk: Any) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llamaq.boundary.arguments import items
 from llamaq.chat.pictures import PICTURE_TYPES, picture_in
 from llamaq.errors import ReceiptError, naming
+from llamaq.serving.said import Said
 
 if TYPE_CHECKING:
     from llamaq.serving.receipt import Receipt
@@ -101,9 +102,10 @@ class ChatEvent:
 
 
 @dataclass(frozen=True)
-class ChatCompletion:
-    """A whole answer; ``message`` can be appended to the conversation as it is. Where that ended with the beginning of
-    the answer, ``message`` is what follows. ``stop`` is the stop string that ended it, which may be the template's."""
+class ChatCompletion(Said):
+    """A whole answer, printed as its text; ``message`` can be appended to the conversation as it is. Where that ended
+    with the beginning of the answer, ``message`` is what follows. ``stop`` is the stop string that ended it, which may
+    be the template's."""
 
     message: ChatMessage
     finish_reason: ChatFinishReason

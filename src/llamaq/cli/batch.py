@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.model_names import located
@@ -90,7 +91,7 @@ def _job(args: argparse.Namespace) -> BatchJob:
 
 def _told(done: Summary, args: argparse.Namespace) -> str:
     kept = f", {done.kept} of them by an earlier run" if done.kept else ""
-    told = f"llamaq: {args.target}: {done.total} requests are answered{kept}"
+    told = f"llamaq: {args.target}: {counted(done.total, 'request')} answered{kept}"
     if not done.failed:
         return told
     lines = ", ".join(map(str, done.failed_lines)) + (", ..." if done.failed > len(done.failed_lines) else "")

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 from llamaq import __version__
+from llamaq.boundary.words import counted
 from llamaq.cli.output import size, write
 from llamaq.engine.engine import Numerics, numerics_here
 from llamaq.engine.kv_cache import CacheType
@@ -234,7 +235,7 @@ class Markdown(Output):
             "% bandwidth": _percent(record["percent_of_bandwidth"]),
             "% int8 peak": _percent(record["percent_of_int8_peak"]),
         }
-        machine = f"{record['cpu_info']}, {record['level']}, {record['n_threads']} threads"
+        machine = f"{record['cpu_info']}, {record['level']}, {counted(record['n_threads'], 'thread')}"
         self._limits.setdefault(machine, []).append(record)
         row = self._line([_aligned(str(cells[name]), width) for name, width in self._columns.items()])
         return (self._head() if first else "") + row

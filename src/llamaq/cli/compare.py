@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.atomic import atomic_file
+from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, most_chunks, text_of
 from llamaq.cli.model_names import located
@@ -113,7 +114,7 @@ def _as_text(found: Report, *, every_tensor: bool) -> str:
         line("Error of the weights", "weight_error", 3, error=False, percent=True),
     ]
     base, count = found.divergence.base, found.divergence.kl.size
-    lines.append(f"{count} tokens scored, in {len(base.losses)} chunks of {base.n_ctx}")
+    lines.append(f"{counted(count, 'token')} scored, in {counted(len(base.losses), 'chunk')} of {base.n_ctx}")
     lines += ["", *(_every(found) if every_tensor else _by_format(found)), "", verdict(value, count)]
     return "\n".join(lines) + "\n"
 
@@ -129,7 +130,7 @@ def verdict(value: Mapping[str, float], scored: int) -> str:
         foretells = "foretells the text as well as BASE, as far as this text can tell"
     else:
         foretells = f"foretells it {'worse' if change > 0 else 'better'} (perplexity {percent:+.1f} %)"
-    few = f" That is from {scored} tokens; a longer text tells more." if scored < _FEW else ""
+    few = f" That is from {counted(scored, 'token')}; a longer text tells more." if scored < _FEW else ""
     places = f"{100 * (1 - same):.1f} of 100 places"
     return f"Verdict: {word}. OTHER puts another token first at {places}, and {foretells}.{few}"
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
 from llamaq.cli.model_names import model_of
@@ -72,7 +73,7 @@ def imatrix(args: argparse.Namespace) -> int:
     save(out, found)
     seconds = time.perf_counter() - since
     write(
-        f"{out}: {len(found.entries)} tensors, {found.chunks} chunks of {found.chunk_size}; "
+        f"{out}: {counted(len(found.entries), 'tensor')}, {counted(found.chunks, 'chunk')} of {found.chunk_size}; "
         f"{chunks.size} tokens read in {seconds:.2f} s, {chunks.size / seconds:.1f} tokens/s\n"
     )
     return 0

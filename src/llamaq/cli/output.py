@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 
 __all__ = ["TextOutput", "harmless", "size", "speed", "write"]
@@ -23,6 +24,11 @@ class TextOutput:
     def __init__(self) -> None:
         self._last = "\n"
         self._terminal = sys.stdout is not None and sys.stdout.isatty()
+
+    @property
+    def width(self) -> int:
+        """Columns of a line; 0 where it is no terminal, so that nothing limits them."""
+        return shutil.get_terminal_size().columns if self._terminal else 0
 
     def write(self, piece: str) -> None:
         if self._terminal:

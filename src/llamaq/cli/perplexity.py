@@ -7,6 +7,7 @@ import json
 import math
 from typing import TYPE_CHECKING
 
+from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.measuring import add_text_options, load, text_chunks
 from llamaq.cli.model_names import model_of
@@ -49,7 +50,7 @@ def _as_text(found: Perplexity) -> str:
     chunks, tokens = len(found.losses), found.tokens
     return (
         f"Final estimate: PPL = {found.value:.4f} +/- {found.uncertainty:.5f}\n"
-        f"{found.losses.size} tokens scored, in {chunks} chunks of {found.n_ctx}; "
+        f"{counted(found.losses.size, 'token')} scored, in {counted(chunks, 'chunk')} of {found.n_ctx}; "
         f"{tokens} read in {found.seconds:.2f} s, {tokens / found.seconds:.1f} tokens/s\n"
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llamaq.boundary.arguments import MOST_THREADS
+from llamaq.boundary.words import counted
 from llamaq.cli.budget import add_budget_options, budget_of, fit_table, fitted
 from llamaq.cli.command import Command
 from llamaq.cli.compare import add_report
@@ -247,7 +248,7 @@ def _every(plan: Plan) -> str:
 def _summary(plan: Plan) -> str:
     before = 8 * plan.source_nbytes / max(1, plan.parameters)
     fallbacks = sum(tensor.wanted is not None for tensor in plan.tensors)
-    note = f"{fallbacks} tensors needed another format than the one asked for\n" if fallbacks else ""
+    note = f"{counted(fallbacks, 'tensor')} needed another format than the one asked for\n" if fallbacks else ""
     return (
         f"{note}model size {size(plan.source_nbytes)} ({before:.2f} bits per weight) -> "
         f"{size(plan.nbytes)} ({plan.bits_per_weight:.2f} bits per weight)\n"

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llamaq.boundary.words import counted
+from llamaq.cli.chat.wrapping import WordWrap
 from llamaq.cli.command import Command
 from llamaq.cli.infill import check_infill, gap_of
 from llamaq.cli.model_names import draft_options
@@ -91,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
                     kept=kept,
                     pictures=args.image,
                 )
-            reason, answer = _answer(conversation, prompt, args.image), conversation.latest
+            reason = _answer(conversation, prompt, args.image, wraps=not args.nowordwrap)
+            answer = conversation.latest
             if kept is not None:
                 kept.save(conversation)
         if args.receipt and answer is not None:
@@ -236,9 +239,13 @@ def _continue(
     return reason, events
 
 
-def _answer(conversation: Conversation, prompt: str, pictures: Sequence[Path]) -> ChatFinishReason | None:
-    """Prints the answer to one message as it comes, without the reasoning before it."""
+def _answer(
+    conversation: Conversation, prompt: str, pictures: Sequence[Path], *, wraps: bool
+) -> ChatFinishReason | None:
+    """Prints the answer to one message as it comes, without the reasoning before it; a terminal gets lines that are
+    broken between words where it ``wraps``."""
     out, status, thinks, answers = TextOutput(), Status(), False, False
+    lines = WordWrap(out.write, out.width if wraps else 0)
 
     def show(event: ChatEvent) -> None:
         nonlocal thinks, answers
@@ -246,13 +253,14 @@ def _answer(conversation: Conversation, prompt: str, pictures: Sequence[Path]) -
         if thinks != bool(event.reasoning) and (event.reasoning or event.text):
             thinks = bool(event.reasoning)
             status.show("thinking" if thinks else "")
-        out.write(event.text)
+        lines.write(event.text)
 
     conversation.ask(prompt, [path.absolute() for path in pictures])
     with looking_bar() as looking, Bar("reading the prompt", " tokens") as progress:
         reason = conversation.answer(show, progress, looking)
     if thinks:
         status.clear()
+    lines.flush()
     out.end()
     if thinks and not answers and reason is not None:
         _tell(f"llamaq: there is no answer: the model was still thinking, and was ended by {_ENDS[reason]}")
@@ -282,10 +290,11 @@ def _counts(usage: Usage, n_ctx: int, reason: ChatFinishReason | None) -> dict[s
     used = usage.prompt_tokens + usage.completion_tokens
     disk = f", {usage.disk_tokens} of them from the disk" if usage.disk_tokens else ""
     return {
-        "prompt": f"{usage.prompt_tokens} tokens ({usage.cached_tokens} cached{disk}) "
+        "prompt": f"{counted(usage.prompt_tokens, 'token')} ({usage.cached_tokens} cached{disk}) "
         + speed(usage.prompt_tokens - usage.cached_tokens, usage.prompt_seconds),
-        "generation": f"{usage.completion_tokens} tokens " + speed(usage.completion_tokens, usage.completion_seconds),
-        "guesses": f"{usage.drafted_tokens} tokens ({usage.accepted_tokens} right)",
+        "generation": f"{counted(usage.completion_tokens, 'token')} "
+        + speed(usage.completion_tokens, usage.completion_seconds),
+        "guesses": f"{counted(usage.drafted_tokens, 'token')} ({usage.accepted_tokens} right)",
         "ended by": _ENDS[reason],
         "context": f"{min(used, n_ctx)} of {n_ctx} tokens used",
     }

@@ -6,6 +6,7 @@ import argparse
 import re
 from pathlib import Path
 
+from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
 from llamaq.cli.options import Parser, at_least
@@ -53,7 +54,7 @@ def split(args: argparse.Namespace) -> int:
             sizes = part_sizes(file, parts)
         for i, (tensors, nbytes) in enumerate(zip(parts, sizes, strict=True)):
             path = part_path(Path(args.prefix), i, len(parts))
-            write(f"{path}: {len(tensors)} tensors, {size(nbytes)}\n")
+            write(f"{path}: {counted(len(tensors), 'tensor')}, {size(nbytes)}\n")
         return 0
     with Bar("splitting", "B", binary=True) as progress:
         paths = split_gguf(source, args.prefix, **limits, progress=progress)

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llamaq import __version__
+from llamaq.boundary.words import counted
 from llamaq.cli.adapters import adapters_of, add_adapters, add_control_vectors
 from llamaq.cli.command import Command
 from llamaq.cli.model_names import located
@@ -84,7 +85,7 @@ def _told(found: Verification, receipt: Receipt, tokenizer: Tokenizer) -> str:
     sides = f"{receipt.model}; then {receipt.isa}, llamaq {receipt.llamaq}; here {found.isa}, llamaq {__version__}"
     first = found.first
     if first is None:
-        return harmless(f"the same, bit for bit: {what} of {found.tokens} tokens ({sides})") + "\n"
+        return harmless(f"the same, bit for bit: {what} of {counted(found.tokens, 'token')} ({sides})") + "\n"
 
     def token(id: int) -> str:
         return f"{id} {tokenizer.token_bytes(id).decode(errors='replace')!r}" if id < tokenizer.n_vocab else str(id)
@@ -93,9 +94,10 @@ def _told(found: Verification, receipt: Receipt, tokenizer: Tokenizer) -> str:
         largest = ", ".join(f"{token(id)} {value!r}" for id, value in top) or "none"
         return (f"token {token(chosen)}; " if chosen is not None else "") + f"largest logits {largest}"
 
+    differing = counted(found.differing, "token")
     how = "its logits" if first.logits else "its choice, from the same logits,"
     lines = [
-        f"differs: {how} at token {first.index} of {found.tokens}; {found.differing} tokens in all ({sides})",
+        f"differs: {how} at token {first.index} of {found.tokens}; {differing} in all ({sides})",
         f"  recorded: {side(first.recorded, first.top_recorded)}",
         f"  here:     {side(first.here, first.top_here)}",
     ]

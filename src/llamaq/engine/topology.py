@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llamaq.boundary.words import counted
 from llamaq.engine import cgroup
 from llamaq.engine.cgroup import number, text
 
@@ -61,7 +62,8 @@ def choose(facts: Facts) -> ThreadChoice:
     quota = len(allowed) if facts.quota is None else max(1, math.ceil(facts.quota))
     granted = min(len(allowed), quota)
     kind = "performance cores of" if len(fast) < len(facts.cpus) and used <= fast else "of"
-    reason = f"{cores} {kind} {all_cores} cores; affinity and cgroup allow {granted} of {len(facts.cpus)} CPUs"
+    cpus = counted(len(facts.cpus), "CPU")
+    reason = f"{cores} {kind} {counted(all_cores, 'core')}; affinity and cgroup allow {granted} of {cpus}"
     return ThreadChoice(min(cores, granted), granted, reason)
 
 

@@ -42,12 +42,15 @@ def resolve(
 ) -> Found:
     """The model that is called so: a path; an address on the hub (``hf:user/repo[:QUANT|/file.gguf][@revision]``, or
     its page's URL); else a name in one of ``SOURCES``, the first that has it; else a word of just one model's name.
+    What was found already stays as it is.
 
     Nothing is asked of the network, unless ``download``: then an address that is not in the hub's cache is fetched, and
     ``progress`` gets bytes done and in total. Raises ``ModelNotFoundError``, ``AmbiguousModelError``,
     ``DownloadError``, ``ModelError`` for one that is found but cannot be used, ``ValueError`` for what cannot be an
     address.
     """
+    if isinstance(name, Found):
+        return name
     if not isinstance(name, str):
         return _at(path_of("path", name))
     path = path_of("path", name)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-__all__ = ["Habits"]
+from llamaq.boundary.habits import COMPAT, Habits
+
+__all__ = ["HabitsOfLLMs"]
 
 _CALLED = "an LLM is not called: llm.generate(prompt) gives the whole answer, llm.stream(prompt) its pieces"
-_COMPAT = "llamaq.compat.llama_cpp.Llama has it"
+_COMPAT = f"{COMPAT} has it"
 _SESSION = "llm.session() is a text that grows, is saved, loaded and forked"
 _HERE = {
     "create_chat_completion": f"llm.chat(messages) gives the answer to a conversation; {_COMPAT}",
@@ -32,16 +34,13 @@ _HERE = {
 """Methods and attributes of other libraries, of llama-cpp-python above all."""
 
 
-class Habits:
+class HabitsOfLLMs(Habits):
     """What an ``LLM`` has not."""
+
+    _said_here: ClassVar = _HERE
 
     if not TYPE_CHECKING:  # a type checker shall go on to see such calls as errors
 
         def __call__(self, *args: Any, **options: Any) -> NoReturn:
             """Raises ``TypeError``, which says what to call."""
             raise TypeError(f"{_CALLED}; {_COMPAT}")
-
-        def __getattr__(self, name: str) -> NoReturn:
-            advice = f"; {_HERE[name]}" if name in _HERE else ""
-            message = f"{type(self).__name__!r} object has no attribute {name!r}{advice}"
-            raise AttributeError(message, name=name, obj=self)

@@ -22,7 +22,7 @@ from llamaq.llm.calls import public
 from llamaq.llm.capture import CaptureKind, CapturePlan, Forward
 from llamaq.llm.drafts import DraftChoice, draft_of
 from llamaq.llm.embedding import Embedder, Pooling
-from llamaq.llm.habits import Habits
+from llamaq.llm.habits import HabitsOfLLMs
 from llamaq.llm.infill import InfillOrder, infill_ids, with_stops
 from llamaq.llm.latest import Latest
 from llamaq.llm.named import pretrained, with_encoder
@@ -50,7 +50,7 @@ __all__ = ["LLM", "Completion", "Prompt", "Stream", "Usage"]
 
 
 @public
-class LLM(Shown, Adapting, Scoring, Latest, Habits):
+class LLM(Shown, Adapting, Scoring, Latest, HabitsOfLLMs):
     """A model that is ready to run; get one with ``LLM.load``. Use it as a context manager, or ``close`` it.
 
     Any thread may call its methods. What they ask for runs together, and each has the bits that it would have alone.

@@ -40,7 +40,7 @@ def _opened(path: str | os.PathLike[str] | GGUFFile | None) -> tuple[GGUFFile, D
         return path, Defaults(), None
     if path is None:
         return GGUFFile.open(bundled.path()), Defaults(), None
-    found = path if isinstance(path, Found) else resolve(path)
+    found = resolve(path)
     return GGUFFile.open(found), defaults_of(found), found.projector
 
 

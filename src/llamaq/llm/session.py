@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llamaq.boundary.arguments import instance, path_of, whole
 from llamaq.boundary.progress import Progress
+from llamaq.boundary.words import counted
 from llamaq.llm import session_file
 from llamaq.llm.calls import public
 from llamaq.serving.adaptation import BASE, Adaptation
@@ -42,7 +43,7 @@ class Session:
         self._why = "nothing has been read yet"
 
     def __repr__(self) -> str:
-        return f"<Session of {len(self.tokens)} tokens>"
+        return f"<Session of {counted(len(self.tokens), 'token')}>"
 
     @property
     def tokens(self) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 from llamaq.boundary.progress import Progress
 from llamaq.engine.loading import plan_of
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
+from llamaq.hub import resolve
 from llamaq.llm.llm import LLM
 from llamaq.measure.divergence import Divergence, divergence
 from llamaq.measure.text import chunks_of
@@ -57,12 +58,14 @@ def compare(
     weighing: Progress | None = None,
     **options: Any,
 ) -> Report:
-    """Reads ``text`` (at most ``limit`` chunks of ``n_ctx`` tokens) with both files, and compares their weights.
+    """Reads ``text`` (at most ``limit`` chunks of ``n_ctx`` tokens) with both models (paths or names), and compares
+    their weights.
 
     ``n_ctx`` None is 512, or the model's context where that is shorter.
     ``options`` are those of ``LLM.load`` for both; the three callbacks get work done and in total. Raises what loading
     raises, ModelError for files that are not of one model, ValueError for a text shorter than a chunk.
     """
+    base, other = resolve(base), resolve(other)
     if n_ctx is None:
         with GGUFFile.open(base) as file:
             n_ctx = min(512, plan_of(file)[0].context_length)

@@ -24,6 +24,7 @@ from llamaq.errors import GGUFError
 from llamaq.formats import byteswap
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.gguf.split import part_path
+from llamaq.hub import Found, resolve
 from llamaq.quantization.budget import Budget, fit
 from llamaq.quantization.encode import Search
 from llamaq.quantization.importance import Importance
@@ -60,15 +61,17 @@ def quantize(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes ``source`` quantized to ``type``, or to fit a budget, and returns the path (of the first part).
+    """Writes ``source`` (a path, or the name of a model that is here) quantized to ``type``, or to fit a budget, and
+    returns the path (of the first part).
 
     ``type`` is a name, an alias or a number that llama.cpp knows (``llamaq.quantization.FILE_TYPES``; by default
     Q4_K_M), or "COPY"; each tensor gets the format that llama.cpp chooses. Instead of it, one of ``target_size`` (bytes
     of the file, or "4.5GiB"), ``target_bpw`` (bits per weight) and ``max_kl`` (mean divergence over ``text``, nats)
     chooses formats with the least divergence or size; ``text`` tells how much each group of tensors counts.
-    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source, which must not be there. ``imatrix`` is a
-    file of ``llamaq imatrix`` or llama.cpp, or mean squared activations by tensor name (float32, columns or experts x
-    columns): the squared error that is made small is weighted by them.
+    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source, which must not be there; it must be given for
+    a source that was given by name. ``imatrix`` is a file of ``llamaq imatrix`` or llama.cpp, or mean squared
+    activations by tensor name (float32, columns or experts x columns): the squared error that is made small is weighted
+    by them.
 
     ``pure`` gives every matrix the type's own format; ``tensor_types`` pairs of a regular expression and a format
     (the first match wins), ``output_tensor_type`` and ``token_embedding_type`` choose for some;
@@ -76,8 +79,9 @@ def quantize(
     ``keep_split`` writes as many parts as there are, named after ``target``; ``override_kv`` replaces metadata.
     ``reference`` searches for nothing and gives the bytes of the ``gguf`` package (formats that it can write).
     ``progress`` is called with bytes read and their total. The result does not depend on ``threads`` or the CPU.
-    Raises GGUFError for files that cannot be read or written (nothing is left then), QuantizationError for
-    weights that are infinite or no numbers and whatever else cannot be quantized, ValueError for unknown types.
+    Raises GGUFError for files that cannot be read or written (nothing is left then), what ``llamaq.hub.resolve`` does
+    for a name, QuantizationError for weights that are infinite or no numbers and whatever else cannot be quantized,
+    ValueError for unknown types.
     """
     target = None if target is None else path_of("target", target)
     type = None if type is None else text_of("type", type)
@@ -88,7 +92,7 @@ def quantize(
                       _pairs(tensor_types), allow_requantize, _metadata(override_kv))  # fmt: skip
     budget = Budget.of(target_size, target_bpw, max_kl, text)
     importance = None if imatrix is None else _importance(imatrix)
-    with GGUFFile.open(path_of("source", source)) as file:
+    with GGUFFile.open(_found(source, target)) as file:
         if budget is None:
             plan = make_plan(file, type or "Q4_K_M", options, importance)
         elif type is None and not reference:
@@ -109,6 +113,14 @@ def default_path(plan: Plan, *, fitted: bool = False, keep_split: bool = False) 
         if os.path.lexists(path):
             raise GGUFError(f"{path}: is there already; name the file to write (this one, if it is to be replaced)")
     return target
+
+
+def _found(source: str | os.PathLike[str], target: Path | None) -> Found:
+    path_of("source", source)
+    found = resolve(source)
+    if target is None and not found.is_path:
+        raise ValueError(f"{found.name} is a model of another place ({found.source}): name the file to write, target")
+    return found
 
 
 def _importance(imatrix: str | os.PathLike[str] | Mapping[str, NDArray[np.float32]]) -> Importance:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
+from llamaq.boundary.words import counted
 from llamaq.server.errors import Refusal, shutting_down
 
 __all__ = ["Admission"]
@@ -44,7 +45,7 @@ class Admission:
         if self.tickets >= self._places + self._max_queue:
             raise self._full("too many requests wait already")
         if key is not None and self._of_key[key] >= self._per_key:
-            raise self._full(f"this key has {self._per_key} requests here already")
+            raise self._full(f"this key has {counted(self._per_key, 'request')} here already")
         self.tickets += 1
         self._of_key[key or 0] += 1
         try:
@@ -115,5 +116,5 @@ class Admission:
     def _full(self, why: str) -> Refusal:
         turns = (self.waiting + self._places) / self._places
         seconds = min(max(math.ceil(turns * (self._usual or 1.0)), 1), _LONGEST)
-        message = f"{why}: {self.tickets} are here, {self._places} answers run at once; try again in {seconds} s"
+        message = f"{why}: requests here {self.tickets}, answers at once {self._places}; try again in {seconds} s"
         return Refusal(429, message, code="overloaded", retry_after=seconds)

@@ -20,6 +20,7 @@ from llamaq.serving.answer import Event, FinishReason
 from llamaq.serving.generation import Generation, Item
 from llamaq.serving.interrupt import LONGEST, at_once
 from llamaq.serving.receipt import Receipt
+from llamaq.serving.said import Said
 from llamaq.serving.scheduler import Scheduler
 
 if TYPE_CHECKING:
@@ -85,12 +86,12 @@ class Usage:
 
 
 @dataclass(frozen=True)
-class Completion:
-    """A whole answer; ``tokens`` without an end token, ``seed`` the one that was used, ``events`` as they came,
-    ``stop`` the stop string that ended it (None: something else did)."""
+class Completion(Said):
+    """A whole answer, printed as its text; ``tokens`` without an end token, ``seed`` the one that was used, ``events``
+    as they came, ``stop`` the stop string that ended it (None: something else did)."""
 
     text: str
-    tokens: tuple[int, ...]
+    tokens: tuple[int, ...] = field(repr=False)
     finish_reason: FinishReason
     usage: Usage
     seed: int

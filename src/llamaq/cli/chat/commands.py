@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import shutil
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from llamaq.boundary.files import read_text
+from llamaq.boundary.words import counted
 from llamaq.cli.output import speed
 from llamaq.errors import ImageError, LlamaqError
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from llamaq.cli.chat.conversation import Conversation
     from llamaq.cli.chat.kept import Kept
 
-__all__ = ["Action", "Commands", "context_bar"]
+__all__ = ["Action", "Commands", "context_bar", "in_words"]
 
 T = TypeVar("T")
 Action = Literal["stay", "answer", "leave"]
@@ -39,6 +41,8 @@ _OUTSIDE = {"show": "llamaq show MODEL"}
 """Commands in Ollama's chat, and what does the same outside of this one."""
 _UNSET = ("logit_processors",)
 """What nobody can set or see here."""
+_SWITCH = "enable_thinking"
+"""The variable that templates have for reasoning, where they have one."""
 _FLAGS = {"1": True, "true": True, "on": True, "yes": True, "0": False, "false": False, "off": False, "no": False}
 
 _LIKE = 0.75
@@ -139,8 +143,7 @@ class Commands:
         name, _, value = argument.removeprefix("parameter ").partition(" ")
         name = _NAMES.get(name, name)
         if name in ("think", "nothink"):
-            self._chat.template_kwargs["enable_thinking"] = name == "think"
-            self._say(f"the template is asked {'for reasoning' if name == 'think' else 'for none'} before answers")
+            self._think(name == "think")
         elif name in ("verbose", "quiet"):
             self.verbose = name == "verbose"
             self._say(f"answers {'have' if self.verbose else 'no longer have'} tokens and speeds below them")
@@ -156,15 +159,23 @@ class Commands:
         elif name == "max_tokens" and value:
             count = _number(name, value, int)
             self._chat.max_tokens = None if count < 0 else count
-            self._say(f"max_tokens is {_shown(self._chat, name)}")
+            self._say(f"max_tokens is {in_words(self._chat, name)}")
         elif name and value:
             self._chat.sampling = _changed(self._chat.sampling, name, value.strip())
-            self._say(f"{name} is {_shown(self._chat, name)}")
+            self._say(f"{name} is {in_words(self._chat, name)}")
         elif name:
-            raise ValueError(f"{name} is {_shown(self._chat, name)}; /set {name} VALUE changes it")
+            raise ValueError(f"{name} is {in_words(self._chat, name)}; /set {name} VALUE changes it")
         else:
             names = [field.name for field in dataclasses.fields(self._chat.sampling) if field.name not in _UNSET]
-            self._say("\n".join(f"{name:<24}{_shown(self._chat, name)}" for name in ["max_tokens", *names]))
+            self._say("\n".join(f"{name:<24}{in_words(self._chat, name)}" for name in ["max_tokens", *names]))
+
+    def _think(self, wanted: bool) -> None:
+        from llamaq.chat import choose_template
+
+        if _SWITCH not in choose_template(self._chat.llm.metadata, self._chat.template).source:
+            raise ValueError(f"the model's chat template has no switch for reasoning ({_SWITCH})")
+        self._chat.template_kwargs[_SWITCH] = wanted
+        self._say(f"the template is asked {'for reasoning' if wanted else 'for none'} before answers")
 
     def _format(self, kind: str) -> None:
         from llamaq.structure import json_object
@@ -185,20 +196,23 @@ class Commands:
 
     def _save(self, argument: str) -> None:
         self._chat.save(_path(argument))
-        self._say(f"{len(self._chat.messages)} messages are in {argument}")
+        self._say(f"{counted(len(self._chat.messages), 'message')} written to {argument}")
 
     def _load(self, argument: str) -> None:
         self._chat.load(_path(argument))
-        self._say(f"{len(self._chat.messages)} messages of {argument}: {self._chat.tokens()} tokens")
+        self._say(f"{argument}: {self._size()}")
 
     def _history(self, argument: str) -> None:
         if self._kept is None:
             raise ValueError("no chats are kept here")
         if argument:
             self._kept.resume(self._chat, int(argument) if argument.isdecimal() and len(argument) < 9 else 0)
-            self._say(f"{len(self._chat.messages)} messages: {self._chat.tokens()} tokens")
+            self._say(self._size())
         else:
-            self._say(self._kept.table())
+            self._say(self._kept.table(shutil.get_terminal_size().columns))
+
+    def _size(self) -> str:
+        return f"{counted(len(self._chat.messages), 'message')}, {counted(self._chat.tokens(), 'token')}"
 
     def _clear(self, argument: str) -> None:
         self._chat.clear()
@@ -222,15 +236,17 @@ class Commands:
         usage = self._chat.latest.usage
         read, written = usage.prompt_tokens - usage.cached_tokens, usage.completion_tokens
         rows = {
-            "prompt": f"{usage.prompt_tokens} tokens, {usage.cached_tokens} cached, {read} read "
+            "prompt": f"{counted(usage.prompt_tokens, 'token')}, {usage.cached_tokens} cached, {read} read "
             + speed(read, usage.prompt_seconds),
-            "answer": f"{written} tokens {speed(written, usage.completion_seconds)}",
-            "so far": f"{self._chat.totals[0]} tokens read, {self._chat.totals[1]} written",
+            "answer": f"{counted(written, 'token')} {speed(written, usage.completion_seconds)}",
+            "so far": f"{counted(self._chat.totals[0], 'token')} read, {self._chat.totals[1]} written",
         }
         self._say("\n".join(f"{name:<10}{value}" for name, value in rows.items()))
 
     def _context(self, argument: str) -> None:
-        self._say(f"{context_bar(self._chat.used, self._chat.llm.n_ctx)}, {len(self._chat.messages)} messages")
+        self._say(
+            f"{context_bar(self._chat.used, self._chat.llm.n_ctx)}, {counted(len(self._chat.messages), 'message')}"
+        )
 
     def _file(self, argument: str) -> None:
         path = _path(argument)
@@ -241,12 +257,12 @@ class Commands:
             held += self._chat.used
         if count + held >= total:
             raise ValueError(
-                f"{path.name} has {count} tokens, but the context of {total} has room for {max(0, total - held)} more: "
-                "-c sets a longer one, /clear makes room"
+                f"{path.name} has {counted(count, 'token')}, but the context of {total} has room for "
+                f"{max(0, total - held)} more: -c sets a longer one, /clear makes room"
             )
         self._attached.append(f"{path.name}:\n```\n{text.rstrip()}\n```")
         self._attached_tokens += count
-        self._say(f"{path.name}, {count} tokens, goes before your next message")
+        self._say(f"{path.name}, {counted(count, 'token')}, goes before your next message")
 
     def _image(self, argument: str) -> None:
         self.show(_path(argument))
@@ -264,7 +280,8 @@ def _path(argument: str) -> Path:
     return Path(argument.strip("'\"")).expanduser()
 
 
-def _shown(chat: Conversation, name: str) -> str:
+def in_words(chat: Conversation, name: str) -> str:
+    """The value of a setting, for people. Raises ``ValueError`` where there is no such setting."""
     if name == "max_tokens":
         return "as many as fit" if chat.max_tokens is None else str(chat.max_tokens)
     if not hasattr(chat.sampling, name):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamaq.boundary.atomic import atomic_file
 from llamaq.boundary.files import read_text
+from llamaq.boundary.words import counted
 from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["Kept", "state_folder"]
 
 _MOST_CHATS = 200  # chats of a model; older ones go
 _LISTED = 20
+_BEGINNING = 200  # characters of a chat's first message that a list may show
 _SETTINGS = "settings.json"
 _NOT_KEPT = ("seed", "structure", "logprobs", "logit_bias", "logit_processors", "samplers", "dry_sequence_breakers")
 
@@ -78,14 +80,15 @@ class Kept:
                 with suppress(OSError):
                     old.unlink()
 
-    def table(self) -> str:
-        """The latest conversations for people, by their numbers."""
+    def table(self, width: int = 80) -> str:
+        """The latest conversations for people, by their numbers, in lines of so many columns."""
         rows = []
         for number, path in enumerate(self.chats()[:_LISTED], 1):
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(path.stat().st_mtime))
             count, first = _peek(path)
             here = "  (this one)" if path == self._path else ""
-            rows.append(f"{number:>2}  {when}  {count:>3} messages  {first}{here}")
+            row = f"{number:>2}  {when}  {counted(count, 'message'):>12}  "
+            rows.append(f"{row}{first[: max(20, width - len(row) - len(here) - 1)]}{here}")
         if not rows:
             return "there is no earlier chat with this model"
         return "\n".join([*rows, "/history N goes on with one"])
@@ -166,6 +169,6 @@ def _peek(path: Path) -> tuple[int, str]:
     try:
         messages = json.loads(read_text(path, pipes=False))["messages"]
         said = [str(message["content"]) for message in messages if message["role"] != "system"]
-        return len(said), " ".join(said[0].split())[:50] if said else ""
+        return len(said), " ".join(said[0].split())[:_BEGINNING] if said else ""
     except (LlamaqError, ValueError, KeyError, TypeError, RecursionError):
         return 0, "(damaged)"

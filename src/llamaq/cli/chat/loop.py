@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llamaq.cli.chat.commands import Commands, context_bar
+from llamaq.boundary.words import counted
+from llamaq.cli.chat.commands import Commands, context_bar, in_words
 from llamaq.cli.chat.plain import PlainScreen
 from llamaq.errors import LlamaqError
 
@@ -82,7 +83,8 @@ def _answer(
     if reason == "context":
         screen.say(f"the context of {conversation.llm.n_ctx} tokens is full (-c sets a longer one); /undo or /clear")
     elif reason == "length":
-        screen.say("the answer has as many tokens as -n allows; /set max_tokens N changes that")
+        most = counted(conversation.max_tokens or 0, "token")
+        screen.say(f"({most}, as many as an answer may have; /set max_tokens N changes that)")
     if commands.verbose:
         commands.run("/stats")
 
@@ -114,11 +116,10 @@ def _greeting(conversation: Conversation, kept: Kept | None) -> str:
     name = metadata.get("general.name") or metadata.get("general.basename") or "the model"
     lines = [f"{name}, context of {conversation.llm.n_ctx} tokens. /help lists commands, Ctrl-D leaves."]
     if conversation.messages:
-        lines.append(
-            f"Going on after {len(conversation.messages)} messages: {_begin(conversation.messages[-1].content)}"
-        )
+        count = counted(len(conversation.messages), "message")
+        lines.append(f"Going on after {count}: {_begin(conversation.messages[-1].content)}")
     if kept is not None and (holding := kept.holding(conversation)):
-        settings = ", ".join(f"{key} {value}" for key, value in holding.items())
+        settings = ", ".join(f"{name} {in_words(conversation, name)}" for name in holding)
         lines.append(f"As set in an earlier chat: {settings}. /set forget takes that back.")
     return "\n".join(lines)
 

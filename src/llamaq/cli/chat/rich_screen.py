@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
+from prompt_toolkit.application import get_app
 from prompt_toolkit.completion import PathCompleter, WordCompleter, merge_completers
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import HTML
@@ -33,6 +34,7 @@ Ctrl-C       stops an answer, or takes back what is typed
 Ctrl-D       leaves
 Ctrl-G       opens the message in your editor
 """
+_INVITATION = HTML("<ansibrightblack>Send a message (/? for help)</ansibrightblack>")
 
 
 class RichScreen(PlainScreen):
@@ -55,7 +57,7 @@ class RichScreen(PlainScreen):
             completer=merge_completers([WordCompleter(list(commands), sentence=True), _FilesCompleter()]),
             complete_while_typing=False,
             bottom_toolbar=lambda: f" {meter()}   Alt-Enter: new line   /help",
-            placeholder=HTML("<ansibrightblack>Send a message (/? for help)</ansibrightblack>"),
+            placeholder=lambda: "" if get_app().is_done else _INVITATION,
         )
 
     def read(self) -> str:

@@ -10,11 +10,11 @@ __all__ = ["WordWrap"]
 
 class WordWrap:
     """Hands text on to ``write`` with line breaks in the place of spaces, so that no line is longer than ``width``
-    columns. A word waits until it ends; one that is longer than a line is broken by the terminal."""
+    columns (0: no matter). A word waits until it ends; one that is longer than a line is broken by the terminal."""
 
     def __init__(self, write: Callable[[str], None], width: int) -> None:
         self._write = write
-        self._width = max(1, width)
+        self._width = width
         self._column = 0
         self._spaces = ""
         self._word = ""
@@ -23,6 +23,9 @@ class WordWrap:
 
     def write(self, text: str) -> None:
         """More text."""
+        if not self._width:
+            self._write(text)
+            return
         for letter in text:
             if letter == "\n":
                 self.flush()

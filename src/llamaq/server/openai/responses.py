@@ -27,6 +27,7 @@ from llamaq.server.openai.asking import (
 from llamaq.server.openai.responses_fields import RESPONSE
 from llamaq.server.openai.responses_input import ResponseTools
 from llamaq.server.openai.responses_output import Output
+from llamaq.server.openai.responses_unread import unread
 from llamaq.server.service import Service
 from llamaq.serving.stream import Stream
 
@@ -46,13 +47,14 @@ class Response(Job):
         values = self._values
         if "input" not in values:
             raise Refusal(400, "input is missing", param="input")
+        self.ignored += unread(body, strict=service.settings.strict)
         self.model = values.get("model")
         self.streamed = values.get("stream", False)
         self.gathered = values.get("parallel_tool_calls", True)  # else it ends where a second call begins
         self._tools: ResponseTools = values.get("tools") or ResponseTools()
         if self._tools.skipped:
             logger.info("tools that cannot be had here are left out: %s", ", ".join(self._tools.skipped)[:500])
-            self.ignored = [*self.ignored, *self._tools.skipped]
+            self.ignored += self._tools.skipped
         include = values.get("include", [])
         shown = "message.output_text.logprobs" in include
         self._sampling = sampling_of(values, values.get("top_logprobs", 0) if shown else None)
