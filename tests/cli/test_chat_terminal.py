@@ -128,6 +128,17 @@ def test_a_single_answer_breaks_between_words_on_a_terminal(model: Path) -> None
     assert " ".join(broken) == text == " ".join(lines("--nowordwrap"))
 
 
+def test_a_model_without_a_template_says_at_a_terminal_why_there_is_no_chat(model: Path) -> None:
+    bare = Terminal("run", model, typed=True)
+    assert bare.finish()[0] == 2
+    assert b"has no chat template (--chat-template NAME chooses one), so it continues texts: give" in bare.shown
+    for more, told in (((), True), (("-no-cnv",), False)):
+        terminal = Terminal("run", model, "Once upon", "--temp", 0, "-n", 8, *more, typed=True)
+        assert terminal.finish()[0] == 0
+        assert (b"has no chat template" in terminal.shown) == told
+    assert Terminal("run", model, "-no-cnv", "--temp", 0, "-n", 8, typed=True).finish()[0] == 0
+
+
 def test_reasoning_is_a_word_on_the_terminal(model: Path) -> None:
     template = "{% for m in messages %}{{ m.content }}{% endfor %}<think>"
     terminal = Terminal("run", model, "Hello", "--chat-template", template, "--temp", 0, "-n", 8, both=True)

@@ -154,7 +154,7 @@ def test_the_reading_of_a_picture_is_shown(monkeypatch: pytest.MonkeyPatch, cat:
     monkeypatch.setattr(terminal, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", terminal)
     conversation: Any = Looking()
-    assert _answer(conversation, "Hm?", [cat]) == "stop"
+    assert _answer(conversation, "Hm?", [cat], wraps=False) == "stop"
     assert conversation.shown.startswith("looking at the picture:  33%")
     assert "1/3 layers" in conversation.shown
     assert terminal_text() == ""

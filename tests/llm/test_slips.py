@@ -116,6 +116,9 @@ SLIPS = [
     ("llamaq.moderate(llm, [], template='chatml')", "messages must hold one at least"),
     # numbers
     ("llm.generate('x', max_tokens='5')", "max_tokens must be a whole number of at least 0, got '5'"),
+    ("llm.generate('x', max_tokens=-1)", "at least 0, or None for as many as fit; got -1"),
+    ("llm.generate('x', json_schema={})", "sampling=SamplingParams(structure=json_schema(schema)), from llamaq"),
+    ("LLM.from_pretrained('smollm2')", "repo must be user/repo of the Hugging Face hub, got 'smollm2'; LLM.load takes"),
     ("llm.generate('x', max_tokens=2.5)", "max_tokens must be a whole number of at least 0, got 2.5"),
     ("llm.generate('x', stop=5)", "stop must be a list of texts, got 5"),
     ("llm.score('x', top_logprobs='3')", "top_logprobs must be a whole number"),
@@ -151,7 +154,7 @@ def test_a_slip_is_answered_in_the_callers_words(
     llm: LLM, stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, answer: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    names = {"LLM": LLM, "Session": Session, "SamplingParams": SamplingParams, "GGUFFile": GGUFFile}
+    names: dict[str, Any] = {"LLM": LLM, "Session": Session, "SamplingParams": SamplingParams, "GGUFFile": GGUFFile}
     if call.startswith(("done", "told")):
         hello: Any = [{"role": "user", "content": "Hello"}]
         names |= {"done": llm.generate("x", max_tokens=1), "told": llm.chat(hello, template="chatml", max_tokens=1)}
@@ -240,6 +243,7 @@ def test_what_an_object_is_can_be_seen(stories: Path) -> None:
     session = llm.session()
     assert repr(llm) == "<LLM 'stories260K': llama, a context of 64 tokens>"
     assert repr(session) == "<Session of 0 tokens>"
+    assert repr(llm.tokenizer) == "<SentencePieceTokenizer of 512 tokens>"
     llm.close()
     assert repr(llm) == "<LLM (closed)>"
 

@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
     chats = _chats(file, args)
     _check_pictures(args, found, file, chats)
     interactive = chats and terminal and (not prompt or args.conversation)
+    if not chats and terminal and args.conversation is None and not args.infill:
+        _tell_of_no_template(args, prompt)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
     if args.receipt and interactive:
@@ -168,6 +170,14 @@ def _kept(args: argparse.Namespace, found: Found) -> Kept:
     return kept
 
 
+def _tell_of_no_template(args: argparse.Namespace, prompt: str) -> None:
+    """Tells somebody at a terminal why there is no chat; ends the command where there is no text to continue."""
+    why = "the model has no chat template (--chat-template NAME chooses one), so it continues texts"
+    if not prompt:
+        args.parser.error(f"{why}: give it a PROMPT, or -no-cnv to begin from nothing")
+    _tell(f"llamaq: {why}")
+
+
 def _refuse_chat_options(args: argparse.Namespace) -> None:
     why = "-no-cnv is given" if args.conversation is False else "the model has no chat template: --chat-template"
     options = ("system_prompt", "system_prompt_file", "chat_template_kwargs", "single_turn")
@@ -218,6 +228,7 @@ def _continue(
     """Prints the text as it comes, of what follows the prompt or stands in the ``gap`` between two texts; why it ended,
     None for Ctrl-C, and the answer, None where that has not begun."""
     out = TextOutput()
+    lines = WordWrap(out.write, 0 if gap or args.nowordwrap else out.width)
     reason: ChatFinishReason | None = None
     events: Stream | None = None
     try:
@@ -227,14 +238,15 @@ def _continue(
             else:
                 events = llm.infill(*gap, stream=True, progress=progress, **options)
             if args.echo:
-                out.write(prompt if gap is None else gap[0])
+                lines.write(prompt if gap is None else gap[0])
             for event in events:
-                out.write(event.text)
+                lines.write(event.text)
                 reason = event.finish_reason
             if args.echo and gap is not None:
-                out.write(gap[1])
+                lines.write(gap[1])
     except KeyboardInterrupt:
         reason = None
+    lines.flush()
     out.end()
     return reason, events
 

@@ -140,7 +140,11 @@ def _add_chat(parser: Parser) -> None:
         help="show the model a picture with the message (PNG, JPEG, WebP, GIF, BMP); may be repeated; needs --mmproj",
     )
     add("-st", "--single-turn", action="store_true", help="end the chat after one answer")
-    add("--nowordwrap", action="store_true", help="leave it to the terminal where the lines of a single answer break")
+    add(
+        "--nowordwrap",
+        action="store_true",
+        help="leave it to the terminal where the lines of an answer or a text break",
+    )
     system = group.add_mutually_exclusive_group()
     system.add_argument("-sys", "--system-prompt", metavar="TEXT", help="a system message before the chat")
     system.add_argument("-sysf", "--system-prompt-file", metavar="FILE", help="the same from a file")

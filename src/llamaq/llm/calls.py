@@ -49,6 +49,10 @@ _METHODS = {
     "system": 'the first of the messages may be {"role": "system", "content": ...}',
     "lora_path": "LLM.load(..., adapters=path) and LLM.load_adapter(path) load adapters",
     "response_format": "sampling=SamplingParams(structure=json_object()), from llamaq.structure, makes it JSON",
+    **dict.fromkeys(
+        ("json_schema", "schema"),
+        "sampling=SamplingParams(structure=json_schema(schema)), from llamaq.structure, makes it match one",
+    ),
     "grammar": "sampling=SamplingParams(structure=gbnf(text)), from llamaq.structure, makes it follow one",
     "chat_format": "it is an option of LLM.chat: template=...",
     "verbose": 'nothing is printed; logging.getLogger("llamaq") has what there is to say',

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llamaq.boundary.arguments import INT32, path_of, text, texts, whole
+from llamaq.boundary.arguments import INT32, path_of, shown, text, texts, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
 from llamaq.engine.loading import LoadedModel, load_parts
@@ -103,7 +103,9 @@ def _brought(file: GGUFFile, path: Path | GGUFFile, edge: int | None) -> Project
 
 def pretrained(repo: str, filename: str | None, revision: str | None, progress: Progress | None) -> Found:
     """What ``LLM.from_pretrained`` loads, fetched where it is not there."""
-    text("repo", repo)
+    if "/" not in text("repo", repo):
+        wrong = f"repo must be user/repo of the Hugging Face hub, got {shown(repo)}; LLM.load takes the name of a model"
+        raise ValueError(f"{wrong} that is here")
     address = address_of(repo) or address_of(f"hf:{repo}")
     assert address is not None  # that is what hf: makes of it
     if filename is not None:

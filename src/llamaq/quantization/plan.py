@@ -149,7 +149,8 @@ def _warn_of_loss(plan: Plan) -> None:
     if worst := min(used & _SAME_FIRST.keys(), key=lambda name: _SAME_FIRST[name], default=None):
         logger.warning(
             "%s without importance (imatrix) is hardly of use: a small model then had the same first token as its "
-            "source at %d of 100 places, where Q2_K did at 56 and Q4_K_M at 86; collect importance, or take Q2_K",
+            "source at %d of 100 places, where Q2_K did at 56 and Q4_K_M at 86; give an importance matrix (llamaq "
+            "imatrix makes one), or take Q2_K",
             worst, _SAME_FIRST[worst],
         )  # fmt: skip
 

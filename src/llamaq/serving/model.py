@@ -196,7 +196,7 @@ class Model:
         """Does what ``start`` does, but the answer begins with ``Stream.begin``, which takes several. ``inserted`` are
         the rows whose ids stand among ``ids``; no part of such a prompt can be left out."""
         self.check_writes()
-        max_tokens = self.defaults.max_tokens if max_tokens is None else whole("max_tokens", max_tokens, 0)
+        max_tokens = self.defaults.max_tokens if max_tokens is None else _most(max_tokens)
         progress = None if progress is None else function("progress", progress)
         stop = (*self.defaults.stop, *texts("stop", stop))
         keep = whole("keep", keep)
@@ -286,6 +286,13 @@ def token_ids(name: str, value: Any) -> list[int]:
             TypeError(f"{name} must be one text, or its token ids, got {shown(value)}; {who}"), *name.split()[-1:]
         )
     return wholes(name, value, "token ids, or text")
+
+
+def _most(max_tokens: int) -> int:
+    if isinstance(max_tokens, int) and max_tokens < 0:  # elsewhere -1 means no limit
+        wrong = f"max_tokens must be a whole number of at least 0, or None for as many as fit; got {max_tokens}"
+        raise naming(ValueError(wrong), "max_tokens")
+    return whole("max_tokens", max_tokens, 0)
 
 
 def fitted(ids: list[int], n_ctx: int, overflow: Overflow, keep: int, max_tokens: int | None) -> tuple[list[int], int]:

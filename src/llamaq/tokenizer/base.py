@@ -66,6 +66,9 @@ class Tokenizer(ABC):
         self._types: list[int] = self.vocab.types.tolist()
         self._pieces: dict[int, bytes] = {}
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.n_vocab} tokens>"
+
     @property
     def n_vocab(self) -> int:
         """How many tokens there are; ids run from 0 to ``n_vocab - 1``."""
