@@ -323,7 +323,7 @@ def test_settings(talk: Conversation, run: Callable[[str], str]) -> None:
     assert (run("/set max_tokens 3"), talk.max_tokens) == ("max_tokens is 3", 3)
     assert (run("/set num_predict -1"), talk.max_tokens) == ("max_tokens is as many as fit", None)
     assert run("/set max_tokens") == "max_tokens is as many as fit; /set max_tokens VALUE changes it"
-    assert (run("/set nothink")[-39:], talk.template_kwargs) == ("switch for reasoning (enable_thinking)", {})
+    assert (run("/set nothink")[-38:], talk.template_kwargs) == ("switch for reasoning (enable_thinking)", {})
     talk.template = "{{ messages[0].content if enable_thinking }}"
     assert run("/set nothink") == "the template is asked for none before answers"
     assert talk.template_kwargs == {"enable_thinking": False}

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     chats = _chats(file, args)
     _check_pictures(args, found, file, chats)
     interactive = chats and terminal and (not prompt or args.conversation)
-    if not chats and terminal and args.conversation is None and not args.infill:
+    if not chats and terminal:
         _tell_of_no_template(args, prompt)
     if chats and not interactive and not prompt:
         args.parser.error("there is no message to answer: give PROMPT, or pipe it in")
@@ -87,14 +87,9 @@ def run(args: argparse.Namespace) -> int:
                 from llamaq.cli.chat.loop import chat
 
                 return chat(
-                    conversation,
-                    prompt,
-                    single_turn=args.single_turn,
-                    verbose=args.verbose,
-                    tell=args.parser.told,
-                    kept=kept,
-                    pictures=args.image,
-                )
+                    conversation, prompt, single_turn=args.single_turn, verbose=args.verbose, tell=args.parser.told,
+                    kept=kept, pictures=args.image,
+                )  # fmt: skip
             reason = _answer(conversation, prompt, args.image, wraps=not args.nowordwrap)
             answer = conversation.latest
             if kept is not None:
@@ -172,6 +167,8 @@ def _kept(args: argparse.Namespace, found: Found) -> Kept:
 
 def _tell_of_no_template(args: argparse.Namespace, prompt: str) -> None:
     """Tells somebody at a terminal why there is no chat; ends the command where there is no text to continue."""
+    if args.infill or args.conversation is False:  # no chat was wanted
+        return
     why = "the model has no chat template (--chat-template NAME chooses one), so it continues texts"
     if not prompt:
         args.parser.error(f"{why}: give it a PROMPT, or -no-cnv to begin from nothing")

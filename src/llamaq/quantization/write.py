@@ -61,17 +61,15 @@ def quantize(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes ``source`` (a path, or the name of a model that is here) quantized to ``type``, or to fit a budget, and
-    returns the path (of the first part).
+    """Writes ``source``, a path or a model's name, quantized to ``type`` or to fit a budget; the path (of the first part).
 
     ``type`` is a name, an alias or a number that llama.cpp knows (``llamaq.quantization.FILE_TYPES``; by default
     Q4_K_M), or "COPY"; each tensor gets the format that llama.cpp chooses. Instead of it, one of ``target_size`` (bytes
     of the file, or "4.5GiB"), ``target_bpw`` (bits per weight) and ``max_kl`` (mean divergence over ``text``, nats)
     chooses formats with the least divergence or size; ``text`` tells how much each group of tensors counts.
-    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source, which must not be there; it must be given for
-    a source that was given by name. ``imatrix`` is a file of ``llamaq imatrix`` or llama.cpp, or mean squared
-    activations by tensor name (float32, columns or experts x columns): the squared error that is made small is weighted
-    by them.
+    ``target`` is by default ``ggml-model-<TYPE>.gguf`` beside the source (of which the path is given), which must not
+    be there. ``imatrix`` is a file of ``llamaq imatrix`` or llama.cpp, or mean squared activations by tensor name
+    (float32, columns or experts x columns): the squared error that is made small is weighted by them.
 
     ``pure`` gives every matrix the type's own format; ``tensor_types`` pairs of a regular expression and a format
     (the first match wins), ``output_tensor_type`` and ``token_embedding_type`` choose for some;
@@ -79,9 +77,8 @@ def quantize(
     ``keep_split`` writes as many parts as there are, named after ``target``; ``override_kv`` replaces metadata.
     ``reference`` searches for nothing and gives the bytes of the ``gguf`` package (formats that it can write).
     ``progress`` is called with bytes read and their total. The result does not depend on ``threads`` or the CPU.
-    Raises GGUFError for files that cannot be read or written (nothing is left then), what ``llamaq.hub.resolve`` does
-    for a name, QuantizationError for weights that are infinite or no numbers and whatever else cannot be quantized,
-    ValueError for unknown types.
+    Raises GGUFError for files that cannot be read or written (nothing is left then), what ``llamaq.hub.resolve`` does,
+    QuantizationError for weights that are no finite numbers and what else cannot be quantized, ValueError for types.
     """
     target = None if target is None else path_of("target", target)
     type = None if type is None else text_of("type", type)
