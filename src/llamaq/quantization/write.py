@@ -61,7 +61,7 @@ def quantize(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes ``source``, a path or a model's name, quantized to ``type`` or to fit a budget; the path (of the first part).
+    """Writes ``source``, a path or a model's name, quantized to ``type`` or to a budget; the path (of the first part).
 
     ``type`` is a name, an alias or a number that llama.cpp knows (``llamaq.quantization.FILE_TYPES``; by default
     Q4_K_M), or "COPY"; each tensor gets the format that llama.cpp chooses. Instead of it, one of ``target_size`` (bytes
