@@ -119,13 +119,15 @@ def test_recorded_logits_are_those_of_transformers(name: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", CONVERTED)
 def test_recorded_logits_of_checkpoints_are_those_of_transformers(name: str, tmp_path: Path) -> None:
-    """Eager attention, F32; delta nets token by token."""
+    """Eager attention, F32. What a delta net rounds stays in its state: transformers' own ways through one, by chunks
+    and token by token, lie 3e-5 apart here."""
     folder = checkpoint(name, tmp_path / name)
     kind = getattr(transformers, CONVERTED[name]["config"]["architectures"][0])
     model = kind.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
     with torch.no_grad():
         logits = model(torch.tensor(tiny.IDS[None].astype(np.int64))).logits[0].numpy()
-    np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=1e-5)
+    atol = 1e-4 if name == "qwen35moe" else 1e-5
+    np.testing.assert_allclose(np.load(tiny.RECORDED / f"{name}.npy"), logits, atol=atol)
 
 
 @pytest.mark.filterwarnings("ignore")
