@@ -245,8 +245,8 @@ def test_the_command(answered: tuple[Path, bytes], stories: Path, tmp_path: Path
     options = ("-m", stories, "-c", 128, "-t", 1, "--chat-template", TEMPLATE)
     done = run("batch", source, out, *options)
     assert (done.code, done.out) == (1, b"")
-    assert f"llamaq: {out}: 23 requests are answered; 7 with an error: lines 17, 18, 19, 20, 21, ... of" in done.err
-    assert run("batch", source, out, *options).err.startswith(f"llamaq: {out}: 23 requests are answered, 23 of them")
+    assert f"llamaq: {out}: 23 requests answered; 7 with an error: lines 17, 18, 19, 20, 21, ... of" in done.err
+    assert run("batch", source, out, *options).err.startswith(f"llamaq: {out}: 23 requests answered, 23 of them")
     clean = write_lines(tmp_path / "in", requests_of(1))
     assert run("batch", clean, tmp_path / "clean", *options).code == 0
     assert run("batch", tmp_path / "none", tmp_path / "clean", *options).code == 1

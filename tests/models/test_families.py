@@ -222,6 +222,11 @@ def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
             build_plan(metadata, shapes | {name: (1,)})
 
 
+def test_a_projector_is_told_what_it_goes_with() -> None:
+    with pytest.raises(ModelError, match=r"^the file is a projector, .*--mmproj or mmproj= of that model$"):
+        build_plan({"general.architecture": "clip"}, {})
+
+
 def test_an_unknown_architecture_is_told_in_words() -> None:
     with pytest.raises(
         ModelError, match=r"^Gemma 3n is not supported yet; llamaq runs Llama, Mistral and Mixtral, .*Qwen 3, "

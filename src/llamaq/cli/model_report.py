@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Report", "as_json", "as_text", "examine"]
 
 _WIDTH = 100  # characters that a shortened value may take
+_TEXTS = "at most: earlier ones that guesses come from"
 _NEXTN = "a block of the file that guesses further tokens (multi-token prediction)"
 
 
@@ -240,6 +241,7 @@ def _needs(report: Report) -> list[str]:
         ("cache", size(memory.cache), f"  {report.cache_type}"),
         *(_group_row(group) for group in memory.groups if len(memory.groups) > 1 or _sees(group)),
         ("scratch", size(memory.scratch), "  at most"),
+        *([("texts", size(memory.texts), f"  {_TEXTS}")] if memory.texts else []),
         *([("guesses", size(memory.nextn), f"  {_NEXTN}")] if memory.nextn else []),
         ("total", size(memory.total), fits),
         ("available", available, ""),

@@ -285,6 +285,7 @@ def _summary(llm: LLM, load_seconds: float, reason: ChatFinishReason | None, ans
         f"scratch {size(memory.scratch)} at most"
         + (f", projector {size(memory.projector)}" if memory.projector else "")
         + (f", draft model {size(memory.draft)}" if memory.draft else "")
+        + (f", earlier texts {size(memory.texts)} at most" if memory.texts else "")
         + (f", block that guesses {size(memory.nextn)}" if memory.nextn else "")
         + f"; {size(memory.mapped)} mapped",
         "threads": f"{llm.engine.threads}, SIMD level {llm.engine.isa}, numerics {llm.engine.numerics}",

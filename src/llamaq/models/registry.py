@@ -182,6 +182,8 @@ def family_of(name: object) -> str | None:
 
 def what_runs(name: object) -> str:
     """Of an architecture that does not run: what it is, and which ones do."""
+    if name == "clip":
+        return "the file is a projector, with which another model sees pictures: --mmproj or mmproj= of that model"
     known = family_of(name)
     beginning = f"general.architecture is {name!r}" if known is None else f"{known} is not supported yet"
     return f"{beginning}; llamaq runs {', '.join(entry.family for entry in ARCHITECTURES.values())}"
