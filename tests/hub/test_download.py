@@ -244,7 +244,7 @@ def test_from_pretrained(hub: Hub, stories: Path) -> None:
     assert told
     with pytest.raises(DownloadError, match="no file fits 'none'"):
         LLM.from_pretrained("u/r", "none")
-    with pytest.raises(ValueError, match="must be user/repo of the Hugging Face hub, got 'model.gguf'"):
+    with pytest.raises(ValueError, match=r"must be user/repo of the Hugging Face hub, got 'model\.gguf'"):
         LLM.from_pretrained("model.gguf")
     with pytest.raises(TypeError, match="repo must be"):
         LLM.from_pretrained(5)
