@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -221,3 +222,13 @@ def test_parts_of_the_cache_are_told(
     assert [(int(words[1]), " ".join(words[4:])) for words in lines] == parts
     memory = as_json(command, path)["memory"]
     assert sum(group["nbytes"] for group in memory["groups"]) == memory["cache"]
+
+
+def test_lines_of_memory_add_up_to_the_total(command: Command, model: Path) -> None:
+    out = command("info", model).out.decode()
+    units = {"KiB": 2**10, "MiB": 2**20}
+    rows = re.findall(r"^  (weights|cache|scratch|texts|total) +([0-9.]+) (KiB|MiB)", out, re.MULTILINE)
+    bytes_of = {name: float(number) * units[unit] for name, number, unit in rows}
+    total = bytes_of.pop("total")
+    assert len(bytes_of) == 4
+    assert abs(sum(bytes_of.values()) - total) <= 5 * 0.005 * 2**20  # each of the five is rounded to 0.01 MiB at most

@@ -20,6 +20,7 @@ from llamaq.models import build_plan, family_of
 from llamaq.models.hparams import Decoder
 from llamaq.models.registry import ARCHITECTURES, UNSUPPORTED
 from llamaq.plan.ops.attention import Attention
+from llamaq.plan.ops.route import Route
 from llamaq.plan.plan import Plan
 from llamaq.plan.reference import Reference
 from llamaq.plan.rope import make_rope
@@ -220,6 +221,15 @@ def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
     for name in ("blk.0.attn_q.scale", "output.input_scale"):
         with pytest.raises(ModelError, match=rf"tensor '{name}': scales of whole tensors \(NVFP4\) are not supported"):
             build_plan(metadata, shapes | {name: (1,)})
+
+
+def test_experts_of_glm_are_chosen_by_sigmoid_where_the_file_does_not_say() -> None:
+    with GGUFFile.open(tiny_model("glm4moe")[0]) as file:
+        metadata = {key: value for key, value in file.metadata.items() if not key.endswith("expert_gating_func")}
+        _, plan = build_plan(metadata, {name: info.shape for name, info in file.tensors.items()})
+    routes = [node.op for node in plan.nodes if isinstance(node.op, Route)]
+    assert len(metadata) < len(file.metadata)
+    assert {op.gating for op in routes} == {"sigmoid"}
 
 
 def test_a_projector_is_told_what_it_goes_with() -> None:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq import LLM, _core
+from llamaq.gguf import GGUFFile
 from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest, wait
+from llamaq.vision.encoder import Encoder, traced
 from tiny_towers import TOWERS
 from vision_cases import EMBEDDED, KEPT, SEEN, SIZE, ids_of, picture, prompt_with
 
-__all__ = ["F32", "log_probabilities", "logits_of", "pieces_of", "reading", "recorded_prompt", "rows_of"]
+__all__ = ["F32", "encoded", "log_probabilities", "logits_of", "pieces_of", "reading", "recorded_prompt", "rows_of"]
 
 F32 = NDArray[np.float32]
+
+
+def encoded(path: Path) -> list[F32]:
+    """What a projector file alone makes of the first picture: the rows of each tile."""
+    with GGUFFile.open(path) as file:
+        of = traced(file)
+        encoder = Encoder(file, of, columns=of.plan.out_cols, first_id=2048, threads=1)
+        return [piece.rows for piece in encoder.pieces(picture(*SEEN[0][0])) if isinstance(piece, Inserted)]
 
 
 def pieces_of(llm: LLM, which: int) -> list[list[Any]]:

@@ -71,11 +71,12 @@ def gemma4_tensors(w: Weights, *, bounded: bool) -> None:
     w.matrix("mm.input_projection", COLUMNS, WIDTH)
 
 
-def llama4_tensors(w: Weights) -> None:
+def clip_tensors(w: Weights, norms: tuple[str, ...], feed_forward: int) -> None:
+    """Places, a class and blocks, with ``norms`` outside of these."""
     w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
     w.numbers("v.class_embd", WIDTH)
     w.numbers("v.position_embd.weight", 17, WIDTH)
-    for norm in ("v.pre_ln", "v.post_ln"):
+    for norm in norms:
         w.norm(norm, bias=True)
     for i in range(LAYERS):
         b = f"v.blk.{i}."
@@ -83,26 +84,19 @@ def llama4_tensors(w: Weights) -> None:
             w.norm(b + norm, bias=True)
         for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
             w.matrix(b + name, WIDTH, WIDTH, bias=True)
-        w.matrix(b + "ffn_up", 4 * WIDTH, WIDTH, bias=True)
-        w.matrix(b + "ffn_down", WIDTH, 4 * WIDTH, bias=True)
+        w.matrix(b + "ffn_up", feed_forward, WIDTH, bias=True)
+        w.matrix(b + "ffn_down", WIDTH, feed_forward, bias=True)
+
+
+def llama4_tensors(w: Weights) -> None:
+    clip_tensors(w, ("v.pre_ln", "v.post_ln"), 4 * WIDTH)
     w.matrix("mm.model.mlp.1", 40, 4 * WIDTH)
     w.matrix("mm.model.mlp.2", 40, 40)
     w.matrix("mm.model.fc", COLUMNS, 40)
 
 
 def llava_tensors(w: Weights) -> None:
-    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
-    w.numbers("v.class_embd", WIDTH)
-    w.numbers("v.position_embd.weight", 17, WIDTH)
-    w.norm("v.pre_ln", bias=True)
-    for i in range(LAYERS):
-        b = f"v.blk.{i}."
-        for norm in ("ln1", "ln2"):
-            w.norm(b + norm, bias=True)
-        for name in ("attn_q", "attn_k", "attn_v", "attn_out"):
-            w.matrix(b + name, WIDTH, WIDTH, bias=True)
-        w.matrix(b + "ffn_up", FEED_FORWARD, WIDTH, bias=True)
-        w.matrix(b + "ffn_down", WIDTH, FEED_FORWARD, bias=True)
+    clip_tensors(w, ("v.pre_ln",), FEED_FORWARD)
     w.matrix("mm.0", COLUMNS, WIDTH, bias=True)
     w.matrix("mm.2", COLUMNS, COLUMNS, bias=True)
 

@@ -15,26 +15,22 @@ from hypothesis import strategies as st
 from llamaq import LLM
 from llamaq.errors import ModelError
 from llamaq.gguf import GGUFFile
-from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest
-from llamaq.vision.encoder import Encoder, traced
+from llamaq.vision.encoder import traced
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.vit import square_rope
-from seen import log_probabilities, logits_of, reading, rows_of
+from seen import F32, encoded, log_probabilities, logits_of, reading, rows_of
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import SEEN, SHAPES, ids_of, picture, pixel_sample, prompt_with, recorded
+from vision_cases import SHAPES, ids_of, picture, pixel_sample, prompt_with, recorded
 
 KINDS = ["gemma4e", "gemma4l"]
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
 
 
-def rows_with(name: str, path: Path | None = None) -> Any:
-    with GGUFFile.open(path or tower(name)[1]) as file:
-        of = traced(file)
-        encoder = Encoder(file, of, columns=of.plan.out_cols, first_id=2048, threads=1)
-        return next(p for p in encoder.pieces(picture(*SEEN[0][0])) if isinstance(p, Inserted)).rows
+def rows_with(name: str, path: Path | None = None) -> F32:
+    return encoded(path or tower(name)[1])[0]
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -14,25 +14,22 @@ from llamaq.errors import ModelError
 from llamaq.gguf import GGUFFile
 from llamaq.plan.inserted import Inserted
 from llamaq.serving.reading import PromptRequest
-from llamaq.vision.encoder import Encoder, traced
+from llamaq.vision.encoder import traced
 from llamaq.vision.hparams import keys_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import projector_of
 from llamaq.vision.projectors.llama4 import Llama4
 from llamaq.vision.vit import square_rope
-from seen import log_probabilities, logits_of, pieces_of
+from seen import F32, encoded, log_probabilities, logits_of, pieces_of
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, prompt_with, recorded
+from vision_cases import PIXELS, SHAPES, SIZE, ids_of, picture, prompt_with, recorded
 
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
 
 
-def rows_with(path: Path | None = None) -> Any:
-    with GGUFFile.open(path or tower("llama4")[1]) as file:
-        of = traced(file)
-        encoder = Encoder(file, of, columns=of.plan.out_cols, first_id=2048, threads=1)
-        return np.concatenate([p.rows for p in encoder.pieces(picture(*SEEN[0][0])) if isinstance(p, Inserted)])
+def rows_with(path: Path | None = None) -> F32:
+    return np.concatenate(encoded(path or tower("llama4")[1]))
 
 
 def test_without_a_feature_rows_are_others() -> None:

@@ -15,25 +15,22 @@ from llamaq import LLM
 from llamaq.errors import ModelError
 from llamaq.formats import format_by_name
 from llamaq.gguf import GGUFFile, TensorData, write_gguf
-from llamaq.plan.inserted import Inserted
 from llamaq.vision.classed import Classed
-from llamaq.vision.encoder import Encoder, traced
+from llamaq.vision.encoder import traced
 from llamaq.vision.hparams import keys_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.projectors import mlp, projector_of
 from llamaq.vision.projectors.mlp import Mlp
+from seen import F32, encoded
 from tiny_towers import projector_keys, projector_tensors, tower
 from tiny_vision import copy_of
-from vision_cases import SEEN, SHAPES, SIZE, picture, pixel_sample, recorded
+from vision_cases import SHAPES, SIZE, picture, pixel_sample, recorded
 
 FAR = 1e-3  # a hundred times what rows differ by from those of transformers
 
 
-def rows_with(path: Path | None = None) -> Any:
-    with GGUFFile.open(path or tower("llava")[1]) as file:
-        of = traced(file)
-        encoder = Encoder(file, of, columns=of.plan.out_cols, first_id=2048, threads=1)
-        return next(p for p in encoder.pieces(picture(*SEEN[0][0])) if isinstance(p, Inserted)).rows
+def rows_with(path: Path | None = None) -> F32:
+    return encoded(path or tower("llava")[1])[0]
 
 
 def test_without_a_feature_rows_are_others(tmp_path: Path) -> None:
