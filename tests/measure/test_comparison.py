@@ -50,6 +50,11 @@ def report(base: Path, quantized: Path, text: bytes) -> Report:
     return compare(base, quantized, text, text_name="stories", n_ctx=64, limit=6, threads=1)
 
 
+def test_names_are_found(text: bytes) -> None:
+    found = compare("demo", "demo", text, text_name="stories", n_ctx=64, limit=1, threads=1)
+    assert not found.divergence.kl.any()
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 20), st.integers(2, 300), st.floats(0, 30), st.floats(0, 3), st.integers(0, 2**32 - 1))
 def test_divergence_by_hand(rows: int, vocabulary: int, spread: float, noise: float, seed: int) -> None:

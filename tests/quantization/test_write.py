@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import llamaq
+from llamaq import LLM
 from llamaq.errors import GGUFError, QuantizationError
 from llamaq.formats import FORMATS, encode, format_by_name
 from llamaq.gguf import GGUFFile, TensorData, imatrix, write_gguf
@@ -60,6 +61,14 @@ def test_a_copy_is_the_same_model(model: Path, tmp_path: Path) -> None:
         assert {k: str(v) for k, v in file.metadata.items()} == {k: str(v) for k, v in source.metadata.items()}
         for name in source.tensors:
             np.testing.assert_array_equal(file.data(name), source.data(name))
+
+
+def test_a_name_is_found(tmp_path: Path) -> None:
+    path = llamaq.quantize("demo", tmp_path / "out.gguf", "copy")
+    with LLM.load("demo", threads=1, n_ctx=64) as llm, GGUFFile.open(path) as file:
+        assert list(file.tensors) == list(llm.model.parts.file.tensors)
+    with pytest.raises(ValueError, match=r"^demo is a model of another place .*: name the file to write, target$"):
+        llamaq.quantize("demo", type="copy")
 
 
 def test_the_default_name_lies_beside_the_source(tmp_path: Path) -> None:
