@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -16,7 +17,7 @@ from llamaq.cli.chat.commands import Commands
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.cli.chat.kept import Kept
 from llamaq.cli.chat.loop import chat
-from llamaq.cli.chat.plain import PlainScreen
+from llamaq.cli.chat.plain import PlainScreen, _PlainAnswer
 from llamaq.serving.defaults import Defaults
 
 
@@ -184,6 +185,36 @@ def test_a_chat_keeps_itself(
     typed("Hello", "And?", "/bye")
     chat(conversation(llm), kept=Kept("m"))
     assert " ".join(capsys.readouterr().out.split()).count("the chat is not kept: ") == 1
+
+
+def test_an_answer_that_was_interrupted_is_told(
+    llm: LLM, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+
+    def chats(*lines: str) -> Conversation:
+        left, talk, kept = list(lines), conversation(llm), Kept("m")
+        monkeypatch.setattr(PlainScreen, "read", lambda self: left.pop(0))
+        if kept.chats():
+            kept.resume(talk)
+        assert chat(talk, kept=kept) == 0
+        return talk
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_PlainAnswer, "event", Mock(side_effect=KeyboardInterrupt))
+        assert chats("Hello", "/bye").interrupted
+    assert "stopped here by Ctrl-C" in capsys.readouterr().out
+    (path,) = (state / "m").glob("2*.json")
+    assert json.loads(path.read_text())["interrupted"] is True
+    talk = chats("/history 1", "/regen", "/bye")
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Going on after 2 messages: " in out
+    assert "(Ctrl-C ended it; /regen answers anew)" in out
+    assert "Ctrl-C ended the last answer, /regen answers anew" in out
+    assert not talk.interrupted
+    assert "interrupted" not in json.loads(path.read_text())
+    chats("/bye")
+    assert "Ctrl-C" not in capsys.readouterr().out
 
 
 def test_continue(

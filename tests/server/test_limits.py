@@ -117,7 +117,7 @@ def test_waiting_counts_into_the_time_of_an_answer(model: LLM) -> None:
     assert client.post("/v1/embeddings", {"input": "Tom"}).status == 200
 
 
-def test_all_but_livez_says_that_the_only_model_is_being_loaded(stories: Path) -> None:
+def test_all_but_livez_and_the_page_say_that_the_only_model_is_being_loaded(stories: Path) -> None:
     client = client_of(stories, api_keys=("k",))
     models = client.app.state.service.models
 
@@ -131,6 +131,9 @@ def test_all_but_livez_says_that_the_only_model_is_being_loaded(stories: Path) -
         assert (await client.asend("GET", "/v1/models", b"", {})).status == 401
         assert (await client.apost("/v1/completions", SHORT, x_api_key="k")).status == 503
         assert (await client.asend("GET", "/livez", b"", {})).status == 200
+        page = [await client.asend("GET", path, b"", {"accept": "text/html"}) for path in ("/", "/page/page.js")]
+        assert [reply.status for reply in page] == [200, 200]  # it tells its reader itself
+        assert (await client.asend("GET", "/", b"", {"accept": "*/*", "x_api_key": "k"})).status == 503
         await models.first
         assert (await client.asend("GET", "/health", b"", {})).json == {"status": "ok"}
         assert (await client.apost("/v1/completions", SHORT, x_api_key="k")).status == 200

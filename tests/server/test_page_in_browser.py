@@ -22,6 +22,11 @@ SHORT = {"temperature": "0", "max_tokens": "12"}
 TEXT = "article.assistant > .prose"
 
 
+def forced(text: str) -> dict[str, str]:
+    """Settings with which the model writes this text."""
+    return {"extra": json.dumps({"grammar": f"root ::= {json.dumps(text)}"})}
+
+
 def asked(server: Served, fields: dict[str, Any]) -> Any:
     """The answer to the same message without the page."""
     body = {**fields, "messages": [{"role": "user", "content": "Tell me of Tom"}]}
@@ -130,6 +135,57 @@ def test_a_word_shows_its_alternatives_and_the_answer_goes_on_with_one(page: Pag
     page.click("article.assistant footer [aria-label='The branch before']")
     page.wait_text("article.assistant footer .hint", "1/2")
     assert page.answered(1).split() == text.split()
+
+
+def test_an_answer_that_was_cut_off_goes_on(page: Page, page_server: Served) -> None:
+    page.load(**SHORT)
+    begun = page.say("Tell me of Tom")
+    resume = "article.assistant [aria-label='Go on with this answer']"
+    page.click(resume)
+    page.wait_text("article.assistant footer .hint", "2/2")
+    answer = page.answered(1)
+    assert answer.startswith(begun)
+    assert len(answer) > len(begun)
+    assert page.run("return document.querySelectorAll(arguments[0]).length", resume) == 1  # it was cut off again
+    page.click("[aria-label='Alternatives of the words']")  # those of the beginning are still there
+    assert page.text("#words [aria-current] .mono").strip("␣") == begun.split()[0]
+    page.press(Keys.ESCAPE)
+    page.load(**forced("Well."))
+    page.say("How are you?")
+    assert page.all(resume) == []  # it is whole
+
+
+def test_the_page_waits_for_the_only_model(page: Page) -> None:
+    """The script stands before the page's own: the server is still loading, for the first time that it is asked."""
+    script = (
+        "const real = fetch; let left = 1; window.fetch = async (path, ...more) => path === 'v1/models' && left-- > 0 ?"
+        " Response.json({error: {message: 'Loading model'}}, {status: 503}) : real(path, ...more);"
+    )
+    found = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        page.driver.get(f"{page.url}/")
+        page.wait_text("#model", "Loading model")
+        page.wait("document.querySelector('#model').value && !document.querySelector('#meter').hidden")
+        assert page.text("#notice") == ""
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", found)
+
+
+def test_a_model_that_is_loaded_for_an_answer_tells_its_context(browser: Page, stories: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.gguf").symlink_to(stories)
+    options = ("-t", 1, "-c", 256, "--chat-template", TEMPLATE, "--log-format", "none")
+    with served("--models-dir", tmp_path, *options) as server:
+        page = Page(browser.driver, server.url)
+        page.load(**SHORT, model="two")
+        assert [option.text for option in page.all("#model option")] == ["one", "two"]
+        assert page.run("return document.querySelector('#meter').hidden")
+        page.say("Tell me of Tom")
+        page.wait("!document.querySelector('#meter').hidden")
+        assert page.text("#meter span").endswith(" of 256 tokens")
+        assert page.one("#model").get_attribute("value") == "two"
+    browser.complaints()
+    browser.requested()
 
 
 def test_reasoning_is_folded_and_its_words_have_alternatives(page: Page) -> None:

@@ -116,6 +116,28 @@ def test_everything_has_a_name_and_can_be_read(page: Page, theme: str, width: in
         page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+def test_on_a_phone_the_alternatives_do_not_cover_their_word(page: Page) -> None:
+    """Neither of the first word, nor of the last, which stands at the bottom."""
+    size = {"width": 390, "height": 740, "deviceScaleFactor": 1, "mobile": True}
+    page.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    try:
+        page.load(temperature="0", max_tokens="200", extra='{"ignore_eos": true}')
+        page.say("Tell me of Tom")
+        page.click("[aria-label='Alternatives of the words']")
+        for key, count in (("", 0), (Keys.ARROW_RIGHT, 199), (Keys.ARROW_LEFT, 100)):
+            for _ in range(count):
+                page.press(key)
+            word, box, screen = page.run("place_of_box.js")
+            assert box["bottom"] == pytest.approx(740)
+            assert screen["top"] <= word["top"]
+            assert word["bottom"] <= box["top"]
+        page.press(Keys.ESCAPE)
+        page.wait("!document.querySelector('#words:popover-open')")
+        assert page.run("return document.querySelector('#scroll').style.paddingBottom") == ""
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
 def test_screen_readers_are_told_the_whole_answer_and_keys_reach_everything(page: Page) -> None:
     page.load(**SHORT)
     assert page.run("return document.activeElement.id") == "question"

@@ -33,8 +33,8 @@ _HUNG_UP = 499  # nginx' number for a client that is gone
 
 
 class Guard:
-    """Refuses requests of web pages that have no business here, those without a key where keys are set, and all while
-    the only model is still being loaded."""
+    """Refuses requests of web pages that have no business here, those without a key where keys are set, and all but
+    those for the server's own page while the only model is still being loaded."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app = app
@@ -66,7 +66,7 @@ class Guard:
             asker = hashlib.sha256(self._keys[number]).hexdigest()
             ASKER.set(asker)
             OWNER.set("" if self._settings.cache_shared else asker)
-        if self._models.starting and scope["path"] not in _ALWAYS:
+        if self._models.starting and not (scope["path"] in _ALWAYS or page.is_for_people(scope["path"], headers)):
             raise Refusal(503, "Loading model", retry_after=_LOADING, more={"code": 503})
 
     def _key_of(self, headers: Headers) -> int:

@@ -212,7 +212,8 @@ class Commands:
             self._say(self._kept.table(shutil.get_terminal_size().columns))
 
     def _size(self) -> str:
-        return f"{counted(len(self._chat.messages), 'message')}, {counted(self._chat.tokens(), 'token')}"
+        stopped = "; Ctrl-C ended the last answer, /regen answers anew" if self._chat.interrupted else ""
+        return f"{counted(len(self._chat.messages), 'message')}, {counted(self._chat.tokens(), 'token')}{stopped}"
 
     def _clear(self, argument: str) -> None:
         self._chat.clear()

@@ -47,6 +47,7 @@ class Conversation:
         self.options = options
         self.messages: list[ChatMessage] = []
         self._used: int | None = None
+        self._interrupted: ChatMessage | None = None
         self.latest: Stream | None = None
         """The latest answer."""
         self.totals = [0, 0]
@@ -56,6 +57,11 @@ class Conversation:
     def said(self) -> list[ChatMessage]:
         """All messages, the system's first."""
         return [ChatMessage("system", self.system), *self.messages] if self.system else list(self.messages)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the last message is an answer that Ctrl-C ended."""
+        return bool(self.messages) and self.messages[-1] is self._interrupted
 
     @property
     def used(self) -> int:
@@ -139,6 +145,8 @@ class Conversation:
     def save(self, path: Path) -> None:
         """Writes the conversation as JSON. Raises ``LlamaqError`` where that cannot be done."""
         kept = {"format": _FORMAT, "version": 1, "messages": [_kept(message) for message in self.said]}
+        if self.interrupted:
+            kept["interrupted"] = True
         with atomic_file(path) as file:
             text = json.dumps(kept, ensure_ascii=False, indent=1)
             file.write(text.encode(errors="backslashreplace") + b"\n")  # JSON can escape what UTF-8 cannot spell
@@ -155,6 +163,7 @@ class Conversation:
             raise ValueError(f"{path}: not a conversation that /save wrote ({error})") from None
         self.system = messages.pop(0).content if messages and messages[0].role == "system" else ""
         self.messages = messages
+        self._interrupted = messages[-1] if messages and kept.get("interrupted") is True else None
         self.changed()
 
     def _finish(self, stream: ChatStream | None, reason: ChatFinishReason | None) -> None:
@@ -166,6 +175,7 @@ class Conversation:
             self.undo()
             return
         self.messages.append(stream.message)
+        self._interrupted = self.messages[-1] if reason is None else None
         usage = stream.usage
         # The model was ahead of what came of an answer that Ctrl-C ended.
         self._used = None if reason is None else usage.prompt_tokens + usage.completion_tokens

@@ -13,6 +13,7 @@ from llamaq.cli.chat.plain import PlainScreen
 from llamaq.errors import LlamaqError
 
 if TYPE_CHECKING:
+    from llamaq.chat import ChatMessage
     from llamaq.cli.chat.conversation import Conversation
     from llamaq.cli.chat.kept import Kept
 
@@ -94,7 +95,7 @@ class _Keeper:
 
     def __init__(self, conversation: Conversation, screen: PlainScreen, kept: Kept | None) -> None:
         self._conversation, self._screen, self._kept = conversation, screen, kept
-        self._said = list(conversation.said)
+        self._said = self._now()
         if kept is not None:
             kept.watch(conversation)
 
@@ -103,12 +104,15 @@ class _Keeper:
             return
         try:
             self._kept.notice(self._conversation)
-            if self._said != self._conversation.said:
-                self._said = list(self._conversation.said)
+            if self._said != self._now():
+                self._said = self._now()
                 self._kept.save(self._conversation)
         except LlamaqError as error:
             self._screen.say(f"the chat is not kept: {error}")
             self._kept = None
+
+    def _now(self) -> tuple[list[ChatMessage], bool]:
+        return self._conversation.said, self._conversation.interrupted
 
 
 def _greeting(conversation: Conversation, kept: Kept | None) -> str:
@@ -117,7 +121,8 @@ def _greeting(conversation: Conversation, kept: Kept | None) -> str:
     lines = [f"{name}, context of {conversation.llm.n_ctx} tokens. /help lists commands, Ctrl-D leaves."]
     if conversation.messages:
         count = counted(len(conversation.messages), "message")
-        lines.append(f"Going on after {count}: {_begin(conversation.messages[-1].content)}")
+        stopped = " (Ctrl-C ended it; /regen answers anew)" if conversation.interrupted else ""
+        lines.append(f"Going on after {count}: {_begin(conversation.messages[-1].content)}{stopped}")
     if kept is not None and (holding := kept.holding(conversation)):
         settings = ", ".join(f"{name} {in_words(conversation, name)}" for name in holding)
         lines.append(f"As set in an earlier chat: {settings}. /set forget takes that back.")

@@ -6,11 +6,12 @@ import re
 from functools import partial
 from pathlib import Path
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-__all__ = ["FILES", "PARTS", "PUBLIC", "routes"]
+__all__ = ["FILES", "PARTS", "PUBLIC", "is_for_people", "routes"]
 
 FILES = {
     "page.html": "text/html",
@@ -43,6 +44,11 @@ _HEADERS = {
 }
 
 
+def is_for_people(path: str, headers: Headers) -> bool:
+    """Whether a request asks for the page or a part of it."""
+    return path in PARTS or (path == "/" and "text/html" in headers.get("accept", ""))
+
+
 def routes() -> list[Route]:
     """The page at ``/`` for browsers, a line there for all others, and the page's files."""
     kept = {name: _DRESSING.sub(b"", Path(__file__).with_name(name).read_bytes()) for name in FILES}
@@ -51,7 +57,7 @@ def routes() -> list[Route]:
         return Response(kept[name], headers=_HEADERS, media_type=FILES[name])
 
     async def root(request: Request) -> Response:
-        if "text/html" in request.headers.get("accept", ""):
+        if is_for_people("/", request.headers):
             return await file("page.html", request)
         return PlainTextResponse("llamaq is running\n", headers={"vary": "accept"})
 

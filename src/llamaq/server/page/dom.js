@@ -28,6 +28,7 @@ const ICONS = {
   next: "M9 5l7 7-7 7",
   picture: "M4 5h16v14H4zM4 16l5-5 4 4 3-3 4 4",
   prompt: "M5 7l5 5-5 5M12 18h7",
+  resume: "M6 5v14M11 6l8 6-8 6z",
   send: "M12 19V5M6 11l6-6 6 6",
   settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 5v4M9 15v4",
   stop: "M7 7h10v10H7z",

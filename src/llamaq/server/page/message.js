@@ -7,6 +7,10 @@ import * as words from "./words.js";
 
 const ENDS = { length: "cut off at the limit of tokens", stopped: "stopped" };
 
+/** Whether an answer may go on from a place in its text. */
+const isProse = ({ structured, calls }) => !structured && !calls.length;
+const isCut = ({ end, error, content }) => Boolean(content && (error || ENDS[end]));
+
 /** A message on the screen; `actions` are those of page.js. */
 export class MessageView {
   constructor(message, actions) {
@@ -36,7 +40,7 @@ export class MessageView {
 
   openWord(index) {
     const { message, actions } = this;
-    const may = !message.structured && !message.calls.length && !actions.isRunning(message);
+    const may = isProse(message) && !actions.isRunning(message);
     if (index >= 0) words.open(this, index, may ? (word) => actions.goOn(message, word) : null);
   }
 
@@ -65,6 +69,8 @@ export class MessageView {
       copyButton("Copy", () => message.content),
       iconButton("edit", "Edit", () => this.edit()),
       ...(isAnswer ? [iconButton("again", "Answer again", () => actions.again(message))] : []),
+      ...(isAnswer && isProse(message) && isCut(message)
+        ? [iconButton("resume", "Go on with this answer", () => actions.resume(message))] : []),
       ...(message.words.length ? [iconButton("words", "Alternatives of the words", () => this.openWord(0))] : []),
       iconButton("branch", "Branch into a new conversation", () => actions.branch(message)),
       ...(isAnswer ? [figures(message)] : []),

@@ -9,6 +9,7 @@ import * as settings from "./settings.js";
 import * as store from "./store.js";
 
 const SHOWN = "llamaq.shown"; // what a reload shows again
+const RETRY = 2000; // milliseconds
 const chats = new Map(); // those of this tab: answers run on while others are shown
 const views = new Map(); // the messages that are shown, by their ids
 let chat = null;
@@ -29,6 +30,7 @@ const actions = {
     const before = words.filter(({ part, end }) => part !== word.part || end <= word.start);
     return respond(parent, { reasoning, content: content.slice(0, word.start) + text, words: [...before, word] });
   }),
+  resume: guarded(({ parent, content, reasoning, words }) => respond(parent, { content, reasoning, words })),
   branch: guarded(async (message) => {
     turnTo(await chat.branched(message));
     await list();
@@ -96,6 +98,7 @@ async function respond(parent, begun) {
   toEnd();
   if (document.activeElement === document.body) views.get(message.id).element.focus(); // its button is gone
   await filled;
+  if (!chosen()?.meta?.n_ctx) await connect(); // it was loaded for this answer
   if (where !== chat) return;
   show();
   say(message.error || message.content);
@@ -184,7 +187,14 @@ const remove = guarded(async ({ id, title }) => {
 });
 
 const connect = guarded(async () => {
-  models = await served();
+  try {
+    models = await served();
+  } catch (error) {
+    if (error.status !== 503) throw error;
+    $("#model").replaceChildren(el("option", { value: "" }, error.message)); // the model is being loaded
+    setTimeout(connect, RETRY);
+    return;
+  }
   const { model } = settings.settings;
   $("#model").replaceChildren(...models.map(({ id }) => el("option", { selected: id === model }, id)));
   chooseModel();

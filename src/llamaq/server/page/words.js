@@ -3,6 +3,7 @@
 import { $, el, iconButton } from "./dom.js";
 
 const box = $("#words");
+const isNarrow = matchMedia("(max-width: 48rem)"); // as in page.css
 let opened = null; // {view, index, choose}
 
 /** The index of the word at a point of the screen in what a message shows; -1: none. */
@@ -68,12 +69,17 @@ function shade(view) {
   for (const [name, ranges] of Object.entries(levels)) highlight(name, ranges);
 }
 
-/** Puts the box below what it is about, or above. */
+/** Puts the box below what it is about, or above; on narrow screens it lies at the bottom, and the rest above it. */
 function place(anchor) {
   const top = () => anchor.getBoundingClientRect().top;
   const screen = $("#scroll").getBoundingClientRect();
-  const isSeen = top() >= screen.top && top() < screen.bottom - 30;
-  if (!isSeen) $("#scroll").scrollBy(0, top() - screen.top - screen.height / 3);
+  if (isNarrow.matches) Object.assign(box.style, { left: "", top: "" });
+  const covered = isNarrow.matches ? Math.max(0, screen.bottom - box.getBoundingClientRect().top) : 0;
+  const height = screen.height - covered;
+  $("#scroll").style.paddingBottom = `${covered}px`;
+  const isSeen = top() >= screen.top && top() < screen.top + height - 30;
+  if (!isSeen) $("#scroll").scrollBy(0, top() - screen.top - height / 3);
+  if (isNarrow.matches) return;
   const { left, bottom } = anchor.getBoundingClientRect();
   const fits = bottom + 8 + box.offsetHeight < innerHeight;
   box.style.left = `${Math.max(8, Math.min(left - 12, innerWidth - box.offsetWidth - 8))}px`;
@@ -135,5 +141,7 @@ box.addEventListener("keydown", ({ key }) => {
   if (key === "ArrowRight") walk(1);
 });
 box.addEventListener("toggle", ({ newState }) => {
-  if (newState === "closed") for (const name of ["word", "rare", "unlikely"]) highlight(name, []);
+  if (newState !== "closed") return;
+  for (const name of ["word", "rare", "unlikely"]) highlight(name, []);
+  $("#scroll").style.paddingBottom = "";
 });
