@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from asgi import TEMPLATE, Client
 from batch_files import BAD, job_of, line_of, requests_of, write_lines
@@ -22,6 +25,8 @@ from llamaq.batch.requests import MOST_LINE, read_requests, seed_of
 from llamaq.batch.sameness import same_each_time
 from llamaq.server import Settings, app
 from terminal import command, environment
+from tiny_vision import copy_of
+from vision_cases import picture
 from waiting import wait_until
 
 
@@ -251,3 +256,36 @@ def test_the_command(answered: tuple[Path, bytes], stories: Path, tmp_path: Path
     assert run("batch", clean, tmp_path / "clean", *options).code == 0
     assert run("batch", tmp_path / "none", tmp_path / "clean", *options).code == 1
     assert "each request says how to sample" in run("batch", clean, out, *options, "--temp", 1).err
+
+
+def asking(number: int) -> str:
+    """A request that shows a picture."""
+    out = BytesIO()
+    Image.fromarray(picture(40, 30, number)).save(out, "PNG")
+    url = f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+    parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": f"a{number}"}]
+    said = [{"role": "user", "content": parts}]
+    return line_of(f"see-{number}", "chat/completions", messages=said, max_tokens=5, logprobs=True)
+
+
+def test_requests_with_pictures(shared: Callable[[str], Path], tmp_path: Path, run: Command) -> None:
+    """The same bytes however many run at once; other pictures have other answers, and a batch with another projector
+    is another batch."""
+    model, mmproj = (shared(f"tiny-models/gemma3v{end}.gguf") for end in ("", "-mmproj"))
+    source = write_lines(tmp_path / "in", [asking(number) for number in range(3)])
+    options = ("-m", model, "--mmproj", mmproj, "-t", 1, "--chat-template", "gemma", "-c", 128)
+    made = []
+    for parallel in (1, 4):
+        out = tmp_path / f"out-{parallel}"
+        assert run("batch", source, out, *options, "-np", parallel).code == 0
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
+    probabilities = {json.dumps(line["response"]["body"]["choices"][0]["logprobs"]) for line in lines_of(made[0])}
+    assert len(probabilities) == 3
+    blind = run("batch", source, tmp_path / "blind", *options[:2], *options[4:])
+    assert blind.code == 1
+    assert "with an error: lines 1, 2, 3 of" in blind.err
+    other = copy_of(mmproj, tmp_path / "other.gguf", {"general.name": "another"})
+    jobs = [job_of(model, load={"mmproj": path}) for path in (mmproj, str(mmproj), other, None)]
+    assert len({job.identity for job in jobs}) == 3
+    assert "each request has its own pictures" in run("batch", source, tmp_path / "x", *options, "--image", "a").err

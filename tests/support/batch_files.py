@@ -47,5 +47,5 @@ def write_lines(path: Path, lines: list[str]) -> Path:
 
 
 def job_of(model: Path, **options: Any) -> BatchJob:
-    load = {"n_ctx": 128, "n_cache": 1024, "threads": options.pop("threads", 2)}
+    load = {"n_ctx": 128, "n_cache": 1024, "threads": options.pop("threads", 2), **options.pop("load", {})}
     return BatchJob(model, load, template=TEMPLATE, **options)

@@ -22,9 +22,15 @@ _OF_NO_WEIGHT = ("threads", "n_batch", "n_cache", "pack")
 
 def identity_of(model: str | os.PathLike[str], load: Mapping[str, Any], *others: Any) -> str:
     """What answers of a model depend on, and ``others``: equal on machines whose files have equal names and sizes."""
-    path = Path(model)
     own = {name: value for name, value in load.items() if name not in _OF_NO_WEIGHT and value is not None}
-    return json.dumps((__version__, path.name, path.stat().st_size, own, *others), sort_keys=True, default=str)
+    beside = own.get("mmproj", getattr(model, "projector", None))
+    if beside is not None:
+        own["mmproj"] = _file(beside)
+    return json.dumps((__version__, *_file(model), own, *others), sort_keys=True, default=str)
+
+
+def _file(path: str | os.PathLike[str]) -> tuple[str, int]:
+    return Path(path).name, Path(path).stat().st_size
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,17 @@ from llamaq.boundary.words import counted
 from llamaq.cli.command import Command
 from llamaq.cli.llama_cpp import add_llama_cpp_options, refuse
 from llamaq.cli.model_names import located
-from llamaq.cli.options import Parser, add_context, add_loading, add_model, at_least, given_model, loading_options
+from llamaq.cli.options import (
+    Parser,
+    add_context,
+    add_loading,
+    add_model,
+    add_projector,
+    at_least,
+    given_model,
+    loading_options,
+    projector_options,
+)
 from llamaq.cli.progress import Bar
 from llamaq.cli.sampling_options import SAMPLING
 from llamaq.cli.templates import add_template, template_kwargs, template_of
@@ -32,6 +42,7 @@ why; the command then ends with 1."""
 _REFUSED: dict[tuple[str, ...], str] = {
     ("-n", "--predict", "--n-predict"): "each request says its max_tokens",
     SAMPLING: "each request says how to sample",
+    ("--image", "--audio", "--video"): "each request has its own pictures, as data URLs",
 }
 
 
@@ -53,6 +64,7 @@ def _add_options(parser: Parser) -> None:
     add_context(group, "tokens that one text may have, and all that run have room for; 0: the model's own, or what "
                 "memory allows")  # fmt: skip
     add_loading(group)
+    add_projector(group)
     refuse(parser, _REFUSED)
     add_llama_cpp_options(parser)
 
@@ -82,7 +94,7 @@ def _job(args: argparse.Namespace) -> BatchJob:
     from llamaq.batch import BatchJob
 
     name = given_model(args)
-    load = {"n_ctx": args.ctx_size or None, **loading_options(args)}
+    load = {"n_ctx": args.ctx_size or None, **loading_options(args), **projector_options(args)}
     return BatchJob(
         bundled.path() if name is None else located(name, args, download=True), load, args.parallel,
         template_of(args), template_kwargs(args), args.seed,

@@ -95,5 +95,6 @@ def whole_path(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """A model as workers find it, which run in other folders: a file of this one by its whole path; a name, and a file
     that only they have, as it is."""
     if isinstance(model, Found):
-        return replace(model, path=model.path.absolute())
+        projector = None if model.projector is None else model.projector.absolute()
+        return replace(model, path=model.path.absolute(), projector=projector)
     return Path(model).absolute() if os.path.exists(model) else model
