@@ -4,114 +4,32 @@ refused with a LlamaqError or runs, soon and in bounded memory."""
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzzing import EXTREMES, Mutation, bounded, mutated, mutations, runs, search
-from gguf_files import ARRAY, BOOL, FLOAT32, FLOAT64, INT32, INT64, STRING, UINT32, UINT64, Entry, Tensor, build
+from damaged_files import content, damaged_file
+from fuzzing import Mutation, bounded, mutated, mutations, runs, search
 from llamaq import LLM, SamplingParams
 from llamaq.formats import format_by_name
-from llamaq.gguf import GGUFArray, GGUFFile, TensorData, write_gguf
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.gguf.imatrix import Imatrix, Squares, read, save
 
 MODELS = ["stories260K-Q4_0", "stories260K-Q8_0"]
 MEMORY = 64 << 20
 """Bytes that a damaged file of a quarter of a megabyte may cost."""
 
-Content = tuple[list[Entry], list[Tensor]]
-
-
-def content(path: Path) -> Content:
-    """What a file holds, as `build` takes it."""
-    with GGUFFile.open(path) as file:
-        entries: list[Entry] = []
-        for key, value in file.metadata.items():
-            if isinstance(value, GGUFArray):
-                elements = value.bytes_list() if value.element_type == STRING else value.tolist()
-                entries.append((key, ARRAY, (value.element_type, elements)))
-            else:
-                entries.append((key, file.metadata_types[key], value))
-        tensors: list[Tensor] = [
-            (name, info.shape[::-1], info.format.id, bytes(file.data(name))) for name, info in file.tensors.items()
-        ]
-        return entries, tensors
-
-
-def wrong_values() -> st.SearchStrategy[tuple[int, Any]]:
-    """Types and values for an entry that are rarely right."""
-    whole = st.sampled_from(EXTREMES)
-    real = st.sampled_from([0.0, -1.0, 1e-45, 1e38, math.inf, -math.inf, math.nan, 0.5])
-    arrays = st.tuples(st.sampled_from([UINT32, INT64]), st.lists(whole.map(lambda n: n % 2**31), max_size=6))
-    return st.one_of(
-        st.tuples(st.just(UINT64), whole),
-        st.tuples(st.just(UINT32), whole.map(lambda n: n % 2**32)),
-        st.tuples(st.just(INT32), st.sampled_from([-1, -(2**31), 7])),
-        st.tuples(st.sampled_from([FLOAT32, FLOAT64]), real),
-        st.tuples(st.just(BOOL), st.integers(0, 1)),
-        st.tuples(st.just(STRING), st.sampled_from(["", "llama", "gpt2", "yarn", "bert", "\0", "x" * 1000])),
-        st.tuples(st.just(ARRAY), arrays),
-        st.tuples(st.just(ARRAY), st.tuples(st.just(STRING), st.lists(st.sampled_from(["", "a", "▁"]), max_size=4))),
-    )
-
-
-KEYS = [
+KEYS = [f"llama.{name}" for name in (
     "rope.dimension_count", "rope.freq_base", "rope.scaling.type", "rope.scaling.factor",
     "rope.scaling.original_context_length", "rope.scaling.attn_factor", "attention.key_length",
     "attention.value_length", "attention.head_count", "attention.head_count_kv", "vocab_size", "expert_count",
     "context_length", "block_count", "feed_forward_length", "pooling_type",
-]  # fmt: skip
+)]  # fmt: skip
 """Keys of an architecture that a seed may lack."""
-
-
-@st.composite
-def model(draw: st.DrawFn, seed: Content) -> bytes:
-    """A file with wrong entries, wrong tensors, weights that are no numbers, or any bytes changed."""
-    entries, tensors = list(seed[0]), list(seed[1])
-    kind = draw(st.sampled_from(["entries", "entries", "entries", "tensors", "weights", "bytes"]))
-    if kind == "entries":
-        for _ in range(draw(st.integers(1, 3))):
-            i = draw(st.integers(0, len(entries)))
-            key = entries[i][0] if i < len(entries) else f"llama.{draw(st.sampled_from(KEYS))}"
-            entries[i : i + 1] = [(key, *draw(wrong_values()))] if draw(st.integers(0, 5)) else []
-    elif kind == "tensors":
-        i = draw(st.integers(0, len(tensors) - 1))
-        name, dims, format, data = tensors[i]
-        change = draw(st.sampled_from(["gone", "name", "dims", "format", "twice"]))
-        if change == "dims":
-            dims = draw(st.permutations(list(dims))) if draw(st.booleans()) else [*dims, draw(st.sampled_from([1, 2]))]
-        elif change == "name":
-            name = draw(st.sampled_from(["blk.99.attn_q.weight", "output.bias", str(tensors[0][0]) + "x"]))
-        elif change == "format":
-            format = draw(st.integers(0, 40))
-        tensors[i : i + 1] = {"gone": [], "twice": [tensors[i]] * 2}.get(change, [(name, dims, format, data)])
-    elif kind == "weights":
-        i = draw(st.integers(0, len(tensors) - 1))
-        name, dims, format, data = tensors[i]
-        tensors[i] = (name, dims, format, mutated(data, draw(st.lists(mutations_in_place(), min_size=1, max_size=8))))
-    raw = build(entries, tensors)
-    return mutated(raw, draw(st.lists(mutations(), min_size=1, max_size=3))) if kind == "bytes" else raw
-
-
-def mutations_in_place() -> st.SearchStrategy[Mutation]:
-    """Infinities and what is no number, as half or single precision, somewhere in a tensor."""
-
-    def put(at: float, piece: bytes) -> Mutation:
-        def apply(raw: bytes) -> bytes:
-            start = int(at * (len(raw) - len(piece))) // 2 * 2
-            return raw[:start] + piece + raw[start + len(piece) :]
-
-        return apply
-
-    numbers = [np.float16(x).tobytes() for x in (math.inf, math.nan, 65504)]
-    numbers += [np.float32(x).tobytes() for x in (math.inf, math.nan, 3e38)]
-    return st.builds(put, st.floats(0, 1, exclude_max=True), st.sampled_from(numbers))
 
 
 def run(path: Path) -> None:
@@ -134,7 +52,7 @@ def test_files_that_once_took_the_machine(shared: Callable[[str], Path], name: s
 def test_damaged_models(shared: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     path, numbers = shared(f"models/{name}.gguf"), itertools.count()
 
-    @given(model(content(path)))
+    @given(damaged_file(content(path), KEYS))
     def ends_well(raw: bytes) -> None:
         target = tmp_path / f"{next(numbers)}.gguf"
         target.write_bytes(raw)
