@@ -17,6 +17,7 @@ from llamaq.compat.llama_cpp import Llama, image_handlers, llama_chat_format
 from llamaq.compat.llama_cpp.llama_chat_format import (
     Gemma3ChatHandler,
     Llava15ChatHandler,
+    Llava16ChatHandler,
     MTMDChatHandler,
     Qwen25VLChatHandler,
 )
@@ -74,7 +75,7 @@ def test_a_picture_is_read(llama: Llama, png: bytes, expected: tuple[str, int]) 
     assert text_of(llama.create_chat_completion([{"role": "user", "content": "ab"}], **GREEDY))
 
 
-@pytest.mark.parametrize("handler", [Llava15ChatHandler, Qwen25VLChatHandler])
+@pytest.mark.parametrize("handler", [Llava15ChatHandler, Llava16ChatHandler, Qwen25VLChatHandler])
 def test_any_handler_takes_any_projector(
     paths: tuple[str, str], png: bytes, handler: type[Llava15ChatHandler], expected: tuple[str, int]
 ) -> None:

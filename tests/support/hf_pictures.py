@@ -80,6 +80,7 @@ SAVED = {
                  "model.language_model.": "language_model.model.", "lm_head.": "language_model.lm_head."},
 }  # fmt: skip
 SAVED["llava"] = SAVED["mistral3"]
+SAVED["llavanext"] = SAVED["granitev"] = {**SAVED["llava"], "model.image_newline": "image_newline"}
 """How names begin in folders, of models whose modules have had other names since they were published."""
 
 
@@ -262,6 +263,7 @@ def siglip(place: str, outer: dict[str, str]) -> Callable[[Weights], Weights]:
 
 
 LLAVA_OUTER = {
+    "model.image_newline": "model.image_newline",
     "v.class_embd": "model.vision_tower.embeddings.class_embedding",
     **{f"v.pre_ln.{kind}": f"model.vision_tower.pre_layrnorm.{kind}" for kind in ("weight", "bias")},
     **{f"mm.{number}.{kind}": f"model.multi_modal_projector.linear_{1 + number // 2}.{kind}" for number in (0, 2)
@@ -274,6 +276,15 @@ def llava(tensors: Weights) -> Weights:
     found = siglip("model.vision_tower.", LLAVA_OUTER)(tensors)
     for key, x in [*found.items()]:
         found[key.replace("layers.0.", f"layers.{LAYERS}.").replace("pre_layrnorm", "post_layernorm")] = x
+    return found
+
+
+def siglip_alone(tensors: Weights) -> Weights:
+    """With a norm behind the last layer, which nothing reads."""
+    found = siglip("model.vision_tower.", LLAVA_OUTER)(tensors)
+    for key, x in [*found.items()]:
+        if "layers.0.layer_norm1" in key:
+            found[key.replace("encoder.layers.0.layer_norm1", "post_layernorm")] = x
     return found
 
 
@@ -373,5 +384,7 @@ OF: dict[str, tuple[Callable[[Weights], Weights], Callable[[Weights], Weights]]]
     "gemma4l": (plain_text(TEXT, GEMMA_TEXT), gemma4),
     "llama4": (llama4_text, llama4),
     "llava": (plain_text(TEXT, change=llama_pairs(16)), llava),
+    "llavanext": (plain_text(TEXT, change=llama_pairs(16)), llava),
+    "granitev": (plain_text(TEXT, change=llama_pairs(16)), siglip_alone),
     "mistral3": (plain_text(TEXT, change=llama_pairs(32)), pixtral),
 }

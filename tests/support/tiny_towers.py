@@ -78,6 +78,10 @@ def clip_tensors(w: Weights, norms: tuple[str, ...], feed_forward: int) -> None:
     w.numbers("v.position_embd.weight", 17, WIDTH)
     for norm in norms:
         w.norm(norm, bias=True)
+    blocks(w, feed_forward)
+
+
+def blocks(w: Weights, feed_forward: int) -> None:
     for i in range(LAYERS):
         b = f"v.blk.{i}."
         for norm in ("ln1", "ln2"):
@@ -99,6 +103,21 @@ def llava_tensors(w: Weights) -> None:
     clip_tensors(w, ("v.pre_ln",), FEED_FORWARD)
     w.matrix("mm.0", COLUMNS, WIDTH, bias=True)
     w.matrix("mm.2", COLUMNS, COLUMNS, bias=True)
+
+
+def llava_next_tensors(w: Weights) -> None:
+    llava_tensors(w)
+    w.numbers("model.image_newline", COLUMNS)
+
+
+def siglip_tensors(w: Weights) -> None:
+    """Of Granite Vision, which reads the states behind two layers."""
+    w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH, bias=True)
+    w.numbers("v.position_embd.weight", 16, WIDTH)
+    blocks(w, FEED_FORWARD)
+    w.matrix("mm.0", COLUMNS, 2 * WIDTH, bias=True)
+    w.matrix("mm.2", COLUMNS, COLUMNS, bias=True)
+    w.numbers("model.image_newline", COLUMNS)
 
 
 def pixtral_tensors(w: Weights) -> None:
@@ -143,6 +162,15 @@ LLAMA4 = {"image_size": 32, "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "pr
           "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
 LLAVA = {"image_size": 32, "image_mean": [0.48145466, 0.4578275, 0.40821073],
          "image_std": [0.26862954, 0.26130258, 0.27577711], "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
+CANVASES = [[1, 2], [2, 1], [2, 2], [3, 1], [1, 3]]
+"""Tiles of the canvases of LLaVA 1.6, by rows and columns."""
+LLAVA_NEXT = {**LLAVA, "image_grid_pinpoints": [32 * n for each in CANVASES for n in each],
+              "mm_patch_merge_type": "spatial_unpad"}  # fmt: skip
+GRANITE = {
+    "image_size": 36, "image_mean": [0.5, 0.4, 0.6], "image_std": [0.5, 0.6, 0.4], "feature_layer": [1, 3],
+    "image_grid_pinpoints": [36 * n for each in [[1, 1], *CANVASES] for n in each],
+    "mm_patch_merge_type": "spatial_unpad",
+}  # fmt: skip
 PIXTRAL = {"image_size": 96, "image_mean": [0.5, 0.4, 0.6], "image_std": [0.5, 0.6, 0.4], "spatial_merge_size": 2,
            "attention.layer_norm_epsilon": 1e-5}  # fmt: skip
 TOWERS: dict[str, Tower] = {
@@ -154,6 +182,8 @@ TOWERS: dict[str, Tower] = {
     ),
     "llama4": Tower("llama4", "llama4", llama4_tensors, LLAMA4),
     "llava": Tower("smolvlm", "mlp", llava_tensors, LLAVA),
+    "llavanext": Tower("smolvlm", "mlp", llava_next_tensors, LLAVA_NEXT),
+    "granitev": Tower("granite", "mlp", siglip_tensors, GRANITE, flags={"use_gelu": True}),
     "mistral3": Tower("ministral3", "pixtral", pixtral_tensors, PIXTRAL, flags={"use_silu": True}),
 }  # fmt: skip
 

@@ -39,6 +39,8 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     # Llama 4's own needs torchvision; colours and their size are those of this one.
     "llama4": lambda: transformers.Gemma3ImageProcessorPil(size={"height": 32, "width": 32}),
     "llava": lambda: record_towers.llava_processor(32, pad=True),
+    "llavanext": lambda: record_towers.processor_of("llavanext"),
+    "granitev": lambda: record_towers.processor_of("granitev"),
     "mistral3": record_towers.pixtral_processor,
 }
 

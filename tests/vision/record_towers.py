@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from record_transformers import IMAGE_TOKEN, OUT, TEXT, load  # type: ignore[imp
 
 from hf_pictures import weights_of
 from llamaq.gguf import GGUFFile
-from tiny_towers import COLUMNS, FEED_FORWARD, HEADS, LAYERS, PATCH, WIDTH, tower
+from tiny_towers import CANVASES, COLUMNS, FEED_FORWARD, HEADS, LAYERS, PATCH, TOWERS, WIDTH, tower
 from vision_cases import KEPT, PIXELS, SEEN, SHAPES, SIZE, ids_of, picture, pixel_sample, prompt_with
 
 Recorded = tuple[Any, dict[str, Any], str]
@@ -175,6 +176,83 @@ def llava_pictures(image: Any) -> dict[str, Any]:
     return found
 
 
+# LLaVA 1.6, and Granite Vision
+
+
+def llava_next(name: str) -> Any:
+    text = TEXT | {"num_hidden_layers": 4, "head_dim": 16, "tie_word_embeddings": False,
+                   "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}  # fmt: skip
+    vision = VISION | {
+        "model_type": "clip_vision_model", "image_size": 32, "num_hidden_layers": LAYERS + 1, "projection_dim": 24,
+        "attn_implementation": "eager",
+    }  # fmt: skip
+    more: dict[str, Any] = {"vision_feature_layer": -2, "vision_feature_select_strategy": "default"}
+    if name == "granitev":
+        text |= granite_text(name)
+        vision = VISION | {"model_type": "siglip_vision_model", "image_size": 36, "vision_use_head": False,
+                           "attn_implementation": "eager"}  # fmt: skip
+        more = {"vision_feature_layer": [1, -1], "vision_feature_select_strategy": "full"}
+    config = transformers.LlavaNextConfig(
+        text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN, tie_word_embeddings=False,
+        image_grid_pinpoints=canvases_of(name), **more,
+    )  # fmt: skip
+    return transformers.LlavaNextForConditionalGeneration(config)
+
+
+def granite_text(name: str) -> dict[str, Any]:
+    with GGUFFile.open(tower(name)[0]) as file:
+        keys: dict[str, Any] = {key.removeprefix("granite."): value for key, value in file.metadata.items()}
+    names = {"attention_multiplier": "attention.scale", "embedding_multiplier": "embedding_scale",
+             "residual_multiplier": "residual_scale", "logits_scaling": "logit_scale",
+             "num_hidden_layers": "block_count"}  # fmt: skip
+    return {"model_type": "granite", **{there: keys[ours] for there, ours in names.items()}}
+
+
+def canvases_of(name: str) -> list[list[int]]:
+    flat = TOWERS[name].keys["image_grid_pinpoints"]
+    return [list(pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def llava_next_processor(size: int, canvases: list[list[int]], **more: Any) -> Any:
+    return transformers.LlavaNextImageProcessorPil(
+        size={"shortest_edge": size}, crop_size={"height": size, "width": size}, image_grid_pinpoints=canvases, **more
+    )
+
+
+def processor_of(name: str) -> Any:
+    keys = TOWERS[name].keys
+    return llava_next_processor(
+        keys["image_size"], canvases_of(name), image_mean=keys["image_mean"], image_std=keys["image_std"]
+    )
+
+
+def llava_next_read(name: str) -> Callable[[Any, Any], Recorded]:
+    def read(model: Any, image: Any) -> Recorded:
+        found = processor_of(name)([image], return_tensors="pt")
+        more = {"pixel_values": found["pixel_values"], "image_sizes": torch.tensor(np.asarray(found["image_sizes"]))}
+        rows = model.model.get_image_features(**more).pooler_output[0]
+        return rows, more, chr(0) * len(rows)
+
+    return read
+
+
+def llava_next_pictures(image: Any) -> dict[str, Any]:
+    """Colours of tiles, the whole picture's before them, and in which order their rows stand (-1: a line's end)."""
+    canvases = [[SIZE * n for n in each] for each in CANVASES]
+    processor = llava_next_processor(SIZE, canvases)
+    read = processor([image], do_rescale=False, do_normalize=False, return_tensors="np")
+    tiles = np.asarray(read["pixel_values"])[0].transpose(0, 2, 3, 1)
+    assert np.array_equal(tiles, tiles.round())
+    vision = SimpleNamespace(image_size=SIZE, patch_size=PATCH)
+    model = SimpleNamespace(config=SimpleNamespace(vision_config=vision, image_grid_pinpoints=canvases))
+    rows = torch.arange(len(tiles) * 64).reshape(len(tiles), 64, 1)
+    (order,), _ = transformers.LlavaNextModel.pack_image_features(
+        model, [rows], torch.tensor(np.asarray(read["image_sizes"])), "default", image_newline=torch.tensor([-1])
+    )
+    colours = tiles[:, PIXELS[:, 0], PIXELS[:, 1]].astype(np.uint8)
+    return {"": colours, " order": order[:, 0].numpy().astype(np.int16)}
+
+
 # Ministral 3
 
 
@@ -232,12 +310,15 @@ MODELS: dict[str, tuple[Callable[[str], Any], Callable[[Any, Any], Recorded]]] =
     "gemma4l": (gemma4, gemma4_read),
     "llama4": (llama4, llama4_read),
     "llava": (llava, llava_read),
+    "llavanext": (llava_next, llava_next_read("llavanext")),
+    "granitev": (llava_next, llava_next_read("granitev")),
     "mistral3": (mistral3, mistral3_read),
 }
 PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "gemma4": gemma4_pictures,
     "llama4p": llama4_pictures,
     "llavap": llava_pictures,
+    "llavanextp": llava_next_pictures,
     "pixtral": pixtral_pictures,
 }
 
@@ -260,7 +341,9 @@ def made_by(name: str, model: Any) -> dict[str, Any]:
         more = {key: joined([more[key] for _, more, _ in seen]) for key in seen[0][1]}
         if name.startswith("gemma4"):
             more["mm_token_type_ids"] = (ids == IMAGE_TOKEN).int()
-        logits = model(input_ids=ids, **more).logits[0]
+        # transformers 5.24 leaves out what Granite divides logits by, where another class than its own has the head.
+        divisor = getattr(model.config.text_config, "logits_scaling", 1.0)
+        logits = model(input_ids=ids, **more).logits[0] / divisor
         found[f"logprobs{which}"] = torch.log_softmax(logits.double(), -1).numpy()[:, KEPT].astype(np.float32)
     return found
 

@@ -68,7 +68,7 @@ def test_canvases_are_those_of_transformers(path: Path, shape: tuple[int, int]) 
         projector = traced(file).projector
         projector.hp = replace(projector.hp, image_size=SIZE)
         (canvas,) = projector.pieces(Picture(picture(*shape)))
-    assert not isinstance(canvas, str)
+    assert isinstance(canvas, Picture)
     rows, columns = canvas.height // SIZE, canvas.width // SIZE
     want = DATA[f"{shape[0]}x{shape[1]}"]
     tiles = canvas.pixels.reshape(rows, SIZE, columns, SIZE, 3).swapaxes(1, 2).reshape(-1, SIZE, SIZE, 3)

@@ -18,7 +18,7 @@ from PIL import Image
 from llamaq.errors import ImageError
 from llamaq.models.keys import Keys
 from llamaq.vision import preprocess
-from llamaq.vision.preprocess import Picture, picture_of
+from llamaq.vision.preprocess import picture_of
 from llamaq.vision.projectors import projector_of
 from vision_cases import PIXELS, SHAPES, SIZE, picture, recorded
 
@@ -30,9 +30,9 @@ KEYS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def pieces_of(kind: str, source: Any, **keys: Any) -> list[str | Picture]:
+def pieces_of(kind: str, source: Any, **keys: Any) -> list[Any]:
     given = {f"clip.{key}": value for key, value in {**KEYS, "projector_type": kind, **keys}.items()}
-    return projector_of(Keys(given, {}, "clip")).pieces(picture_of(source))
+    return [*projector_of(Keys(given, {}, "clip")).pieces(picture_of(source))]
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:

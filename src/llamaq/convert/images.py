@@ -17,6 +17,7 @@ __all__ = ["IMAGES", "Images", "image_tensors", "processor_of"]
 
 IMAGES = re.compile(
     r"(model\.)?(vision_tower|vision_model|vision_embed_tokens|embed_vision|visual|multi_modal_projector|connector)\."
+    r"|(model\.)?image_newline$"
 )
 """Names of tensors that are for images."""
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")

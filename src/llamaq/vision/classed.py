@@ -13,7 +13,7 @@ from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.step import Step
 from llamaq.vision.patches import F32, Patches, Tile, pixels_of
 from llamaq.vision.projector import Projector, TableOf
-from llamaq.vision.vit import PATCHES, POSITIONS
+from llamaq.vision.vit import PATCHES, POSITIONS, placed
 
 __all__ = ["Classed"]
 
@@ -25,6 +25,8 @@ class Classed(Projector):
 
     class_first: ClassVar[bool]
     """Whether the table of places begins with that of the row, or ends with it."""
+    has_class: bool = True
+    """Whether there is such a row at all."""
 
     def __init__(self, keys: Keys) -> None:
         super().__init__(keys)
@@ -32,10 +34,12 @@ class Classed(Projector):
 
     @property
     def most_patches(self) -> int:
-        return self.hp.grid**2 + 1
+        return self.hp.grid**2 + self.has_class
 
     def keep(self, table: TableOf) -> None:
         """What is added to each row: that of its place, and the row of a class."""
+        if not self.has_class:
+            return
         places, of_class = table(f"{POSITIONS}.weight"), table(self._class).reshape(-1)
         if places.shape != (self.most_patches, self.hp.width) or of_class.shape != places.shape[1:]:
             raise ModelError(
@@ -47,19 +51,24 @@ class Classed(Projector):
 
     def begun(self, g: Graph) -> Value:
         """States before the first layer."""
+        if not self.has_class:
+            return placed(g, self.hp)
         hp, width = self.hp, self.hp.patch_values + self.hp.width
         places = g.given(hp.width, first=hp.patch_values, width=width)
         x = g.linear(g.given(hp.patch_values, width=width), PATCHES, add=places)
         return g.norm(x, Norm("v.pre_ln", hp.eps, "layer"))
 
     def patches(self, tile: Tile) -> Patches:
+        if not self.has_class:
+            return super().patches(tile)
         pixels = np.zeros((self.most_patches, self.hp.patch_values), np.float32)
         pixels[:-1] = pixels_of(tile, self.hp)[self.order]
         return Patches(np.concatenate([pixels, self._added], -1))
 
     def step(self, read: Patches) -> Step:
         step = super().step(read)
-        step.wanted[-1] = False
+        if self.has_class:
+            step.wanted[-1] = False
         return step
 
     @abstractmethod

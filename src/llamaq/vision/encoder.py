@@ -22,8 +22,9 @@ from llamaq.errors import ClosedError, ModelError, not_numbers
 from llamaq.gguf import GGUFFile
 from llamaq.plan.graph import Graph, Plan
 from llamaq.plan.inserted import Inserted, LookedAt
-from llamaq.vision.preprocess import PictureSource, picture_of
-from llamaq.vision.projector import Projector, Tile
+from llamaq.vision.patches import Mosaic
+from llamaq.vision.preprocess import Picture, PictureSource, picture_of
+from llamaq.vision.projector import Piece, Projector, Tile
 from llamaq.vision.projectors import projector_in
 from llamaq.vision.source import Source
 from llamaq.vision.tensors import VisionTensors
@@ -111,29 +112,29 @@ class Encoder:
         self, sources: Sequence[PictureSource], progress: Progress | None = None
     ) -> list[list[str | Inserted | LookedAt]]:
         """``pieces`` of several pictures; ``progress`` gets layers that their tiles are through, and in total."""
-        cut = [self.projector.pieces(picture_of(source)) for source in sources]
+        cut = [[_read(piece) for piece in self.projector.pieces(picture_of(source))] for source in sources]
         ends = self.plan.layer_ends[1:]
-        total = len(ends) * sum(not isinstance(piece, str) for pieces in cut for piece in pieces)
+        total = len(ends) * sum(_tiles(piece) for pieces in cut for piece in pieces)
         done = 0
 
-        def tell(ops: int, _: int) -> None:
+        def tell(ops: int, of_tile: int) -> None:
             if progress is not None:
-                progress(done + bisect_right(ends, ops - 1), total)
+                whole, begun = divmod(ops, of_tile)
+                progress(done + whole * len(ends) + bisect_right(ends, begun - 1), total)
 
         found: list[list[str | Inserted | LookedAt]] = []
         for pieces in cut:
             found.append([])
             for piece in pieces:
-                found[-1].append(piece if isinstance(piece, str) else self.rows(piece.pixels, progress and tell))
-                done += 0 if isinstance(piece, str) else len(ends)
-        tell(0, 0)
+                found[-1].append(piece if isinstance(piece, str) else self.rows(piece, progress and tell))
+                done += len(ends) * _tiles(piece)
+        tell(0, 1)
         return found
 
-    def rows(self, tile: Tile, progress: Progress | None = None) -> Any:
-        """What one tile is in a text: ``Inserted``, or ``LookedAt`` where the projector is of such a kind. ``progress``
-        gets the ops that are done and in total."""
-        shape = str(tile.shape).encode()
-        key = hashlib.blake2b(shape + np.ascontiguousarray(tile).tobytes(), digest_size=32).digest()
+    def rows(self, tile: Tile | Mosaic, progress: Progress | None = None) -> Any:
+        """What one tile, or several as one, is in a text: ``Inserted``, or ``LookedAt`` where the projector is such.
+        ``progress`` gets the ops that are done, of all tiles, and those of one tile."""
+        key = _digest(tile)
         with self._lock:
             if self._closed:
                 raise ClosedError("the model is closed; load it again")
@@ -142,8 +143,11 @@ class Encoder:
             return found
 
     def _encoded(
-        self, tile: Tile, progress: Progress | None = None
+        self, tile: Tile | Mosaic, progress: Progress | None = None
     ) -> tuple[NDArray[np.float32], tuple[int, int] | None]:
+        if isinstance(tile, Mosaic):
+            each = [self._encoded(x, progress and _behind(progress, i))[0] for i, x in enumerate(tile.tiles)]
+            return self.projector.joined(each, tile.order), None
         read = self.projector.patches(tile)
         step = self.projector.step(read)
         self._engine = self._engine or self._load()
@@ -164,3 +168,25 @@ class Encoder:
         while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > STORE_BYTES:
             self._kept.popitem(last=False)
         return found
+
+
+def _read(piece: Piece) -> str | Tile | Mosaic:
+    return piece.pixels if isinstance(piece, Picture) else piece
+
+
+def _tiles(piece: str | Tile | Mosaic) -> int:
+    return 0 if isinstance(piece, str) else len(piece.tiles) if isinstance(piece, Mosaic) else 1
+
+
+def _digest(tile: Tile | Mosaic) -> bytes:
+    """The same for the same pixels in the same places."""
+    found = hashlib.blake2b(digest_size=32)
+    arrays: tuple[NDArray[Any], ...] = (*tile.tiles, tile.order) if isinstance(tile, Mosaic) else (tile,)
+    for array in arrays:
+        found.update(str(array.shape).encode() + np.ascontiguousarray(array).tobytes())
+    return found.digest()
+
+
+def _behind(progress: Progress, tiles: int) -> Progress:
+    """The progress of a tile behind so many others."""
+    return lambda done, total: progress(tiles * total + done, total)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from llamaq.vision.hparams import VisionHParams
 
-__all__ = ["F32", "I64", "Patches", "Tile", "block_order", "pixels_of"]
+__all__ = ["F32", "I64", "Mosaic", "Patches", "Tile", "block_order", "pixels_of"]
 
 F32 = NDArray[np.float32]
 I64 = NDArray[np.int64]
@@ -27,6 +27,15 @@ class Patches:
     places: NDArray[np.int32] | None = None
     back: I64 | None = None
     grid: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Mosaic:
+    """Tiles whose rows stand in a text as those of one: ``order``, int64 (rows,), are their numbers, counted through
+    all tiles."""
+
+    tiles: tuple[Tile, ...]
+    order: I64
 
 
 def block_order(rows: int, columns: int, side: int) -> I64:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
@@ -15,12 +15,13 @@ from llamaq.plan.graph import Graph, Value
 from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.plan.step import Step
 from llamaq.vision.hparams import VisionHParams, read
-from llamaq.vision.patches import F32, I64, Patches, Tile, block_order, pixels_of
+from llamaq.vision.patches import F32, I64, Mosaic, Patches, Tile, block_order, pixels_of
 from llamaq.vision.preprocess import Picture
 from llamaq.vision.vit import POSITIONS
 
-__all__ = ["Projector", "TableOf", "Tile"]
+__all__ = ["Piece", "Projector", "TableOf", "Tile"]
 
+Piece: TypeAlias = "str | Picture | Mosaic"
 TableOf: TypeAlias = Callable[[str], F32]
 
 
@@ -109,6 +110,10 @@ class Projector(ABC):
         ``grid`` that of its places, and ``precise`` keeps what is looked at in 32 bits, not 16."""
         return Inserted(first, rows, self.together, grid)
 
+    def joined(self, rows: Sequence[F32], order: I64) -> F32:
+        """The rows of a ``Mosaic``, of those of each tile."""
+        return np.concatenate(rows)[order]
+
     def choose_edge(self, edge: int) -> None:
         """Pictures are scaled to ``edge`` pixels of their longer side, where the kind of projector leaves a choice.
         Raises ``ValueError``."""
@@ -125,5 +130,5 @@ class Projector(ABC):
         and the first of each block is wanted."""
 
     @abstractmethod
-    def pieces(self, picture: Picture) -> list[str | Picture]:
+    def pieces(self, picture: Picture) -> Sequence[Piece]:
         """What stands in the prompt in the place of a picture: text, special tokens in it, and tiles."""

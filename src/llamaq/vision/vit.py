@@ -9,7 +9,7 @@ from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.rope import Rope, make_rope
 from llamaq.vision.hparams import VisionHParams
 
-__all__ = ["PATCHES", "POSITIONS", "block", "encoded", "square_rope"]
+__all__ = ["PATCHES", "POSITIONS", "block", "encoded", "placed", "square_rope"]
 
 Layout: TypeAlias = Literal["norm", "neox"]
 PATCHES, POSITIONS = "v.patch_embd", "v.position_embd"
@@ -17,13 +17,18 @@ PATCHES, POSITIONS = "v.patch_embd", "v.position_embd"
 
 def encoded(g: Graph, hp: VisionHParams) -> Value:
     """States of an image's patches, which the step gives: their pixels, channel by channel."""
-    places = g.shapes.of(f"{POSITIONS}.weight", 2)[0]
-    if places != hp.grid**2:
-        raise ModelError(f"tensor '{POSITIONS}.weight': expected {hp.grid**2} rows, one for each patch, got {places}")
-    x = g.linear(g.given(hp.patch_values), PATCHES, add=g.positions(POSITIONS))
+    x = placed(g, hp)
     for i in g.layers(hp.layers):
         x = block(g, hp, i, x)
     return g.norm(x, Norm("v.post_ln", hp.eps, "layer"))
+
+
+def placed(g: Graph, hp: VisionHParams) -> Value:
+    """States before the first layer: of the pixels, and of their places."""
+    places = g.shapes.of(f"{POSITIONS}.weight", 2)[0]
+    if places != hp.grid**2:
+        raise ModelError(f"tensor '{POSITIONS}.weight': expected {hp.grid**2} rows, one for each patch, got {places}")
+    return g.linear(g.given(hp.patch_values), PATCHES, add=g.positions(POSITIONS))
 
 
 def block(

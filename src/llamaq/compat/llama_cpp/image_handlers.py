@@ -16,15 +16,15 @@ from .hub import downloaded
 from .model import Model
 
 __all__ = [
-    "Gemma3ChatHandler", "Gemma4ChatHandler", "Llava15ChatHandler", "MTMDChatHandler", "Qwen3VLChatHandler",
-    "Qwen25VLChatHandler", "refused",
+    "Gemma3ChatHandler", "Gemma4ChatHandler", "Llava15ChatHandler", "Llava16ChatHandler", "MTMDChatHandler",
+    "Qwen3VLChatHandler", "Qwen25VLChatHandler", "refused",
 ]  # fmt: skip
 
 _H = TypeVar("_H", bound="Llava15ChatHandler")
 
 _OTHERS = (
-    "Llama3VisionAlphaChatHandler", "Llava16ChatHandler", "MiniCPMv26ChatHandler", "MoondreamChatHandler",
-    "NanoLlavaChatHandler", "ObsidianChatHandler",
+    "Llama3VisionAlphaChatHandler", "MiniCPMv26ChatHandler", "MoondreamChatHandler", "NanoLlavaChatHandler",
+    "ObsidianChatHandler",
 )  # fmt: skip
 """Those of models whose projectors llamaq does not run."""
 
@@ -75,6 +75,10 @@ class Llava15ChatHandler:
     def _part(self, part: Any) -> Any:
         found = picture_in(part) if isinstance(part, Mapping) and part.get("type") in PICTURE_TYPES else None
         return {"type": "image", "image": self.load_image(found)} if isinstance(found, str) else part
+
+
+class Llava16ChatHandler(Llava15ChatHandler):
+    pass
 
 
 class MTMDChatHandler(Llava15ChatHandler):

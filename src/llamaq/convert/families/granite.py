@@ -6,6 +6,7 @@ from typing import Any
 
 from llamaq.convert.families.common import OUTER
 from llamaq.convert.families.llama import BLOCK
+from llamaq.convert.families.llava import LLAVA, LLAVA_NEXT, llava_text
 from llamaq.convert.families.mamba import mixer, sizes
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, standard
@@ -90,8 +91,15 @@ def _has_experts(config: Section) -> bool:
     return config.integer("num_experts_per_tok", 0, low=0) > 0
 
 
+def _speaks(config: Section) -> bool:
+    """Whether it is the text of a model that sees."""
+    return llava_text(config) == "granite"
+
+
 FAMILIES = (
     Family("granite", ("GraniteForCausalLM",), _granite, BLOCK, OUTER),
+    Family("granite", ("LlavaForConditionalGeneration",), _granite, BLOCK, OUTER, fits=_speaks, images=LLAVA),
+    Family("granite", ("LlavaNextForConditionalGeneration",), _granite, BLOCK, OUTER, fits=_speaks, images=LLAVA_NEXT),
     Family(
         "granitemoe",
         ("GraniteMoeForCausalLM", "GraniteMoeSharedForCausalLM"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, MLP, OUTER
-from llamaq.convert.families.llava import LLAVA, TEXT, has_clip
+from llamaq.convert.families.llava import LLAVA, LLAVA_NEXT, OTHERS, TEXT, is_llava, llava_text
 from llamaq.convert.families.pixtral import PIXTRAL
 from llamaq.convert.families.smolvlm import SMOLVLM
 from llamaq.convert.family import Family
@@ -64,8 +64,18 @@ FAMILIES = (
         "llama", ("SmolVLMForConditionalGeneration", "Idefics3ForConditionalGeneration"), _llama, BLOCK, OUTER,
         images=SMOLVLM,
     ),
-    Family("llama", ("LlavaForConditionalGeneration",), _llava, BLOCK, OUTER, fits=has_clip, images=LLAVA),
-    Family("llama", ("LlavaForConditionalGeneration",), _pixtral, BLOCK, OUTER, images=PIXTRAL),
+    Family(
+        "llama", ("LlavaForConditionalGeneration",), _llava, BLOCK, OUTER, images=LLAVA,
+        fits=lambda config: is_llava(config) and llava_text(config) not in OTHERS,
+    ),
+    Family(
+        "llama", ("LlavaForConditionalGeneration",), _pixtral, BLOCK, OUTER, images=PIXTRAL,
+        fits=lambda config: not is_llava(config),
+    ),
+    Family(
+        "llama", ("LlavaNextForConditionalGeneration",), _llava, BLOCK, OUTER, images=LLAVA_NEXT,
+        fits=lambda config: llava_text(config) not in OTHERS,
+    ),
     Family("smollm3", ("SmolLM3ForCausalLM",), _smollm3, BLOCK, OUTER),
     Family(
         "mistral3", ("Ministral3ForCausalLM", "Mistral3ForConditionalGeneration"), _mistral3, BLOCK, OUTER,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from llamaq.convert.families.common import ATTENTION, EXPERTS, MLP, OUTER
+from llamaq.convert.families.llava import LLAVA, LLAVA_NEXT, llava_text
 from llamaq.convert.families.qwen_images import QWEN3VL, QWEN25VL
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, left_out_window, standard
@@ -62,6 +63,14 @@ def _mixture(config: Section, *, norm: bool) -> dict[str, Any]:
 
 FAMILIES = (
     Family("qwen2", ("Qwen2ForCausalLM", "Qwen2Model"), _dense, ATTENTION | MLP, OUTER),
+    Family(
+        "qwen2", ("LlavaForConditionalGeneration",), _dense, ATTENTION | MLP, OUTER, images=LLAVA,
+        fits=lambda config: llava_text(config) == "qwen2",
+    ),
+    Family(
+        "qwen2", ("LlavaNextForConditionalGeneration",), _dense, ATTENTION | MLP, OUTER, images=LLAVA_NEXT,
+        fits=lambda config: llava_text(config) == "qwen2",
+    ),
     Family(
         "qwen2moe",
         ("Qwen2MoeForCausalLM",),

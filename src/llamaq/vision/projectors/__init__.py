@@ -17,6 +17,7 @@ from llamaq.vision.projectors.gemma3 import Gemma3
 from llamaq.vision.projectors.gemma4v import Gemma4V
 from llamaq.vision.projectors.idefics3 import Idefics3
 from llamaq.vision.projectors.llama4 import Llama4
+from llamaq.vision.projectors.llava_next import PINPOINTS, LlavaNext
 from llamaq.vision.projectors.mllama import Mllama
 from llamaq.vision.projectors.mlp import Mlp
 from llamaq.vision.projectors.pixtral import Pixtral
@@ -56,6 +57,8 @@ def projector_of(keys: Keys) -> Projector:
     kind = projector_type(keys)
     if kind not in PROJECTORS:
         raise ModelError(f"clip.projector_type is {kind!r:.60}; llamaq has {', '.join(PROJECTORS)}")
+    if kind == "mlp" and keys.count(PINPOINTS):
+        return LlavaNext(keys)
     return PROJECTORS[kind](keys)
 
 

@@ -1,21 +1,25 @@
-"""LLaVA 1.5: CLIP on one square picture, of whose last layer but one the states of patches become rows.
+"""LLaVA 1.5: CLIP or SigLIP on one square picture; states of patches behind one layer, or behind several, become rows.
 
 Facts: https://arxiv.org/abs/2310.03744, transformers' code of the model, and the files of llama.cpp's converter, which
-leave out the last layer.
+leave out the layers behind those.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
 from llamaq.errors import ModelError
 from llamaq.models.keys import Keys
 from llamaq.plan.graph import Graph, Value
+from llamaq.plan.inserted import Inserted, LookedAt
 from llamaq.vision.classed import Classed
+from llamaq.vision.patches import F32
 from llamaq.vision.preprocess import Picture
-from llamaq.vision.vit import block
+from llamaq.vision.projector import Piece
+from llamaq.vision.vit import POSITIONS, block
 
 __all__ = ["Mlp"]
 
@@ -31,32 +35,54 @@ class Mlp(Classed):
         super().__init__(keys)
         for name, what in _OTHERS.items():
             if name in keys.shapes:
-                raise ModelError(f"tensor {name!r}: expected a projector of LLaVA 1.5, got one with {what}")
-        if keys.count("vision.image_grid_pinpoints"):
-            raise ModelError("clip.vision.image_grid_pinpoints: expected none, as of LLaVA 1.5, got those of LLaVA 1.6")
+                raise ModelError(f"tensor {name!r}: expected a projector of LLaVA's, got one with {what}")
+        layers = self.hp.layers
+        self.taken: tuple[int, ...] = (layers,)
+        """Layers whose states are read, counted from 1 on."""
         if keys.count("vision.feature_layer"):
-            layers = keys.integers("vision.feature_layer", low=1, high=self.hp.layers)
-            if layers != (self.hp.layers,):
-                raise keys.error("vision.feature_layer", [*layers], f"one layer, the last of the {self.hp.layers}")
-        self._columns = keys.shapes.get("mm.2.weight", (self.hp.columns,))[0]
+            self.taken = keys.integers("vision.feature_layer", low=1, high=layers)
+            if max(self.taken) != layers or len({*self.taken}) < len(self.taken):
+                raise keys.error(
+                    "vision.feature_layer", [*self.taken], f"different layers, the last of the {layers} among them"
+                )
+        # SigLIP has no row for the class.
+        self.has_class = keys.shapes.get(f"{POSITIONS}.weight", ())[:1] != (self.hp.grid**2,)
+        self._columns = (keys.shapes.get("mm.2.weight") or (self.hp.columns,))[0]
+        self._factor = 1.0
         self.crops = keys.flag("vision.image_crop", False)
         """Whether a picture's longer sides are cut off, as transformers does, and not its shorter ones filled up."""
+        self.stretches = keys.flag("vision.image_stretch", False)
+        """Whether it is made a square whatever its proportions."""
 
     @property
     def columns(self) -> int:
         return self._columns  # projection_dim is that of CLIP in most files
 
+    def meet(self, model: Mapping[str, Any]) -> None:
+        architecture = str(model.get("general.architecture", ""))
+        if architecture.startswith("granite"):  # it multiplies rows of pictures as those of tokens
+            self._factor = Keys(model, {}, architecture).non_negative("embedding_scale", 0.0) or 1.0
+
+    def inserted(
+        self, first: int, rows: F32, grid: tuple[int, int] | None, *, token: int, precise: bool
+    ) -> Inserted | LookedAt:
+        return Inserted(first, rows if self._factor == 1.0 else rows * np.float32(self._factor))
+
     def merged(self, keys: Keys) -> int:
         return 1
 
     def trace(self, g: Graph) -> Value:
-        x = self.begun(g)
+        x, states = self.begun(g), {}
         for i in g.layers(self.hp.layers):
-            x = block(g, self.hp, i, x)
-        return g.linear(g.act_linear(g.select_rows(x), "mm.0", act="gelu_erf"), "mm.2")
+            x = states[i + 1] = block(g, self.hp, i, x)
+        read = [states[i] for i in self.taken]
+        x = g.select_rows(read[0] if len(read) == 1 else g.concat(*read))
+        return g.linear(g.act_linear(x, "mm.0", act="gelu_erf"), "mm.2")
 
-    def pieces(self, picture: Picture) -> list[str | Picture]:
+    def pieces(self, picture: Picture) -> Sequence[Piece]:
         size = self.hp.image_size
+        if self.stretches:
+            return [picture.resized(size, size, "bicubic")]
         return [_middle(picture, size) if self.crops else _filled(picture, self.hp.mean).resized(size, size, "bicubic")]
 
 
