@@ -30,13 +30,13 @@ CHANGED, TRIES = 0.15, 2
 def run_speed(args: argparse.Namespace) -> Result:
     """All the files given."""
     found = [compare(path, args) for path in args.files]
-    rows = [["file", "test", *RUNTIMES, "ratio", "ratio min–max", *(f"{name}, % of limit" for name in RUNTIMES)]]
+    rows = [["file", "test", *RUNTIMES, "ratio", "ratio min–max", "llamaq, % of limit"]]
     for result in found:
         for test, ratio in result["ratio"].items():
-            speeds, percents = result["speeds"][test], result["percent_of_limit"][test]
+            speeds, share = result["speeds"][test], result["percent_of_limit"][test]
             row = [result["file"], test, *(f"{speeds[name]['median']:.2f}" for name in RUNTIMES)]
             row += [f"{ratio['median']:.2f}", f"{ratio['min']:.2f}–{ratio['max']:.2f}"]
-            rows.append(row + [f"{percents[name]:.0f} {percents['of']}" for name in RUNTIMES])
+            rows.append([*row, f"{share['llamaq']:.0f} {share['of']}"])
     print(f"tokens/s, median of {args.rounds} rounds; {args.threads} threads")
     for result in found:
         limits = result["limits"]
@@ -72,7 +72,7 @@ def compare(path: Path, args: argparse.Namespace) -> Result:
         "GB/s": spread(each.read_bandwidth / 1e9 for each in probes),
         "GOP/s": spread(each.int8_peak / 1e9 for each in probes),
     }
-    result["percent_of_limit"] = {t: shares(path, t, rounds, args) for t in tests}
+    result["percent_of_limit"] = {t: share(path, t, rounds, args) for t in tests}
     for what in ("load_seconds", "peak_rss_mb", "load_average_before"):
         result[what] = {name: spread(each.results[name][what] for each in rounds) for name in RUNTIMES}
     return result
@@ -117,9 +117,9 @@ def measure_apart(name: str, path: Path, args: argparse.Namespace) -> Result:
     return result | {"load_average_before": load}
 
 
-def shares(path: Path, test: str, rounds: Sequence[Round], args: argparse.Namespace) -> Result:
-    """Percent of the limit that binds first, the read bandwidth or the int8 peak of llamaq's level, each the highest of
-    the round's own probes; medians of the rounds."""
+def share(path: Path, test: str, rounds: Sequence[Round], args: argparse.Namespace) -> Result:
+    """Percent that llamaq gets of the limit that binds first, the read bandwidth or its level's int8 peak, each the
+    higher of the probes just before and just after the test; median of the rounds."""
     match = re.fullmatch(r"(pp|tg)(\d+)(?: x(\d+))?(?: @ d(\d+))?", test)
     assert match
     prompt = int(match[2]) if match[1] == "pp" else 0
@@ -127,16 +127,13 @@ def shares(path: Path, test: str, rounds: Sequence[Round], args: argparse.Namesp
     with GGUFFile.open(path) as file:
         _, plan = plan_of(file)
         work = work_of(workload, plan, file.tensors, args.batch, args.cache_type)
-    found: dict[str, list[float]] = {name: [] for name in RUNTIMES}
-    binding = []
+    found, binding = [], []
     for each in rounds:
-        bandwidth = max(probed.read_bandwidth for probed in each.probes)
-        peak = max(probed.int8_peak for probed in each.probes)
+        bandwidth, peak = map(max, zip(*each.results["llamaq"]["limits"][test], strict=True))
         least, limit = max((work.nbytes / bandwidth, "bandwidth"), (work.int8_ops / peak, "int8 peak"))
         binding.append(limit)
-        for name in RUNTIMES:
-            found[name].append(100 * least * each.speed(name, test) / workload.tokens)
-    return {name: round(median(each), 1) for name, each in found.items()} | {"of": median_low(binding)}
+        found.append(100 * least * each.speed("llamaq", test) / workload.tokens)
+    return {"llamaq": round(median(found), 1), "of": median_low(binding)}
 
 
 def picture(about: Result, found: list[Result], threads: int) -> str:

@@ -41,6 +41,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--parallel", "-npl", type=numbers, default=[1, 2, 4, 8, 16], help="sequences at once (default 1,2,4,8,16)")
 
 
+class Clock:
+    """Tokens per second by test, and what the machine gave just before and just after it (see ``Runtime.limits``)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.speeds: dict[str, float] = {}
+        self.limits: dict[str, list[tuple[float, float]]] = {}
+
+    def take(self, test: str, tokens: int, warm_up: Callable[[], None], work: Callable[[], None]) -> None:
+        before = self._runtime.limits()
+        warm_up()
+        began = time.perf_counter()
+        work()
+        self.speeds[test] = tokens / (time.perf_counter() - began)
+        after = self._runtime.limits()
+        if before and after:
+            self.limits[test] = [before, after]
+
+
 def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
     """Tokens per second by test, as llama-bench names them, ``tg64 x4`` for four sequences."""
     began = time.perf_counter()
@@ -48,36 +67,31 @@ def measure(name: str, path: str, args: argparse.Namespace) -> dict[str, Any]:
     loaded = time.perf_counter()
     longest = max([*args.prompts, args.decode])
     ids = np.random.default_rng(0).integers(3, 500, max([*args.depths, 0]) + longest).tolist()
-    speeds: dict[str, float] = {}
+    clock = Clock(runtime)
     for depth in args.depths:
         runtime.begin(1, depth + longest)
         read(runtime, ids, 0, depth, args.batch)
         suffix = f" @ d{depth}" if depth else ""
         for count in args.prompts:
-            read(runtime, ids, depth, 16, args.batch)  # the first one warms up
-            speeds[f"pp{count}{suffix}"] = rate(count, partial(read, runtime, ids, depth, count, args.batch))
-        speeds[f"tg{args.decode}{suffix}"] = rate(args.decode, partial(write, runtime, 1, ids, depth, args.decode))
+            warm_up = partial(read, runtime, ids, depth, 16, args.batch)
+            clock.take(f"pp{count}{suffix}", count, warm_up, partial(read, runtime, ids, depth, count, args.batch))
+        writing = partial(write, runtime, 1, ids, depth)
+        clock.take(f"tg{args.decode}{suffix}", args.decode, partial(writing, 2), partial(writing, args.decode))
     for several in args.parallel:
         if several > 1:
             runtime.begin(several, args.decode)
-            write(runtime, several, ids, 0, 2)
-            tokens = several * args.decode
-            speeds[f"tg{args.decode} x{several}"] = rate(tokens, partial(write, runtime, several, ids, 0, args.decode))
+            writing = partial(write, runtime, several, ids, 0)
+            test, tokens = f"tg{args.decode} x{several}", several * args.decode
+            clock.take(test, tokens, partial(writing, 2), partial(writing, args.decode))
     result = {
-        "speeds": speeds,
+        "speeds": clock.speeds,
+        "limits": clock.limits,
         "load_seconds": loaded - began,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "runtime": runtime.describe(),
     }
     runtime.close()
     return result
-
-
-def rate(tokens: int, work: Callable[[], None]) -> float:
-    """Tokens per second."""
-    began = time.perf_counter()
-    work()
-    return tokens / (time.perf_counter() - began)
 
 
 def read(runtime: Runtime, ids: list[int], start: int, count: int, batch: int) -> None:

@@ -3,7 +3,8 @@
 ``begin`` makes room for sequences; ``forward`` takes ids of sequence 0 at positions from ``start`` on and gives
 float32 logits, (ids, vocabulary) or, without ``all_logits``, (1, vocabulary) after the last id; ``step`` takes one id
 of every sequence at one position. A position that was read before rewinds to it. Each class imports its runtime when
-it is made: a process needs only the one that it measures.
+it is made: a process needs only the one that it measures. ``limits`` probes the machine: bytes a second out of memory
+and int8 operations a second at best, on the threads and level in use; llama.cpp has no such probe.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Runtime(Protocol):
     def forward(self, ids: Sequence[int], start: int, *, all_logits: bool = False) -> NDArray[np.float32]: ...
     def step(self, ids: Sequence[int], position: int) -> NDArray[np.float32]: ...
     def describe(self) -> dict[str, Any]: ...
+    def limits(self) -> tuple[float, float] | None: ...
     def close(self) -> None: ...
 
 
@@ -86,6 +88,13 @@ class Llamaq:
 
         engine = self._llm.engine
         return {"version": __version__, "level": engine.isa, "threads": engine.threads}
+
+    def limits(self) -> tuple[float, float]:
+        """See the module."""
+        from llamaq.measure.limits import probe
+
+        found = probe(self._llm.engine.threads)
+        return found.read_bandwidth, found.int8_peak
 
     def close(self) -> None:
         """Frees the model."""
@@ -170,6 +179,9 @@ class LlamaCpp:
         """Version and settings; ``system`` lists the instruction sets that this build uses."""
         system = self._api.llama_print_system_info().decode().strip(" |")
         return {"llama_cpp_python": version("llama_cpp_python"), "system": system, **self._settings}
+
+    def limits(self) -> None:
+        """See the module."""
 
     def close(self) -> None:
         """Frees the model."""

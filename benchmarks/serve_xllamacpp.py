@@ -20,6 +20,8 @@ def main() -> None:
     parser.add_argument("--parallel", type=int, required=True)
     parser.add_argument("--ctx", type=int, required=True, help="tokens of all answers together")
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--guesses", default="none", help="how it speculates: ngram-simple, draft-simple, …")
+    parser.add_argument("--draft", metavar="MODEL", help="the model that guesses")
     args = parser.parse_args()
     import xllamacpp
 
@@ -29,6 +31,10 @@ def main() -> None:
     params.n_ctx, params.n_parallel = args.ctx, args.parallel
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = args.threads
     params.warmup = True
+    kind = f"COMMON_SPECULATIVE_TYPE_{args.guesses.upper().replace('-', '_')}"
+    params.speculative.types = [getattr(xllamacpp.common_speculative_type, kind)]
+    if args.draft:
+        params.speculative.draft.mparams.path = args.draft
     server = xllamacpp.Server(params)
     print(server.listening_address, flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -154,6 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--replay", metavar="JSON", type=Path, help="write what another run recorded")
+    parser.add_argument("--draft", metavar="MODEL", help="a smaller model with the same tokens guesses, too")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--new", type=int, default=256, help="most tokens of an answer (default 256)")
     parser.add_argument("--rounds", type=int, default=5)
@@ -162,11 +163,12 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true", help="by the CPU's time, for a machine that others use")
     parser.add_argument("--json", metavar="OUT", type=Path)
     args = parser.parse_args()
-    with LLM.load(args.model, n_ctx=2048, threads=args.threads) as llm:
+    with LLM.load(args.model, n_ctx=2048, threads=args.threads, draft=args.draft) as llm:
         tasks = recorded(args.replay, llm.hparams.vocab_size) if args.replay else asked(llm)
         found = [compare(llm, task, args) for task in tasks if not args.tasks or task.name in args.tasks]
         if args.json:
-            args.json.write_text(json.dumps({"machine": machine(), "isa": llm.engine.isa, "tasks": found}, indent=1))
+            told = {"machine": machine(), "isa": llm.engine.isa, "draft": args.draft and Path(args.draft).name}
+            args.json.write_text(json.dumps({**told, "tasks": found}, indent=1))
     print_table(
         [
             ["task", "tokens", "without", "with", "ratio", "least", "most", "guessed", "right"],

@@ -85,6 +85,8 @@ def test_measure_times_llamaq(shared: Callable[[str], Path]) -> None:
     names = ["pp20", "pp5", "tg3", "pp20 @ d40", "pp5 @ d40", "tg3 @ d40", "tg3 x2", "tg3 x4"]
     assert list(found["speeds"]) == names
     assert min(found["speeds"].values()) > 0
+    assert list(found["limits"]) == names
+    assert all(len(probes) == 2 and min(min(probe) for probe in probes) > 0 for probes in found["limits"].values())
 
 
 def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,21 +106,22 @@ def test_perplexities_side_by_side(shared: Callable[[str], Path], monkeypatch: p
     assert (found["scored"], found["difference"]) == (expected.losses.size, 0)
 
 
-def test_shares_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
-    from compare_speed import Round, shares
-    from llamaq.measure.limits import MachineLimits
+def test_share_of_the_limit_that_binds(shared: Callable[[str], Path]) -> None:
+    from compare_speed import Round, share
 
     args = argparse.Namespace(batch=512, cache_type="f16")
     path = shared("models/stories260K-Q4_0.gguf")
-    results = {"llamaq": {"speeds": dict.fromkeys(TESTS, 100.0)}, "llama.cpp": {"speeds": dict.fromkeys(TESTS, 50.0)}}
-    slow = Round(results, [MachineLimits("scalar", 1, 1e9, 1e9)])
-    found = shares(path, "pp64", [slow], args)
+
+    def round_of(*probes: tuple[float, float]) -> Round:
+        return Round({"llamaq": {"speeds": dict.fromkeys(TESTS, 100.0), "limits": dict.fromkeys(TESTS, probes)}}, [])
+
+    slow = round_of((1e9, 1e9), (1e9, 1e9))
+    found = share(path, "pp64", [slow], args)
     assert found["of"] == "int8 peak"
-    assert found["llamaq"] == pytest.approx(2 * found["llama.cpp"], rel=0.01)
-    fast = Round(results, [MachineLimits("scalar", 1, 2e9, 2e9)])
-    assert shares(path, "pp64", [slow, fast, fast], args)["llamaq"] == pytest.approx(found["llamaq"] / 2, rel=0.01)
-    wide = Round(results, [MachineLimits("scalar", 1, 1e5, 1e15), MachineLimits("scalar", 1, 1e6, 1e14)])
-    assert {shares(path, test, [wide], args)["of"] for test in TESTS} == {"bandwidth"}
+    fast = round_of((2e9, 1e9), (1e9, 2e9))  # the higher of both probes counts, and the median of the rounds
+    assert share(path, "pp64", [slow, fast, fast], args)["llamaq"] == pytest.approx(found["llamaq"] / 2, rel=0.01)
+    wide = round_of((1e5, 1e15), (1e6, 1e14))
+    assert {share(path, test, [wide], args)["of"] for test in TESTS} == {"bandwidth"}
 
 
 def test_rounds_in_which_the_machine_changed_are_repeated(
@@ -133,8 +136,8 @@ def test_rounds_in_which_the_machine_changed_are_repeated(
     monkeypatch.setattr(
         compare_speed,
         "measure_apart",
-        lambda *_: {"speeds": {"tg8": next(speeds)}, "runtime": {}, "load_seconds": 0, "peak_rss_mb": 0,
-                    "load_average_before": 0},
+        lambda *_: {"speeds": {"tg8": next(speeds)}, "limits": {"tg8": [(1.0, 1e9)] * 2}, "runtime": {},
+                    "load_seconds": 0, "peak_rss_mb": 0, "load_average_before": 0},
     )  # fmt: skip
     args = argparse.Namespace(rounds=2, threads=1, batch=512, cache_type="f16")
     found = compare_speed.compare(shared("models/stories260K-Q4_0.gguf"), args)
