@@ -4,7 +4,7 @@
         --python "env PYTHONPATH=DIR python" --json PEER.json
 
 Two servers of the package xllamacpp (serve_xllamacpp.py) stand side by side and are asked in turns, greedily.
-llama.cpp's bits change with the rows of a step, so their answers may differ; ``alike`` counts the tokens before they do.
+llama.cpp's bits change with the rows of a step, so their answers may differ; ``alike`` counts the tokens before that.
 """
 
 from __future__ import annotations
