@@ -220,7 +220,7 @@ SHAPES = {
                            head_dim=128, architecture="qwen3moe"),
     "gpt-oss-20b": Shape(8, 2880, 64, 8, 2880, 201088, 131072, bpe=True, rope_base=150000.0, experts=32, used=4,
                          head_dim=64, architecture="gpt-oss"),
-    "llama-4-scout": Shape(2, 5120, 40, 8, 8192, 202048, 131072, bpe=True, rope_base=500000.0, experts=16, used=1,
+    "llama-4-scout": Shape(4, 5120, 40, 8, 8192, 202048, 131072, bpe=True, rope_base=500000.0, experts=16, used=1,
                            architecture="llama4"),
 }  # fmt: skip
 
