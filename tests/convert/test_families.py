@@ -146,10 +146,33 @@ def test_the_part_for_images_is_left_out(tmp_path: Path, caplog: pytest.LogCaptu
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
 
-def test_blocks_that_predict_further_tokens_are_left_out(tmp_path: Path) -> None:
-    extra = {"model.layers.2.eh_proj.weight": np.ones((4, 4), np.float32)}
-    _, found = converted(folder_of("deepseek3", tmp_path, tensors=extra))
-    assert not [name for name in found if name.startswith("blk.2.")]
+def test_the_block_of_deepseek_for_further_tokens_comes_behind_the_others(tmp_path: Path) -> None:
+    """With its layer's names, and those that llama.cpp gives such a block of GLM 4.7 Flash; a second one goes, and half
+    a block is refused."""
+    shapes = RECORDED["deepseek3"]["shapes"]
+    last, block, (width,) = "model.layers.1.", "model.layers.2.", shapes["model.norm.weight"]
+    own = {name.replace(last, block): shape for name, shape in shapes.items() if name.startswith(last)}
+    new = {
+        "eh_proj": (width, 2 * width), "enorm": (width,), "hnorm": (width,), "shared_head.norm": (width,),
+        **dict.fromkeys(("embed_tokens", "shared_head.head"), shapes["model.embed_tokens.weight"]),
+    }  # fmt: skip
+    extra = weights(own | {f"{block}{part}.weight": shape for part, shape in new.items()})
+    odd = {"model.layers.3.odd.weight": np.ones((3,), np.float32)}
+    keys, found = converted(folder_of("deepseek3", tmp_path, tensors=extra | odd))
+    assert (keys["deepseek2.block_count"], keys["deepseek2.nextn_predict_layers"]) == (3, 1)
+    parts = {f"nextn.{part.replace('.', '_')}.weight": part for part in new}
+    names = {name.removeprefix("blk.2.") for name in found if name.startswith("blk.2.")}
+    assert names == {name.removeprefix("blk.1.") for name in found if name.startswith("blk.1.")} | {*parts}
+    for name, old in parts.items():
+        np.testing.assert_array_equal(found[f"blk.2.{name}"], extra[f"{block}{old}.weight"])
+    hp, _ = build_plan(keys, {name: value.shape for name, value in found.items()})
+    plan = nextn_plan(hp, {name: value.shape for name, value in found.items()})
+    assert plan is not None
+    assert {f"blk.2.{name}" for name in names} - {*plan.tensors} == {"blk.2.nextn.embed_tokens.weight"}
+    (tmp_path / "half").mkdir()
+    half = extra | {f"{block}self_attn.o_proj.weight": None}
+    with pytest.raises(ModelError, match=r"does not fit the tensors.*blk\.2\.attn_output"):
+        converted(folder_of("deepseek3", tmp_path / "half", tensors=half))
 
 
 @pytest.mark.parametrize("name", ["qwen35", "qwen35moe", "qwen3next"])
@@ -273,12 +296,7 @@ def test_nemotron(tmp_path: Path) -> None:
               "ssm_conv1d.bias": (192,), "ssm_dt.bias": (8,), "ssm_a": (8, 1), "ssm_d": (8, 1),
               "ssm_norm.weight": (2, 64), "ssm_out.weight": (64, 128)}  # fmt: skip
     assert {name[6:]: shape for name, shape in shapes.items() if name.startswith("blk.1.")} == second
-    config, names = CONVERTED["nemotron-h-latent"]["config"], dict(CONVERTED["nemotron-h-latent"]["shapes"])
-    begins = "backbone.layers.0."
-    guessing = {n.replace(begins, "mtp.layers.1."): x for n, x in names.items() if n.startswith(begins)}
-    guessing |= {"mtp.layers.0.eh_proj.weight": [64, 128], "mtp.layers.1.final_layernorm.weight": [64]}
-    folder = save(tmp_path / "guesses", config, weights(names | guessing), tokenizer=LETTERS)
-    assert converted(folder)[1].keys() == shapes.keys()  # blocks that guess are left out
+    config = CONVERTED["nemotron-h-latent"]["config"]
     named = {**config, "layers_block_type": ["moe", "linear_attention", "full_attention", "moe"]}
     del named["hybrid_override_pattern"]
     assert family_of(Section(named, "")).keys(Section(named, "")) == family_of(Section(config, "")).keys(
@@ -293,6 +311,37 @@ def test_nemotron(tmp_path: Path) -> None:
         section = Section({**config, **odd}, "config.json")
         with pytest.raises(ModelError, match=message):
             family_of(section).keys(section)
+
+
+def test_the_block_of_nemotron_for_further_tokens_is_its_attention_and_its_experts(tmp_path: Path) -> None:
+    """Two layers become one block with llama.cpp's names; further layers go."""
+    case = CONVERTED["nemotron-h-latent"]
+    names: dict[str, Any] = dict(case["shapes"])
+    for new, old in (("mtp.layers.0.", "backbone.layers.2."), ("mtp.layers.1.", "backbone.layers.0.")):
+        names |= {name.replace(old, new): shape for name, shape in names.items() if name.startswith(old)}
+    names |= {f"mtp.layers.0.{part}.weight": [64] for part in ("enorm", "hnorm")}
+    names |= {"mtp.layers.0.eh_proj.weight": [64, 128], "mtp.layers.1.final_layernorm.weight": [64]}
+    tensors = weights(names)
+    odd = {"mtp.layers.2.odd.weight": np.ones((3,), np.float32)}
+    keys, found = converted(save(tmp_path / "model", case["config"], tensors | odd, tokenizer=LETTERS))
+    own = {key: keys[f"nemotron_h_moe.{key}"] for key in ("block_count", "nextn_predict_layers")}
+    assert own == {"block_count": 5, "nextn_predict_layers": 1}
+    for key, value in {"attention.head_count_kv": [0, 0, 2, 0, 2], "feed_forward_length": [32, 0, 0, 32, 32]}.items():
+        assert keys[f"nemotron_h_moe.{key}"].tolist() == value
+    shapes = {name: value.shape for name, value in found.items()}
+    of = {i: {name[6:]: shape for name, shape in shapes.items() if name.startswith(f"blk.{i}.")} for i in (0, 2, 4)}
+    parts = {"eh_proj": (64, 128), "enorm": (64,), "hnorm": (64,), "shared_head_norm": (64,)}
+    more = {"post_attention_norm.weight": (64,), **{f"nextn.{part}.weight": x for part, x in parts.items()}}
+    assert of[4] == of[0] | of[2] | more
+    for new, old in (
+        ("attn_norm", "0.norm"), ("post_attention_norm", "1.norm"), ("nextn.shared_head_norm", "1.final_layernorm"),
+        ("attn_k", "0.mixer.k_proj"), ("ffn_up_shexp", "1.mixer.shared_experts.up_proj"),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(found[f"blk.4.{new}.weight"], tensors[f"mtp.layers.{old}.weight"])
+    hp, _ = build_plan(keys, shapes)
+    plan = nextn_plan(hp, shapes)
+    assert plan is not None
+    assert {f"blk.4.{name}" for name in of[4]} <= {*plan.tensors}
 
 
 NAME = "model.layers.1.mlp.experts.3.up_proj.weight"

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from llamaq import LlamaqError
 from llamaq.batch import Request
-from llamaq.distributed.spread import alone_on_machine, cpus_claimed, load_for, spread, threads_for, whole_path
+from llamaq.distributed.spread import (
+    alone_on_machine,
+    cpus_claimed,
+    load_for,
+    spread,
+    threads_for,
+    whole_load,
+    whole_path,
+)
+from llamaq.engine.adapters import AdapterFile
 from llamaq.hub import Found
 
 
@@ -85,3 +96,28 @@ def test_workers_in_other_folders_find_the_file(tmp_path: Path, monkeypatch: pyt
     assert isinstance(found, Found)
     assert found.path == tmp_path / "m.gguf"
     assert whole_path("qwen3:0.6b") == "qwen3:0.6b"
+
+
+def test_what_is_loaded_beside_the_model_has_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.gguf", "b.gguf", "eyes.gguf", "small.gguf"):
+        Path(name).touch()
+    a, b = tmp_path / "a.gguf", tmp_path / "b.gguf"
+    load = {"mmproj": "eyes.gguf", "draft": "small.gguf", "cache_dir": "kept", "pre": None, "n_ctx": 64}
+    whole = {"mmproj": tmp_path / "eyes.gguf", "draft": tmp_path / "small.gguf", "cache_dir": tmp_path / "kept"}
+    assert whole_load(load) == {**whole, "pre": None, "n_ctx": 64}
+    assert load_for(load, 1, [2]) == {**whole, "n_ctx": 64, "threads": 2, "pack": True}
+    there = Path("/there/c.gguf").absolute()
+    cases: list[tuple[Any, Any]] = [
+        ("a.gguf", a), (Path("a.gguf"), a), ({"a.gguf": 0.5}, {a: 0.5}), ((), []), (str(there), there),
+        (AdapterFile("b.gguf"), AdapterFile(b)),
+        (["a.gguf", AdapterFile("b.gguf", 0.5, "x")], [a, AdapterFile(b, 0.5, "x")]),
+    ]  # fmt: skip
+    for given, expected in cases:
+        assert whole_load({"adapters": given})["adapters"] == expected
+    for wrong in ({"mmproj": "c.gguf"}, {"adapters": ["c.gguf"]}, {"adapters": {"c.gguf": 1.0}}):
+        with pytest.raises(ValueError, match=r"of this folder, or have a whole path, .*; got c\.gguf"):
+            whole_load(wrong)
+    with pytest.raises(ValueError, match="draft must be a path or a name"):
+        whole_load({"draft": SimpleNamespace(model=None)})
+    assert whole_load({"draft": "qwen3:0.6b"}) == {"draft": "qwen3:0.6b"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,7 +34,7 @@ IDS = TOKENS.tolist()
 BOUND = 1e-5
 """Of log-probabilities, as in ``tests/models/test_tiny.py``: logits are a few units, so their last bit is 5e-7, and
 they are sums of some hundred products, one layer deep."""
-WITH_BLOCK = ["qwen35", "deepseek3", "glm4moe-normed"]
+WITH_BLOCK = ["qwen35", "deepseek3", "glm4moe-normed", "nemotron-h-latent"]
 
 
 @contextmanager
@@ -128,19 +129,32 @@ def test_logits_are_those_of_the_formula() -> None:
             assert off(**fault) > 10 * BOUND, fault
 
 
-def test_a_block_of_deepseek_is_a_layer_of_its_model() -> None:
-    """Its logits are those of a model of that layer alone, which reads what the formula joins in place of tokens."""
-    with loaded(written(*with_block("deepseek3"))) as (llm, nextn):
-        parts, states = llm.model.parts, states_of(llm)
+LAYERS_OF_BLOCK: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "deepseek3": ({"block_count": 1, "leading_dense_block_count": 0}, [""]),
+    "nemotron-h-latent": (
+        {"block_count": 2, "attention.head_count_kv": [2, 0], "feed_forward_length": [0, 32]},
+        ["attn_", "post_attention_norm|ffn_|exp_probs_b"],
+    ),
+}
+"""Keys of a model that is nothing but the block, and what the tensors of each of its layers begin with."""
+
+
+@pytest.mark.parametrize("name", LAYERS_OF_BLOCK)
+def test_a_block_has_layers_as_its_model(name: str) -> None:
+    """Its logits are those of a model of these layers alone, which reads what the formula joins in place of tokens."""
+    with loaded(written(*with_block(name))) as (llm, nextn):
+        parts, states, (keys, layers) = llm.model.parts, states_of(llm), LAYERS_OF_BLOCK[name]
         x = joined(wide(llm), states.astype(np.float64)).astype(np.float32)
         got = log_softmax(read_at_once(nextn, states))
         metadata, tensors = dict(parts.file.metadata), arrays_of(parts.file)
-        one = {f"blk.0.{key.removeprefix(BLOCK)}": x for key, x in tensors.items() if key.startswith(BLOCK)}
-        one = {key: value for key, value in one.items() if ".nextn." not in key}
-        one |= {key: tensors[key] for key in ("token_embd.weight", "output.weight")}
+        inner = {key.removeprefix(BLOCK): x for key, x in tensors.items() if key.startswith(BLOCK)}
+        one = {key: tensors[key] for key in ("token_embd.weight", "output.weight")}
+        for i, begins in enumerate(layers):
+            own = {key: x for key, x in inner.items() if re.match(begins, key) and not key.startswith("nextn.")}
+            one |= {f"blk.{i}.{key.replace('post_attention_norm', 'attn_norm')}": x for key, x in own.items()}
         one["output_norm.weight"] = tensors[f"{BLOCK}nextn.shared_head_norm.weight"]
-        for key, value in {"block_count": 1, "nextn_predict_layers": 0, "leading_dense_block_count": 0}.items():
-            metadata[f"deepseek2.{key}"] = value
+        for key, value in {**keys, "nextn_predict_layers": 0}.items():
+            metadata[f"{metadata['general.architecture']}.{key}"] = value
         _, plan = build_plan(metadata, {key: value.shape for key, value in one.items()})
         alone = Engine(plan, Source(one), threads=2)
         want = alone.forward(Step.of(-1 - np.arange(len(x)), given=x, wanted="all"), KVCache(plan, 64, "f32"))

@@ -65,7 +65,7 @@ def check_cache(llm: LLM) -> None:
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("name", ["qwen35", "deepseek3", "glm4moe-normed"])
+@pytest.mark.parametrize("name", ["qwen35", "deepseek3", "glm4moe-normed", "nemotron-h-latent"])
 @pytest.mark.parametrize("share", [0.03, None])
 def test_answers_are_the_same_with_a_block(name: str, share: float | None) -> None:
     """Random requests over samplers, processors, stops and shifts, some of them cancelled; with right, wrong and no
@@ -84,7 +84,7 @@ def test_answers_are_the_same_with_a_block(name: str, share: float | None) -> No
 
 
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("name", ["qwen35", "deepseek3", "glm4moe-normed"])
+@pytest.mark.parametrize("name", ["qwen35", "deepseek3", "glm4moe-normed", "nemotron-h-latent"])
 def test_a_block_that_knows_what_comes_is_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     with LLM.load(written(*knowing(name, 0.0)), **CACHES) as llm:

@@ -38,13 +38,18 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...]) -> F32:
 
 
 def with_block(name: str) -> tuple[dict[str, Any], Arrays]:
-    """Keys and tensors of a tiny model with a random block that is as its last one."""
+    """Keys and tensors of a tiny model with a random block that is as its last one; Nemotron's has attention, too, as
+    its layer 2."""
     metadata, tensors = _tiny(name)
     architecture = metadata["general.architecture"]
     layers, width = metadata[f"{architecture}.block_count"], metadata[f"{architecture}.embedding_length"]
     rng = np.random.default_rng(zlib.crc32(name.encode()))
-    for old in [key for key in tensors if key.startswith(f"blk.{layers - 1}.")]:
-        tensors[old.replace(f"blk.{layers - 1}.", f"blk.{layers}.")] = _random(rng, tensors[old].shape)
+    nemotron = architecture == "nemotron_h_moe"
+    for like in (layers - 1, 2) if nemotron else (layers - 1,):
+        for old in [key for key in tensors if key.startswith(f"blk.{like}.")]:
+            tensors[old.replace(f"blk.{like}.", f"blk.{layers}.")] = _random(rng, tensors[old].shape)
+    if nemotron:
+        tensors[f"blk.{layers}.post_attention_norm.weight"] = _random(rng, (width,))
     shapes = {"eh_proj": (width, 2 * width)} | dict.fromkeys(("enorm", "hnorm", "shared_head_norm"), (width,))
     for part, shape in shapes.items():
         tensors[f"blk.{layers}.nextn.{part}.weight"] = _random(rng, shape)

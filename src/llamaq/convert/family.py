@@ -25,8 +25,9 @@ class Family:
     say what becomes of the tensors outside and inside of the blocks, whose names begin with ``blocks`` (* stands for
     a number; names are without ".weight" and ".bias"). ``made`` gives tensors that follow from the configuration
     alone. ``fits`` tells families of one class apart. ``tied``: the output is the embedding table where the
-    configuration does not say. ``predicts``: blocks beyond the last predict further tokens; that of names ``mtp`` comes
-    behind the others. What is numbered as they are is left out, but for the first where ``block`` has its names.
+    configuration does not say. ``predicts``: blocks beyond the last predict further tokens. The first comes behind the
+    others, numbered as they are or of names that begin as ``predicting`` says, if ``block`` has the rest of its names;
+    further ones are left out.
     ``images`` is the part that sees these, which stands ``inside`` of the file, or else in one of its own.
     """
 
@@ -40,6 +41,7 @@ class Family:
     fits: Callable[[Section], bool] = lambda config: True
     tied: bool = False
     predicts: bool = False
+    predicting: str = r"^mtp\.layers\.0\.|^(?=mtp\.(?!layers\.))"
     images: Images | None = None
     inside: bool = False
 
@@ -47,7 +49,6 @@ class Family:
 PROJECTION = "eh_proj"
 """What a numbered block that predicts further tokens joins its inputs by."""
 _SOUNDS = re.compile(r"(model\.)?(audio_tower|embed_audio)\.")
-_PREDICTING = re.compile(r"^mtp\.layers\.0\.|^(?=mtp\.(?!layers\.))")
 _NUMBER = re.compile(r"(?<=\.)(0|[1-9][0-9]{0,5})(?=\.)")
 
 
@@ -72,7 +73,7 @@ def new_tensors(shapes: Shapes, family: Family, keys: Mapping[str, Any]) -> list
             continue
         plain = old = _plain(name)
         if family.predicts:
-            plain = _PREDICTING.sub(family.blocks.replace("*", str(keys["block_count"])), old)
+            plain = re.sub(family.predicting, family.blocks.replace("*", str(keys["block_count"])), old)
             if plain.startswith("mtp."):  # further blocks, which nothing reads
                 continue
         numbers = [int(n) for n in _NUMBER.findall(plain)]

@@ -27,7 +27,7 @@ from llamaq.convert.vocabulary import vocabulary
 from llamaq.errors import ModelError
 from llamaq.formats import format_by_name
 from llamaq.gguf import TensorData, write_gguf
-from llamaq.models import build_plan, constants
+from llamaq.models import build_plan, constants, nextn_plan
 from llamaq.tokenizer import load_tokenizer
 
 __all__ = ["convert", "convert_projector", "general"]
@@ -186,9 +186,14 @@ def _with_nextn(keys: Mapping[str, Any], new: list[NewTensor]) -> dict[str, Any]
     """The keys that change where a block that guesses further tokens comes behind the others."""
     if not any(tensor.name.endswith(".nextn.eh_proj.weight") for tensor in new):
         return {}
-    flags = "attention.recurrent_layers"
-    kinds = {flags: [*keys[flags], False]} if flags in keys else {}
-    return {"block_count": keys["block_count"] + 1, "nextn_predict_layers": 1, **kinds}
+    heads = keys["attention.head_count_kv"]
+    own = {
+        "attention.recurrent_layers": False,
+        "attention.head_count_kv": max(heads) if isinstance(heads, list) else heads,
+        "feed_forward_length": keys.get("expert_feed_forward_length"),
+    }
+    lists = {key: [*keys[key], value] for key, value in own.items() if isinstance(keys.get(key), list)}
+    return {"block_count": keys["block_count"] + 1, "nextn_predict_layers": 1, **lists}
 
 
 def _check_heads(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -221,6 +226,7 @@ def _check_runs(keys: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], 
     """Raises ModelError for what would not run."""
     every = {**shapes, **{name: x.shape for name, x in made.items()}}
     try:
-        build_plan(keys, every, vectors={name: x.tolist() for name, x in made.items()})
+        hparams, _ = build_plan(keys, every, vectors={name: x.tolist() for name, x in made.items()})
+        nextn_plan(hparams, every)
     except ModelError as error:
         raise ModelError(f"config.json does not fit the tensors (both by their names in GGUF): {error}") from None

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from llamaq.batch.requests import Request
+from llamaq.boundary.arguments import shown
+from llamaq.engine.adapters import AdapterFile
 from llamaq.errors import LlamaqError
+from llamaq.gguf import GGUFFile
 from llamaq.hub import Found
 
-__all__ = ["alone_on_machine", "cpus_claimed", "load_for", "spread", "threads_for", "whole_path"]
+__all__ = ["alone_on_machine", "cpus_claimed", "load_for", "spread", "threads_for", "whole_load", "whole_path"]
 
 _RETRIES = 8
 
@@ -80,9 +83,10 @@ def cpus_claimed(workers: int, cpus: Sequence[int]) -> float:
 
 def load_for(load: Mapping[str, Any], workers: int, cpus: Sequence[int]) -> dict[str, Any]:
     """The arguments of ``LLM.load`` for each of the workers. Where machines get several, these share the weights in the
-    file's mapping, so that a machine holds them once; the bits are the same."""
+    file's mapping, so that a machine holds them once; the bits are the same. Raises ``ValueError`` for what belongs to
+    this process."""
     own = {"threads": threads_for(workers, cpus), "pack": workers <= len(cpus)}
-    return {**own, **{name: value for name, value in load.items() if value is not None}}
+    return {**own, **{name: value for name, value in whole_load(load).items() if value is not None}}
 
 
 def alone_on_machine(replicas: int, threads: int, cpus: Sequence[int]) -> bool:
@@ -95,6 +99,43 @@ def whole_path(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
     """A model as workers find it, which run in other folders: a file of this one by its whole path; a name, and a file
     that only they have, as it is."""
     if isinstance(model, Found):
-        projector = None if model.projector is None else model.projector.absolute()
-        return replace(model, path=model.path.absolute(), projector=projector)
+        own, projector = model.path.absolute(), model.projector and model.projector.absolute()
+        return replace(model, path=own, projector=projector, adapters=tuple(x.absolute() for x in model.adapters))
     return Path(model).absolute() if os.path.exists(model) else model
+
+
+def whole_load(load: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of ``LLM.load`` for workers, which run in other folders: files by their whole paths. Raises
+    ``ValueError`` for a file that is not here and has no whole path, and for a draft model that is loaded here."""
+    found = dict(load)
+    draft = found.get("draft")
+    if hasattr(draft, "model") or isinstance(draft, GGUFFile):
+        raise ValueError(f"draft must be a path or a name, which each worker loads, got {shown(draft)}")
+    if isinstance(draft, str | os.PathLike):
+        found["draft"] = whole_path(draft)
+    if found.get("cache_dir") is not None:
+        found["cache_dir"] = Path(found["cache_dir"]).absolute()  # each machine makes its own
+    if found.get("mmproj") is not None:
+        found["mmproj"] = _whole_file("mmproj", found["mmproj"])
+    if "adapters" in found:
+        found["adapters"] = _whole_adapters(found["adapters"])
+    return found
+
+
+def _whole_adapters(given: Any) -> Any:
+    """The same of each file of adapters; what is none, ``LLM.load`` refuses."""
+    if isinstance(given, AdapterFile):
+        return replace(given, path=_whole_file("adapters", given.path))
+    if isinstance(given, str | os.PathLike):
+        return _whole_file("adapters", given)
+    if isinstance(given, Mapping):
+        return {_whole_file("adapters", path): scale for path, scale in given.items()}
+    return [_whole_adapters(each) for each in given] if isinstance(given, Sequence) else given
+
+
+def _whole_file(name: str, path: str | os.PathLike[str]) -> Path:
+    if not os.path.exists(path) and not os.path.isabs(path):
+        raise ValueError(
+            f"{name} must be a file of this folder, or have a whole path, for workers run in other folders; got {path}"
+        )
+    return Path(path).absolute()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from llamaq.models import nextn
 from llamaq.models.blocks import attend, logits, qkv
 from llamaq.models.experts import Mixture, mixture_of, routed
 from llamaq.models.hparams import Decoder, read_decoder
@@ -12,7 +13,7 @@ from llamaq.models.keys import Keys
 from llamaq.models.mamba2 import Mixer, mamba2, mixer_of
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["read", "trace"]
+__all__ = ["read", "trace", "trace_nextn"]
 
 
 @dataclass(frozen=True)
@@ -42,15 +43,32 @@ def trace(g: Graph, hp: _HParams) -> Value:
         b = f"blk.{i}."
         norm = Norm(b + "attn_norm", hp.eps)
         if hp.kv_heads[i]:
-            q, k, v = qkv(g, hp, i, x, norm)
-            x = g.linear(attend(g, hp, i, q, k, v), b + "attn_output", add=x)
+            x = _attention(g, hp, i, x, norm)
         elif not hp.lengths[i]:
             x = mamba2(g, hp.mixer, i, x, norm)
-        elif hp.moe is not None and g.has(b + "ffn_gate_inp"):
-            x = _experts(g, hp.moe, i, x, norm)
         else:
-            x = g.linear(g.act_linear(x, b + "ffn_up", act="relu2", norm=norm), b + "ffn_down", add=x)
+            x = _feed_forward(g, hp, i, x, norm)
     return logits(g, x, Norm("output_norm", hp.eps))
+
+
+def trace_nextn(g: Graph, hp: _HParams) -> Value:
+    """The same of the block that guesses further tokens, which has attention and behind it experts."""
+    more, b = nextn.with_block(hp), f"blk.{hp.layers}."
+    more = replace(more, kv_heads=(*hp.kv_heads, max(hp.kv_heads)))
+    x = _attention(g, more, hp.layers, nextn.joined(g, hp), Norm(b + "attn_norm", hp.eps))
+    return nextn.logits(g, hp, _feed_forward(g, hp, hp.layers, x, Norm(b + "post_attention_norm", hp.eps)))
+
+
+def _attention(g: Graph, hp: _HParams, layer: int, x: Value, norm: Norm) -> Value:
+    q, k, v = qkv(g, hp, layer, x, norm)
+    return g.linear(attend(g, hp, layer, q, k, v), f"blk.{layer}.attn_output", add=x)
+
+
+def _feed_forward(g: Graph, hp: _HParams, layer: int, x: Value, norm: Norm) -> Value:
+    b = f"blk.{layer}."
+    if hp.moe is not None and g.has(b + "ffn_gate_inp"):
+        return _experts(g, hp.moe, layer, x, norm)
+    return g.linear(g.act_linear(x, b + "ffn_up", act="relu2", norm=norm), b + "ffn_down", add=x)
 
 
 def _experts(g: Graph, moe: Mixture, layer: int, x: Value, norm: Norm) -> Value:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from llamaq.convert.family import PROJECTION
 from llamaq.convert.rules import stack
 
-__all__ = ["ATTENTION", "EXPERTS", "MLP", "OUTER", "SELECTED"]
+__all__ = ["ATTENTION", "EXPERTS", "GUESSING", "MLP", "OUTER", "SELECTED"]
 
 OUTER: dict[str, Any] = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
 ATTENTION: dict[str, Any] = {
@@ -28,3 +29,10 @@ SELECTED: dict[str, Any] = {
     "mlp.gate.e_score_correction_bias": "exp_probs_b.bias",
 }
 """Experts chosen with a bias, beside one that all tokens go to."""
+GUESSING: dict[str, Any] = {
+    PROJECTION: "nextn.eh_proj",
+    **{name: f"nextn.{name}" for name in ("enorm", "hnorm", "embed_tokens")},
+    "shared_head.norm": "nextn.shared_head_norm",
+    "shared_head.head": "nextn.shared_head_head",
+}
+"""What a numbered block that predicts further tokens has beside a layer's names."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamaq.convert.families.common import ATTENTION, MLP, OUTER, SELECTED
+from llamaq.convert.families.common import ATTENTION, GUESSING, MLP, OUTER, SELECTED
 from llamaq.convert.family import Family
 from llamaq.convert.keys import experts, standard
 from llamaq.convert.rope import rope_of
@@ -15,6 +15,7 @@ BLOCK = {
     **ATTENTION,
     **MLP,
     **SELECTED,
+    **GUESSING,
     "self_attn.q_a_proj": "attn_q_a",
     "self_attn.q_a_layernorm": "attn_q_a_norm",
     "self_attn.q_b_proj": "attn_q_b",

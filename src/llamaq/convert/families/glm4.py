@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from llamaq.convert.families.common import ATTENTION, MLP, OUTER, SELECTED
-from llamaq.convert.family import PROJECTION, Family
+from llamaq.convert.families.common import ATTENTION, GUESSING, MLP, OUTER, SELECTED
+from llamaq.convert.family import Family
 from llamaq.convert.keys import experts, standard
 from llamaq.convert.section import Section
 
@@ -20,12 +20,9 @@ MIXED = {
     **ATTENTION,
     **MLP,
     **SELECTED,
+    **GUESSING,
     **{f"self_attn.{part}_norm": f"attn_{part}_norm" for part in "qk"},
     "post_attention_layernorm": "post_attention_norm",
-    PROJECTION: "nextn.eh_proj",
-    **{name: f"nextn.{name}" for name in ("enorm", "hnorm", "embed_tokens")},
-    "shared_head.norm": "nextn.shared_head_norm",
-    "shared_head.head": "nextn.shared_head_head",
 }
 
 

@@ -1,9 +1,11 @@
-"""Nemotron-H and Nemotron 3: layers of Mamba-2, of attention, and of feed-forward halves without a gate."""
+"""Nemotron-H and Nemotron 3: layers of Mamba-2, of attention, and of feed-forward halves without a gate. What predicts
+further tokens is one block in GGUF and two layers here, with attention and with experts."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from llamaq.convert.families.common import GUESSING
 from llamaq.convert.families.mamba import check_mixer, mixer
 from llamaq.convert.family import Family
 from llamaq.convert.keys import expect, experts, standard
@@ -27,9 +29,9 @@ MIXTURE = BLOCK | {
     "mixer.fc1_latent_proj": "ffn_latent_down",
     "mixer.fc2_latent_proj": "ffn_latent_up",
 }
+GUESSING_MIXTURE = MIXTURE | GUESSING | {"*.norm": "post_attention_norm", "final_layernorm": "nextn.shared_head_norm"}
+PREDICTING = r"^mtp\.layers\.(0\.|1\.(?!norm\.)|(?=1\.norm\.))"
 OUTER: dict[str, Any] = {"model.embeddings": "token_embd", "model.norm_f": "output_norm", "lm_head": "output"}
-_GUESSING = (*MIXTURE, "enorm", "hnorm", "eh_proj", "final_layernorm")
-WITHOUT_GUESSES = OUTER | dict.fromkeys((f"mtp.layers.*.{name}" for name in _GUESSING), None)
 _KINDS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 _NAMES = {"linear_attention": "mamba", "full_attention": "attention"}
 
@@ -93,6 +95,9 @@ def _has_experts(config: Section) -> bool:
 
 _CLASSES = ("NemotronHForCausalLM",)
 FAMILIES = (
-    Family("nemotron_h_moe", _CLASSES, _mixture, MIXTURE, WITHOUT_GUESSES, fits=_has_experts),
+    Family(
+        "nemotron_h_moe", _CLASSES, _mixture, GUESSING_MIXTURE, OUTER,
+        fits=_has_experts, predicts=True, predicting=PREDICTING,
+    ),
     Family("nemotron_h", _CLASSES, _dense, BLOCK, OUTER),
-)
+)  # fmt: skip

@@ -43,8 +43,6 @@ def cluster_batch(job: BatchJob, address: str = "auto", *, workers: int | None =
         with connected(address):
             cpus = cpus_of_nodes()
             load = load_for(job.load, workers or len(cpus), cpus)
-            if "mmproj" in load:
-                load["mmproj"] = whole_path(load["mmproj"])
             actor: Any = ray.remote(_Worker).options(
                 num_cpus=load["threads"], max_restarts=-1, max_concurrency=job.parallel,
                 scheduling_strategy="SPREAD",

@@ -15,7 +15,7 @@ from ray.serve.request_router import PendingRequest, RequestRouter, RunningRepli
 from llamaq.boundary.arguments import instance
 from llamaq.distributed.ray.cluster import cpus_of_nodes
 from llamaq.distributed.relay import Door, Gone, relayed
-from llamaq.distributed.spread import alone_on_machine, whole_path
+from llamaq.distributed.spread import alone_on_machine, whole_load, whole_path
 
 __all__ = ["openai_app"]
 
@@ -110,7 +110,7 @@ def _deployment(name: str, model: dict[str, Any]) -> Any:
         path = whole_path(model.pop("path"))
     except KeyError:
         raise ValueError(f"models[{name!r}] needs the path of a GGUF file") from None
-    load = dict(model.pop("load", {}))
+    load = whole_load(model.pop("load", {}))
     settings = {"parallel": parallel, **model.pop("settings", {})}
     scaling = {key: model.pop(key) for key in ("num_replicas", "autoscaling_config") if key in model}
     if model:
