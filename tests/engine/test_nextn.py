@@ -266,3 +266,15 @@ def test_a_block_that_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixture)
     assert len(caplog.messages) == 1
     told = "its block that guesses further tokens is not used: tensor 'blk.4.nextn.eh_proj.weight': expected"
     assert told in caplog.messages[0]
+
+
+def test_nemotrons_block_needs_attention_in_its_model(caplog: pytest.LogCaptureFixture) -> None:
+    metadata, tensors = with_block("nemotron-h-latent")
+    heads = {"nemotron_h_moe.attention.head_count_kv": [0, 0, 0, 0]}  # layer 2 is Mamba-2 like layer 1 then
+    same = {key.replace("blk.1.", "blk.2."): x for key, x in tensors.items() if key.startswith("blk.1.")}
+    with (
+        caplog.at_level(logging.WARNING, "llamaq"),
+        LLM.load(written(metadata | heads, tensors | same), n_ctx=64) as llm,
+    ):
+        assert llm.model.parts.nextn is None
+    assert "is not used: no layer has attention" in caplog.text

@@ -1,7 +1,7 @@
 """All that an answer can be asked with at once, in company, with guesses of every kind and a cache on disk that others
 damage: it is what the model alone says, bit for bit.
 
-LLAMAQ_COMBINED_REQUESTS says how many requests each case has (default 24), LLAMAQ_COMBINED_SEED which.
+LLAMAQ_COMBINED_REQUESTS says how many requests each case has (default 16), LLAMAQ_COMBINED_SEED which.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pages import check_pages
 from tiny_models import tiny_model
 from waiting import wait_until
 
-REQUESTS = int(os.environ.get("LLAMAQ_COMBINED_REQUESTS", "24"))
+REQUESTS = int(os.environ.get("LLAMAQ_COMBINED_REQUESTS", "16"))
 SEED = int(os.environ.get("LLAMAQ_COMBINED_SEED", "1"))
 THREADS = 4
 BLOCK = 64
@@ -199,7 +199,7 @@ def adapters_for(llm: LLM, folder: Path) -> list[Path]:
     shapes = {weight.name: tensors[weight.name].shape for weight in plan.weights if weight.role == "matrix"}
     architecture = str(llm.metadata["general.architecture"])
     found = []
-    for seed, (name, part) in enumerate((("one", ""), ("two", "attn_"))):
+    for seed, (name, part) in enumerate((("one", ""), ("two", "blk.1."))):
         own = [(key, x) for key, x in shapes.items() if len(x) == 2 and part in key and key != "token_embd.weight"]
         factors = {key: random_factors(key, *shape, 3, seed) for key, shape in own}
         found.append(write_adapter(folder / f"{name}.gguf", factors, architecture=architecture, alpha=0.6))

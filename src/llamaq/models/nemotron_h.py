@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from llamaq.errors import ModelError
 from llamaq.models import nextn
 from llamaq.models.blocks import attend, logits, qkv
 from llamaq.models.experts import Mixture, mixture_of, routed
@@ -53,8 +54,10 @@ def trace(g: Graph, hp: _HParams) -> Value:
 
 def trace_nextn(g: Graph, hp: _HParams) -> Value:
     """The same of the block that guesses further tokens, which has attention and behind it experts."""
-    more, b = nextn.with_block(hp), f"blk.{hp.layers}."
-    more = replace(more, kv_heads=(*hp.kv_heads, max(hp.kv_heads)))
+    b, heads = f"blk.{hp.layers}.", max(hp.kv_heads)
+    if not heads:
+        raise ModelError("no layer has attention, whose heads a block that guesses further tokens would have")
+    more = replace(nextn.with_block(hp), kv_heads=(*hp.kv_heads, heads))
     x = _attention(g, more, hp.layers, nextn.joined(g, hp), Norm(b + "attn_norm", hp.eps))
     return nextn.logits(g, hp, _feed_forward(g, hp, hp.layers, x, Norm(b + "post_attention_norm", hp.eps)))
 
