@@ -41,6 +41,7 @@ def see(path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Generating overly large repr")  # of a file that does harm
 @pytest.mark.parametrize("name", NAMES)
 def test_damaged_projectors(tmp_path: Path, name: str) -> None:
     numbers = itertools.count()

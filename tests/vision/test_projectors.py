@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from llamaq.errors import ModelError
-from llamaq.gguf import GGUFFile
+from llamaq.formats import format_by_name
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.vision.encoder import Encoder, traced
 from llamaq.vision.projectors import PROJECTORS
-from tiny_vision import copy_of
+from tiny_vision import copy_of, projector_keys, projector_tensors
 from vision_cases import EMBEDDED, SIZE, picture
 
 
@@ -74,3 +76,19 @@ def test_quantized_projectors_are_near_the_others(shared: Callable[[str], Path],
             found.append(Encoder(file, traced(file), columns=64, first_id=10, threads=1).rows(picture(SIZE, SIZE)).rows)
     error = abs(found[1] - found[0]).max()
     assert 0 < error < 0.05 * abs(found[0]).max()
+
+
+def test_what_is_no_number_is_told_once_rows_are_made(gemma: Path, tmp_path: Path) -> None:
+    """No warning of NumPy's comes before."""
+    tiny = copy_of(gemma, tmp_path / "tiny.gguf", {"clip.vision.image_std": [1e-45] * 3})
+    f32, tensors = format_by_name("F32"), projector_tensors("qwen3vl")
+    for name, number in (("v.patch_embd.weight", np.inf), ("v.patch_embd.weight.1", -np.inf)):
+        tensors[name] = np.full_like(tensors[name], number)
+    write_gguf(tmp_path / "both.gguf", projector_keys("qwen3vl"),
+               [TensorData(name, f32, x.shape, x) for name, x in tensors.items()])  # fmt: skip
+    for path in (tiny, tmp_path / "both.gguf"):
+        with GGUFFile.open(path) as file:
+            of = traced(file)
+            encoder = Encoder(file, of, columns=of.plan.out_cols, first_id=10, threads=1)
+            with pytest.raises(ModelError, match="not numbers"):
+                encoder.rows(picture(SIZE, SIZE))

@@ -230,8 +230,8 @@ def add_projector(group: argparse._ActionsContainer) -> None:
         "--image-edge",
         metavar="N",
         type=at_least(1),
-        help="scale pictures to N pixels, where projectors take several sizes (SmolVLM, Gemma 4, Pixtral, Qwen): fewer "
-        "pixels, fewer tokens (docs/images.md; default: as the file says)",
+        help="scale pictures to N pixels, where projectors take several sizes (SmolVLM, Gemma 4, LLaVA 1.6, Pixtral, "
+        "Qwen): fewer pixels, fewer tokens (docs/images.md; default: as the file says)",
     )
 
 

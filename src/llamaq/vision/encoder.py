@@ -54,7 +54,8 @@ def traced(file: Source, model: Source | None = None) -> Traced:
     for one that is no projector, is of an unknown kind, or does not fit together."""
     projector = projector_in(file, model or file)
     tensors = VisionTensors(file, projector, model)
-    projector.keep(tensors.table)
+    with np.errstate(all="ignore"):  # what is no number is told of once rows are made
+        projector.keep(tensors.table)
     g = Graph({name: info.shape for name, info in tensors.tensors.items()})
     out = projector.trace(g)
     if out.cols != projector.columns:
@@ -148,7 +149,8 @@ class Encoder:
         if isinstance(tile, Mosaic):
             each = [self._encoded(x, progress and _behind(progress, i))[0] for i, x in enumerate(tile.tiles)]
             return self.projector.joined(each, tile.order), None
-        read = self.projector.patches(tile)
+        with np.errstate(all="ignore"):
+            read = self.projector.patches(tile)
         step = self.projector.step(read)
         self._engine = self._engine or self._load()
         rows = self._engine.forward(step, self._cache, progress=progress)

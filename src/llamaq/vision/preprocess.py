@@ -78,7 +78,7 @@ def picture_of(source: PictureSource) -> Picture:
     if isinstance(source, str):
         source = _of_data_url(source)
     elif isinstance(source, PathLike):
-        source = _of_file(Path(source))
+        return Picture(_of_file(Path(source)))
     if isinstance(source, bytes | bytearray):
         return Picture(_of_bytes(bytes(source)))
     if isinstance(source, _pillow().Image):
@@ -120,12 +120,16 @@ def _of_data_url(url: str) -> bytes:
         raise ImageError(f"the data URL of a picture is no base64: {error}") from None
 
 
-def _of_file(path: Path) -> bytes:
+def _of_file(path: Path) -> NDArray[np.uint8]:
     try:
         with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise ImageError(f"{path}: the picture cannot be read: {error.strerror or error}") from None
+    try:
+        return _of_bytes(data)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
 
 
 def _of_bytes(data: bytes) -> NDArray[np.uint8]:

@@ -92,7 +92,8 @@ class VisionTensors:
 
     def _both(self, first: NDArray[np.float32], shape: tuple[int, ...]) -> Bytes:
         """The kernels of two frames, which are the same for a picture, as one."""
-        total = first.reshape(shape) + self.table(_SECOND)
+        with np.errstate(all="ignore"):  # what is no number is told of once rows are made
+            total = first.reshape(shape) + self.table(_SECOND)
         return np.ascontiguousarray(total, np.float32).reshape(shape[0], -1).view(np.uint8)
 
     def _change(self, name: str) -> Callable[[Bytes, Format], Bytes] | None:

@@ -66,7 +66,8 @@ class Mlp(Classed):
     def inserted(
         self, first: int, rows: F32, grid: tuple[int, int] | None, *, token: int, precise: bool
     ) -> Inserted | LookedAt:
-        return Inserted(first, rows if self._factor == 1.0 else rows * np.float32(self._factor))
+        with np.errstate(all="ignore"):
+            return Inserted(first, rows if self._factor == 1.0 else rows * np.float32(self._factor))
 
     def merged(self, keys: Keys) -> int:
         return 1
