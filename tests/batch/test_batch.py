@@ -19,10 +19,11 @@ from asgi import TEMPLATE, Client
 from batch_files import BAD, job_of, line_of, requests_of, write_lines
 from command import Command
 from llamaq import LLM, LlamaqError
-from llamaq.batch import Request, run_batch
+from llamaq.batch import BatchJob, Request, run_batch
 from llamaq.batch.output import Output
 from llamaq.batch.requests import MOST_LINE, read_requests, seed_of
 from llamaq.batch.sameness import same_each_time
+from llamaq.engine.adapters import AdapterFile
 from llamaq.server import Settings, app
 from terminal import command, environment
 from tiny_vision import copy_of
@@ -289,3 +290,21 @@ def test_requests_with_pictures(shared: Callable[[str], Path], tmp_path: Path, r
     jobs = [job_of(model, load={"mmproj": path}) for path in (mmproj, str(mmproj), other, None)]
     assert len({job.identity for job in jobs}) == 3
     assert "each request has its own pictures" in run("batch", source, tmp_path / "x", *options, "--image", "a").err
+
+
+def test_what_changes_no_bit_is_no_other_batch(stories: Path, tmp_path: Path) -> None:
+    """Adapters are files with scales, wherever they lie."""
+    for name in ("a.gguf", "b.gguf", "there/a.gguf"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(name[-6:].encode())
+    a, there = tmp_path / "a.gguf", tmp_path / "there" / "a.gguf"
+    plain: dict[str, Any] = {"n_ctx": 64}
+    same: list[dict[str, Any]] = [
+        {"speculation": False}, {"draft": "x"}, {"cache_dir": tmp_path, "cache_limit": 5}, {"threads": 3},
+        {"adapters": ()},
+    ]  # fmt: skip
+    assert {BatchJob(stories, {**plain, **more}).identity for more in same} == {BatchJob(stories, plain).identity}
+    adapted: list[Any] = [a, there, [a], {a: 1.0}, AdapterFile(a)]
+    assert len({BatchJob(stories, {**plain, "adapters": each}).identity for each in adapted}) == 1
+    others: list[Any] = [(), a, {a: 0.5}, tmp_path / "b.gguf", [a, tmp_path / "b.gguf"], AdapterFile(a, layers=(1, 2))]
+    assert len({BatchJob(stories, {**plain, "adapters": each}).identity for each in others}) == 6

@@ -109,12 +109,13 @@ def test_what_is_loaded_beside_the_model_has_whole_paths(tmp_path: Path, monkeyp
     assert load_for(load, 1, [2]) == {**whole, "n_ctx": 64, "threads": 2, "pack": True}
     there = Path("/there/c.gguf").absolute()
     cases: list[tuple[Any, Any]] = [
-        ("a.gguf", a), (Path("a.gguf"), a), ({"a.gguf": 0.5}, {a: 0.5}), ((), []), (str(there), there),
-        (AdapterFile("b.gguf"), AdapterFile(b)),
-        (["a.gguf", AdapterFile("b.gguf", 0.5, "x")], [a, AdapterFile(b, 0.5, "x")]),
+        ("a.gguf", [(a, 1.0)]), (Path("a.gguf"), [(a, 1.0)]), ({"a.gguf": 0.5}, [(a, 0.5)]),
+        (str(there), [(there, 1.0)]), (AdapterFile("b.gguf"), [(b, 1.0)]),
+        (["a.gguf", AdapterFile("b.gguf", 0.5, "x")], [(a, 1.0), (b, 0.5, "x")]),
     ]  # fmt: skip
     for given, expected in cases:
-        assert whole_load({"adapters": given})["adapters"] == expected
+        assert whole_load({"adapters": given}) == {"adapters": [AdapterFile(*each) for each in expected]}
+    assert whole_load({"adapters": ()}) == {"adapters": ()}
     for wrong in ({"mmproj": "c.gguf"}, {"adapters": ["c.gguf"]}, {"adapters": {"c.gguf": 1.0}}):
         with pytest.raises(ValueError, match=r"of this folder, or have a whole path, .*; got c\.gguf"):
             whole_load(wrong)

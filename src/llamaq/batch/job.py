@@ -13,10 +13,11 @@ from typing import Any
 from llamaq import __version__
 from llamaq.batch.answering import Answerer
 from llamaq.boundary.progress import Progress
+from llamaq.engine.adapters import adapter_files
 
 __all__ = ["BatchJob", "identity_of"]
 
-_OF_NO_WEIGHT = ("threads", "n_batch", "n_cache", "pack")
+_OF_NO_WEIGHT = ("threads", "n_batch", "n_cache", "pack", "speculation", "draft", "cache_dir", "cache_limit")
 """Arguments of ``LLM.load`` that change no bit of an answer."""
 
 
@@ -26,6 +27,9 @@ def identity_of(model: str | os.PathLike[str], load: Mapping[str, Any], *others:
     beside = own.get("mmproj", getattr(model, "projector", None))
     if beside is not None:
         own["mmproj"] = _file(beside)
+    adapters = [*adapter_files(getattr(model, "adapters", ())), *adapter_files(own.pop("adapters", ()))]
+    if adapters:
+        own["adapters"] = [(*_file(file.path), file.scale, file.layers) for file in adapters]
     return json.dumps((__version__, *_file(model), own, *others), sort_keys=True, default=str)
 
 

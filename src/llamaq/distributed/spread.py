@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from llamaq.batch.requests import Request
 from llamaq.boundary.arguments import shown
-from llamaq.engine.adapters import AdapterFile
+from llamaq.engine.adapters import adapter_files
 from llamaq.errors import LlamaqError
 from llamaq.gguf import GGUFFile
 from llamaq.hub import Found
@@ -106,7 +106,8 @@ def whole_path(model: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 def whole_load(load: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of ``LLM.load`` for workers, which run in other folders: files by their whole paths. Raises
-    ``ValueError`` for a file that is not here and has no whole path, and for a draft model that is loaded here."""
+    ``ValueError`` for a file that is not here and has no whole path, and for a draft model that is loaded here,
+    ``TypeError`` for adapters that are no files."""
     found = dict(load)
     draft = found.get("draft")
     if hasattr(draft, "model") or isinstance(draft, GGUFFile):
@@ -117,20 +118,10 @@ def whole_load(load: Mapping[str, Any]) -> dict[str, Any]:
         found["cache_dir"] = Path(found["cache_dir"]).absolute()  # each machine makes its own
     if found.get("mmproj") is not None:
         found["mmproj"] = _whole_file("mmproj", found["mmproj"])
-    if "adapters" in found:
-        found["adapters"] = _whole_adapters(found["adapters"])
+    files = adapter_files(found.get("adapters") or ())
+    if files:
+        found["adapters"] = [replace(file, path=_whole_file("adapters", file.path)) for file in files]
     return found
-
-
-def _whole_adapters(given: Any) -> Any:
-    """The same of each file of adapters; what is none, ``LLM.load`` refuses."""
-    if isinstance(given, AdapterFile):
-        return replace(given, path=_whole_file("adapters", given.path))
-    if isinstance(given, str | os.PathLike):
-        return _whole_file("adapters", given)
-    if isinstance(given, Mapping):
-        return {_whole_file("adapters", path): scale for path, scale in given.items()}
-    return [_whole_adapters(each) for each in given] if isinstance(given, Sequence) else given
 
 
 def _whole_file(name: str, path: str | os.PathLike[str]) -> Path:

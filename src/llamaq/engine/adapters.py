@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
+from llamaq.boundary.arguments import items
 from llamaq.engine.adapter_file import OTHERS, Pair, alpha_of, pairs_of
 from llamaq.engine.control_vector import directions_of, is_control_vector
 from llamaq.engine.engine import Engine
@@ -17,7 +20,7 @@ from llamaq.plan.adapter import Factors, LowRank
 from llamaq.plan.operands import Weight
 from llamaq.plan.plan import Plan
 
-__all__ = ["Adapter", "AdapterFile", "load_adapter", "low_rank"]
+__all__ = ["Adapter", "AdapterFile", "PathsOfAdapters", "adapter_files", "load_adapter", "low_rank"]
 
 _ROLES = {"table": "it is a table of embeddings, whose rows are looked up", "vector": "it is no matrix"}
 
@@ -49,6 +52,21 @@ class AdapterFile:
     scale: float = 1.0
     name: str | None = None
     layers: tuple[int, int] | None = None
+
+
+PathsOfAdapters: TypeAlias = (
+    "str | os.PathLike[str] | AdapterFile | Sequence[str | os.PathLike[str] | AdapterFile]"
+    " | Mapping[str | os.PathLike[str], float]"
+)
+"""A file, several, or files with their scales."""
+
+
+def adapter_files(paths: PathsOfAdapters) -> list[AdapterFile]:
+    """The files that these mean. Raises ``TypeError``, ``ValueError``."""
+    if isinstance(paths, Mapping):
+        return [AdapterFile(path, scale) for path, scale in paths.items()]
+    several = [paths] if isinstance(paths, str | os.PathLike | AdapterFile) else items("adapters", paths, "paths")
+    return [each if isinstance(each, AdapterFile) else AdapterFile(each) for each in several]
 
 
 def load_adapter(

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
-from llamaq.boundary.arguments import items, path_of
-from llamaq.engine.adapters import Adapter, AdapterFile
+from llamaq.boundary.arguments import path_of
+from llamaq.engine.adapters import Adapter, PathsOfAdapters, adapter_files
 from llamaq.llm.calls import public
 from llamaq.serving.adaptation import AdapterChoice
 from llamaq.serving.model import Model
 
 __all__ = ["Adapting", "PathsOfAdapters"]
-
-PathsOfAdapters: TypeAlias = (
-    "str | os.PathLike[str] | AdapterFile | Sequence[str | os.PathLike[str] | AdapterFile]"
-    " | Mapping[str | os.PathLike[str], float]"
-)
-"""A file, several, or files with their scales."""
 
 T = TypeVar("T", bound="Adapting")
 
@@ -65,11 +58,7 @@ class Adapting:
         """Loads them and those of the model's owner, and makes them the default. What goes wrong closes the model."""
         adapters = self.model.adapters
         try:
-            paths = [paths] if isinstance(paths, str | os.PathLike | AdapterFile) else paths
-            if isinstance(paths, Mapping):
-                paths = [AdapterFile(path, scale) for path, scale in paths.items()]
-            wanted = [*self.model.defaults.adapters, *items("adapters", paths, "paths")]
-            every = [each if isinstance(each, AdapterFile) else AdapterFile(each) for each in wanted]
+            every = [*adapter_files(self.model.defaults.adapters), *adapter_files(paths)]
             files = {path_of("path", file.path): file for file in every}.values()  # of one file the last counts
             adapters.default = adapters.of(
                 {adapters.load(file.path, file.scale, file.name, file.layers): file.scale for file in files}
