@@ -193,6 +193,7 @@ def test_reasoning_is_folded_and_its_words_have_alternatives(page: Page) -> None
     assert page.say("Tell me of Tom") == ""
     thought = "article.assistant details .prose"
     assert page.text(thought)
+    assert " · no answer after the reasoning · cut off" in page.text("article.assistant footer")
     assert not page.one(thought).is_displayed()
     page.click("article.assistant summary")
     assert page.one(thought).is_displayed()

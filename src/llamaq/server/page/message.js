@@ -123,6 +123,7 @@ function figures(message) {
   const { prompt, cached, why, wait, seed, ignored } = message.figures;
   const line = [speedOf(message) || "no token"];
   if (prompt) line.push(`${number(cached)} of ${number(prompt)} prompt tokens cached`);
+  if (message.reasoning && !message.content && !message.calls.length) line.push("no answer after the reasoning");
   if (ENDS[message.end]) line.push(ENDS[message.end]);
   const rows = { "Why cached": why, "First token after": wait && `${number(wait / 1000, 2)} s`, Seed: seed,
     Model: message.model, "Ignored fields": ignored };
