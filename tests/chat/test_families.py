@@ -13,12 +13,13 @@ from llamaq import LLM, SamplingParams
 from llamaq.chat import ChatMessage, ChatRequest, ToolCall, chat_request
 from llamaq.chat.answer import AnswerReader
 from llamaq.chat.reasoning import Beginning
+from llamaq.chat.templates import ChatTemplate
 from llamaq.chat.tools import TOOL_FORMATS
 from llamaq.gguf import GGUFFile
 from llamaq.serving.answer import Event
 from llamaq.structure import regex
 from llamaq.tokenizer import Tokenizer, load_tokenizer
-from templates import HARMONY
+from templates import HARMONY, OLMO3
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"properties": {"city": {"type": "string"}}}}}
 ASKED = ChatMessage("user", "Weather?")
@@ -105,6 +106,22 @@ def test_command_r7b_answers_in_a_frame(shared: Callable[[str], Path], tokenizer
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.")
         text = f"<|START_THINKING|>Hm.<|END_THINKING|>{text}"
         assert answer(asked.reader(), text) == ChatMessage("assistant", "Yes.", "Hm.")
+
+
+def test_where_there_are_no_tools_or_documents_they_are_none(tokenizer: Tokenizer) -> None:
+    """As Hugging Face gives them, where a template such as OLMo 3's asks; others go through what is not there."""
+    assert "<functions>" not in request(tokenizer, OLMO3, ASKED).prompt
+    assert "<functions>[{" in request(tokenizer, OLMO3, ASKED, tools=[TOOL]).prompt
+    template = ChatTemplate("{{ tools is none }} {{ documents is not none }}")
+    assert template.render([]) == "True False"
+    assert template.render([], tools=[TOOL], documents=["x"]) == "False True"
+    assert ChatTemplate("{% for tool in tools %}{% else %}{{ tools is defined }}{% endfor %}").render([]) == "False"
+
+
+def test_ids_of_kimis_calls_are_its_own() -> None:
+    text = "<|tool_call_begin|>functions.weather:3<|tool_call_argument_begin|>{}<|tool_call_end|>"
+    (call,) = answer(AnswerReader(Beginning(), TOOL_FORMATS["kimi-k2"]((TOOL,))), text).tool_calls
+    assert (call.id, call.name) == ("functions.weather:3", "weather")
 
 
 def test_who_gave_no_tools_gets_no_calls() -> None:

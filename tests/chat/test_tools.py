@@ -21,7 +21,7 @@ from llamaq.chat.tools import TOOL_FORMATS, ToolReader, format_of
 from llamaq.errors import ChatTemplateError
 from llamaq.serving.answer import Event, FinishReason
 from shared_files import shared_path
-from templates import GEMMA4
+from templates import DEEPSEEK_V3, DEEPSEEK_V31, FUNCTION_GEMMA, GEMMA4, OLMO3
 from tool_answers import ANSWERS, TOOLS
 
 
@@ -96,10 +96,16 @@ BRACES = ("<|tool_call>", "call:now", '<|"|>', "<tool_call|>", "<|channel>though
 PYTHON = ("<|tool_call_start|>", "<|tool_call_end|>", "[now()", "weather(", "days=2", ")", "**{", "'")
 LISTS = ("<|tool_call|>", "<response>", "</response>", "<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>",
          "<TOOLCALL>", "</TOOLCALL>")  # fmt: skip
+SECTIONS = (
+    "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "function<｜tool▁sep｜>",
+    "now\n```json\n", "<｜tool▁call▁end｜>", "<|tool_call_begin|>functions.now:0", "<|tool_call_argument_begin|>",
+    "<|tool_call_end|>", "<function_calls>", "</function_calls>", "<start_function_call>", "<escape>",
+    "<end_function_call>", "<|python_start|>", "<|python_end|>",
+)  # fmt: skip
 FENCES = ("Action:", "```json", "```", '[{"tool_name": "now", "parameters": {}}]')
 UNSENDABLE = ('"\\ud800"', "NaN", "1e999", "-Infinity")
 SCRAPS = st.sampled_from(
-    [*UNSENDABLE, *TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *JSON, *BRACES, *PYTHON, 'now.call(a="b")']
+    [*UNSENDABLE, *TAGS, *MARKS, *FRAMES, *LISTS, *FENCES, *SECTIONS, *JSON, *BRACES, *PYTHON, 'now.call(a="b")']
 )
 
 
@@ -158,6 +164,9 @@ def test_arguments_stream_as_they_come() -> None:
         ("granite", '<|tool_call|>[{"name": "weather", "arguments": '),
         ("command-r7b", '<|START_ACTION|>[{"tool_name": "weather", "parameters": '),
         ("command-r", 'Action: ```json\n[{"tool_name": "weather", "parameters": '),
+        ("deepseek", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n"),
+        ("deepseek", "<｜tool▁call▁begin｜>weather<｜tool▁sep｜>"),
+        ("kimi-k2", "<|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"),
     ]:
         reader = TOOL_FORMATS[format](TOOLS)
 
@@ -186,16 +195,25 @@ SPOKEN = {
     "LFM2-8B-A1B": "lfm2",
     "LFM2.5-Instruct": "lfm2",
     "GEMMA4": "gemma4",
+    "FUNCTION_GEMMA": "functiongemma",
+    "OLMO3": "olmo3",
+    "DEEPSEEK_V3": "deepseek",
+    "DEEPSEEK_V31": "deepseek",
+    "moonshotai-Kimi-K2": "kimi-k2",
     "mistralai-Mistral-Nemo-Instruct-2407": "mistral",
     "CohereForAI-c4ai-command-r7b-12-2024-tool_use": "command-r7b",
     "ibm-granite-granite-3.3-2B-Instruct": "granite",
 }
+SHAPES = {
+    "GEMMA4": GEMMA4, "FUNCTION_GEMMA": FUNCTION_GEMMA, "OLMO3": OLMO3, "DEEPSEEK_V3": DEEPSEEK_V3,
+    "DEEPSEEK_V31": DEEPSEEK_V31,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SPOKEN)
 def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name: str) -> None:
     """The calls of an earlier turn, as a real template shows them to the model, are in the format that it writes."""
-    source = GEMMA4 if name == "GEMMA4" else shared(f"templates/{name}.jinja").read_text(encoding="utf-8")
+    source = SHAPES.get(name) or shared(f"templates/{name}.jinja").read_text(encoding="utf-8")
     template = ChatTemplate(source)
     assert format_of(template.source) is TOOL_FORMATS[SPOKEN[name]]
     call = ToolCall("abcdefghi", "weather", {"city": "Rome", "days": 2})
@@ -206,7 +224,7 @@ def test_what_a_template_writes_is_read_back(shared: Callable[[str], Path], name
         before, _ = render(template, message_dicts(said[:1]), tuple(TOOLS), given | template_kwargs, format)
         variables = given | template_kwargs | {"add_generation_prompt": False}
         text, _ = render(template, message_dicts(said), tuple(TOOLS), variables, format)
-        for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>", "<|end_of_text|>"):
+        for end in ("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "</s>", "<|end_of_text|>", "<｜end▁of▁sentence｜>"):
             text = text.rstrip().removesuffix(end)
         assert text.startswith(before.rstrip())
         message, _ = read(SPOKEN[name], text[len(before.rstrip()) :])

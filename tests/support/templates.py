@@ -49,3 +49,58 @@ GEMMA4 = """\
 {%- if add_generation_prompt and messages[-1].role != 'tool' %}<|turn>model
 {{ '' if enable_thinking else '<|channel>thought\n<channel|>' }}{% endif %}"""
 """Gemma 4's: names without quotes, texts in marks, and an empty thought where there is to be none."""
+
+FUNCTION_GEMMA = (
+    GEMMA4.replace("<|tool_call>", "<start_function_call>")
+    .replace("<tool_call|>", "<end_function_call>")
+    .replace('<|"|>', "<escape>")
+)
+"""FunctionGemma's, as far as calls go."""
+
+OLMO3 = """\
+{%- for message in messages -%}
+<|im_start|>{{ 'environment' if message.role == 'tool' else message.role }}
+{{ message.content or '' }}
+    {%- if loop.first and tools is not none %}<functions>{{ tools | tojson }}</functions>{% endif %}
+    {%- if message.tool_calls %}
+        {{- '<function_calls>' }}
+        {%- for call in message.tool_calls %}
+            {{- call.function.name }}({% for key in call.function.arguments %}
+                {{- key }}={{ call.function.arguments[key] | tojson }}{{ ', ' if not loop.last }}
+            {%- endfor %}){{ '\\n' if not loop.last }}
+        {%- endfor %}
+        {{- '</function_calls>' }}
+    {%- endif %}<|im_end|>
+{% endfor -%}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+"""OLMo 3's, which asks whether tools are none, as Hugging Face gives them."""
+
+_DEEPSEEK = """\
+{{ bos_token }}{{ tools | tojson if tools }}
+{%- for message in messages %}
+    {%- if message.role == 'assistant' %}{{ '<｜Assistant｜>' + (message.content or '') }}
+        {%- if message.tool_calls %}
+            {{- '<｜tool▁calls▁begin｜>' }}
+            {%- for call in message.tool_calls %}
+                {{- 'CALL' if loop.first else 'BETWEENCALL' }}{{ call.function.arguments | tojson }}{{ 'END' }}
+            {%- endfor %}
+            {{- '<｜tool▁calls▁end｜>' }}
+        {%- endif %}
+        {{- '<｜end▁of▁sentence｜>' }}
+    {%- else %}{{ '<｜User｜>' + message.content }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<｜Assistant｜>' }}{% endif %}"""
+
+
+def _deepseek(call: str, between: str, end: str) -> str:
+    name = "' + call.function.name + '"
+    return _DEEPSEEK.replace("BETWEEN", between).replace("CALL", call.replace("NAME", name)).replace("END", end)
+
+
+DEEPSEEK_V3 = _deepseek(
+    "<｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME\\n```json\\n", "\\n", "\\n```<｜tool▁call▁end｜>"
+)
+"""DeepSeek V3's and R1's: JSON in a fence."""
+DEEPSEEK_V31 = _deepseek("<｜tool▁call▁begin｜>NAME<｜tool▁sep｜>", "", "<｜tool▁call▁end｜>")

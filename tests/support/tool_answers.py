@@ -65,6 +65,9 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("llama3", "Plain text { with", "Plain text { with", []),
     ("llama3", '<|python_tag|>weather.call(city="Rome", days=2)', "", [("weather", {"city": "Rome", "days": 2})]),
     ("llama3", "Let me see. <|python_tag|>x = 1\ny", "Let me see.", [("python", {"code": "x = 1\ny"})]),
+    ("llama3", f'<|python_start|>{{"name": "weather", "parameters": {W}}}<|python_end|>{NOW}', "", TWO),
+    ("llama3", "<|python_start|>print(1)<|python_end|>Done.", "Done.", [("python", {"code": "print(1)"})]),
+    ("llama3", "<|python_start|>[1]<|python_end|>", "[1]", []),
     ("mistral", f'[TOOL_CALLS][{{"name": "weather", "arguments": {W}, "id": "abcdefghi"}}, {NOW}]', "",
      TWO),
     ("mistral", f"Hm. [TOOL_CALLS]weather[ARGS]{W}[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{{}}", "Hm.",
@@ -125,6 +128,28 @@ ANSWERS: list[tuple[str, str, str, list[tuple[str, dict[str, Any]]]]] = [
      [("weather", {"city": "a < b"})]),
     ("glm", "<tool_call> no call", "<tool_call> no call", []),
     ("glm", "<tool_call>no call</tool_call>x", "<tool_call>no call</tool_call>x", []),
+    ("functiongemma", f'Hm.\n<start_function_call>call:weather{{city:<escape>{WEATHER["city"]}<escape>,days:3,'
+     "detail:{wind:[1,None,<escape>}<escape>],<escape>x<escape>:true}}<end_function_call>"
+     "<start_function_call>call:now{}<end_function_call>", "Hm.", TWO),
+    ("functiongemma", "<start_function_call>call:now[1]<end_function_call>",
+     "<start_function_call>call:now[1]<end_function_call>", []),
+    ("deepseek", f"Hm.\n<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{W}\n```"
+     "<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>"
+     "<｜tool▁calls▁end｜>", "Hm.", TWO),
+    ("deepseek", f"<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>weather<｜tool▁sep｜>{W}<｜tool▁call▁end｜>"
+     "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>\nSo.", "So.", TWO),
+    ("deepseek", "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>", "", TWO[1:]),
+    ("deepseek", "<｜tool▁calls▁begin｜>none", "<｜tool▁calls▁begin｜>none", []),
+    ("deepseek", "<｜tool▁call▁begin｜>now<｜tool▁call▁end｜>x", "<｜tool▁call▁begin｜>now<｜tool▁call▁end｜>x", []),
+    ("deepseek", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\nno",
+     "<｜tool▁call▁begin｜>function<｜tool▁sep｜>now\nno", []),
+    ("kimi-k2", "Hm.<|tool_calls_section_begin|><|tool_call_begin|>functions.weather:0<|tool_call_argument_begin|>"
+     f"{W}<|tool_call_end|><|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{{}}<|tool_call_end|>"
+     "<|tool_calls_section_end|>", "Hm.", TWO),
+    ("kimi-k2", "<|tool_call_begin|>now<|tool_call_argument_begin|>{}<|tool_call_end|>", "", TWO[1:]),
+    ("olmo3", f"Hm. <function_calls>weather(city={json.dumps(WEATHER['city'])}, days=3, "
+     'detail={"wind": [1, null, "}"], "x": true})\nnow()</function_calls>', "Hm.", TWO),
+    ("olmo3", "<function_calls>now(1)</function_calls>", "<function_calls>now(1)</function_calls>", []),
     ("granite", "<|tool_call|> none", "<|tool_call|>none", []),
     ("granite", "<|tool_call|>[none]", "<|tool_call|>[none]", []),
     ("granite", "<|tool_call|>", "<|tool_call|>", []),

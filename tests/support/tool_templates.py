@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shared_files import shared_path
-from templates import GEMMA4, HARMONY
+from templates import DEEPSEEK_V3, DEEPSEEK_V31, FUNCTION_GEMMA, GEMMA4, HARMONY, OLMO3
 
 __all__ = ["FORMATS", "MARKS", "PLAIN", "SOURCES", "WRITTEN", "source_of"]
 
@@ -19,6 +19,7 @@ FILES = {
     "granite": "ibm-granite-granite-3.3-2B-Instruct",
     "lfm2": "LFM2-8B-A1B",
     "glm": "GLM-4.7-Flash",
+    "kimi-k2": "moonshotai-Kimi-K2",
 }
 PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{{ tools|tojson if tools }}assistant:"
 SOURCES = {
@@ -28,6 +29,10 @@ SOURCES = {
     "nemotron": f"<TOOLCALL>{PLAIN}",  # its own begins a thought that no variable ends
     "phi4-mini": f"<|tool_call|><|/tool_call|>{PLAIN}",
     "gemma4": GEMMA4,
+    "functiongemma": FUNCTION_GEMMA,
+    "olmo3": OLMO3,
+    "deepseek": DEEPSEEK_V31,
+    "deepseek-fenced": DEEPSEEK_V3,
 }
 FORMATS = [*FILES, *SOURCES]
 MARKS = (
@@ -35,8 +40,10 @@ MARKS = (
     *("<|START_ACTION|>", "<|END_ACTION|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>", "<|START_THINKING|>"),
     *("<|END_THINKING|>", "<|tool_call|>", "<|/tool_call|>", "<tool_call>", "</tool_call>", "[TOOL_CALLS]", "[ARGS]"),
     *("<|channel>", "<channel|>", "<|tool_call>", "<tool_call|>", '<|"|>', "<|tool_call_start|>", "<|tool_call_end|>"),
-    *("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<TOOLCALL>", "</TOOLCALL>"),
-    "weather", '{"name": "', "assistant", "final", "analysis",
+    *("<start_function_call>", "<end_function_call>", "<escape>", "<function_calls>", "</function_calls>"),
+    *("<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>", "<|tool_call_end|>"),
+    *("<|tool_call_argument_begin|>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<TOOLCALL>"),
+    "</TOOLCALL>", "weather", '{"name": "', "assistant", "final", "analysis",
 )  # fmt: skip
 
 
@@ -65,6 +72,15 @@ WRITTEN = {
     "lfm2": '<|tool_call_start|>[now(), weather(city="Rome", days=2)]<|tool_call_end|>',
     "glm": "<tool_call>now</tool_call><tool_call>weather<arg_key>city</arg_key><arg_value>Rome</arg_value>"
     "<arg_key>days</arg_key><arg_value>2</arg_value></tool_call>",
+    "functiongemma": "<start_function_call>call:now{}<end_function_call><start_function_call>call:weather"
+    "{city:<escape>Rome<escape>,days:2}<end_function_call>",
+    "olmo3": '<function_calls>now()\nweather(city="Rome", days=2, detail=true)</function_calls>',
+    "deepseek": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜>"
+    "<｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "deepseek-fenced": "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```"
+    "<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    "kimi-k2": "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}"
+    "<|tool_call_end|><|tool_calls_section_end|>",
     "nemotron": '<TOOLCALL>[{"name": "now", "arguments": {}}, '
     '{"name": "weather", "arguments": {"city": "Rome", "days": 2}}]</TOOLCALL>',
     "gpt-oss": "<|channel|>analysis<|message|>Hm <b>.<|end|><|start|>assistant<|channel|>commentary to=functions.now "

@@ -19,6 +19,7 @@ def ends(tokenizer: Tokenizer) -> set[str]:
     [
         (("<|im_start|>", "<|im_end|>", "<|endoftext|>"), {"<|im_end|>", "<|endoftext|>"}),  # Qwen, SmolLM
         (("<start_of_turn>", "<end_of_turn>"), {"<end_of_turn>"}),  # Gemma
+        (("<start_function_call>", "<start_function_response>"), {"<start_function_response>"}),  # FunctionGemma
         (("<|user|>", "<|end|>", "<|endoftext|>"), {"<|end|>", "<|endoftext|>"}),  # Phi-3
         (("<|start_of_role|>", "<|end_of_text|>"), {"<|end_of_text|>"}),  # Granite
         (("<|eot|>", "<|eom|>", "<|header_start|>"), {"<|eot|>", "<|eom|>"}),  # Llama 4

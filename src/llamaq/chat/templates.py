@@ -22,6 +22,8 @@ __all__ = ["ChatTemplate", "choose_template", "file_templates"]
 MAX_SOURCE = 1 << 18  # characters; real templates have up to some ten thousand
 _KEY = "tokenizer.chat_template"
 _ARGUMENTS = {"needle": "x"}
+_NONE = re.compile(r"\b(tools|documents) is (?:not )?none\b")
+"""What templates ask, such as OLMo 3's."""
 
 
 class ChatTemplate:
@@ -53,8 +55,9 @@ class ChatTemplate:
         the time that it may tell (the clock's by default). Raises ``ChatTemplateError`` where the template refuses
         the conversation, is wrong, or exceeds the bounds of time and size (``llamaq.chat.meter``).
         """
-        given: dict[str, Any] = {**variables, "messages": messages}
-        if tools is not None:  # templates disagree about empty and null lists
+        # None for what there is none of is Hugging Face's; templates that do not ask for it may go through the list.
+        given: dict[str, Any] = {**dict.fromkeys(_NONE.findall(self.source)), **variables, "messages": messages}
+        if tools is not None:
             given["tools"] = tools
         if now is not None:
             given |= _sandbox().now_globals(now)

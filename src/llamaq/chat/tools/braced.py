@@ -1,19 +1,21 @@
-"""Gemma 4: ``<|tool_call>call:f{x:<|"|>a<|"|>,y:1}<tool_call|>``, names without quotes and texts in marks."""
+"""Gemma 4: ``<|tool_call>call:f{x:<|"|>a<|"|>,y:1}<tool_call|>``, names without quotes and texts in marks.
+FunctionGemma writes the same with marks of its own."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 from llamaq.chat.json_text import read_json
-from llamaq.chat.tools.keyed import BRACED, QUOTE
+from llamaq.chat.tools.keyed import BRACED, ESCAPED
 from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.chat.tools.style import Style
 from llamaq.chat.tools.syntax import Syntax
 
-__all__ = ["BracedCalls"]
+__all__ = ["BracedCalls", "EscapedCalls"]
 
-_BEGIN, _END = "<|tool_call>", "<tool_call|>"
 _HEAD = re.compile(r"\s*call:([^{\s]+)\s*(?={)")
 _WORD = re.compile(r'("(?:[^"\\]|\\.)*")|([^\s{}\[\],:"]+)(\s*:)?', re.DOTALL)
 _CONSTANTS = {"None": "null", "True": "true", "False": "false"}
@@ -22,11 +24,13 @@ _CONSTANTS = {"None": "null", "True": "true", "False": "false"}
 class BracedCalls(ToolReader):
     """One call between marks; the next one follows at once."""
 
-    marks = (_BEGIN, _END, QUOTE)
+    marks = ("<|tool_call>", "<tool_call|>", '<|"|>')
+    """What begins a call, what ends it, and what stands around a text."""
+    style: ClassVar[Style] = BRACED
 
     def parse(self) -> Waiting:
         while True:
-            _, mark = yield from self.until(_BEGIN, show=self.show)
+            _, mark = yield from self.until(self.marks[0], show=self.show)
             if mark is None:
                 return
             yield from self._call()
@@ -34,10 +38,11 @@ class BracedCalls(ToolReader):
                 return
 
     def _call(self) -> Waiting:
+        begin, end, quote = self.marks
         parts: list[str] = []
-        mark: str | None = QUOTE
-        while mark == QUOTE:  # every second part is a text
-            text, mark = yield from self.until(QUOTE, *([] if len(parts) % 2 else [_END]))
+        mark: str | None = quote
+        while mark == quote:  # every second part is a text
+            text, mark = yield from self.until(quote, *([] if len(parts) % 2 else [end]))
             parts.append(text)
         head = _HEAD.match(parts[0])
         if head is not None and not (mark is None and self.cut):
@@ -46,11 +51,19 @@ class BracedCalls(ToolReader):
                 self.begin_call(head[1])
                 self.add_arguments(arguments)
                 return
-        self.show(f"{_BEGIN}{QUOTE.join(parts)}{mark or ''}")
+        self.show(f"{begin}{quote.join(parts)}{mark or ''}")
 
     @classmethod
     def syntax(cls, template: str) -> Syntax:
-        return Syntax(f"{_BEGIN}call:$name", _END, between="", style=BRACED)
+        begin, end, _ = cls.marks
+        return Syntax(f"{begin}call:$name", end, between="", style=cls.style)
+
+
+class EscapedCalls(BracedCalls):
+    """FunctionGemma: ``<start_function_call>call:f{x:<escape>a<escape>}<end_function_call>``."""
+
+    marks = ("<start_function_call>", "<end_function_call>", "<escape>")
+    style = ESCAPED
 
 
 def _json(parts: Sequence[str]) -> str | None:

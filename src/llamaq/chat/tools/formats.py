@@ -8,12 +8,13 @@ import string
 from collections.abc import Mapping
 from typing import Any
 
-from llamaq.chat.tools.braced import BracedCalls
+from llamaq.chat.tools.braced import BracedCalls, EscapedCalls
 from llamaq.chat.tools.glm import GlmCalls
 from llamaq.chat.tools.harmony import HarmonyMessages
 from llamaq.chat.tools.listed import ActionCalls, CommandCalls, ListedCalls, NemotronCalls
-from llamaq.chat.tools.pythonic import PythonicCalls, python_call
+from llamaq.chat.tools.pythonic import FunctionCalls, PythonicCalls, python_call
 from llamaq.chat.tools.reader import ToolReader, Waiting
+from llamaq.chat.tools.sectioned import DeepSeekCalls, KimiCalls
 from llamaq.chat.tools.syntax import Syntax
 from llamaq.chat.tools.tagged import TAGGED, typed
 from llamaq.errors import ChatTemplateError
@@ -99,16 +100,19 @@ class TaggedCalls(ToolReader):
 
 
 class Llama3Calls(ToolReader):
-    """Llama 3.x: an answer that is ``{"name": "f", "parameters": {...}}``, a list of such, or one after
-    ``<|python_tag|>``."""
+    """Llama 3.x and 4: an answer that is ``{"name": "f", "parameters": {...}}``, a list of such, or one after
+    ``<|python_tag|>`` or between ``<|python_start|>`` and ``<|python_end|>``."""
 
-    marks = ("<|python_tag|>",)
+    marks = ("<|python_tag|>", "<|python_start|>", "<|python_end|>")
 
     def parse(self) -> Waiting:
         tagged = False
         while (yield from self.skip(" \t\r\n;")):
-            if (yield from self.expect("<|python_tag|>")):
+            mark = yield from self.expect("<|python_tag|>", "<|python_start|>")
+            if mark == "<|python_tag|>":
                 tagged = True
+            elif mark is not None:
+                yield from self._between()
             elif not (yield from self._is_call()):
                 break
             elif self.text.startswith("["):
@@ -119,7 +123,7 @@ class Llama3Calls(ToolReader):
             code, _ = yield from self.until("<|eom_id|>")
             _python(self, code)
         else:
-            _, mark = yield from self.until("<|python_tag|>", show=self.show)
+            _, mark = yield from self.until("<|python_tag|>", "<|python_start|>", show=self.show)
             if mark is not None:
                 self.text = mark + self.text
                 yield from self.parse()
@@ -127,6 +131,14 @@ class Llama3Calls(ToolReader):
     @classmethod
     def syntax(cls, template: str) -> Syntax:
         return Syntax('{"name": "$name", "parameters": ', "}")
+
+    def _between(self) -> Waiting:
+        """Calls or code of Llama 4, up to the mark that ends them; calls may follow it, too."""
+        inside, _ = yield from self.until("<|python_end|>")
+        if inside.lstrip().startswith(("{", "[")):
+            self.text = inside + self.text
+        else:
+            _python(self, inside)
 
     def _is_call(self) -> Waiting:
         """Looks ahead for the name of a function that there is."""
@@ -245,10 +257,14 @@ TOOL_FORMATS: dict[str, type[ToolReader]] = {
     "phi4-mini": ListedCalls,
     "command-r": CommandCalls,
     "gemma4": BracedCalls,
+    "functiongemma": EscapedCalls,
     "lfm2": PythonicCalls,
+    "olmo3": FunctionCalls,
     "command-r7b": ActionCalls,
     "nemotron": NemotronCalls,
     "glm": GlmCalls,
+    "deepseek": DeepSeekCalls,
+    "kimi-k2": KimiCalls,
 }
 """Readers by the name that the user can give."""
 
@@ -261,6 +277,10 @@ _TELLING = (  # format: texts that a template of it has, and texts that it has n
     ("nemotron", ("<TOOLCALL>",), ()),
     ("granite", ("<|tool_call|>",), ()),
     ("gemma4", ("<|tool_call>call:",), ()),
+    ("functiongemma", ("<start_function_call>call:",), ()),
+    ("deepseek", ("<｜tool▁call▁begin｜>",), ()),
+    ("kimi-k2", ("<|tool_call_argument_begin|>",), ()),
+    ("olmo3", ("<function_calls>", "<functions>"), ("<invoke",)),
     ("lfm2", ("List of tools: ",), ()),
     ("glm", ("<tool_call>", "<arg_key>", "</arg_value>"), ()),
     ("hermes", ("<tool_call>",), ("arg_key", "<invoke")),

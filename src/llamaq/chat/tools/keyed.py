@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import keyword
+import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from llamaq.chat.tools.style import Said, Style
 from llamaq.chat.tools.tagged import choices_of, json_value, properties_of
 from llamaq.structure import json_term, literal
 
-__all__ = ["BRACED", "QUOTE", "TAKEN_BY_NAME"]
+__all__ = ["BRACED", "ESCAPED", "TAKEN_BY_NAME"]
 
-QUOTE = '<|"|>'
-"""What Gemma 4 writes around a text."""
 _MANY = 12  # parameters that may all be left out: each of them can come first
 
 
@@ -55,35 +55,40 @@ def _taken_by_name(schema: Mapping[str, Any], said: Said) -> str:
     return f"{literal('**')} {json_term(schema)}" if found is None else found
 
 
-def _braced(schema: Mapping[str, Any], said: Said) -> str:
+def _braced(quote: str, schema: Mapping[str, Any], said: Said) -> str:
     def pair(name: str, value: Any, definitions: Mapping[str, Any]) -> str | None:
         choices = choices_of(value)
         if choices is None:
             written = json_value(value, definitions)
         elif not choices:
-            written = f"{said(QUOTE)} {'WORDS?' if _is_token(said) else 'WORDS'}"
-        elif any(QUOTE in choice for choice in choices):
+            written = f"{said(quote)} {'WORDS?' if _is_token(quote, said) else 'WORDS'}"
+        elif any(quote in choice for choice in choices):
             return None
         else:
-            written = f"{said(QUOTE)} ({' | '.join(map(literal, choices))})"
-        if written is not None and choices is not None and (choices or _is_token(said)):
-            written += f" {said(QUOTE)}"
+            written = f"{said(quote)} ({' | '.join(map(literal, choices))})"
+        if written is not None and choices is not None and (choices or _is_token(quote, said)):
+            written += f" {said(quote)}"
         return None if written is None else f"{literal(name + ':')} {written}"
 
     found = _by_name(schema, ",", str.isidentifier, pair)
     return json_term(schema) if found is None else f"{literal('{')} {found} {literal('}')}"
 
 
-def _is_token(said: Said) -> bool:
-    return said(QUOTE).startswith("<[")
+def _is_token(quote: str, said: Said) -> bool:
+    return said(quote).startswith("<[")
 
 
-def _words(said: Said) -> str:
+def _words(quote: str, said: Said) -> str:
     """A text; where its end is no token, up to that."""
-    if _is_token(said):
+    if _is_token(quote, said):
         return "WORDS: /(?s:.+)/"
-    return rf'WORDS: (/(?s:.*)/ & ~/(?s:.*<\|"\|>.*)/) {literal(QUOTE)}'
+    return rf"WORDS: (/(?s:.*)/ & ~/(?s:.*{re.escape(quote)}.*)/) {literal(quote)}"
+
+
+def _with_quotes(quote: str) -> Style:
+    """Braces around names and values, and this mark around texts."""
+    return Style(partial(_braced, quote), partial(_words, quote))
 
 
 TAKEN_BY_NAME = Style(_taken_by_name)
-BRACED = Style(_braced, _words)
+BRACED, ESCAPED = _with_quotes('<|"|>'), _with_quotes("<escape>")

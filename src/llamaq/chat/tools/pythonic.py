@@ -1,4 +1,4 @@
-"""LFM 2: calls written as Python, ``[f(x="a", y=1), g()]``, between marks."""
+"""LFM 2 and OLMo 3: calls written as Python, ``f(x="a", y=1)``, between marks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from llamaq.chat.tools.keyed import TAKEN_BY_NAME
 from llamaq.chat.tools.reader import ToolReader, Waiting
 from llamaq.chat.tools.syntax import Syntax
 
-__all__ = ["PythonicCalls", "python_call"]
+__all__ = ["FunctionCalls", "PythonicCalls", "python_call"]
 
-_BEGIN, _END = "<|tool_call_start|>", "<|tool_call_end|>"
 _HEAD = re.compile(r"[\s,]*([\w.:/-]+)\(")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _CONSTANTS = {"true": True, "false": False, "null": None}
@@ -23,31 +22,43 @@ _CONSTANTS = {"true": True, "false": False, "null": None}
 class PythonicCalls(ToolReader):
     """``<|tool_call_start|>[f(x="a")]<|tool_call_end|>``, values being Python's or JSON's."""
 
-    marks = (_BEGIN, _END)
+    marks = ("<|tool_call_start|>", "<|tool_call_end|>")
+    listing: ClassVar[tuple[str, str, str]] = ("[", ", ", "]")
+    """What stands before the calls, between and behind them."""
 
     def parse(self) -> Waiting:
+        begin, end = self.marks
         while True:
-            _, mark = yield from self.until(_BEGIN, show=self.show)
+            _, mark = yield from self.until(begin, show=self.show)
             if mark is None:
                 return
-            text, mark = yield from self.until(_END)
+            text, mark = yield from self.until(end)
             calls = None if mark is None and self.cut else _calls(text)
             for name, arguments in calls or ():
                 self.begin_call(name)
                 self.add_arguments(arguments)
             if not calls:
-                self.show(f"{_BEGIN}{text}{mark or ''}")
+                self.show(f"{begin}{text}{mark or ''}")
             if not (yield from self.skip()):
                 return
 
     @classmethod
     def syntax(cls, template: str) -> Syntax:
-        return Syntax("$name(", ")", before=f"{_BEGIN}[", between=", ", after=f"]{_END}", style=TAKEN_BY_NAME)
+        (begin, end), (opens, between, closes) = cls.marks, cls.listing
+        before, after = begin + opens, closes + end
+        return Syntax("$name(", ")", before=before, between=between, after=after, style=TAKEN_BY_NAME)
 
     @classmethod
     def written(cls, calls: Sequence[Mapping[str, Any]]) -> str | None:
-        listed = ", ".join(_written(call["function"]) for call in calls)
-        return f"{_BEGIN}[{listed}]{_END}"
+        (begin, end), (opens, between, closes) = cls.marks, cls.listing
+        return begin + opens + between.join(_written(call["function"]) for call in calls) + closes + end
+
+
+class FunctionCalls(PythonicCalls):
+    """OLMo 3: ``<function_calls>f(x="a")</function_calls>``, each call on a line of its own."""
+
+    marks = ("<function_calls>", "</function_calls>")
+    listing = ("", "\n", "")
 
 
 def python_call(code: str) -> tuple[str, str] | None:

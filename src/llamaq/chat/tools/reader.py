@@ -74,9 +74,9 @@ class ToolReader(ABC):
         if text:
             self._pieces.append(ChatEvent(reasoning=text))
 
-    def begin_call(self, name: str) -> None:
-        """A call of this function; its arguments follow."""
-        self._pieces.append(ChatEvent(tool_call=ToolCallDelta(self._calls, id=self.new_id(), name=name)))
+    def begin_call(self, name: str, id: str | None = None) -> None:
+        """A call of this function, whose id may be the model's; its arguments follow."""
+        self._pieces.append(ChatEvent(tool_call=ToolCallDelta(self._calls, id=id or self.new_id(), name=name)))
         self._calls += 1
 
     def add_arguments(self, text: str) -> None:
