@@ -287,7 +287,9 @@ def test_requests_with_pictures(shared: Callable[[str], Path], tmp_path: Path, r
     assert blind.code == 1
     assert "with an error: lines 1, 2, 3 of" in blind.err
     other = copy_of(mmproj, tmp_path / "other.gguf", {"general.name": "another"})
-    jobs = [job_of(model, load={"mmproj": path}) for path in (mmproj, str(mmproj), other, None)]
+    same = tmp_path / mmproj.name  # as on another machine
+    same.write_bytes(mmproj.read_bytes())
+    jobs = [job_of(model, load={"mmproj": path}) for path in (mmproj, str(same), other, None)]
     assert len({job.identity for job in jobs}) == 3
     assert "each request has its own pictures" in run("batch", source, tmp_path / "x", *options, "--image", "a").err
 
