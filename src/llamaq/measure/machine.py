@@ -28,8 +28,9 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "hub": ("huggingface_hub",),
     "convert": ("safetensors", "ml_dtypes", "sentencepiece"),
     "images": ("pillow",),
+    "ray": ("ray",),
 }
-"""The packages of each extra of pyproject.toml."""
+"""The packages of each extra of pyproject.toml that is for users; [ray] needs those of [server], too."""
 _VALUES_SHOWN = ("LLAMAQ_ISA", "OMP_NUM_THREADS")
 """Variables whose values are nobody's secret; of others the names are told."""
 
