@@ -65,13 +65,13 @@ def test_work_by_hand() -> None:
 
 
 @pytest.mark.parametrize("name", ["qwen35", "gemma3"])
-def test_states_count_once_and_windows_as_far_as_they_see(shared: Callable[[str], Path], name: str) -> None:
+def test_states_count_twice_and_windows_as_far_as_they_see(shared: Callable[[str], Path], name: str) -> None:
     with GGUFFile.open(shared(f"tiny-models/{name}.gguf")) as file:
         _, plan = plan_of(file)
         works = [
             work_of(Workload(0, 1, *at), plan, file.tensors, 16, "f32").nbytes for at in ((7, 1), (7, 2), (507, 1))
         ]
-    states = sum(4 * state.floats for state in plan.states)
+    states = sum(2 * 4 * state.floats for state in plan.states)
     token = {
         group.window: sum(4 * x.kv_heads * (x.head_dim + x.value_dim) for x in group.layers) for group in plan.caches
     }

@@ -342,11 +342,12 @@ def test_layers_of_the_cache_are_apart() -> None:
 
 
 @pytest.mark.parametrize("level", _core.isas())
-@pytest.mark.parametrize("width", [80, 300])
+@pytest.mark.parametrize("width", [80, 208, 300])
 def test_states_that_are_wider_than_what_a_worker_takes_at_once(
     monkeypatch: pytest.MonkeyPatch, level: str, width: int
 ) -> None:
-    """Some columns at a time, also a last part of them, in a prompt, in one that goes on and for single tokens."""
+    """Some columns at a time, also a last part of them, in a prompt, in one that goes on and for single tokens, whose
+    states go past the caches where they begin with a line."""
     monkeypatch.setenv("LLAMAQ_ISA", level)
     rng = np.random.default_rng(width)
     shapes: dict[str, tuple[int, ...]] = {
@@ -368,6 +369,8 @@ def test_states_that_are_wider_than_what_a_worker_takes_at_once(
     near = g.short_conv(g.linear(x, "b", add=past), "conv.weight", layer=0, taps=3, gated=False)
     plan = g.plan(g.linear(g.select_rows(near), "out"))
     reference, engine, cache = Reference(plan, weights), Engine(plan, Source(weights), threads=2), KVCache(plan, 32)
+    assert cache.states is not None
+    assert cache.states.data.ctypes.data % 64 == 0
     for start, ids in ((0, [3, 1, 4, 1, 5]), (5, [9]), (6, [2, 6, 5]), (9, [3])):
         step = Step.of(ids, start=start, wanted="all")
         np.testing.assert_array_equal(engine.forward(step, cache), reference.forward(step))

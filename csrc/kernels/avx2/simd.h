@@ -8,6 +8,8 @@ struct U8 { __m256i lo, hi; };  // four bytes for each of 16 lanes
 
 inline F32 splat(float x) { const __m256 v = _mm256_set1_ps(x); return {v, v}; }
 inline F32 load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void stream(float* p, F32 a) { _mm256_stream_ps(p, a.lo); _mm256_stream_ps(p + 8, a.hi); }
+inline void stream_end() { _mm_sfence(); }
 inline void store(float* p, F32 a) { _mm256_storeu_ps(p, a.lo); _mm256_storeu_ps(p + 8, a.hi); }
 inline __m128i load_half(const uint8_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 inline __m256i load_256(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }

@@ -8,6 +8,8 @@ struct U8 { __m512i v; };  // four bytes for each of 16 lanes
 
 inline F32 splat(float x) { return {_mm512_set1_ps(x)}; }
 inline F32 load(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void stream(float* p, F32 a) { _mm512_stream_ps(p, a.v); }
+inline void stream_end() { _mm_sfence(); }
 inline void store(float* p, F32 a) { _mm512_storeu_ps(p, a.v); }
 inline __m256i load_256(const uint8_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 inline F32 load_f16(const uint8_t* p) { return {_mm512_cvtph_ps(load_256(p))}; }

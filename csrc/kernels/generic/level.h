@@ -8,6 +8,7 @@
 #include "kernels/generic/math.h"
 #include "kernels/generic/rows.h"
 #include "kernels/generic/short_conv.h"
+#include "kernels/generic/state.h"
 #include "kernels/generic/delta_net.h"
 #include "kernels/generic/ssm_scan.h"
 #include "kernels/generic/cache.h"

@@ -3,7 +3,7 @@
 //   T = decay T + b (x * step);  y = c T + skip x
 // A column of T is a lane. The sum goes down the rows in one chain of fma, so the bits are those of one lane alone.
 template <int kVectors>
-inline void scan_columns(const ScanArgs& a, int64_t first, int lanes) {
+inline void scan_columns(const ScanArgs& a, int64_t first, int lanes, bool passing) {
   const F32 decay = splat(a.decay);
   F32 came[kVectors], sums[kVectors];
   for (int i = 0; i < kVectors; ++i) {
@@ -15,7 +15,7 @@ inline void scan_columns(const ScanArgs& a, int64_t first, int lanes) {
     for (int i = 0; i < kVectors; ++i) {
       const int64_t at = row * a.head_dim + first + 16 * i;
       const F32 t = fma(b, came[i], load_first(a.before + at, lanes) * decay);
-      store_first(a.after + at, t, lanes);
+      put_state(a.after + at, t, lanes, passing);
       sums[i] = fma(t, c, sums[i]);
     }
   }
@@ -26,7 +26,9 @@ inline void scan_columns(const ScanArgs& a, int64_t first, int lanes) {
 }
 
 inline void ssm_scan(const ScanArgs& a) {
+  const bool passing = passes(a.before, a.after, a.head_dim);
   int64_t column = 0;
-  for (; column + 64 <= a.head_dim; column += 64) scan_columns<4>(a, column, 16);
-  for (; column < a.head_dim; column += 16) scan_columns<1>(a, column, lanes_left(column, a.head_dim));
+  for (; column + 64 <= a.head_dim; column += 64) scan_columns<4>(a, column, 16, passing);
+  for (; column < a.head_dim; column += 16) scan_columns<1>(a, column, lanes_left(column, a.head_dim), passing);
+  if (passing) stream_end();
 }

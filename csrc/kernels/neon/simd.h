@@ -11,6 +11,8 @@ struct U8 { uint8x16_t v[4]; };  // four bytes for each of 16 lanes
 inline F32 splat(float x) { F32 r; QUADS r.v[i] = vdupq_n_f32(x); return r; }
 inline F32 load(const float* p) { F32 r; QUADS r.v[i] = vld1q_f32(p + 4 * i); return r; }
 inline void store(float* p, F32 a) { QUADS vst1q_f32(p + 4 * i, a.v[i]); }
+inline void stream(float* p, F32 a) { store(p, a); }
+inline void stream_end() {}
 inline uint16x4_t load_half(const uint8_t* p) { return vreinterpret_u16_u8(vld1_u8(p)); }
 inline F32 load_f16(const uint8_t* p) {
   F32 r;

@@ -12,6 +12,8 @@ struct U8 { uint8_t v[64]; };  // four bytes for each of 16 lanes
 inline F32 splat(float x) { F32 r; LANES r.v[i] = x; return r; }
 inline F32 load(const float* p) { F32 r; LANES r.v[i] = p[i]; return r; }
 inline void store(float* p, F32 a) { LANES p[i] = a.v[i]; }
+inline void stream(float* p, F32 a) { store(p, a); }
+inline void stream_end() {}
 inline F32 load_f16(const uint8_t* p) { F32 r; LANES r.v[i] = f16_to_f32(load_u16(p + 2 * i)); return r; }
 inline F32 load_bf16(const uint8_t* p) { F32 r; LANES r.v[i] = bf16_to_f32(load_u16(p + 2 * i)); return r; }
 inline void store_f16(uint8_t* p, F32 a) { LANES store_u16(p + 2 * i, f32_to_f16(a.v[i])); }

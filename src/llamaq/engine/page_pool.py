@@ -17,6 +17,16 @@ GONE = -1
 """Stands for a page that is no longer kept."""
 
 
+_LINE = 64  # bytes of a cache line, and of the widest register
+
+
+def _lines(nbytes: int) -> NDArray[np.uint8]:
+    """Zeros that begin with a cache line: NumPy aligns to 16 bytes, and each wide load would touch two lines."""
+    data = np.zeros(nbytes + _LINE - 1, np.uint8)
+    start = -data.ctypes.data % _LINE
+    return data[start : start + nbytes]
+
+
 class PagePool:
     """``n_pages`` pages of layers that take ``sizes`` bytes of each page.
 
@@ -26,7 +36,7 @@ class PagePool:
 
     def __init__(self, sizes: Sequence[int], n_pages: int, window: int, chunk: int) -> None:
         self.window, self.chunk = window, chunk
-        self.data = np.zeros(n_pages * sum(sizes), np.uint8)
+        self.data = _lines(n_pages * sum(sizes))
         parts = np.split(self.data, np.cumsum(sizes[:-1]) * n_pages)
         self.layers: list[NDArray[np.uint8]] = [x.reshape(n_pages, size) for x, size in zip(parts, sizes, strict=True)]
         """The memory of each layer as (pages, bytes): views."""

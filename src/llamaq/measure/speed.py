@@ -60,9 +60,9 @@ class Workload:
 
 @dataclass(frozen=True)
 class Work:
-    """What a workload cannot do without: bytes of weights, cache and states, each read once a step, and operations of
-    int8 matmuls (a product and its addition are two). Of experts those count that a step's rows go to, if each row goes
-    to any with the same chance."""
+    """What a workload cannot do without: bytes of weights and cache, read once a step, of states, read and written, and
+    operations of int8 matmuls (a product and its addition are two). Of experts those count that a step's rows go to, if
+    each row goes to any with the same chance."""
 
     nbytes: int
     int8_ops: int
@@ -78,7 +78,7 @@ def work_of(workload: Workload, plan: Plan, tensors: Mapping[str, Info], n_batch
                 (head if selected else body).add(weight, tensors[weight.name], node.op.experts_used)
     page = _core.PAGE_TOKENS
     caches = [(group.window, group_bytes(group, page, cache_type) / page) for group in plan.caches]
-    states = 4 * sum(state.floats for state in plan.states)
+    states = 2 * 4 * sum(state.floats for state in plan.states)
     nbytes, ops = 0.0, 0
     for start, rows, logits in workload.steps(n_batch):
         cache = sum(token * min(start + rows, (window or start + 1) + rows - 1) for window, token in caches)
