@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -113,25 +114,66 @@ def test_files_of_old_converters() -> None:
     assert new == old
 
 
+def both_logits(folder: Path, name: str, renamed: dict[str, str], keys: Callable[[dict[str, Any]], Any]) -> list[Any]:
+    """The logits of a tiny model, and those of a file as ollama's converter wrote it: parts of tensors' names are
+    renamed, and ``keys`` changes the metadata."""
+    path, reference = tiny_model(name)
+    with GGUFFile.open(path) as file:
+        tensors = []
+        for tensor, info in file.tensors.items():
+            new = reduce(lambda name, pair: name.replace(*pair), renamed.items(), tensor)
+            tensors.append(TensorData(new, info.format, info.shape, file.data(tensor)))
+        write_gguf(folder / "old.gguf", keys({**file.metadata}), tensors)
+        logits = [Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all"))]
+    with GGUFFile.open(folder / "old.gguf") as file:
+        assert not any(old in name for old in renamed for name in file.tensors)
+        logits.append(Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all")))
+    return logits
+
+
 def test_gpt_oss_as_ollama_wrote_it(tmp_path: Path) -> None:
     """Other names of keys and tensors, and no word of YaRN: the logits stay."""
     names = {"attn_output": "attn_out", "post_attention_norm": "ffn_norm", "attn_sinks.weight": "attn_sinks"}
-    path, reference = tiny_model("gptoss")
-    with GGUFFile.open(path) as file:
-        keys = {key.replace("gpt-oss.", "gptoss."): value for key, value in file.metadata.items()}
-        keys["general.architecture"] = "gptoss"
-        del keys["gptoss.rope.scaling.type"]
-        tensors = []
-        for name, info in file.tensors.items():
-            new = reduce(lambda name, pair: name.replace(*pair), names.items(), name)
-            tensors.append(TensorData(new, info.format, info.shape, file.data(name)))
-        write_gguf(tmp_path / "old.gguf", keys, tensors)
-        want = Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all"))
-    with GGUFFile.open(tmp_path / "old.gguf") as file:
-        assert "attn_out" in " ".join(file.tensors)
-        found = Reference(*plan_and_weights(file)).forward(Step.of(reference["ids"], wanted="all"))
-    np.testing.assert_array_equal(found, want)
+
+    def keys(metadata: dict[str, Any]) -> dict[str, Any]:
+        found = {key.replace("gpt-oss.", "gptoss."): value for key, value in metadata.items()}
+        del found["gptoss.rope.scaling.type"]
+        return found | {"general.architecture": "gptoss"}
+
+    np.testing.assert_array_equal(*both_logits(tmp_path, "gptoss", names, keys))
     assert family_of("gptoss") == family_of("gpt-oss")
+
+
+@pytest.mark.parametrize("name", ["qwen35", "qwen35moe", "qwen3next"])
+def test_qwen_3_5_as_ollama_wrote_it(name: str, tmp_path: Path) -> None:
+    """Layers without KV heads are the delta nets, whatever else a file says of them."""
+    with GGUFFile.open(tiny_model(name)[0]) as file:
+        recurrent = plan_of(file, 64)[0].recurrent  # type: ignore[attr-defined]
+    assert {*recurrent} == {True, False}
+
+    def keys(metadata: dict[str, Any]) -> dict[str, Any]:
+        counts = f"{name}.attention.head_count_kv"
+        of_layers = [0 if is_net else metadata[counts] for is_net in recurrent]
+        return metadata | {counts: of_layers, f"{name}.full_attention_interval": 1}
+
+    np.testing.assert_array_equal(*both_logits(tmp_path, name, {"ssm_dt.bias": "ssm_dt"}, keys))
+    with pytest.raises(ModelError, match=r"head_count_kv is 0; expected a number of KV heads for the layers with"):
+        both_logits(tmp_path, name, {}, lambda metadata: metadata | {f"{name}.attention.head_count_kv": 0})
+
+
+def test_experts_of_gemma_4_as_ollama_named_them(tmp_path: Path) -> None:
+    names = {"ffn_down_exps.scale": "ffn_gate_inp.per_expert_scale"}
+    np.testing.assert_array_equal(*both_logits(tmp_path, "gemma4-moe", names, lambda metadata: metadata))
+
+
+@pytest.mark.parametrize("name", ["lfm2", "llama4"])
+def test_lengths_of_halves_that_ollama_wrote_are_not_believed(name: str, tmp_path: Path) -> None:
+    """LFM 2's is the number before an adjustment, Llama 4's that of the experts: the tensors decide."""
+
+    def keys(metadata: dict[str, Any]) -> dict[str, Any]:
+        return metadata | {f"{name}.feed_forward_length": 12288}
+
+    np.testing.assert_array_equal(*both_logits(tmp_path, name, {}, keys))
 
 
 def test_glm_4_flash_as_ollama_wrote_it() -> None:
@@ -216,6 +258,8 @@ def test_gate_and_up_in_one_tensor_have_an_even_number_of_rows() -> None:
 def test_what_a_file_asks_for_and_llamaq_lacks_is_refused_by_name() -> None:
     with pytest.raises(ModelError, match=r"glm4.rope.dimension_sections is \[1, 2, 1, 0\]; expected sections for all"):
         traced("glm4", 1, feed_forward_length=None, rope__dimension_sections=[1, 2, 1, 0])
+    with pytest.raises(ModelError, match=r"^gemma3.attention.causal is False; expected true: decoders whose"):
+        traced("gemma3", 1, attention__causal=False)  # EmbeddingGemma, as ollama's converter has it
     metadata, tensors = model("llama", 1)
     shapes = {name: x.shape for name, x in tensors.items()}
     for name in ("blk.0.attn_q.scale", "output.input_scale"):

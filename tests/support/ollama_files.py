@@ -146,6 +146,9 @@ def merged_file(name: str, path: Path, **changes: Any) -> Path:
             texts = metadata["tokenizer.ggml.tokens"].tolist()
             texts[ids_of("[IMG_BREAK]")[0]] = "[IMG_BREAK]"
             metadata["tokenizer.ggml.tokens"] = texts
+        if name == "gemma3v":  # one for pictures, which has no row in the table
+            for key, more in (("tokens", "<image_soft_token>"), ("token_type", 3)):
+                metadata[f"tokenizer.ggml.{key}"] = [*metadata[f"tokenizer.ggml.{key}"].tolist(), more]
         types = {k.replace(f"{old}.", f"{architecture}.", 1): kind for k, kind in file.metadata_types.items()}
         types |= {f"{architecture}.{key}": ValueType.INT32 for key, value in added.items() if isinstance(value, list)}
         metadata = {key: value for key, value in metadata.items() if value is not None}

@@ -266,7 +266,7 @@ def test_wordpiece_options() -> None:
     [
         ("gptoss", None, "gpt-4o"), ("gptoss", "default", "gpt-4o"), ("lfm2", "default", "lfm2"),
         ("mistral3", None, "tekken"), ("gptoss", "qwen2", "qwen2"), ("glm4moelite", None, "glm4"),
-        ("llama", "default", "default"), ("llama", None, None),
+        ("gemma4", None, "gemma4"), ("llama", "default", "default"), ("llama", None, None),
     ],
 )  # fmt: skip
 def test_files_of_ollamas_converter_do_not_name_their_pretokenizer(
@@ -274,3 +274,21 @@ def test_files_of_ollamas_converter_do_not_name_their_pretokenizer(
 ) -> None:
     keys = {"general.architecture": architecture} | ({} if named is None else {"tokenizer.ggml.pre": named})
     assert _rule_of(keys) == expected
+
+
+def test_old_files_of_llama_3_do_not_either() -> None:
+    tokens = [*map(str, range(128009)), "<|eot_id|>"]
+    for named in (None, "default", "gpt-2"):
+        keys = {"tokenizer.ggml.tokens": tokens} | ({} if named is None else {"tokenizer.ggml.pre": named})
+        assert _rule_of(keys) == ("gpt-2" if named == "gpt-2" else "llama-bpe")
+
+
+def test_gemma_4_has_its_own_scheme_and_bos_whatever_a_file_calls_them() -> None:
+    """Ollama's converter named the scheme of earlier Gemmas, and some files say that no BOS begins a text."""
+    words = [("<unk>", 0.0, UNKNOWN), ("<bos>", 0.0, CONTROL)]
+    words += [(word, 0.0, NORMAL) for word in ("▁", "a", "b", "▁ab", "ab")]
+    keys: dict[str, Any] = {"merges": ["a b", "▁ ab"], "bos_token_id": 1, "pre": "gemma4", "add_space_prefix": False}
+    for named, more in (("gemma4", {}), ("llama", {}), ("gemma4", {"add_bos_token": False})):
+        tokenizer = load_tokenizer(metadata(named, words, **keys, **more))
+        assert tokenizer.encode("ab ab") == [1, 6, 5]  # without a space before the text
+        assert tokenizer.encode("b a", add_special=False) == [4, 2, 3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -204,13 +204,23 @@ def load_parts(
 
 
 def _tokenizer(file: GGUFFile, hparams: HParams, pre: str | None) -> Tokenizer:
-    tokenizer = load_tokenizer(file.metadata, pre=pre)
+    tokenizer = load_tokenizer(_with_rows(file, hparams.vocab_size), pre=pre)
     if tokenizer.n_vocab > hparams.vocab_size:
         raise TokenizerError(
             f"the tokenizer has {tokenizer.n_vocab} tokens, the embedding table {hparams.vocab_size}; "
             "the file mixes two models"
         )
     return tokenizer
+
+
+def _with_rows(file: GGUFFile, rows: int) -> Mapping[str, Any]:
+    """The metadata, without what ollama's converter left at the end of Gemma 3's tokens: one that stands for pictures,
+    and has no row in the table."""
+    key = "tokenizer.ggml.tokens"
+    tokens = file.metadata.get(key)
+    if file.metadata.get("general.architecture") == "gemma3" and isinstance(tokens, Sequence) and len(tokens) > rows:
+        return {**file.metadata, key: tokens[:rows]}
+    return file.metadata
 
 
 def check_same_tokens(own: Tokenizer, drafts: Tokenizer) -> None:

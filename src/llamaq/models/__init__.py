@@ -68,9 +68,12 @@ def build_plan(
     model = cast("_Model", module)
     if name != known and hasattr(module, "of_ollama"):
         metadata = module.of_ollama(metadata)
-    hp = model.read(Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None)))
+    keys = Keys(metadata, shapes, name, vectors, n_ctx, getattr(module, "OLD_KEYS", None))
+    hp = model.read(keys)
     graph = Graph(shapes)
     plan = graph.plan(model.trace(graph, hp))
+    if not plan.encodes and not keys.flag("attention.causal", True):  # EmbeddingGemma, as ollama's converter has it
+        raise keys.error("attention.causal", False, "true: decoders whose tokens see later ones are not supported yet")
     _refuse_scales({*shapes} - {*plan.tensors})
     return hp, plan
 

@@ -75,11 +75,11 @@ def routed(
     """What the layer's experts make of ``x`` (plus ``add``), chosen by ``logits`` for all of them; not ``gated`` they
     have two matrices each."""
     b = f"blk.{layer}."
-    names = b + "exp_probs_b.bias", b + "ffn_down_exps.scale"
-    selection, factors = (name if name in g.shapes else None for name in names)
+    names = b + "exp_probs_b.bias", b + "ffn_down_exps.scale", b + "ffn_gate_inp.per_expert_scale"
+    selection, factors, ollamas = (name if name in g.shapes else None for name in names)
     r = g.route(
         logits, used=moe.used, gating=moe.gating, normalize=moe.normalize, scale=moe.scale, selection=selection,
-        groups=moe.groups, groups_used=moe.groups_used, factors=factors,
+        groups=moe.groups, groups_used=moe.groups_used, factors=factors or ollamas,
     )  # fmt: skip
     if gated:
         h = g.glu_experts(x, r, *_gate_up(g, b), act=act, weighted_input=weighted_input)

@@ -79,12 +79,14 @@ def read_decoder(
     value_dim: int | None = None,
     least_kv_heads: int = 1,
     sections: Sections | None = None,
+    believes_length: bool = True,
 ) -> Decoder:
     """Every layer alike; what differs between them, the caller replaces. ``layout`` is the rope's, ``norm`` says which
     epsilon is read, ``fused_gate`` that ``ffn_up`` holds the gate, too; ``rope_base`` and ``rope_factor`` are what a
     file without them means; with ``value_dim`` values have so many numbers, and queries become as long as keys later;
     ``least_kv_heads`` is 0 where layers without attention say so; ``sections`` is how the axes of a rope in sections
-    follow each other.
+    follow each other; ``believes_length`` is False where converters wrote another ``feed_forward_length`` than tensors
+    have.
 
     Raises ``ModelError`` for a key that is missing, out of range or contradicted by another one or the tensors.
     """
@@ -96,7 +98,8 @@ def read_decoder(
     kv_heads = kv_heads_of(keys, layers, heads, least_kv_heads)
     head_dim = head_dim_of(keys, width, heads, value_dim)
     eps = keys.positive("attention.layer_norm_rms_epsilon" if norm == "rms" else "attention.layer_norm_epsilon")
-    check_feed_forward(keys, layers, 2 if fused_gate else 1)
+    if believes_length:
+        check_feed_forward(keys, layers, 2 if fused_gate else 1)
     scale = keys.non_negative("attention.scale", 0.0) or 1 / math.sqrt(head_dim)
     rope = rope_of(keys, head_dim, context, layout=layout, base=rope_base, factor=rope_factor, sections=sections)
     return Decoder(

@@ -24,7 +24,7 @@ class _HParams(Decoder):
 
 
 def read(keys: Keys) -> _HParams:
-    hp = read_decoder(keys, layout="neox", least_kv_heads=0)
+    hp = read_decoder(keys, layout="neox", least_kv_heads=0, believes_length=False)  # ollama's is before an adjustment
     return _HParams(
         **vars(hp),
         taps=keys.integer("shortconv.l_cache", low=2, high=1 << 10),

@@ -32,8 +32,9 @@ class Llama4(Decoder):
 
 def read(keys: Keys) -> Llama4:
     has_experts = keys.integer("expert_count", 0, low=0) > 0
+    hp = read_decoder(keys, layout="norm", believes_length=False)  # ollama's is that of the experts
     return Llama4(
-        **vars(read_decoder(keys, layout="norm")),
+        **vars(hp),
         moe=mixture_of(keys, gating="sigmoid", normalize=False) if has_experts else None,
         step=keys.integer("interleave_moe_layer_step", 1),
         chunk=keys.integer("attention.sliding_window", 8192, low=0),

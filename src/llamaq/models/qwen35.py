@@ -3,7 +3,7 @@ attention has a gate of its own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamaq.models import nextn
 from llamaq.models.blocks import attend, logits
@@ -32,10 +32,9 @@ class Qwen35(Decoder):
 
 
 def read(keys: Keys) -> Qwen35:
-    hp = read_decoder(keys, layout="neox", sections="interleaved")
-    every = keys.integer("full_attention_interval", 4)
-    found = keys.flags("attention.recurrent_layers", hp.layers)
-    recurrent = found if isinstance(found, tuple) else tuple((i + 1) % every != 0 for i in range(hp.layers))
+    hp = read_decoder(keys, layout="neox", sections="interleaved", least_kv_heads=0)
+    recurrent = _recurrent(keys, hp)
+    hp = replace(hp, kv_heads=(max(hp.kv_heads),) * hp.layers)
     value_heads, key_heads = keys.integer("ssm.time_step_rank"), keys.integer("ssm.group_count")
     if value_heads % key_heads:
         raise keys.error("ssm.group_count", key_heads, f"a divisor of ssm.time_step_rank ({value_heads})")
@@ -53,6 +52,17 @@ def read(keys: Keys) -> Qwen35:
         grouped=keys.architecture == "qwen3next",
         moe=mixture_of(keys) if keys.integer("expert_count", 0, low=0) > 0 else None,
     )
+
+
+def _recurrent(keys: Keys, hp: Decoder) -> tuple[bool, ...]:
+    """Which layers are delta nets. In files of ollama's converter those are without KV heads."""
+    if not all(hp.kv_heads):
+        if not any(hp.kv_heads):
+            raise keys.error("attention.head_count_kv", 0, "a number of KV heads for the layers with attention")
+        return tuple(count == 0 for count in hp.kv_heads)
+    every = keys.integer("full_attention_interval", 4)
+    found = keys.flags("attention.recurrent_layers", hp.layers)
+    return found if isinstance(found, tuple) else tuple((i + 1) % every != 0 for i in range(hp.layers))
 
 
 def trace(g: Graph, hp: Qwen35) -> Value:
@@ -83,8 +93,9 @@ def _delta_net(g: Graph, hp: Qwen35, layer: int, x: Value) -> Value:
         mixed, z, beta, alpha = g.linear(x, b + "attn_qkv", b + "attn_gate", b + "ssm_beta", b + "ssm_alpha", norm=norm)
         gates = g.concat(beta, alpha)
     mixed = g.short_conv(mixed, b + "ssm_conv1d", layer=layer, taps=hp.taps, gated=False)
+    step = b + ("ssm_dt" if b + "ssm_dt" in g.shapes else "ssm_dt.bias")  # the former is ollama's
     y = g.delta_net(
-        mixed, gates, decay=b + "ssm_a", step=b + "ssm_dt.bias", norm=b + "ssm_norm.weight", eps=hp.eps, layer=layer,
+        mixed, gates, decay=b + "ssm_a", step=step, norm=b + "ssm_norm.weight", eps=hp.eps, layer=layer,
         heads=hp.value_heads, key_heads=hp.key_heads, key_dim=hp.key_dim, value_dim=hp.value_dim, grouped=hp.grouped,
     )  # fmt: skip
     return g.linear(g.gate(y, z, act="silu"), b + "ssm_out", add=x)

@@ -7,7 +7,7 @@ from llamaq.errors import TokenizerError, naming
 from .base import Tokenizer
 from .bpe import ByteLevelTokenizer, CharacterTokenizer
 from .decoding import StreamDecoder
-from .metadata import Metadata, text
+from .metadata import Metadata, strings, text
 from .pretokenizers import PRETOKENIZERS, pretokenizer
 from .special import SpecialTokens
 from .spm import SentencePieceTokenizer
@@ -28,8 +28,11 @@ __all__ = [
 _SCHEMES = ("bert", "gemma4", "gpt2", "llama", "t5")
 
 
-_UNNAMED = {"glm4moelite": "glm4", "gptoss": "gpt-4o", "lfm2": "lfm2", "mistral3": "tekken"}
+_UNNAMED = {"gemma4": "gemma4", "glm4moelite": "glm4", "gptoss": "gpt-4o", "lfm2": "lfm2", "mistral3": "tekken"}
 """Pre-tokenizers of architectures whose files ollama's own converter wrote without a name of one."""
+
+_LLAMA_3 = 128009, b"<|eot_id|>"
+"""A token that tells Llama 3, whose first files have no name of one either."""
 
 
 def _rule_of(metadata: Metadata) -> str | None:
@@ -37,6 +40,9 @@ def _rule_of(metadata: Metadata) -> str | None:
     named = text(metadata, "tokenizer.ggml.pre")
     if named not in (None, "default"):
         return named
+    id, marker = _LLAMA_3
+    if (strings(metadata, "tokenizer.ggml.tokens") or [])[id : id + 1] == [marker]:
+        return "llama-bpe"
     return _UNNAMED.get(text(metadata, "general.architecture") or "", named)
 
 
@@ -60,8 +66,10 @@ def load_tokenizer(metadata: Metadata, *, pre: str | None = None) -> Tokenizer:
         if rule.byte_level:
             return ByteLevelTokenizer(metadata, rule)
         return CharacterTokenizer(metadata, rule)
-    if model == "gemma4":
-        return CharacterTokenizer(metadata, PRETOKENIZERS["gemma4"])
+    if model == "gemma4" or (model == "llama" and _rule_of(metadata) == "gemma4"):  # ollama's converter named it so
+        # Some files say that no BOS begins a text. Gemma 4 needs it, and llama.cpp does not believe them either.
+        believed = {key: value for key, value in metadata.items() if key != "tokenizer.ggml.add_bos_token"}
+        return CharacterTokenizer(believed, PRETOKENIZERS["gemma4"])
     if model == "llama":
         return SentencePieceTokenizer(metadata)
     if model == "bert":
