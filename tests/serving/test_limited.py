@@ -133,6 +133,30 @@ def test_sessions_go_back_and_part(name: str, llm: LLM) -> None:
         assert list(fork.generate(max_tokens=12, sampling=GREEDY).tokens) == alone(name, list(session.tokens))
 
 
+def test_why_tells_of_states_and_windows_and_of_texts_that_made_room_alone() -> None:
+    """Where a text goes on or is cut, it is read from where a state, or what windows see, was kept."""
+    state = "tokens were in the cache; reading goes on from a state, which is kept at the end of some pages of 32"
+    with load("qwen35", n_ctx=128) as llm:
+        session = llm.session()
+        session.generate(text(98), max_tokens=1, sampling=ON)
+        total = len(session.tokens) + 5
+        session.generate(text(5), max_tokens=1, sampling=ON)
+        assert session.why.startswith(f"96 of the {total} {state}")
+        session.truncate(70)
+        session.extend([])
+        assert session.why.startswith(f"64 of the 70 {state}")
+        llm.generate(text(126), max_tokens=1)
+        session.extend(text(3))
+        assert "what was read of it before, up to token 70, had to make room for other texts" in session.why
+    with load("gemma3", n_ctx=2048) as llm:
+        session = llm.session()
+        session.extend(text(1000))
+        session.truncate(40)
+        session.extend([])
+        none = "none of the 40 tokens were in the cache; more of the text is there, but no longer what windows see"
+        assert session.why.startswith(none)
+
+
 @pytest.mark.parametrize("length", [30, 64, 131])
 def test_files_of_sessions(name: str, llm: LLM, length: int, tmp_path: Path) -> None:
     session, path = llm.session(), tmp_path / "a.session"

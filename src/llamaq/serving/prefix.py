@@ -82,6 +82,10 @@ class PrefixTree:
                 node.seen = self._clock if i >= first else node.seen
         return [tuple(node.pages) for node in nodes], length
 
+    def shared(self, tokens: Sequence[int], mark: Mark = ()) -> int:
+        """How many of the first tokens a text has that it knows, whether reading can go on there or not."""
+        return self._way(tokens, mark)[1]
+
     def insert(
         self, sequence: int, tokens: Sequence[int], after: Node, *, mark: Mark = (), partial: bool = False
     ) -> Node:

@@ -164,11 +164,14 @@ class Request(ABC):
         """Whether ``work`` calls functions of the user, which may take any time."""
         return False
 
-    def explain(self, known: int) -> str:
-        """Why ``read`` tokens, and no more, came from a cache that knows so many of the beginning."""
+    def explain(self, known: int, limit: str = "") -> str:
+        """Why ``read`` tokens, and no more, came from a cache from which reading can go on behind so many of the
+        beginning; ``limit`` is what keeps it from more where that is not what other texts are."""
         total = self.prompt_tokens
         if not self.share:
             return f"none of the {total} tokens came from the cache: the request reads everything itself"
+        if limit and self.read == known < total:
+            return f"{known or 'none'} of the {total} tokens were in the cache; {limit}"
         if known < self.expected:
             gone = f"what was read of it before, up to token {self.expected}, had to make room for other texts"
             return f"{self.read} of the {total} tokens were in the cache; {gone}"

@@ -81,7 +81,7 @@ class Room:
         request.begin()
         if request.cached is None:
             request.cached = request.read
-            request.why = request.explain(known)
+            request.why = request.explain(known, self._limit(request, known))
             if request.disk_tokens:
                 request.why += f"; {request.disk_tokens} of those in the cache came from the disk"
         return True
@@ -211,6 +211,21 @@ class Room:
             self.prefixes.insert(sequence, tokens[:length], self.prefixes.root, mark=mark)
         self.cache.drop(sequence)
         return self.known(tokens, mark)
+
+    def _limit(self, request: Request, known: int) -> str:
+        """What keeps reading from going on behind more of a text than ``known`` tokens, where it is windows or states
+        and not that the text is another one, or had to make room."""
+        if not request.share or not self.has_windows:
+            return ""
+        more = self.prefixes.shared(request.ids, request.mark) > known
+        if self.cache.states is None:
+            return "more of the text is there, but no longer what windows see behind it" if more else ""
+        if not more and known < request.expected // PAGE_TOKENS * PAGE_TOKENS:
+            return ""
+        return (
+            f"reading goes on from a state, which is kept at the end of some pages of {PAGE_TOKENS} tokens, and there "
+            "is none for more of the text"
+        )
 
     def _new_sequence(self) -> int:
         self._next_sequence += 1
