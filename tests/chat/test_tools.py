@@ -123,6 +123,33 @@ def test_whatever_a_model_writes_means_the_same_in_pieces(format: str, scraps: l
     json.dumps([calls(whole), named], ensure_ascii=False, allow_nan=False).encode()  # what is sent
 
 
+@pytest.mark.parametrize(
+    ("schema", "values"),
+    [
+        ({"type": "string"}, {"42": "42", "null": "null", '"a"': '"a"'}),
+        ({"type": ["string", "null"]}, {"42": "42", "null": None, "a b": "a b", '"a"': "a", "true": "true"}),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, {"42": "42", "null": None, "[1]": "[1]"}),
+        ({"oneOf": [{"type": "string"}, {"type": "integer"}]}, {"42": 42, "4.5": "4.5", "4.0": 4.0, "x": "x"}),
+        ({"anyOf": [{"type": "array"}, {"type": ["string", "number"]}]}, {"[1]": [1], "4.5": 4.5, "{}": "{}"}),
+        ({"anyOf": [{"type": "string"}, {"$ref": "#/$defs/x"}]}, {"42": 42}),
+        ({"type": "integer"}, {"42": 42, "true": True, "x": "x"}),
+        ({}, {"42": 42, "x": "x"}),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_values_in_tags_are_of_the_kinds_that_a_parameter_has(schema: dict[str, Any], values: dict[str, Any]) -> None:
+    own = {"function": {"name": "f", "parameters": {"properties": {"x": schema}}}}
+    for written, value in values.items():
+        for format, answer in (
+            ("qwen", f"<tool_call><function=f><parameter=x>\n{written}\n</parameter></function></tool_call>"),
+            ("glm", f"<tool_call>f<arg_key>x</arg_key><arg_value>{written}</arg_value></tool_call>"),
+        ):
+            reader = TOOL_FORMATS[format]([own])
+            deltas = [event.tool_call for event in [*reader.push(answer), *reader.flush()] if event.tool_call]
+            found = json.loads("".join(delta.arguments for delta in deltas))["x"]
+            assert (found, type(found)) == (value, type(value))
+
+
 @pytest.mark.parametrize("number", ["NaN", "1e999", "-Infinity"])
 def test_numbers_that_json_does_not_have_are_no_arguments(number: str) -> None:
     text = f'<tool_call>{{"name": "now", "arguments": {{"x": {number}}}}}</tool_call>'

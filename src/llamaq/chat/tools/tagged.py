@@ -61,14 +61,37 @@ def choices_of(schema: Any) -> list[str] | None:
 
 
 def typed(text: str, schema: Any) -> Any:
-    """A parameter's value: text where the tool's schema says so, else JSON if it is some."""
-    kind = schema.get("type") if isinstance(schema, Mapping) else None
-    if kind == "string":
+    """A parameter's value: text where the tool's schema says so, else JSON if it is some. Where it may be text, JSON of
+    a kind that the schema does not have is that: "42" for a text or null."""
+    kinds = _kinds(schema)
+    if kinds == {"string"}:
         return text
     try:
-        return read_json(text)
+        value = read_json(text)
     except (ValueError, RecursionError):
         return text
+    return text if kinds is not None and "string" in kinds and not kinds & _kinds_of(value) else value
+
+
+def _kinds(schema: Any) -> set[str] | None:
+    """The types that a schema names; None where it may be others, too."""
+    if not isinstance(schema, Mapping):
+        return None
+    kind = schema.get("type")
+    if kind is not None:
+        return {kind} if isinstance(kind, str) else {*map(str, kind)} if isinstance(kind, list) else None
+    ways = [_kinds(way) for key in ("anyOf", "oneOf") if isinstance(schema.get(key), list) for way in schema[key]]
+    known = [way for way in ways if way is not None]
+    return {kind for way in known for kind in way} if known and len(known) == len(ways) else None
+
+
+def _kinds_of(value: Any) -> set[str]:
+    """The names that schemas have for a value's type."""
+    if value is None or isinstance(value, bool):
+        return {"null" if value is None else "boolean"}
+    if isinstance(value, int | float):
+        return {"number", "integer"} if value == int(value) else {"number"}
+    return {"string" if isinstance(value, str) else "array" if isinstance(value, list) else "object"}
 
 
 def _tagged(schema: Mapping[str, Any], said: Said) -> str:
