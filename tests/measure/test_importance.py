@@ -13,15 +13,22 @@ from command import Command
 from engines import Source
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
+from llamaq.engine.loading import plan_of as plan_of_file
 from llamaq.errors import GGUFError, ModelError
+from llamaq.gguf import GGUFFile
 from llamaq.gguf.imatrix import Imatrix, Squares, merged, read, save
 from llamaq.llm.llm import LLM
 from llamaq.measure import chunks_of, collect_importance
+from llamaq.models import ARCHITECTURES
 from llamaq.plan.ops.norm import normed
 from llamaq.plan.plan import Node
 from llamaq.plan.reference import Reference
 from llamaq.plan.step import Step
+from tiny_encoders import ENCODERS
 from tiny_llama import pack, plan_of, tiny_llama
+from tiny_models import tiny_model
+
+DECODERS = sorted({tiny for entry in ARCHITECTURES.values() for tiny in entry.tiny if tiny not in ENCODERS})
 
 
 @pytest.fixture
@@ -152,3 +159,24 @@ def test_experts_have_sums_of_their_own_in_the_file(shared: Callable[[str], Path
         assert entry.counts.sum() == 2 * chunks.size  # two experts for each token
         np.testing.assert_array_equal(entry.sums, found.entries[f"blk.1.ffn_{name}_exps.weight"].sums)
     assert again.entries["blk.1.ffn_gate_inp.weight"].counts.tolist() == [chunks.size]
+
+
+@pytest.mark.parametrize("tiny", DECODERS)
+def test_every_matrix_of_every_architecture_has_sums(tiny: str) -> None:
+    """Those of experts that no token went to are none, and so are all of layers for pictures where there are none."""
+    path, reference = tiny_model(tiny)
+    with GGUFFile.open(path) as file:
+        plan = plan_of_file(file, 64)[1]
+        engine = Engine(plan, file, threads=2)
+        engine.collect_squares()
+        engine.forward(Step.of(reference["ids"], wanted="all"), KVCache(plan, 64))
+        found = engine.squares()
+        engine.close()
+        assert found.keys() == {weight.name for weight in plan.weights if weight.role in ("matrix", "stack")}
+        for name, (rows, sums) in found.items():
+            *stack, _, cols = file.tensors[name].shape
+            assert sums.shape == (*(stack or [1]), cols), name
+            assert ((sums.sum(axis=1) > 0) == (rows > 0)).all(), name
+            times, rest = divmod(rows.sum(), len(reference["ids"]))
+            assert rest == 0, name
+            assert times > 0 or tiny == "mllama", name
