@@ -48,6 +48,7 @@ std::vector<int32_t> top_k(const float* x, int64_t n, int64_t k, const std::vect
     for (int64_t i = at; i < std::min(n, at + kPeakBlock); ++i)
       if (x[i] >= bound) keys.push_back(descending_key(x[i], i));
   }
+  k = std::min(k, static_cast<int64_t>(keys.size()));  // NaN reaches no bound
   if (k < static_cast<int64_t>(keys.size())) std::nth_element(keys.begin(), keys.begin() + k, keys.end());
   std::sort(keys.begin(), keys.begin() + k);
   std::vector<int32_t> positions;

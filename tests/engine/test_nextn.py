@@ -257,15 +257,38 @@ def test_tables_norms_and_matrices_of_its_own() -> None:
     assert np.abs(plain - embedded).max() > 0.1
 
 
-def test_a_block_that_does_not_fit_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_of_several_blocks_the_first_is_read(caplog: pytest.LogCaptureFixture) -> None:
     metadata, tensors = with_block("qwen35")
-    tensors[BLOCK + "nextn.eh_proj.weight"] = tensors[BLOCK + "nextn.eh_proj.weight"][:, :WIDTH].copy()
+    more = {"qwen35.block_count": LAYERS + 2, "qwen35.nextn_predict_layers": 2}
+    second = {name.replace(BLOCK, f"blk.{LAYERS + 1}."): -x for name, x in tensors.items() if name.startswith(BLOCK)}
+    found = []
+    with caplog.at_level(logging.WARNING, "llamaq"):
+        for path in (written(metadata, tensors), written({**metadata, **more}, {**tensors, **second})):
+            with loaded(path) as (llm, nextn):
+                found.append(read_at_once(nextn, states_of(llm)))
+    np.testing.assert_array_equal(*found)
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize(
+    ("part", "source", "change", "told"),
+    [
+        ("eh_proj", BLOCK + "nextn.eh_proj", lambda x: x[:, :WIDTH], "tensor 'blk.4.nextn.eh_proj.weight': expected"),
+        ("embed_tokens", "token_embd", lambda x: x[1:], "tensor 'blk.4.nextn.embed_tokens.weight': expected"),
+        ("embed_tokens", "token_embd", lambda x: x[:, 1:], "tensor 'blk.4.nextn.embed_tokens.weight': expected"),
+        ("shared_head_head", "output", lambda x: np.concatenate([x, x[:16]]), "its logits are of"),
+    ],
+)
+def test_a_block_that_does_not_fit_is_left_out(
+    caplog: pytest.LogCaptureFixture, part: str, source: str, change: Any, told: str
+) -> None:
+    metadata, tensors = with_block("qwen35")
+    tensors[f"{BLOCK}nextn.{part}.weight"] = np.ascontiguousarray(change(tensors[f"{source}.weight"]))
     with caplog.at_level(logging.WARNING, "llamaq"), LLM.load(written(metadata, tensors), n_ctx=64, threads=1) as llm:
         assert llm.model.parts.nextn is None
         assert len(llm.generate(IDS[:4], max_tokens=3).tokens) == 3
     assert len(caplog.messages) == 1
-    told = "its block that guesses further tokens is not used: tensor 'blk.4.nextn.eh_proj.weight': expected"
-    assert told in caplog.messages[0]
+    assert f"its block that guesses further tokens is not used: {told}" in caplog.messages[0]
 
 
 def test_nemotrons_block_needs_attention_in_its_model(caplog: pytest.LogCaptureFixture) -> None:

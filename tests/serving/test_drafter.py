@@ -14,12 +14,13 @@ from asking import Asking, alone, together
 from llamaq import LLM, SamplingParams
 from llamaq.engine import bundled
 from llamaq.errors import ModelError
-from llamaq.gguf import GGUFFile
+from llamaq.gguf import GGUFFile, TensorData, write_gguf
 from llamaq.serving import drafter as drafter_module
 from llamaq.serving.account import Account
 from llamaq.serving.drafter import Drafter, Drafting
 from llamaq.serving.lookup import Lookup
 from llamaq.serving.speculation import Costs
+from llamaq.serving.stream import Stream
 from llamaq.serving.texts import Texts
 from pages import check_pages
 from tiny_models import tiny_model
@@ -159,6 +160,61 @@ def test_what_befalls_the_draft_model_ends_no_answer(
         assert llm.generate("Once upon a time", max_tokens=30, sampling=GREEDY).tokens == want
 
 
+def with_fewer_tokens(source: Path, target: Path, count: int) -> Path:
+    """The model without its last tokens."""
+    with GGUFFile.open(source) as file:
+        keys: dict[str, Any] = dict(file.metadata)
+        for key in ("tokens", "scores", "token_type"):
+            keys[f"tokenizer.ggml.{key}"] = keys[f"tokenizer.ggml.{key}"][:count]
+        tensors = []
+        for name, info in file.tensors.items():
+            cut = slice(count if name in ("token_embd.weight", "output.weight") else None)
+            shape = (len(range(info.shape[0])[cut]), *info.shape[1:])
+            tensors.append(TensorData(name, info.format, shape, file.data(name)[cut].copy()))
+        write_gguf(target, keys, tensors, types=file.metadata_types)
+    return target
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_token_that_the_draft_model_does_not_know_ends_the_guesses_of_its_text_alone(
+    stories: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with LLM.load(stories, **CACHES, speculation=False) as llm:
+        want = llm.generate("Once upon a time", max_tokens=40, sampling=GREEDY).tokens
+    small = with_fewer_tokens(stories, tmp_path / "small.gguf", 500)
+    with LLM.load(stories, **CACHES, draft=small) as llm, caplog.at_level(logging.WARNING, "llamaq"):
+        ids = llm.prompt_ids("Once upon a time")
+
+        def odd(text: Any, logits: Any) -> None:
+            if len(text) == len(ids) + 12:
+                logits[505] += 1000
+
+        samplings = [GREEDY, SamplingParams(temperature=0, logit_processors=[odd])]
+        streams = [llm.model.prepare(ids, max_tokens=40, sampling=sampling) for sampling in samplings]
+        Stream.begin(*streams)
+        plain, changed = (stream.result() for stream in streams)
+    assert plain.tokens == want
+    assert changed.tokens[:13] == (*want[:12], 505)
+    assert plain.usage.accepted_tokens > 20
+    assert 0 < changed.usage.accepted_tokens < 13
+    assert caplog.messages == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_logits_of_a_draft_model_that_are_no_numbers_are_no_guesses(
+    stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LLM.load(stories, **CACHES) as draft, LLM.load(stories, **CACHES, draft=draft) as llm:
+        want = llm.generate("Once upon a time", max_tokens=20, sampling=GREEDY)
+        assert want.usage.drafted_tokens > 0
+        forward = draft.engine.forward
+        for damage in (np.nan, np.inf, -np.inf):
+            with monkeypatch.context() as patch:
+                patch.setattr(draft.engine, "forward", lambda *a, _x=damage, **k: np.full_like(forward(*a, **k), _x))
+                done = llm.generate("Once upon a time", max_tokens=20, sampling=GREEDY)
+            assert (done.tokens, done.usage.drafted_tokens) == (want.tokens, 0)
+
+
 def test_a_draft_model_has_the_same_tokens(stories: Path, shared: Callable[[str], Path]) -> None:
     other = shared("models/babyllama-tok361-pad256-F32.gguf")
     for draft in (other, LLM.load(other, n_ctx=64, threads=1)):
@@ -201,3 +257,10 @@ def test_a_function_guesses(stories: Path, caplog: pytest.LogCaptureFixture) -> 
         pytest.raises(TypeError, match="tokens that the draft function gives"),
     ):
         llm.generate(ids, max_tokens=40, sampling=GREEDY)
+    other = [*ids[:-1], 300]
+    with LLM.load(stories, **CACHES, draft=lambda text: [512] if text[len(ids) - 1] == 300 else []) as llm:
+        streams = [llm.model.prepare(each, max_tokens=40, sampling=GREEDY) for each in (ids, other)]
+        Stream.begin(*streams)
+        with pytest.raises(ValueError, match=r"each of the tokens that the draft function gives must be .* to 511"):
+            streams[1].result()
+        assert streams[0].result().tokens == want.tokens

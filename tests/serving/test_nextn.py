@@ -211,6 +211,22 @@ def test_a_full_cache_and_faults_end_no_answer(
 
 
 @pytest.mark.usefixtures("eager")
+def test_logits_of_a_block_that_are_no_numbers_are_no_guesses(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = NextN.read
+    with LLM.load(written(*knowing("qwen35", 0.0)), **CACHES) as llm:
+        want = llm.generate(IDS, max_tokens=20, sampling=GREEDY)
+        assert want.usage.drafted_tokens > 0
+
+        def read(self: NextN, parts: Any) -> Any:
+            logits, states = original(self, parts)
+            return np.full_like(logits, np.nan), states
+
+        monkeypatch.setattr(NextN, "read", read)
+        done = llm.generate(IDS, max_tokens=20, sampling=GREEDY)
+        assert (done.tokens, done.usage.drafted_tokens) == (want.tokens, 0)
+
+
+@pytest.mark.usefixtures("eager")
 def test_small_steps_of_a_model_are_enough() -> None:
     with LLM.load(written(*knowing("qwen35", 0.0)), **CACHES, n_batch=8) as llm:
         done = llm.generate([5 + i for i in range(50)], max_tokens=40, sampling=GREEDY)

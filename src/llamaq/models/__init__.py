@@ -10,7 +10,7 @@ from llamaq.errors import ModelError
 from llamaq.models.hparams import MAX_HEAD_DIM, HParams
 from llamaq.models.keys import Keys
 from llamaq.models.mllama import GATES
-from llamaq.models.nextn import has_block
+from llamaq.models.nextn import check_tokens, has_block
 from llamaq.models.registry import ARCHITECTURES, OLD_NAMES, Architecture, family_of, what_runs
 from llamaq.models.ropes import ROPE_FREQS, ROPE_TENSORS
 from llamaq.plan.graph import Graph, Plan, Value
@@ -86,7 +86,9 @@ def nextn_plan(hp: HParams, shapes: Mapping[str, tuple[int, ...]]) -> Plan | Non
     if not has_block(shapes, hp.layers) or not hasattr(module, "trace_nextn"):
         return None
     graph = Graph(shapes)
-    return graph.plan(module.trace_nextn(graph, hp))
+    plan = graph.plan(module.trace_nextn(graph, hp))
+    check_tokens(hp, shapes, plan.out_cols)
+    return plan
 
 
 def _refuse_scales(unread: Iterable[str]) -> None:

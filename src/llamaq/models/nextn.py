@@ -7,14 +7,15 @@ state stands in the place of the model's where it goes on with what it guessed.
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from llamaq.models.hparams import Decoder
+from llamaq.errors import ModelError
+from llamaq.models.hparams import Decoder, HParams
 from llamaq.plan.graph import Graph, Norm, Value
 
-__all__ = ["embedding_of", "has_block", "joined", "logits", "with_block"]
+__all__ = ["check_tokens", "embedding_of", "has_block", "joined", "logits", "with_block"]
 
 D = TypeVar("D", bound=Decoder)
 
@@ -35,6 +36,18 @@ def embedding_of(tensors: Container[str], layers: int) -> str:
     """The table whose rows the block reads: its own, or the model's."""
     own = f"blk.{layers}.nextn.embed_tokens.weight"
     return own if own in tensors else "token_embd.weight"
+
+
+def check_tokens(hp: HParams, shapes: Mapping[str, tuple[int, ...]], guessed: int) -> None:
+    """Raises ``ModelError`` where the block knows other tokens than the model: its table must have a row for each, and
+    it must not guess more, of which it ``guessed`` so many."""
+    table = embedding_of(shapes, hp.layers)
+    rows, *cols = shapes[table]
+    if rows < hp.vocab_size or cols != [hp.width]:
+        wanted = f"{hp.vocab_size} rows of {hp.width}"
+        raise ModelError(f"tensor {table!r}: expected {wanted}, as the model's embeddings have, got {shapes[table]}")
+    if guessed > hp.vocab_size:
+        raise ModelError(f"its logits are of {guessed} tokens, but the model has {hp.vocab_size}")
 
 
 def joined(g: Graph, hp: Decoder) -> Value:

@@ -8,7 +8,6 @@ prompts it reads in pieces, one between two steps, so that nobody waits long for
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from threading import Event
@@ -49,8 +48,7 @@ class Drafting(Request):
         self._next = None
         if len(logits):
             self._likely.load(logits[-1])
-            [(token, logprob)] = self._likely.top()
-            self._next = token, math.exp(logprob)
+            self._next = self._likely.likeliest()
 
     def settle(self) -> None:
         if self.round is None:
@@ -100,10 +98,13 @@ class Drafter(Rounds):
     def _text(self, request: Generation) -> Drafting | None:
         """What the draft model has of a text; None where it can't have it."""
         text = self._texts.get(request)
-        if text is None and request not in self._texts:
-            known = max(request.ids) < self._vocabulary
-            text = Drafting([*request.ids], self._vocabulary, request.answer.end_ids) if known else None
-            if text is not None:
+        if text is not None or request not in self._texts:
+            since = text.base if text is not None and text.dropped == request.dropped else 0
+            if max(request.ids[since:], default=0) >= self._vocabulary:  # what the draft model cannot read
+                self.forget(request)
+                text = None
+            elif text is None:
+                text = Drafting([*request.ids], self._vocabulary, request.answer.end_ids)
                 text.base, text.kept = len(request.ids), self.scheduler.known(request.ids)
                 text.dropped = request.dropped
             self._texts[request] = text

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from llamaq.boundary.arguments import INT32, wholes
+from llamaq.boundary.arguments import wholes
 from llamaq.serving.account import OF_FUNCTION, OF_STRUCTURE, Account, by_match
 from llamaq.serving.answer import Answer, Event, common_prefix
 from llamaq.serving.last_states import LastStates
@@ -100,7 +100,7 @@ class Generation(Request):
             self._prompt_at = self._prompt_at or self._latest
             try:
                 self._take(logits)
-                self._ask_function()
+                self._ask_function(logits.shape[1])
             except BaseException as error:
                 if not self._items:
                     raise
@@ -122,14 +122,14 @@ class Generation(Request):
             if _ends(self._items):
                 break
 
-    def _ask_function(self) -> None:
-        """Asks what may follow the tokens that have come."""
+    def _ask_function(self, vocabulary: int) -> None:
+        """Asks what may follow the tokens that have come. No other answer may end by what the function gives."""
         self._given = []
         if self._function is None or not self.wants_guesses or _ends(self._items):
             return
         text = np.array(self.ids + self.answer.tokens[self.made :], np.intc)
         found = [*islice(self._function(text), _MOST_GIVEN)]
-        self._given = wholes("the tokens that the draft function gives", found, "token ids", 0, INT32)
+        self._given = wholes("the tokens that the draft function gives", found, "token ids", 0, vocabulary - 1)
 
     def settle(self) -> None:
         if not self._items:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -95,8 +94,8 @@ class NextNDrafter(Rounds):
         more: dict[Generation, tuple[int, int, F32]] = {}
         for i, (request, (sequence, at, rows)) in enumerate(parts.items()):
             self._likely.load(logits[i])
-            [(token, logprob)] = self._likely.top()
+            found = self._likely.likeliest()
             rounds[request].passes += 1
-            if token not in request.answer.end_ids and rounds[request].take(token, math.exp(logprob)):
-                more[request] = sequence, at + len(rows), self._nextn.rows([token], states[i : i + 1])
+            if found is not None and found[0] not in request.answer.end_ids and rounds[request].take(*found):
+                more[request] = sequence, at + len(rows), self._nextn.rows([found[0]], states[i : i + 1])
         return more
