@@ -114,6 +114,28 @@ def test_they_are_listed_as_models(client: Client) -> None:
     assert client.get("/v1/models/stories:second").json["root"] == "second"
 
 
+def test_a_model_that_was_unloaded_still_has_their_names(model: LLM) -> None:
+    """Who asks for one loads it again, and is not answered by the model as it is."""
+    sampling = SamplingParams(seed=3, temperature=0.8)
+    want = model.generate(PROMPT, max_tokens=12, sampling=sampling, adapter={"second": 1.0}).text
+    files = {adapter.path: model.adapter.get(adapter.name, 0.0) for adapter in model.adapters}
+    load: dict[str, Any] = {"threads": 1, "n_ctx": 256, "adapters": files}
+    application = app(model.model.parts.file.path, Settings(names=("stories",), template=TEMPLATE, load=load))
+    client, service = Client(application), application.state.service
+
+    async def scenario() -> None:
+        await service.models.load("stories")
+        (entry,) = service.models.listed()
+        for name in ("second", "stories:second"):
+            await service.models.unload("stories")
+            assert entry.state == "on disk"
+            found = (await client.apost("/v1/completions", {**BODY, "max_tokens": 12, "model": name})).json
+            assert (found["model"], found["choices"][0]["text"]) == (name, want)
+        await service.models.close()
+
+    asyncio.run(scenario())
+
+
 def test_the_list_of_them(client: Client) -> None:
     assert client.get("/lora-adapters").json == [
         {"id": 0, "path": "first.gguf", "scale": 1.0},

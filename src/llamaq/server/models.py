@@ -309,6 +309,7 @@ class Models:
         """Takes a model from those that answer, and frees its memory in a thread."""
         served = entry.served
         assert served is not None
+        entry.had_adapters = entry.adapters
         entry.served = entry.since = entry.expires = None
         if entry.timer is not None:
             entry.timer.cancel()

@@ -63,6 +63,8 @@ class Entry:
         """When it was loaded."""
         self.expires: float | None = None
         """When it will be unloaded, where nobody asks for it; None: nobody knows."""
+        self.had_adapters: tuple[str, ...] = ()
+        """Names of those that it had when it was unloaded: requests that say one load it again."""
         self.memory = 0 if llm is None else llm.memory.total
         """Bytes that it takes, or took when it was loaded last."""
         self.progress = 0.0
@@ -80,8 +82,10 @@ class Entry:
 
     @property
     def adapters(self) -> tuple[str, ...]:
-        """Names of its adapters, which are known while it is loaded."""
-        return () if self.served is None else tuple(adapter.name for adapter in self.served.llm.adapters)
+        """Names of its adapters, which are known once it has been loaded."""
+        if self.served is None:
+            return self.had_adapters
+        return tuple(adapter.name for adapter in self.served.llm.adapters)
 
     def adapter_of(self, name: str) -> str | None:
         """The adapter that a name means, its own or MODEL:ADAPTER; None where it means none."""
