@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from llamaq import LLM
 from llamaq.engine.page_pool import PagePool
+from llamaq.errors import GGUFError
 from llamaq.gguf import GGUFFile
+from llamaq.serving import disk_cache
 from llamaq.serving.disk_cache import DiskCache, default_folder
 
 
@@ -61,6 +65,47 @@ def test_a_file_that_may_still_change_is_not_remembered(folder: Path, tmp_path: 
     with GGUFFile.open(copy) as file:
         assert DiskCache(folder).model_digest(file, file.sha256) == file.sha256()
         assert DiskCache(folder).model_digest(file, None) is None
+
+
+def test_another_file_in_the_place_of_a_model_gets_nothing_of_it(
+    folder: Path, tmp_path: Path, stories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first one is loaded and has not been hashed yet, as a newer version comes that was downloaded."""
+    monkeypatch.setattr(disk_cache, "_YOUNG", -1e30)
+    model, newer = tmp_path / "model.gguf", tmp_path / "newer.gguf"
+    data = bytearray(stories.read_bytes())
+    model.write_bytes(data)
+    data[-1] ^= 1
+    newer.write_bytes(data)
+    ids = [1 + 7 * i * i % 250 for i in range(300)]
+    options: dict[str, Any] = {"n_ctx": 512, "threads": 1, "cache_dir": folder}
+    with LLM.load(model, **options) as llm:
+        if os.name == "posix":  # elsewhere a file that is loaded stays
+            os.replace(newer, model)
+        llm.generate(ids, max_tokens=1)
+    assert len(blocks(folder)) == 1
+    if os.name == "posix":
+        with LLM.load(model, **options) as llm:
+            assert llm.generate(ids, max_tokens=1).usage.disk_tokens == 0
+        assert len(blocks(folder)) == 2
+
+
+def test_a_model_that_was_written_to_is_not_kept(
+    folder: Path, tmp_path: Path, stories: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor has it a receipt: what is packed is of other bytes, perhaps."""
+    model = tmp_path / "model.gguf"
+    model.write_bytes(stories.read_bytes())
+    with (
+        caplog.at_level(logging.WARNING, "llamaq"),
+        LLM.load(model, n_ctx=512, threads=1, cache_dir=folder) as llm,
+    ):
+        os.utime(model, ns=(1, 1))
+        done = llm.generate([1 + i % 250 for i in range(300)], max_tokens=1, receipt=True)
+        with pytest.raises(GGUFError, match="written to after it had been opened; load it again"):
+            done.receipt()
+    assert blocks(folder) == []
+    assert "the cache on disk cannot be written" in caplog.text
 
 
 def test_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ class LoadedModel:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the model file; read once, when it is first asked for."""
+        """Of the model file; read once, when it is first asked for. Raises what ``GGUFFile.sha256`` does."""
         return self.file.sha256()
 
 

@@ -8,19 +8,23 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llamaq.boundary.arguments import path_of, text
 from llamaq.boundary.files import open_file, reason
-from llamaq.errors import GGUFError
+from llamaq.errors import GGUFError, LlamaqError
 from llamaq.gguf.parse import Contents, Value, parse
 from llamaq.gguf.types import DAMAGED, ByteOrder, TensorInfo, ValueType, refusal
 
 __all__ = ["GGUFFile"]
+
+Look: TypeAlias = tuple[int, int, int, int, int]
 
 _SHARD_NAME = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.DOTALL)
 
@@ -51,6 +55,8 @@ class GGUFFile:
         self.tensors: Mapping[str, TensorInfo] = MappingProxyType(_merged(shards))
         self.overridden = False
         """Whether `override` has put other values in the place of the file's."""
+        self.looks = tuple(shard.look for shard in shards)
+        """How each of ``paths`` looked when it was opened: size, device, inode, times of change (ns)."""
         self._shards = shards  # empty once the file is closed
 
     @classmethod
@@ -93,13 +99,23 @@ class GGUFFile:
         for shard in self._shards:
             shard.check()
 
+    def check_unwritten(self) -> None:
+        """Raises GGUFError where somebody has written to the file, or a part of it, since it was opened: what has been
+        made of it before is of other bytes. Where another file has taken its place the mapping has the old one."""
+        for shard in self._shards:
+            shard.check_unwritten()
+
     def sha256(self) -> str:
-        """SHA-256 of the file's bytes, of all parts in their order, in hex. ``ValueError`` once it is closed."""
+        """SHA-256 of the bytes that the file had when it was opened, of all parts in their order, in hex.
+
+        ``ValueError`` once it is closed; raises what `check_unwritten` does.
+        """
         if not self._shards:
             raise ValueError(f"{self.path}: the file is closed")
         digest = hashlib.sha256()
         for shard in self._shards:
             digest.update(shard.map)
+        self.check_unwritten()
         return digest.hexdigest()
 
     def close(self) -> None:
@@ -130,6 +146,7 @@ class _Shard:
     path: Path
     map: mmap.mmap
     contents: Contents
+    look: Look
 
     def check(self) -> None:
         """See `GGUFFile.check`."""
@@ -140,18 +157,34 @@ class _Shard:
                 "load it again"
             )
 
+    def check_unwritten(self) -> None:
+        """See `GGUFFile.check_unwritten`."""
+        try:
+            with open_file(self.path) as file:
+                size, *now, written, _ = _look(file)
+        except LlamaqError:  # it has gone from its place
+            return
+        if now == [*self.look[1:3]] and (size, written) != (self.look[0], self.look[3]):
+            raise GGUFError(f"{self.path}: the file was written to after it had been opened; load it again")
+
 
 def _open_shard(path: Path, index: int = 0) -> _Shard:
-    mapped = _map_file(path)
-    return _Shard(path, mapped, parse(memoryview(mapped), str(path), shard=index))
+    mapped, look = _map_file(path)
+    return _Shard(path, mapped, parse(memoryview(mapped), str(path), shard=index), look)
 
 
-def _map_file(path: Path) -> mmap.mmap:
+def _look(file: BufferedReader) -> Look:
+    status = os.fstat(file.fileno())
+    return status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _map_file(path: Path) -> tuple[mmap.mmap, Look]:
     with open_file(path, GGUFError) as file:
-        if os.fstat(file.fileno()).st_size == 0:
+        look = _look(file)
+        if look[0] == 0:
             raise refusal(str(path), 0, "header", "a GGUF file", "an empty file")
         try:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), look
         except OSError as error:
             raise GGUFError(f"{path}: cannot be mapped: {reason(error, 'copy it to a local disk')}") from None
 

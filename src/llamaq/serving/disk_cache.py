@@ -129,12 +129,11 @@ class DiskCache:
                     path.unlink()
 
     def model_digest(self, file: GGUFFile, compute: Callable[[], str] | None) -> str | None:
-        """The SHA-256 of a model file, remembered by path, size, inode and times of its parts, else computed (None: it
-        is not). Nobody who cannot write to the folder can make it another."""
-        try:
-            look: list[list[Any]] = [[os.path.realpath(path), *_look(path)] for path in file.paths]
-        except OSError:
-            return None if compute is None else compute()
+        """The SHA-256 of a model file, remembered by path, size, inode and times that its parts had when they were
+        opened, else computed (None: it is not). Nobody who cannot write to the folder can make it another."""
+        look: list[list[Any]] = [
+            [os.path.realpath(path), *seen] for path, seen in zip(file.paths, file.looks, strict=True)
+        ]
         name = hashlib.blake2b(json.dumps(look[0][0]).encode(), digest_size=16).hexdigest()
         path = self.folder / "digests" / f"{name}.json"
         known = _json(path)
@@ -254,11 +253,6 @@ def _blocks(folder: Path) -> Iterator[tuple[int, int, Path]]:
                 with suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     yield status.st_mtime_ns, status.st_size, Path(entry.path)
-
-
-def _look(path: Path) -> list[int]:
-    status = os.stat(path)
-    return [status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _about(folder: Path) -> dict[str, Any]:

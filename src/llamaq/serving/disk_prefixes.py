@@ -26,6 +26,7 @@ from llamaq import __version__, _core
 from llamaq.engine.kv_cache import PAGE_TOKENS, Pages
 from llamaq.engine.loading import LoadedModel
 from llamaq.engine.page_pool import PagePool
+from llamaq.errors import GGUFError
 from llamaq.serving.disk_cache import BlockFolder, DiskCache
 from llamaq.serving.request import Request
 from llamaq.serving.room import Room
@@ -201,10 +202,12 @@ class DiskPrefixes:
     def _write(self, found: Unwritten) -> None:
         """Writes blocks; what the disk refuses is told once in the log, and nothing more is written then."""
         try:
-            if self._blocks is None and (parts := self._parts) is not None:
-                digest = self._cache.model_digest(parts.file, lambda: parts.sha256)
-                assert digest is not None  # it was computed
-                self._blocks = self._cache.of(self._about(parts, digest))
+            if (parts := self._parts) is not None:
+                parts.file.check_unwritten()
+                if self._blocks is None:
+                    digest = self._cache.model_digest(parts.file, lambda: parts.sha256)
+                    assert digest is not None  # it was computed
+                    self._blocks = self._cache.of(self._about(parts, digest))
             if self._blocks is None or not self._cache.has_room(found.nbytes):
                 logger.info("the cache on disk is not written: the model is closed, or the disk is nearly full")
                 return
@@ -212,7 +215,7 @@ class DiskPrefixes:
                 self._blocks.write(key, parts_of)
             self._blocks.touch(found.keys)
             self._cache.trim()
-        except (OSError, ValueError) as error:  # ValueError: the file was closed meanwhile
+        except (OSError, ValueError, GGUFError) as error:  # ValueError: the file was closed meanwhile
             self._fails = True
             logger.warning("the cache on disk cannot be written, and is left alone from now on: %s", error)
         finally:

@@ -103,7 +103,7 @@ class Completion(Said):
         """What the answer was made of, for others to verify (docs/receipts.md); hashes the model file the first time.
 
         Raises ``ReceiptError`` for an answer that was asked for without ``receipt=True``, or whose context was shifted;
-        ``ClosedError`` once the model is closed.
+        ``GGUFError`` where somebody has written to the model's file; ``ClosedError`` once the model is closed.
         """
         if self.recorded is None:
             raise ReceiptError(_UNRECORDED)
