@@ -141,11 +141,21 @@ def test_adapters_are_part_of_it(stories: Path, tmp_path: Path, command: Command
         done = other.generate("Tom", max_tokens=8, sampling=SEEDED, adapter={"b": 2.0, "a": 1.0}, receipt=True)
         several = done.receipt()
         assert verify(other, Receipt.parse(several.json())).same
+        other.load_adapter(a, name="again")
+        twice = other.generate("Tom", max_tokens=8, sampling=SEEDED, adapter={"a": 1.0, "again": 0.5}, receipt=True)
+        assert verify(other, twice.receipt()).same
+        other.unload_adapter("again")
+        with pytest.raises(ReceiptError, match="load them"):
+            verify(other, twice.receipt())
     receipt.save(tmp_path / "run.json")
     several.save(tmp_path / "two.json")
     missing = command("verify", tmp_path / "run.json", stories)
     assert (missing.code, "load them by --lora" in missing.err) == (2, True)
     assert command("verify", tmp_path / "run.json", stories, "--lora", b).code == 2
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.gguf").write_bytes(b.read_bytes())
+    clash = command("verify", tmp_path / "run.json", stories, "--lora", f"{a},{tmp_path / 'other' / 'a.gguf'}")
+    assert (clash.code, "got 'a'; --lora NAME=FILE gives another one" in clash.err) == (2, True)
     assert command("verify", tmp_path / "run.json", stories, "--lora", a).code == 0
     assert command("verify", tmp_path / "two.json", stories, "--lora", f"{b},{a}").code == 0
 

@@ -62,7 +62,7 @@ def verify(args: argparse.Namespace) -> int:
         with llm:
             found = verified(llm, receipt)
             write(_told(found, receipt, llm.tokenizer))
-    except LlamaqError as error:
+    except (LlamaqError, ValueError) as error:  # such as two files of one name
         print(f"llamaq: error: cannot be verified: {args.parser.told(error):.1000}", file=sys.stderr)
         return 2
     return 0 if found.same else 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
@@ -115,19 +115,30 @@ class Adapters:
             self.named(which): real("each scale of adapter", scale, -MOST_SCALE, MOST_SCALE)
             for which, scale in choice.items()
         }
-        return Adaptation(tuple(sorted(((a, s) for a, s in scales.items() if s), key=lambda part: part[0].digest)))
+        return _in_order(scales.items())
 
     def usual(self, which: str) -> float:
         """The scale of whoever names an adapter alone: that which it was loaded with, if not 0."""
         return self._scales.get(self.named(which), 1.0) or 1.0
 
     def of_key(self, key: Mark) -> Adaptation | None:
-        """The loaded adapters of such digests and scales; None where one is not loaded."""
-        loaded = {adapter.digest: adapter for adapter in self._scales}
-        if any(digest not in loaded for digest, _ in key):
-            return None
-        return self.of({loaded[digest]: scale for digest, scale in key})
+        """The loaded adapters of such digests and scales, for each another one; None where one is not loaded."""
+        loaded, parts = [*self._scales], []
+        for digest, scale in key:  # a file that was loaded twice may stand there twice
+            adapter = next((adapter for adapter in loaded if adapter.digest == digest), None)
+            if adapter is None:
+                return None
+            loaded.remove(adapter)
+            parts.append((adapter, scale))
+        return _in_order(parts)
 
     def _check_free(self, name: str) -> None:
         if any(adapter.name == name for adapter in self._scales):
-            raise naming(ValueError(f"name must be new among the loaded adapters, got {shown(name)}"), "name")
+            message = (
+                f"name must be new among the loaded adapters, got {shown(name)}; --lora NAME=FILE gives another one"
+            )
+            raise naming(ValueError(message), "name")
+
+
+def _in_order(parts: Iterable[tuple[Adapter, float]]) -> Adaptation:
+    return Adaptation(tuple(sorted((part for part in parts if part[1]), key=lambda part: (part[0].digest, part[1]))))
