@@ -107,6 +107,13 @@ def test_keys_of_messages_that_nothing_reads_are_named_or_with_strict_refused(cl
     assert (error["param"], "the key 'mood'" in error["message"]) == ("messages", True)
 
 
+def test_many_keys_that_nothing_reads_take_no_longer_than_others(client: Client) -> None:
+    """A look at all of them for each would take an hour."""
+    message = {**HELLO[0], **{f"key {i}" if i % 2 else f"key{i}": i for i in range(1, 300_000)}}
+    reply = client.post(CHAT, {**BODIES[CHAT], "messages": [message]})
+    assert (reply.status, reply.headers["x-llamaq-ignored"].count("messages.key")) == (200, 20)
+
+
 @pytest.mark.parametrize(
     ("path", "more", "name"),
     [
@@ -134,6 +141,7 @@ def test_keys_of_messages_that_nothing_reads_are_named_or_with_strict_refused(cl
         ("/v1/completions", {"suffix": "x"}, "suffix"),
         ("/v1/embeddings", {"input": [[1, -1]]}, "input"),
         ("/v1/embeddings", {"dimensions": 10_000}, "dimensions"),
+        ("/completion", {"logit_bias": [[1, 1]] * 10_001}, "logit_bias"),
     ],
 )
 def test_wrong_values_name_their_field(client: Client, path: str, more: dict[str, Any], name: str) -> None:
@@ -206,9 +214,11 @@ def test_an_encoder_makes_vectors_alone() -> None:
         (b'"\xff"', "not UTF-8"),
         (b'{"seed": NaN}', "NaN"),
         (b'{"seed": 1' + b"0" * 5000 + b"}", "not JSON"),
+        (b'{"metadata": {"a": [-1e999]}}', "beyond all floats"),
         (b'{"user": "\\ud800"}', "surrogate"),
         (b'{"\\udfff": 1}', "surrogate"),
         (b'{"seed": 1, "seed": 2}', "twice"),
+        (b"{" + b",".join(b'"%d":1' % i for i in range(200_000)) + b',"199999":1}', "twice"),  # found at once
         (b'{"user": ' + b"[" * 70 + b"]" * 70 + b"}", "deeper than 64"),
         (b'{"user": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "deeper than 64"),
         (b"{" * 100_000, "not JSON"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from llamaq.boundary.arguments import shown
@@ -21,7 +22,8 @@ def check_read(messages: Sequence[Mapping[str, Any]], template: ChatTemplate) ->
     value that neither it nor llamaq reads."""
     for number, message in enumerate(messages):
         role = message["role"]
-        if role not in _ROLES and not _names(template, "['\"]", role.partition(" ")[0]):  # Granite's: "document 1"
+        named = _words_behind("'\"", template.source)
+        if role not in _ROLES and role.partition(" ")[0] not in named:  # Granite's: "document 1"
             wrong = f"message {number}: expected a role of {', '.join(_ROLES)}, or one that {template.name} names"
             raise naming(ValueError(f"{wrong}; got {shown(role)}"), "messages")
         for key in _unread(message, template):
@@ -38,8 +40,8 @@ def without_unread(
     names: dict[str, None] = {}
     found = []
     for message in messages:
-        unread = _unread(message, chosen) if isinstance(message, Mapping) else []
-        names |= dict.fromkeys(unread)
+        unread = dict.fromkeys(_unread(message, chosen) if isinstance(message, Mapping) else ())
+        names |= unread
         found.append({key: value for key, value in message.items() if key not in unread} if unread else message)
     return found, list(names)
 
@@ -47,9 +49,12 @@ def without_unread(
 def _unread(message: Mapping[str, Any], template: ChatTemplate) -> list[str]:
     """Keys whose values are not empty; SDKs send many that are (``refusal``, ``audio``, ``annotations``)."""
     said = (str(key) for key, value in message.items() if value and key not in _KEYS)
-    return [key for key in said if not _names(template, "[.'\"]", key)]
+    named = _words_behind(".'\"", template.source)
+    return [key for key in said if key not in named]
 
 
-def _names(template: ChatTemplate, before: str, word: str) -> bool:
-    """Whether the template has the word behind one of these characters: as a text, or as an attribute."""
-    return bool(word) and re.search(rf"{before}{re.escape(word)}\b", template.source) is not None
+@lru_cache(32)
+def _words_behind(marks: str, source: str) -> frozenset[str]:
+    """The words that a template has behind one of these characters: as texts, or as attributes. They are found once,
+    for a request may have as many keys as its body has room for."""
+    return frozenset(re.findall(rf"[{marks}](\w+)", source))

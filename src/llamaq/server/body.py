@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 from starlette.datastructures import Headers
@@ -104,6 +106,8 @@ def _check(found: Any) -> None:
                 below += value
             elif isinstance(value, str) and not value.isascii() and _SURROGATE.search(value):
                 raise Refusal(400, "the body has half a surrogate pair (\\ud800 to \\udfff), which is no character")
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise Refusal(400, "the body has a number beyond all floats, such as 1e999")
         if not below:
             return
         level = below
@@ -113,8 +117,7 @@ def _check(found: Any) -> None:
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in found if keys.count(key) > 1)
+        [(twice, _)] = Counter(key for key, _ in pairs).most_common(1)
         raise Refusal(400, f"the body has {twice!r:.60} twice in one object")
     return found
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from llamaq.boundary.arguments import INT32, real, shown, whole
 from llamaq.server.fields import Field, boolean, integer, list_of_texts, mapping, string
-from llamaq.server.openai.protocol import LORA, MOST_ANSWERS, MOST_PROMPTS, SAMPLING, count, token_bias
+from llamaq.server.openai.protocol import LORA, MOST_ANSWERS, MOST_BIASES, MOST_PROMPTS, SAMPLING, count, token_bias
 
 __all__ = ["COMPLETION", "DETOKENIZE", "EMBEDDING", "INFILL", "RERANK", "TOKENIZE", "Parts"]
 
@@ -50,6 +50,8 @@ def _logit_bias(name: str, value: Any) -> list[tuple[int | str, float]]:
         return [*token_bias(name, value).items()]
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise TypeError(f"{name} must be an object, or a list of pairs of token and number, got {shown(value)}")
+    if len(value) > MOST_BIASES:
+        raise ValueError(f"{name} must have at most {MOST_BIASES} pairs, got {len(value)}")
     found: list[tuple[int | str, float]] = []
     for token, bias in value:
         token = token if isinstance(token, str) else whole(f"each token of {name}", token, 0, INT32)

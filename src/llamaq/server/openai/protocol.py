@@ -20,8 +20,8 @@ from llamaq.server.fields import (
 )
 
 __all__ = [
-    "CHAT", "COMPLETION", "EMBEDDING", "LORA", "MOST_ANSWERS", "MOST_PROMPTS", "MOST_TOGETHER", "SAMPLING", "count",
-    "token_bias", "tools",
+    "CHAT", "COMPLETION", "EMBEDDING", "LORA", "MOST_ANSWERS", "MOST_BIASES", "MOST_PROMPTS", "MOST_TOGETHER",
+    "SAMPLING", "count", "token_bias", "tools",
 ]  # fmt: skip
 
 MOST_ANSWERS = 16
@@ -30,7 +30,7 @@ MOST_TOGETHER = 64
 """Answers of one request."""
 _MOST_MESSAGES = 10_000
 _MOST_TOOLS = 256
-_MOST_BIASES = 10_000
+MOST_BIASES = 10_000
 _ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 
 
@@ -109,8 +109,8 @@ def _response_format(name: str, value: Any) -> dict[str, Any]:
 
 def token_bias(name: str, value: Any) -> dict[int, float]:
     found = mapping(name, value)
-    if len(found) > _MOST_BIASES or not all(id.isascii() and id.isdecimal() and len(id) < 11 for id in found):
-        raise ValueError(f"{name} must map at most {_MOST_BIASES} token ids to numbers, got {shown(value)}")
+    if len(found) > MOST_BIASES or not all(id.isascii() and id.isdecimal() and len(id) < 11 for id in found):
+        raise ValueError(f"{name} must map at most {MOST_BIASES} token ids to numbers, got {shown(value)}")
     return {int(id): real(f"each number of {name}", bias, -1e6, 1e6) for id, bias in found.items()}
 
 
