@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import ssl
-import struct
 import subprocess
 from collections.abc import Iterator
-from contextlib import closing
-from http.client import HTTPConnection, HTTPSConnection
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +19,24 @@ from starlette.routing import Route
 from asgi import Client
 from llamaq import LLM
 from llamaq.server import Settings, app, running
+from raw_http import (
+    ENDLESS,
+    ROUTE,
+    SHORT,
+    ask,
+    connect,
+    descriptors,
+    everything,
+    head,
+    numbers,
+    request,
+    reset,
+    text_of,
+)
 from served import Served, served
 from waiting import wait_until
 
 pytestmark = pytest.mark.subprocess
-
-ROUTE = "/v1/completions"
-ENDLESS = {"prompt": "Once upon a time", "ignore_eos": True, "n": 16, "stream": True}
-SHORT = {"prompt": "Tom", "max_tokens": 4, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -51,62 +58,6 @@ def nothing_is_left(server: Served, expected: str) -> Iterator[None]:
     wait_until(lambda: not numbers(server)["llamaq_answers_running"])
     assert text_of(server) == expected
     assert server.process.poll() is None
-
-
-def connect(server: Served) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port))
-
-
-def head(length: int | None, *more: str, method: str = "POST", path: str = ROUTE) -> bytes:
-    lengths = [] if length is None else [f"Content-Length: {length}"]
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *lengths, *more, "", ""]
-    return "\r\n".join(lines).encode()
-
-
-def request(body: dict[str, Any], *more: str) -> bytes:
-    raw = json.dumps(body).encode()
-    return head(len(raw), *more) + raw
-
-
-def everything(connection: socket.socket) -> bytes:
-    """What comes until the server closes; a reset ends it, too."""
-    found = b""
-    try:
-        while piece := connection.recv(65536):
-            found += piece
-    except ConnectionResetError:
-        pass
-    return found
-
-
-def reset(connection: socket.socket) -> None:
-    """Closes as the kernel does for a process that is killed while it has something unread."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    connection.close()
-
-
-def ask(server: Served, method: str, path: str, body: bytes = b"", **headers: str) -> tuple[int, bytes]:
-    with closing(HTTPConnection("127.0.0.1", server.port)) as connection:
-        connection.request(method, path, body, {"Content-Type": "application/json", **headers})
-        response = connection.getresponse()
-        return response.status, response.read()
-
-
-def text_of(server: Served) -> str:
-    status, body = ask(server, "POST", ROUTE, json.dumps(SHORT).encode())
-    assert status == 200
-    text: str = json.loads(body)["choices"][0]["text"]
-    return text
-
-
-def numbers(server: Served) -> dict[str, float]:
-    page = ask(server, "GET", "/metrics")[1].decode()
-    pairs = (line.rpartition(" ") for line in page.splitlines() if not line.startswith("#"))
-    return {name: float(value) for name, _, value in pairs}
-
-
-def descriptors(server: Served) -> int:
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
 
 
 @pytest.mark.parametrize("close", [reset, socket.socket.close])
@@ -134,6 +85,25 @@ def test_a_client_that_ends_its_side_is_gone(server: Served) -> None:
     connection.shutdown(socket.SHUT_WR)
     everything(connection)
     connection.close()
+
+
+@pytest.mark.parametrize("close", [reset, socket.socket.close])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_while_a_further_request_waits(server: Served, stream: bool, close: Any) -> None:
+    """It is gone for the first one, too."""
+
+    def ended() -> dict[str, float]:
+        return {name: count for name, count in numbers(server).items() if f'total{{route="{ROUTE}"' in name}
+
+    before = ended()
+    connection = connect(server)
+    connection.sendall(request({**ENDLESS, "stream": stream}) + request(SHORT))
+    wait_until(lambda: numbers(server)["llamaq_answers_running"])
+    connection.sendall(request(SHORT))
+    close(connection)
+    wait_until(lambda: ended() != before)
+    gone = f'llamaq_requests_total{{route="{ROUTE}",status="499"}}'
+    assert ended() == {**before, gone: before.get(gone, 0) + 1}
 
 
 def test_machines_that_vanish_are_found_out() -> None:
@@ -186,6 +156,24 @@ def test_who_reads_nothing_loses_the_answer(server: Served) -> None:
     wait_until(lambda: not numbers(server)["llamaq_answers_running"])
     assert not everything(connection).endswith(b"0\r\n\r\n")  # it does not look complete
     connection.close()
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)])
+def test_who_reads_nothing_of_a_whole_answer_does_not_keep_the_connection(server: Served, more: tuple[str]) -> None:
+    """More of it is left than the buffers of the system hold."""
+    before = descriptors(server)
+    raw = json.dumps({"content": "a b c d " * 100_000, "with_pieces": True}).encode()
+    unread = []
+    for _ in range(3):
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect(("127.0.0.1", server.port))
+        connection.sendall(head(len(raw), *more, path="/tokenize") + raw)
+        assert connection.recv(9) == b"HTTP/1.1 "
+        unread.append(connection)
+    wait_until(lambda: descriptors(server) <= before + 1)
+    for connection in unread:
+        connection.close()
 
 
 def test_bodies_that_are_too_large_are_refused_unread(server: Served) -> None:

@@ -93,7 +93,7 @@ def serve(
         app, log_config=None, access_log=False, server_header=False, lifespan="on", proxy_headers=False,
         timeout_keep_alive=_KEEP_ALIVE, limit_concurrency=_MOST_CONNECTIONS, ws="none",
         timeout_graceful_shutdown=round(service.settings.drain_seconds) + 2 * _GRACE, ssl_certfile=certificate,
-        ssl_keyfile=key, http=patient_protocol(service.settings.body_seconds),
+        ssl_keyfile=key, http=patient_protocol(service.settings.body_seconds, service.settings.send_seconds),
     )  # fmt: skip
     server = _Server(config, service, ready)
     server.run(sockets=[listening])
