@@ -114,6 +114,8 @@ def test_the_log_has_a_line_and_no_word_of_the_text(client: Client, caplog: pyte
     [
         ({"parallel": 0}, "parallel"),
         ({"ping_seconds": -1}, "ping_seconds"),
+        ({"ping_seconds": 0}, "ping_seconds"),
+        ({"send_seconds": 0.0}, "send_seconds"),
         ({"api_keys": ("",)}, "api_keys"),
         ({"hosts": 3}, "hosts"),
         ({"template": 3}, "template"),

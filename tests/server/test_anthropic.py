@@ -282,6 +282,24 @@ def test_an_error_in_the_middle_is_an_event(client: Client) -> None:
     assert not {"message_delta", "message_stop"} & {event["type"] for event in events}
 
 
+def test_an_answer_that_takes_too_long_is_an_error_of_time(model: LLM) -> None:
+    client = Client(app(model, Settings(template=TEMPLATE, answer_seconds=0.3)))
+    made = messages.Messages.frames
+
+    async def stuck(self: messages.Messages, *_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def stuck_frames(self: messages.Messages) -> Any:
+        async for frame in made(self):
+            yield frame
+            await stuck(self)
+
+    with mock.patch.multiple(messages.Messages, whole=stuck, frames=stuck_frames):
+        whole, streamed = client.post(MESSAGES, SMALL), client.post(MESSAGES, {**SMALL, "stream": True})
+    assert (whole.status, whole.error["type"]) == (408, "timeout_error")
+    assert (frames(streamed)[-1]["type"], frames(streamed)[-1]["error"]["type"]) == ("error", "timeout_error")
+
+
 def test_the_same_alone_and_among_others(model: LLM) -> None:
     client = Client(app(model, Settings(template=TEMPLATE, parallel=8)))
     cases = [{**SMALL, "messages": [{"role": "user", "content": f"Of {i}"}], "seed": i} for i in range(16)]

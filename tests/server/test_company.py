@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,12 @@ def test_a_silent_stream_gives_signs_of_life(endless: LLM) -> None:
         asyncio.run(client.apost("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True}, reply))
     assert b": ping\n\n" in reply.body
     assert reply.events[-1] == "[DONE]"
+
+
+def test_a_silent_stream_gives_no_sign_where_none_is_wanted(endless: LLM) -> None:
+    client, _ = client_of(endless, ping_seconds=math.inf)
+    reply = client.post("/v1/completions", {"prompt": "Tom", "max_tokens": 2, "stream": True})
+    assert (reply.events[-1], b"ping" in reply.body) == ("[DONE]", False)
 
 
 def test_the_body_is_bounded_in_size_and_time(model: LLM) -> None:

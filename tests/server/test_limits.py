@@ -14,8 +14,9 @@ import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM
-from llamaq.server import Settings, app, vectors
+from llamaq.server import Settings, app, endpoint, vectors
 from llamaq.server.admission import Admission
+from llamaq.server.dialect import dumps, long_json_response
 from llamaq.server.errors import Refusal
 from llamaq.server.native.texts import Tokenized
 from llamaq.server.openai.completions import Completion
@@ -210,6 +211,46 @@ def test_texts_are_read_a_few_at_a_time(model: LLM, monkeypatch: pytest.MonkeyPa
     assert sum(map(len, together)) == len(texts)
     assert all(sum(part) <= 200 or len(part) == 1 for part in together)
     assert max(map(len, together)) > 1
+
+
+LONG_VALUES: list[Any] = [
+    {"a": [[0.5] * 3000, [1e-9] * 3000], "b": {"c": "d"}},
+    [{"index": i, "embedding": [float(i)] * 100} for i in range(70)],
+    {"tokens": [*range(5000)]},
+    {"tokens": [{"id": i, "piece": "é" if i % 2 else [195]} for i in range(2000)]},
+    {"x": None, "y": [[]], "z": [[[[1] * 65]], [[[2] * 65]]]},
+    [],
+]
+
+
+@pytest.mark.parametrize("value", LONG_VALUES)
+def test_a_long_answer_is_written_as_any_other(value: Any) -> None:
+    assert asyncio.run(long_json_response(value)).body == dumps(value).encode()
+
+
+def test_others_have_their_turn_while_a_long_answer_is_written() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def scenario() -> None:
+        task = asyncio.ensure_future(other())
+        await long_json_response({"embeddings": [[0.5] * 1000] * 200})
+        task.cancel()
+
+    asyncio.run(scenario())
+    assert turns > 200
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/api/embed", "/embedding", "/tokenize"])
+def test_vectors_and_tokens_are_long_answers(model: LLM, path: str) -> None:
+    with mock.patch.object(endpoint, "long_json_response", side_effect=long_json_response) as written:
+        assert client_of(model).post(path, {"content" if path[1] in "et" else "input": "Tom"}).status == 200
+    assert written.call_count == 1
 
 
 def test_documents_are_read_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from asgi import TEMPLATE, Client, Reply
 from llamaq import LLM, SamplingParams
-from llamaq.chat import chat_request
+from llamaq.chat import answer, chat_request
 from llamaq.server import Settings, app
 from llamaq.server.ollama.answering import Answering
 from llamaq.serving.defaults import Defaults
@@ -209,6 +209,17 @@ def test_tool_calls_come_whole(client: Client) -> None:
     assert joined(stream) == ""
 
 
+def test_the_arguments_of_a_call_are_not_read_anew_with_each_token(client: Client) -> None:
+    asked = {**CHAT, "tools": [TOOL], "options": {"seed": 1, "num_predict": 200}}
+    long = CALL.replace('"a"', f'"{"a" * 60}"')
+    read = mock.Mock(side_effect=answer._arguments)
+    with mock.patch.object(answer, "_arguments", read):
+        _, stream = scripted(client, asked, f"root ::= {json.dumps(long)}")
+    calls = [call for line in lines(stream) for call in line["message"].get("tool_calls", [])]
+    assert calls[0]["function"]["arguments"] == {"at": "a" * 60}
+    assert lines(stream)[-1]["eval_count"] > 20 > read.call_count
+
+
 def test_a_call_that_is_cut_off_is_text(client: Client) -> None:
     asked = {**CHAT, "tools": [TOOL], "options": {"seed": 1, "num_predict": 24}}
     body, stream = scripted(client, asked, f"root ::= {json.dumps(CALL)}")
@@ -305,6 +316,16 @@ def test_who_comes_when_all_is_full(model: LLM) -> None:
 
     reply = asyncio.run(scenario())
     assert (reply.status, bool(error_of(reply)), "retry-after" in reply.headers) == (503, True, True)
+
+
+def test_a_line_is_one_for_pythons_clients_too(client: Client) -> None:
+    """They read lines by ``str.splitlines``, and the model may write any character."""
+    odd = "a\x85b\u2028c\u2029é"
+    asked = {**CHAT, "options": {"num_predict": 100}}
+    body, stream = scripted(client, asked, f"root ::= {json.dumps(odd)}")
+    assert body["message"]["content"] == odd
+    pieces = [json.loads(line) for line in stream.body.decode().splitlines()]
+    assert "".join(piece["message"]["content"] for piece in pieces) == odd
 
 
 def test_an_error_in_the_middle_is_a_line(client: Client) -> None:

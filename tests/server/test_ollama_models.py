@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from asgi import TEMPLATE, Client
 from llamaq import LLM
+from llamaq.gguf import GGUFArray
+from llamaq.gguf.types import ValueType
 from llamaq.server import Settings, app
+from llamaq.server.native import state
+from llamaq.server.ollama import shown
 from tiny_encoders import tiny_encoder
 
 CHAT = {"messages": [{"role": "user", "content": "Tell me of Tom"}], "options": {"num_predict": 8, "seed": 1}}
@@ -74,6 +81,38 @@ def test_what_is_told_of_models(client: Client, model: LLM) -> None:
     assert without_page.get("/", accept="text/html").status == 404
 
 
+def test_tokens_that_are_no_whole_characters_are_shown() -> None:
+    tokens = [b"a", "é".encode(), "é".encode()[:1]]
+    packed = memoryview(b"".join(struct.pack("<Q", len(token)) + token for token in tokens))
+    array = GGUFArray(ValueType.STRING, len(tokens), packed, "little")
+    assert shown._value(array, True) == ["a", "é", "\ufffd"]
+
+
+def test_a_model_that_goes_while_it_is_told_about(stories: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    application = app(stories, Settings(load={"threads": 1, "n_ctx": 128}))
+    client, models = Client(application), application.state.service.models
+
+    async def scenario() -> None:
+        loop = asyncio.get_running_loop()
+
+        def after(look: Callable[..., Any]) -> Callable[..., Any]:
+            def gone(*given: Any) -> Any:
+                asyncio.run_coroutine_threadsafe(models.unload(None), loop).result()
+                return look(*given)
+
+            return gone
+
+        for path, module, name in (("/api/ps", shown, "_facts_of"), ("/props", state, "_template")):
+            await models.load(None)
+            monkeypatch.setattr(module, name, after(getattr(module, name)))
+            reply = await client.asend("GET", path, b"", {})
+            assert (reply.status, b"128" in reply.body) == (200, True)
+            assert [entry.state for entry in models.listed()] == ["on disk"]
+        await models.close()
+
+    asyncio.run(scenario())
+
+
 def test_models_are_shown_without_being_loaded_and_come_and_go(stories: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / f"{name}.gguf").symlink_to(stories)
@@ -99,6 +138,10 @@ def test_models_are_shown_without_being_loaded_and_come_and_go(stories: Path, tm
         assert (body["response"], body["done"], body["done_reason"]) == ("", True, "load")
         (running,) = (await client.asend("GET", "/api/ps", b"", {})).json["models"]
         assert (running["name"], running["expires_at"] < "9") == ("one", True)
+        for beyond in (1e12, 1e300, "999999999999h", -1):
+            await post("/api/generate", {**asked, "keep_alive": beyond})
+            (running,) = (await client.asend("GET", "/api/ps", b"", {})).json["models"]
+            assert running["expires_at"] == "9999-12-31T23:59:59Z"
         assert (await post("/api/chat", {"model": "one", "keep_alive": 0}))["done_reason"] == "unload"
         assert await there() == []
         once = {**CHAT, "model": "two", "keep_alive": 0, "stream": False}

@@ -380,6 +380,8 @@ def test_embeddings(client: Client, model: LLM) -> None:
 def test_models_and_health(client: Client) -> None:
     listed = client.get("/v1/models").json
     assert [entry["id"] for entry in listed["data"]] == ["stories", "other"]
+    meta = listed["data"][0]["meta"]
+    assert (meta["n_vocab"], meta["n_ctx"], meta["n_params"], meta["ftype"]) == (512, 256, 260032, "Q8_0")
     assert client.get("/v1/models/other").json == listed["data"][1]
     assert client.get("/v1/models/gpt-4").error["code"] == "model_not_found"
     assert client.get("/health").json == {"status": "ok"}

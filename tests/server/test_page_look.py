@@ -59,6 +59,12 @@ MARKDOWN = [
     ("2 * 3 * 4, snake_case_name, a_b", "<p>2 * 3 * 4, snake_case_name, a_b</p>"),
     ("***a*** and *b", "<p><strong><em>a</em></strong> and *b</p>"),
     ("```py\nx = 1\n", "<pre><code>x = 1\n</code></pre>"),
+    ("``` py x\ny\n```", "<pre><code>y</code></pre>"),
+    ("a ``b` c", "<p>a ``b` c</p>"),
+    ("a \\`` `b`", "<p>a `<code> </code>b`</p>"),
+    ("|a|b|c|\n|-|-|-|\n|1\n|||2|3|", "<table><tr><th>a</th><th>b</th><th>c</th></tr><tr><td>1</td></tr>"
+     "<tr><td></td><td></td><td>2</td></tr></table>"),
+    (" | a |b\n |-|:-:\n1|2", "<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td>2</td></tr></table>"),
     ("<http://a> & &lt;", "<p>&lt;<a>http://a</a>&gt; &amp; &amp;lt;</p>"),
 ]  # fmt: skip
 

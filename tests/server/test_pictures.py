@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
+import threading
 from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import anthropic
 import ollama
@@ -14,10 +18,12 @@ import openai
 import pytest
 from PIL import Image
 
-from asgi import Client
+from asgi import Client, Reply
 from listening import listening
 from llamaq import LLM, SamplingParams
+from llamaq.boundary.progress import Progress
 from llamaq.server import Settings, app
+from llamaq.vision.encoder import Encoder
 from vision_cases import picture
 
 TEMPLATE = "{{ bos_token }}{% for m in messages %}{{ m.content }}b{% endfor %}"
@@ -121,6 +127,33 @@ def test_nothing_is_fetched_and_no_file_is_read(client: Client, png: str, url: A
     )
     assert refused.status == 400
     assert b"fetches nothing" in refused.body
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/v1/messages/count_tokens"])
+def test_pictures_of_who_hangs_up_are_read_no_further(client: Client, png: str, path: str) -> None:
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(_: Encoder, sources: Any, progress: Progress) -> Any:
+        begun.set()
+        try:
+            while True:
+                progress(0, 1)
+        finally:
+            ended.set()
+
+    async def scenario() -> Reply:
+        gone = asyncio.Event()
+        body = json.dumps(bodies(png, f"data:image/png;base64,{png}")[path.removesuffix("/count_tokens")][0]).encode()
+        call = asyncio.ensure_future(
+            client.asend("POST", path, body, {"content-type": "application/json"}, hang_up=gone)
+        )
+        await asyncio.to_thread(begun.wait)
+        gone.set()
+        return await call
+
+    with mock.patch.object(Encoder, "pieces_of", endless):
+        assert asyncio.run(scenario()).status == 0
+        ended.wait()
 
 
 def test_a_picture_that_comes_again_is_in_the_cache(client: Client, png: str) -> None:

@@ -222,6 +222,8 @@ def test_a_signal_lets_what_runs_end(stories: Path, number: int, code: int) -> N
         (["/nonexistent.gguf", "--alias", "x"], "--alias"),
         (["--timeout", "-2"], "seconds"),
         (["--sse-ping-interval", "inf"], "seconds"),
+        (["--sse-ping-interval", "0"], "0.001 or more"),
+        (["--send-timeout", "0"], "0.001 or more"),
         (["--lora", "x.gguf", "a.gguf", "b.gguf"], "--lora goes with one model"),
         (["--lora-scaled", "x.gguf"], "expected FILE:SCALE"),
         (["--temp", "1"], "--temp"),

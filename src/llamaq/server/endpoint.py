@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from llamaq.server.connection import PieceWriter, in_time, unless_gone
-from llamaq.server.dialect import Dialect, json_response
+from llamaq.server.dialect import Dialect, json_response, long_json_response
 from llamaq.server.errors import Gone, Refusal, refusal_of
 from llamaq.server.served import Served
 from llamaq.server.service import Service
@@ -40,8 +40,13 @@ class Job(ABC):
     """Whether a model must be in memory for the answer."""
     gathered = True
     """Whether the model makes a whole answer without waiting for who reads it, which may end it early."""
+    is_long = False
+    """Whether the answer at once may have long lists."""
     asked_in = "messages"
     """The field at fault where the library does not name one."""
+
+    given_up = False
+    """Whether nobody waits for the answer any more."""
 
     served: Served
     """The model that answers; it is there from ``prepare`` on."""
@@ -59,6 +64,11 @@ class Job(ABC):
         """What takes long before the model begins, such as templates, tokens and structures; runs in a thread. Gives
         answers that have not begun."""
         raise NotImplementedError
+
+    def go_on(self, done: int, total: int) -> None:
+        """Gets how far pictures have been read, within ``prepare``, and ends that where nobody waits for it."""
+        if self.given_up:
+            raise Gone
 
     @abstractmethod
     async def whole(self) -> Any:
@@ -127,6 +137,9 @@ class Endpoint:
         async with using as job.served, self._service.admission.places(job.answers):
             try:
                 streams = await asyncio.to_thread(job.prepare)
+            except asyncio.CancelledError:
+                job.given_up = True  # the thread ends once it looks at this
+                raise
             except Exception as error:
                 raise refusal_of(error, param=job.asked_in, asked=True) from error
             with self._service.running(streams):
@@ -141,7 +154,10 @@ class Endpoint:
                 stream.gather()
         Stream.begin(*streams)
         if not job.streamed:
-            return json_response(await job.whole(), headers=job.named())
+            whole = await job.whole()
+            if job.is_long:
+                return await long_json_response(whole, job.named())
+            return json_response(whole, headers=job.named())
         async with writer:
             await self._send(job, writer, until - asyncio.get_running_loop().time())
         return None

@@ -22,7 +22,9 @@ _SECONDS = (
     "idle_seconds", "answer_seconds",
 )  # fmt: skip
 _FLAGS = ("allow_pull", "metrics", "slots", "page", "strict", "cache_shared")
-_MAY_BE_FOR_EVER = ("idle_seconds", "answer_seconds")
+_MAY_BE_FOR_EVER = ("idle_seconds", "answer_seconds", "ping_seconds")
+_SHORTEST = {"ping_seconds": 0.001, "send_seconds": 0.001}
+"""Of those that are watched as answers are sent; less would keep the processor busy."""
 _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?")
 
 
@@ -43,8 +45,8 @@ class Settings:
     ``parallel`` answers run at once and ``max_queue`` requests wait, each for ``queue_seconds`` at most; one key may
     have ``key_requests`` there. A request may have ``max_body`` bytes, which must come within ``body_seconds``, and its
     answer within ``answer_seconds``; who does not read for ``send_seconds`` loses the answer. A stream that is silent
-    gets a sign of life every ``ping_seconds``. At the end, what runs gets ``drain_seconds``. Where a model does not end
-    a step within ``watchdog_seconds``, /livez says so.
+    gets a sign of life every ``ping_seconds`` (infinity: none). At the end, what runs gets ``drain_seconds``. Where a
+    model does not end a step within ``watchdog_seconds``, /livez says so.
 
     ``allow_pull`` lets clients fetch models from the Hugging Face hub into its cache, and serves those that are there;
     ``metrics`` serves Prometheus' numbers, ``slots`` what runs, ``page`` the web page; ``strict`` refuses unknown
@@ -88,7 +90,7 @@ class Settings:
         checked: dict[str, Any] = {name: whole(name, getattr(self, name), *limits) for name, limits in _COUNTS.items()}
         for name in _SECONDS:
             if not (name in _MAY_BE_FOR_EVER and getattr(self, name) == math.inf):
-                checked[name] = real(name, getattr(self, name), 0.0)
+                checked[name] = real(name, getattr(self, name), _SHORTEST.get(name, 0.0))
         checked |= {name: texts(name, getattr(self, name)) for name in ("names", "api_keys", "cors_origins")}
         checked |= {name: flag(name, getattr(self, name)) for name in (*_FLAGS,)}
         if self.hosts is not None:

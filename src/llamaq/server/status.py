@@ -23,12 +23,13 @@ def routes(service: Service) -> list[Route]:
     return [Route(path, told(partial(answer, service)), methods=["GET"]) for path, answer in paths]
 
 
-def told(tell: Callable[[Request], Response]) -> Callable[[Request], Awaitable[Response]]:
-    """A route that tells something at once, or the error that comes of it."""
+def told(tell: Callable[[Request], Response | Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    """A route that tells something, or the error that comes of it."""
 
     async def answer(request: Request) -> Response:
         try:
-            return tell(request)
+            found = tell(request)
+            return found if isinstance(found, Response) else await found
         except Exception as error:
             return dialect_of(request.url.path).refused(refusal_of(error))
 

@@ -27,6 +27,7 @@ class TokenCount(Job):
         self.ignored += unused_parts(self._values, body, strict=service.settings.strict)
         self.model = model_of(self._values, service.models)
         self._options = prompt_options(self._values, service.settings)
+        self._options["picture_progress"] = self.go_on
         self._count = 0
 
     def prepare(self) -> Sequence[Stream]:

@@ -11,8 +11,8 @@ __all__ = ["ANTHROPIC", "frame"]
 
 _OVERLOADED = 529
 _TYPES = {
-    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 413: "request_too_large",
-    429: "rate_limit_error", _OVERLOADED: "overloaded_error",
+    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 408: "timeout_error",
+    413: "request_too_large", 429: "rate_limit_error", _OVERLOADED: "overloaded_error",
 }  # fmt: skip
 
 

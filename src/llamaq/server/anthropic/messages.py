@@ -48,6 +48,7 @@ class Messages(Job):
         self._sampling = sampling_of(values, None)
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
         self._options = prompt_options(values, service.settings)
+        self._options["picture_progress"] = self.go_on
         self._id = f"msg_{secrets.token_hex(12)}"
         self._blocks = Blocks()
         self._chat: ChatStream | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from starlette.requests import Request
@@ -24,29 +26,28 @@ _NO_DEFAULT = ("dry_sequence_breakers", "grammar", "grammar_lazy", "grammar_trig
 _ANY_SEED = 2**32 - 1  # llama.cpp's number for a seed that is drawn
 
 
-def props(service: Service, request: Request) -> Response:
+async def props(service: Service, request: Request) -> Response:
     settings = service.settings
     entry = service.models.find(request.query_params.get("model"))
     if entry.served is None:
         raise Refusal(400, f"{entry.name} is not in memory: ask it for something first", param="model")
     llm = entry.served.llm
     file = llm.model.parts.file
-    template = template_of(llm.metadata, settings.template)
-    sees = llm.model.encoder is not None
+    sees, n_ctx = llm.model.encoder is not None, llm.n_ctx
     special = special_texts(llm.tokenizer)
+    template, caps = await asyncio.to_thread(_template, llm.metadata, settings.template)  # it may be unloaded meanwhile
     params = {**settings_of(SamplingParams(), {}), "seed": _ANY_SEED}
     return json_response(
         {
             "default_generation_settings": {
                 "params": {name: value for name, value in params.items() if name not in _NO_DEFAULT},
-                "n_ctx": llm.n_ctx,
+                "n_ctx": n_ctx,
             },
             "total_slots": settings.parallel, "model_alias": entry.name, "model_ftype": quantization(file),
             "model_path": file.path.name, "modalities": {"vision": sees, "video": False, "audio": False},
             "endpoint_slots": settings.slots, "endpoint_props": False, "endpoint_metrics": settings.metrics,
             "ui": settings.page,
-            "chat_template": "" if template is None else template.source,
-            "chat_template_caps": _caps(service, llm.metadata),
+            "chat_template": template, "chat_template_caps": caps,
             "bos_token": special["bos_token"], "eos_token": special["eos_token"], "build_info": f"llamaq-{__version__}",
             "is_sleeping": False, "cors_proxy_enabled": False,
         }
@@ -96,10 +97,11 @@ def no_adapters(service: Service, request: Request) -> Response:
     raise Refusal(501, "scales do not change while the server runs: each request says its own, in its field lora")
 
 
-def _caps(service: Service, metadata: Any) -> dict[str, bool]:
-    """What templates can be given. Parts of a content are joined, so that none need know them."""
-    facts = template_facts(metadata, service.settings.template)
-    return {
+def _template(metadata: Mapping[str, Any], choice: str | None) -> tuple[str, dict[str, bool]]:
+    """The chat template in use, and what it can be given: parts of a content are joined, so that none need know them.
+    It renders the template; runs in a thread."""
+    template, facts = template_of(metadata, choice), template_facts(metadata, choice)
+    return "" if template is None else template.source, {
         "supports_string_content": True, "supports_typed_content": False, "supports_system_role": facts.system,
         "supports_tools": facts.tools, "supports_tool_calls": facts.tool_calls,
         "supports_parallel_tool_calls": facts.tool_calls, "supports_object_arguments": facts.object_arguments,

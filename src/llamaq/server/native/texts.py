@@ -21,6 +21,7 @@ class Tokenized(Job):
 
     asked_in = "content"
     answers = 0
+    is_long = True
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
         super().__init__(service)

@@ -26,6 +26,7 @@ class Embeddings(Job):
     """A vector for each text."""
 
     asked_in = "content"
+    is_long = True
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
         super().__init__(service)

@@ -152,8 +152,10 @@ class Answering(Job):
         self.headers["x-llamaq-seed"] = str(self._sampling.seed)
 
     def _new_calls(self, event: ChatEvent) -> list[dict[str, Any]]:
-        """Calls that are whole by now, and have not been told."""
-        if event.tool_call is None and event.finish_reason is None:
+        """Calls that have not been told: one is whole where the next begins, or the answer ends. They are read then
+        alone, for each look reads all of their arguments."""
+        begins = event.tool_call is not None and event.tool_call.id is not None
+        if not begins and event.finish_reason is None:
             return []
         calls = self._chat.message.tool_calls
         found = [_call_of(i, call) for i, call in enumerate(calls) if call.id not in self._sent]

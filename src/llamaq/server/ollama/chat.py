@@ -34,7 +34,7 @@ class Chat(Answering):
             raise Refusal(400, f'"{self.served.name}" does not support tools', param="tools")
         return chat_request(
             model.metadata, model.tokenizer, self.values["messages"], tools=tools, template=template,
-            template_kwargs=self.variables(), encoder=model.encoder,
+            template_kwargs=self.variables(), encoder=model.encoder, picture_progress=self.go_on,
         )  # fmt: skip
 
     def piece(self, text: str, thinking: str, calls: Sequence[dict[str, Any]]) -> dict[str, Any]:

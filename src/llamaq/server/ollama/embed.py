@@ -24,6 +24,7 @@ class Embed(Job):
 
     fields: ClassVar[tuple[Field, ...]] = EMBED
     asked_in = "input"
+    is_long = True
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
         super().__init__(service)

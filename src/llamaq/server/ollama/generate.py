@@ -50,7 +50,7 @@ class Generate(Answering):
             said = {"role": "user", "content": [*images, {"type": "text", "text": prompt}] if images else prompt}
             request = chat_request(
                 model.metadata, model.tokenizer, [*system, said], template=template,
-                template_kwargs=self.variables(), encoder=model.encoder,
+                template_kwargs=self.variables(), encoder=model.encoder, picture_progress=self.go_on,
             )  # fmt: skip
         return self._going_on(request)
 

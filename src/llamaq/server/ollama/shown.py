@@ -24,13 +24,14 @@ from llamaq.tokenizer import load_tokenizer
 __all__ = ["Shown", "running", "tags"]
 
 _NEVER = "9999-12-31T23:59:59Z"
-"""When a model goes that stays."""
+"""When a model goes that stays, or goes later than such a time can tell."""
+_LAST = 253402300799.0  # the same in seconds since 1970
 
 
 async def tags(service: Service) -> dict[str, Any]:
     """All models."""
     entries = service.models.listed()
-    facts = await asyncio.gather(*(asyncio.to_thread(_facts, service, entry) for entry in entries))
+    facts = await asyncio.gather(*(_facts(service, entry) for entry in entries))
     found = []
     for entry, (details, capabilities) in zip(entries, facts, strict=True):
         about = {
@@ -47,12 +48,14 @@ async def running(service: Service) -> dict[str, Any]:
     for entry in service.models.listed():
         if entry.served is None:
             continue
-        details, _ = await asyncio.to_thread(_facts, service, entry)
+        context = entry.served.llm.n_ctx  # now, for it may be unloaded while its file is looked at
+        details, _ = await _facts(service, entry)
         found.append(
             {
                 "name": entry.name, "model": entry.name, "size": entry.memory, "digest": _digest(entry.path),
-                "details": details, "expires_at": _NEVER if entry.expires is None else _time(entry.expires),
-                "size_vram": 0, "context_length": entry.served.llm.n_ctx,
+                "details": details,
+                "expires_at": _time(entry.expires) if entry.expires and entry.expires < _LAST else _NEVER,
+                "size_vram": 0, "context_length": context,
             }
         )  # fmt: skip
     return {"models": found}
@@ -71,7 +74,7 @@ class Shown(Job):
     async def whole(self) -> dict[str, Any]:
         models = self.service.models
         entry = models.find(self.model)
-        details, capabilities = await asyncio.to_thread(_facts, self.service, entry)
+        details, capabilities = await _facts(self.service, entry)
         async with models.header(self.model) as file:
             verbose = self._values.get("verbose", False)
             info = {key: _value(value, verbose) for key, value in file.metadata.items()}
@@ -99,14 +102,15 @@ class Shown(Job):
         return {key: min(own, here)} if isinstance(own, int) and here else {}
 
 
-def _facts(service: Service, entry: Entry) -> tuple[dict[str, Any], list[str]]:
+async def _facts(service: Service, entry: Entry) -> tuple[dict[str, Any], list[str]]:
     """Details and capabilities; empty ones for a file that cannot be read."""
     if entry.served is None:
         sees = bool(service.settings.load.get("mmproj"))
     else:
         sees = entry.served.llm.model.encoder is not None
     try:
-        details, found = _facts_of(entry.path, signature(entry.path), service.settings.template)
+        own = (entry.path, signature(entry.path), service.settings.template)
+        details, found = await asyncio.to_thread(_facts_of, *own)
         return details, [*found, "vision"] if sees else found
     except LlamaqError:
         return _details("", "", ""), []
@@ -161,6 +165,8 @@ def _count_text(count: int) -> str:
 def _value(value: Any, verbose: bool) -> Any:
     if isinstance(value, GGUFArray):
         return [_value(item, verbose) for item in value.tolist()] if verbose else None
+    if isinstance(value, str) and not value.isascii():  # a token may be part of a character
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -76,6 +76,7 @@ class Chat(Job):
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **variables_of(values)},
             "reasoning": values.get("reasoning_format", settings.reasoning_format) != "none",
+            "picture_progress": self.go_on,
         }
 
     def said(self) -> list[Any]:

@@ -24,6 +24,7 @@ class Embeddings(Job):
     """A vector of length 1 for each text."""
 
     asked_in = "input"
+    is_long = True
 
     def __init__(self, service: Service, body: dict[str, Any]) -> None:
         super().__init__(service)

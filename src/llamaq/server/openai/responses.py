@@ -131,6 +131,7 @@ class Response(Job):
             "tool_choice": choice,
             "template": settings.template,
             "template_kwargs": {**settings.template_kwargs, **variables_of({**values, **effort})},
+            "picture_progress": self.go_on,
         }
 
     def _read(self, event: ChatEvent) -> tuple[list[dict[str, Any]], str | None]:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response as HttpResponse
 from starlette.routing import Route
 
+from llamaq.server.about import parameter_count, quantization
 from llamaq.server.dialect import json_response
 from llamaq.server.endpoint import Endpoint
 from llamaq.server.errors import Refusal
@@ -68,9 +69,11 @@ def _entry(entry: Entry, name: str) -> dict[str, Any]:
     known: dict[str, Any] = {"meta": meta}
     if entry.served is not None:
         llm = entry.served.llm
+        file = llm.model.parts.file
         meta |= {
             "n_vocab": llm.hparams.vocab_size, "n_ctx": llm.n_ctx, "n_ctx_train": llm.hparams.context_length,
-            "n_embd": llm.hparams.width, "architecture": llm.metadata.get("general.architecture"),
+            "n_embd": llm.hparams.width, "n_params": parameter_count(file), "ftype": quantization(file),
+            "architecture": llm.metadata.get("general.architecture"),
         }  # fmt: skip
         reads = ["text"] if llm.model.encoder is None else ["text", "image"]
         known["architecture"] = {"input_modalities": reads, "output_modalities": ["text"]}

@@ -6,12 +6,13 @@
 import { copyButton, el } from "./dom.js";
 
 const DEEPEST = 12; // levels of quotes, lists and emphasis; what is deeper is plain
-const FENCE = /^ {0,3}(`{3,}|~{3,}) *([^\s`]*)[^`]*$/;
+// No pattern has two ways to read the same run of characters: each takes as long as its line, whatever that is.
+const FENCE = /^ {0,3}(`{3,}|~{3,})(?=[^`]*$) *(\S*)/;
 const HEADING = /^ {0,3}(#{1,6})\s+/;
 const RULE = /^ {0,3}([-*_]) *(\1 *){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^( {0,3})([-*+]|\d{1,9}[.)])(\s+|$)/;
-const TABLE = /^ *\|?( *:?-+:? *\|)+( *:?-+:? *)?$/;
+const TABLE = /^(?: *\|)?( *:?-+:? *\|)+( *:?-+:? *)?$/;
 
 /** Shows `source` in `container`. Blocks that were shown before and are the same stay where they are. */
 export function render(container, source) {
@@ -133,8 +134,9 @@ function table(lines, depth) {
     start += cell.length + 1;
     return { text: cell.trim(), start: start - cell.length - 1 + blanks };
   }).filter((cell, i, { length }) => cell.text || (i > 0 && i < length - 1)));
+  // A short row stays short: filled up, few lines would make more cells than a browser can show.
   const row = (cells, tag) => el("tr", {},
-    ...head.map((_, i) => el(tag, {}, ...(cells[i] ? inline(joined([cells[i]]), depth) : []))));
+    ...cells.slice(0, head.length).map((cell) => el(tag, {}, ...inline(joined([cell]), depth))));
   return el("div", { className: "table", tabIndex: 0, role: "group", ariaLabel: "Table" },
     el("table", {}, row(head, "th"), ...rows.map((cells) => row(cells, "td"))));
 }
@@ -151,7 +153,7 @@ const textNode = ({ text, at }) => Object.assign(document.createTextNode(text), 
 // The length within marks is bounded, so that no text takes long.
 const INLINE = new RegExp([
   String.raw`\\(?<escaped>[!-/:-@[-\x60{-~])`,
-  String.raw`(?<ticks>\x60+)(?<code>[^]{0,2000}?[^\x60])\k<ticks>(?!\x60)`,
+  String.raw`(?<!(?:^|[^\\])\x60)(?<ticks>\x60+)(?!\x60)(?<code>[^]{0,2000}?[^\x60])\k<ticks>(?!\x60)`,
   String.raw`!?\[(?<label>[^[\]]{0,500})\]\((?<href>[^()\s]{1,1000}(?:\([^()\s]{0,200}\)[^()\s]{0,200})?)[^()\n]{0,200}\)`,
   String.raw`(?<url>https?://[^\s<>"'\x60()[\]]{0,1000}[^\s<>"'\x60()[\].,:;!?*_~])`,
   String.raw`\*\*(?=\S)(?<strong>[^]{0,2000}?\S)\*\*(?!\*)`,
