@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,11 @@ def test_what_changes_nothing_is_named() -> None:
     )
     assert args.models == ["m.gguf"]
     assert llama_cpp.ignored(args) == "-v, --tags, --threads-draft, --no-agent, --spec-draft-poll change nothing here"
+
+
+def test_minus_one_is_none_where_it_is_so_there() -> None:
+    args = parser().parse_args(["--sse-ping-interval", "-1", "--timeout", "-1", "--sleep-idle-seconds", "-1"])
+    assert {args.sse_ping_interval, args.timeout, args.sleep_idle_seconds} == {math.inf}
 
 
 def test_the_later_of_two_that_say_the_opposite_holds() -> None:

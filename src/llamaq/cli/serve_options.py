@@ -27,6 +27,7 @@ __all__ = ["ABOUT", "MOST_MODELS", "MOST_REQUESTS", "add_options"]
 
 MOST_MODELS = 1024
 MOST_REQUESTS = 100_000
+_SHORTEST = 0.001  # seconds
 
 ABOUT = """\
 Answers clients of OpenAI, Anthropic, Ollama (--port 11434) and llama-server on one port, and browsers with a page
@@ -111,14 +112,14 @@ def _add_limits(parser: Parser) -> None:
         help="requests of one key that may wait or run; 0: no limit of its own (default 0)",
     )
     add("--max-body", metavar="MIB", type=at_least(1), default="16", help="size of a request (default 16 MiB)")
-    for name, default, about in (
-        ("--queue-timeout", "600", "a request may wait for a place, or for room for its model"),
-        ("--body-timeout", "30", "a request may take to come"),
-        ("--send-timeout", "60", "a client may read nothing of its answer"),
-        ("--drain-timeout", "30", "what runs has to end after a signal"),
-        ("--watchdog", "300", "a step of a model may take before /livez says that it is stuck"),
+    for name, default, kind, about in (
+        ("--queue-timeout", "600", _seconds, "a request may wait for a place, or for room for its model"),
+        ("--body-timeout", "30", _seconds, "a request may take to come"),
+        ("--send-timeout", "60", _some_seconds, "a client may read nothing of its answer"),
+        ("--drain-timeout", "30", _seconds, "what runs has to end after a signal"),
+        ("--watchdog", "300", _seconds, "a step of a model may take before /livez says that it is stuck"),
     ):
-        add(name, metavar="SECONDS", type=_seconds, default=default, help=f"that {about} (default {default})")
+        add(name, metavar="SECONDS", type=kind, default=default, help=f"that {about} (default {default})")
     add(
         "-to",
         "--timeout",
@@ -131,9 +132,9 @@ def _add_limits(parser: Parser) -> None:
     add(
         "--sse-ping-interval",
         metavar="SECONDS",
-        type=_seconds,
+        type=_ping,
         default=from_env("LLAMA_ARG_SSE_PING_INTERVAL", "15"),
-        help="between signs of life in a silent stream (default 15, env LLAMA_ARG_SSE_PING_INTERVAL)",
+        help="between signs of life in a silent stream; -1: none (default 15, env LLAMA_ARG_SSE_PING_INTERVAL)",
     )
 
 
@@ -186,6 +187,18 @@ def _seconds(text: str) -> float:
     if not 0 <= found < math.inf:
         raise argparse.ArgumentTypeError(f"expected seconds, 0 or more, got {text!r}")
     return found
+
+
+def _some_seconds(text: str) -> float:
+    """What is looked at so often: not without an end."""
+    if (found := _seconds(text)) < _SHORTEST:
+        raise argparse.ArgumentTypeError(f"expected seconds, {_SHORTEST} or more, got {text!r}")
+    return found
+
+
+def _ping(text: str) -> float:
+    """Seconds; for llama-server -1 is none."""
+    return math.inf if text == "-1" else _some_seconds(text)
 
 
 def _for_ever(text: str) -> float:

@@ -1,5 +1,5 @@
 // Sources made of marks, at random from a seed, of which a character that is shown does not know its place, or which
-// become something else when they come in pieces; and a source that must not take long.
+// become something else when they come in pieces; and sources that must not take long.
 import("/page/markdown.js").then(({ render }) => {
   const parts = ["a", " ", "\n", "*", "**", "`", "```", "- ", "1. ", "> ", "|", "|-|-|", "# ", "[b](http://c)", "\\", "~~",
     "  ", "\t", "x_y", "http://d.e"];
@@ -24,6 +24,10 @@ import("/page/markdown.js").then(({ render }) => {
       last = at?.at(-1) ?? last;
     }
   }
-  render(whole, [">", "*", "`", "[", "- ", "_", "~~", "|", "1. "].map((mark) => mark.repeat(3000)).join("\n"));
+  const many = (text) => text.repeat(300000); // in which patterns that look twice would find no end
+  const table = `${"|a".repeat(3000)}|\n${"|-".repeat(3000)}|\n${"|\n".repeat(30000)}`;
+  const lines = [table, `a ${"`".repeat(10000)}`, "```" + many(" ") + "`", "```" + many("a") + "`", `a|\n${many(" ")}b`, `a|\n${many("-")}`];
+  const marks = [">", "*", "`", "[", "- ", "_", "~~", "|", "1. "].map((mark) => mark.repeat(3000));
+  for (const text of [...lines, marks.join("\n")]) render(whole, text);
   done(faults.slice(0, 3));
 });
