@@ -68,7 +68,9 @@ def folder_of(name: str, folder: Path, **changes: Any) -> Path:
 
 def tokenizer_of(name: str) -> dict[str, Any]:
     """tokenizer.json: a vocabulary of letters, with the token that is to be found there."""
-    added = [{"id": ids_of("[IMG_BREAK]")[0], "content": "[IMG_BREAK]", "special": True}] if name == "mistral3" else []
+    added = []
+    if TOWERS.get(name) and TOWERS[name].kind == "pixtral":
+        added = [{"id": ids_of("[IMG_BREAK]")[0], "content": "[IMG_BREAK]", "special": True}]
     return LETTERS | {"added_tokens": added}
 
 
@@ -79,7 +81,7 @@ SAVED = {
     "mistral3": {"model.vision_tower.": "vision_tower.", "model.multi_modal": "multi_modal",
                  "model.language_model.": "language_model.model.", "lm_head.": "language_model.lm_head."},
 }  # fmt: skip
-SAVED["llava"] = SAVED["mistral3"]
+SAVED["llava"] = SAVED["pixtral12"] = SAVED["mistral3"]
 SAVED["llavanext"] = SAVED["granitev"] = {**SAVED["llava"], "model.image_newline": "image_newline"}
 """How names begin in folders, of models whose modules have had other names since they were published."""
 
@@ -387,4 +389,5 @@ OF: dict[str, tuple[Callable[[Weights], Weights], Callable[[Weights], Weights]]]
     "llavanext": (plain_text(TEXT, change=llama_pairs(16)), llava),
     "granitev": (plain_text(TEXT, change=llama_pairs(16)), siglip_alone),
     "mistral3": (plain_text(TEXT, change=llama_pairs(32)), pixtral),
+    "pixtral12": (plain_text(TEXT, change=llama_pairs(16)), pixtral),
 }

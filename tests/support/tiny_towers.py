@@ -120,7 +120,8 @@ def siglip_tensors(w: Weights) -> None:
     w.numbers("model.image_newline", COLUMNS)
 
 
-def pixtral_tensors(w: Weights) -> None:
+def pixtral_tensors(w: Weights, text: str, *, merged: bool) -> None:
+    """Patches are ``merged`` but in Pixtral 12B, whose projector has biases."""
     w.matrix("v.patch_embd", WIDTH, 3, PATCH, PATCH)
     w.norm("v.pre_ln")
     for i in range(LAYERS):
@@ -132,11 +133,12 @@ def pixtral_tensors(w: Weights) -> None:
         for name in ("ffn_gate", "ffn_up"):
             w.matrix(b + name, FEED_FORWARD, WIDTH)
         w.matrix(b + "ffn_down", WIDTH, FEED_FORWARD)
-    w.norm("mm.input_norm")
-    w.matrix("mm.patch_merger", WIDTH, 4 * WIDTH)
-    w.matrix("mm.1", COLUMNS, WIDTH)
-    w.matrix("mm.2", COLUMNS, COLUMNS)
-    with GGUFFile.open(shared_path("tiny-models/ministral3.gguf")) as file:
+    if merged:
+        w.norm("mm.input_norm")
+        w.matrix("mm.patch_merger", WIDTH, 4 * WIDTH)
+    w.matrix("mm.1", COLUMNS, WIDTH, bias=not merged)
+    w.matrix("mm.2", COLUMNS, COLUMNS, bias=not merged)
+    with GGUFFile.open(shared_path(f"tiny-models/{text}.gguf")) as file:
         table = file.data("token_embd.weight").view(np.float32)
         w.tensors["v.token_embd.img_break"] = table[ids_of("[IMG_BREAK]")[0]].copy()
 
@@ -184,7 +186,14 @@ TOWERS: dict[str, Tower] = {
     "llava": Tower("smolvlm", "mlp", llava_tensors, LLAVA),
     "llavanext": Tower("smolvlm", "mlp", llava_next_tensors, LLAVA_NEXT),
     "granitev": Tower("granite", "mlp", siglip_tensors, GRANITE, flags={"use_gelu": True}),
-    "mistral3": Tower("ministral3", "pixtral", pixtral_tensors, PIXTRAL, flags={"use_silu": True}),
+    "mistral3": Tower(
+        "ministral3", "pixtral", lambda w: pixtral_tensors(w, "ministral3", merged=True), PIXTRAL,
+        flags={"use_silu": True},
+    ),
+    "pixtral12": Tower(
+        "smolvlm", "pixtral", lambda w: pixtral_tensors(w, "smolvlm", merged=False),
+        {**PIXTRAL, "spatial_merge_size": 1}, flags={"use_silu": True},
+    ),
 }  # fmt: skip
 
 

@@ -41,7 +41,8 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
     "llava": lambda: record_towers.llava_processor(32, pad=True),
     "llavanext": lambda: record_towers.processor_of("llavanext"),
     "granitev": lambda: record_towers.processor_of("granitev"),
-    "mistral3": record_towers.pixtral_processor,
+    "mistral3": lambda: record_towers.pixtral_processor(16),
+    "pixtral12": lambda: record_towers.pixtral_processor(8),
 }
 
 

@@ -253,7 +253,12 @@ def llava_next_pictures(image: Any) -> dict[str, Any]:
     return {"": colours, " order": order[:, 0].numpy().astype(np.int16)}
 
 
-# Ministral 3
+# Ministral 3 and Pixtral 12B
+
+
+PIXTRAL = VISION | {
+    "model_type": "pixtral", "image_size": 96, "hidden_act": "silu", "attn_implementation": "eager",
+}  # fmt: skip
 
 
 def mistral3(name: str) -> Any:
@@ -264,36 +269,49 @@ def mistral3(name: str) -> Any:
     }  # fmt: skip
     text = TEXT | {"model_type": "ministral3", "num_hidden_layers": 4, "head_dim": 32, "rope_parameters": rope,
                    "tie_word_embeddings": False}  # fmt: skip
-    vision = VISION | {"model_type": "pixtral", "image_size": 96, "hidden_act": "silu",
-                       "attn_implementation": "eager"}  # fmt: skip
     config = transformers.Mistral3Config(
-        text_config=text, vision_config=vision, image_token_index=IMAGE_TOKEN, spatial_merge_size=2,
+        text_config=text, vision_config=PIXTRAL, image_token_index=IMAGE_TOKEN, spatial_merge_size=2,
         projector_hidden_act="gelu", multimodal_projector_bias=False, tie_word_embeddings=False,
     )  # fmt: skip
     return transformers.Mistral3ForConditionalGeneration(config)
 
 
-def pixtral_processor() -> Any:
+def pixtral(name: str) -> Any:
+    text = TEXT | {"model_type": "mistral", "num_hidden_layers": 4, "head_dim": 16, "sliding_window": None,
+                   "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+                   "tie_word_embeddings": False}  # fmt: skip
+    config = transformers.LlavaConfig(
+        text_config=text, vision_config=PIXTRAL, image_token_index=IMAGE_TOKEN, vision_feature_layer=-1,
+        vision_feature_select_strategy="full", tie_word_embeddings=False,
+    )  # fmt: skip
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def pixtral_processor(side: int) -> Any:
+    """Of so many pixels along the side of a row's patches."""
     return transformers.PixtralImageProcessorPil(
-        size={"longest_edge": 96}, patch_size={"height": 16, "width": 16}, image_mean=[0.5, 0.4, 0.6],
+        size={"longest_edge": 96}, patch_size={"height": side, "width": side}, image_mean=[0.5, 0.4, 0.6],
         image_std=[0.5, 0.6, 0.4],
     )  # fmt: skip
 
 
-def mistral3_read(model: Any, image: Any) -> Recorded:
-    read = pixtral_processor()([image], return_tensors="pt")
-    more = {"pixel_values": read["pixel_values"], "image_sizes": torch.tensor(np.asarray(read["image_sizes"]))}
-    features = model.model.get_image_features(**more, vision_feature_layer=-1).pooler_output[0]
-    height, width = (int(side) // 16 for side in more["image_sizes"][0])
-    divides = model.get_input_embeddings().weight[ids_of("[IMG_BREAK]")].expand(height, 1, -1)
-    rows = torch.cat([features.reshape(height, width, -1), divides], 1).reshape(-1, COLUMNS)[:-1]
-    return rows, more, "[IMG_BREAK]".join([chr(0) * width] * height) + "[IMG_END]"
+def pixtral_read(side: int) -> Callable[[Any, Any], Recorded]:
+    def read(model: Any, image: Any) -> Recorded:
+        found = pixtral_processor(side)([image], return_tensors="pt")
+        more = {"pixel_values": found["pixel_values"], "image_sizes": torch.tensor(np.asarray(found["image_sizes"]))}
+        features = model.model.get_image_features(**more, vision_feature_layer=-1).pooler_output[0]
+        height, width = (int(pixels) // side for pixels in more["image_sizes"][0])
+        divides = model.get_input_embeddings().weight[ids_of("[IMG_BREAK]")].expand(height, 1, -1)
+        rows = torch.cat([features.reshape(height, width, -1), divides], 1).reshape(-1, COLUMNS)[:-1]
+        return rows, more, "[IMG_BREAK]".join([chr(0) * width] * height) + "[IMG_END]"
+
+    return read
 
 
 def pixtral_pictures(image: Any) -> dict[str, Any]:
     if max(image.size) > 96 * min(image.size):
         return {}
-    read = pixtral_processor()([image], do_rescale=False, do_normalize=False, return_tensors="np")
+    read = pixtral_processor(16)([image], do_rescale=False, do_normalize=False, return_tensors="np")
     return whole_picture(np.asarray(read["pixel_values"])[0].transpose(1, 2, 0))
 
 
@@ -312,7 +330,8 @@ MODELS: dict[str, tuple[Callable[[str], Any], Callable[[Any, Any], Recorded]]] =
     "llava": (llava, llava_read),
     "llavanext": (llava_next, llava_next_read("llavanext")),
     "granitev": (llava_next, llava_next_read("granitev")),
-    "mistral3": (mistral3, mistral3_read),
+    "mistral3": (mistral3, pixtral_read(16)),
+    "pixtral12": (pixtral, pixtral_read(8)),
 }
 PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "gemma4": gemma4_pictures,
