@@ -84,6 +84,19 @@ def test_marks_in_texts_are_texts(llm: LLM) -> None:
     assert request.ids[at:].count(marks[0]) == 1
 
 
+def test_marks_in_calls_and_tools_are_texts(llm: LLM) -> None:
+    mark = "<start_of_image>"
+    template = TEXTS + "{% for m in messages %}{{ m.tool_calls or '' }}{% endfor %}{{ tools | tojson }}{{ more }}"
+    call = {"function": {"name": "f", "arguments": {"a": [f"x{mark}"]}}}
+    tool = {"type": "function", "function": {"name": "f", "description": mark, "parameters": {}}}
+    said = [{"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": mark}]
+    request = llm.render_chat([*asked(image(picture(9, 9))), *said], template=template, tools=[tool],
+                              tool_format="hermes", template_kwargs={"more": {"m": mark}})  # fmt: skip
+    assert request.prompt.count(mark) == 5
+    assert request.prompt.startswith(f"<s><user>{mark}b")
+    assert len(request.inserted) == 1
+
+
 def test_all_that_a_message_may_have_as_a_picture(llm: LLM, tmp_path: Path) -> None:
     pixels = picture(20, 10)
     out = BytesIO()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ from llamaq.cli.chat.commands import Commands
 from llamaq.cli.chat.conversation import Conversation
 from llamaq.cli.chat.live_answer import LiveAnswer
 from llamaq.cli.run import _answer
+from llamaq.vision.encoder import STORE_BYTES
 from terminal import on_screen
 from tiny_converted import converted
 from vision_cases import picture
@@ -129,6 +131,18 @@ def test_info_of_a_projector(command: Command, mmproj: Path) -> None:
     found = json.loads(command("info", mmproj, "--json").out)
     assert found["runnable"]
     assert found["memory"]["weights"] > 0
+
+
+def test_info_counts_what_is_kept_and_an_encoder_inside(command: Command, mmproj: Path, tmp_path: Path) -> None:
+    own = json.loads(command("info", mmproj, "--json").out)["memory"]
+    assert own["projector"] == STORE_BYTES
+    assert own["total"] == own["weights"] + own["cache"] + own["scratch"] + STORE_BYTES
+    path = converted("mllama", tmp_path)
+    found = json.loads(command("info", path, "--json").out)["memory"]
+    with LLM.load(path) as llm:
+        assert found["projector"] == llm.memory.projector > STORE_BYTES
+    for file, what in ((mmproj, "at most: results"), (path, "at most: the encoder inside of the file, and results")):
+        assert re.search(rf"^  pictures +[0-9.]+ MiB +{what}", command("info", file).out.decode(), re.MULTILINE)
 
 
 class Looking:

@@ -245,6 +245,28 @@ def test_blocks_become_messages() -> None:
     assert read_messages("messages", [{"role": "user", "content": []}]) == [{"role": "user", "content": ""}]
 
 
+def test_pictures_in_results_come_behind_them() -> None:
+    """As screenshots and files do that agents have read."""
+
+    def image(data: str) -> dict[str, Any]:
+        return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+
+    def shown(data: str) -> dict[str, Any]:
+        return {"type": "image_url", "image_url": f"data:;base64,{data}"}
+
+    text = {"type": "text", "text": "A page:"}
+    results = [{"type": "tool_result", "tool_use_id": "a", "content": [text, image("x"), image("y")]},
+               {"type": "tool_result", "tool_use_id": "b", "content": [image("z")]}]  # fmt: skip
+    said = [{"role": "tool", "tool_call_id": "a", "content": "A page:"},
+            {"role": "tool", "tool_call_id": "b", "content": ""}]  # fmt: skip
+    pictures = [shown("x"), shown("y"), shown("z")]
+    assert read_messages("m", [{"role": "user", "content": results}]) == [*said, {"role": "user", "content": pictures}]
+    more = [*results, {"type": "text", "text": "Now?"}, image("w")]
+    assert read_messages("m", [{"role": "user", "content": more}]) == [
+        *said, {"role": "user", "content": [*pictures, {"type": "text", "text": "Now?"}, shown("w")]},
+    ]  # fmt: skip
+
+
 def test_the_line_that_differs_each_time_is_left_out_of_the_systems_text() -> None:
     line = "x-anthropic-billing-header: cc_version=2.1; cch=36ee5;"
     assert read_system("system", [{"type": "text", "text": line}, {"type": "text", "text": "Be brief."}]) == "Be brief."

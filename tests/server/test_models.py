@@ -21,7 +21,8 @@ from llamaq.engine.memory import available_memory
 from llamaq.hub import Found
 from llamaq.server import Settings, app
 from llamaq.server.errors import Refusal
-from llamaq.server.models import Models
+from llamaq.server.models import Models, _needed
+from llamaq.server.served import Entry
 
 LOAD = {"threads": 1, "n_ctx": 128}
 TOM = {"prompt": "Tom", "max_tokens": 3, "seed": 1}
@@ -248,6 +249,15 @@ def test_memory_bounds_what_is_loaded(folder: Path) -> None:
         assert states(models) == {"a": "on disk", "b": "loaded", "c": "loaded", "sub/a": "on disk"}
 
     run(of(folder), scenario)
+
+
+def test_what_sees_pictures_counts_before_it_is_loaded(shared: Callable[[str], Path]) -> None:
+    model, mmproj = (shared(f"tiny-models/gemma3v{end}.gguf") for end in ("", "-mmproj"))
+    named, brought = Entry(model, ["m"]), Entry(model, ["m"], source=Found(model, "m", "here", projector=mmproj))
+    for entry, load in ((named, LOAD), (named, {**LOAD, "mmproj": mmproj}), (brought, LOAD)):
+        with LLM.load(entry.source, **load) as llm:
+            assert (llm.memory.projector > 0) == (load is not LOAD or entry is brought)
+            assert _needed(entry, load) == llm.memory.total
 
 
 def test_a_model_that_is_too_large_is_the_fault_of_its_request_alone(folder: Path) -> None:

@@ -91,7 +91,7 @@ def test_many_at_once(load: Callable[..., LLM], alone: list[Numbers]) -> None:
 
 
 def test_rows_that_were_let_go_are_made_again(load: Callable[..., LLM], alone: list[Numbers]) -> None:
-    with mock.patch.object(encoder, "STORE_BYTES", 1), load() as llm:
+    with mock.patch.multiple(encoder, STORE_BYTES=1, STORE_PICTURES=0), load() as llm:
         assert llm.model.encoder is not None
         for _ in range(2):
             assert [numbers(llm, asked(i))[0] for i in range(len(SIZES))] == alone[::2]

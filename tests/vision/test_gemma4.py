@@ -149,6 +149,7 @@ def test_so_many_rows_as_files_and_users_say() -> None:
         ("gemma4e", {"vision.image_max_pixels": "x"}, "image_max_pixels is 'x'"),
         ("gemma4e", {"vision.projection_dim": 63}, "projection_dim is 63; expected"),
         ("gemma4l", {"vision.block_count": 4}, r"no tensor 'v\.blk\.3"),
+        ("gemma4e", {"vision.block_count": 2**31 - 1}, r"no tensor 'v\.blk\.3"),
     ],
     ids=str,
 )

@@ -105,6 +105,7 @@ def test_tiles_are_those_of_transformers(shape: tuple[int, int]) -> None:
         ({"vision.attention.head_count": 16}, "heads whose length four divides"),
         ({"vision.image_size": 48}, "expected 37 rows of 32 columns"),
         ({"vision.projection_dim": 63}, "projection_dim is 63; expected"),
+        ({"vision.image_size": 4096, "vision.patch_size": 512}, "is 4096; expected up to 2048 pixels for 16 tiles"),
     ],
     ids=str,
 )

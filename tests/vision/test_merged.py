@@ -91,10 +91,13 @@ def test_every_layout_has_a_file_that_tests_it() -> None:
     ("name", "changes", "message"),
     [
         ("gemma3v", {"mm.tokens_per_image": 0}, "mm.tokens_per_image is 0"),
+        ("qwen25vl", {"vision.block_count": 2**31 - 1}, "block_count is 2147483647; expected as many layers as there"),
+        ("qwen3vl", {"vision.block_count": 2**31 - 1}, "block_count is 2147483647; expected as many layers as there"),
         ("qwen25vl", {"vision.fullatt_block_indexes": [0, 2]}, "expected the last of every so many layers"),
         ("qwen3vl", {"vision.deepstack_visual_indexes": [2, 0]}, "expected numbers of layers, one after the other"),
         ("qwen3vl", {"vision.deepstack_visual_indexes": [0, 7]}, "expected numbers of the 3 layers"),
         ("llama4", {"vision.pixel_shuffle_ratio": 2.0}, "pixel_shuffle_ratio is 2.0"),
+        ("llama4", {"vision.pixel_shuffle_ratio": 1e-40}, "expected a number from 0.01 to 1"),
         ("mistral3", {"vision.attention.head_count": 5}, "expected rows for 5 heads"),
         ("gemma4e", {"vision.block_count": 2}, "v.clamp_data': expected four numbers for each matrix of 2 layers"),
     ],

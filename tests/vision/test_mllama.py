@@ -29,6 +29,7 @@ from llamaq.vision.projectors import mllama
 from llamaq.vision.projectors.mllama import Mllama
 from mllama_cases import IMAGE, PROMPTS, SIDES, encoder_of, ids_of, pieces, reading
 from tiny_converted import converted
+from tiny_vision import copy_of
 from vision_cases import PIXELS, SHAPES, SIZE, picture, recorded
 
 BOUND = 2e-5
@@ -256,3 +257,10 @@ def test_a_quantized_projection_has_its_columns_in_order(path: Path, tmp_path: P
         write_gguf(tmp_path / "q.gguf", file.metadata, tensors)
     with LLM.load(tmp_path / "q.gguf", threads=2, cache_type="f32") as llm:
         assert BOUND < off(llm, "picture 1 first") < 0.1
+
+
+def test_tiles_larger_than_any_picture_are_an_error(path: Path, tmp_path: Path) -> None:
+    keys = {"mllama.vision.image_size": 4098, "mllama.vision.patch_size": 2049}
+    message = "image_size is 4098; expected up to 4096 pixels for 4 tiles"
+    with GGUFFile.open(copy_of(path, tmp_path / "x.gguf", keys)) as file, pytest.raises(ModelError, match=message):
+        traced(file)

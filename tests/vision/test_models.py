@@ -115,7 +115,7 @@ def test_equal_pictures_have_equal_ids_and_others_have_not(llm: LLM, monkeypatch
     assert first is again
     assert not {*first.ids} & {*other.ids}
     assert first.first == llm.hparams.vocab_size
-    monkeypatch.setattr("llamaq.vision.encoder.STORE_BYTES", first.rows.nbytes)
+    monkeypatch.setattr(encoder, "_store_bytes", first.rows.nbytes)
     encoder.rows(picture(SIZE, SIZE, 2))  # there is room for one, so the others go; their ids stay
     anew = encoder.rows(picture(SIZE, SIZE, 0))
     assert anew is not first

@@ -39,12 +39,10 @@ class Places:
 
     def marked(self, message: dict[str, Any], *, parts: bool) -> dict[str, Any]:
         """A message with a mark for each picture, or with ``parts`` as a list in which the template finds them."""
+        message = self.without_marks(message)
         content = message["content"]
-        if isinstance(content, str):
-            return {**message, "content": self._without_marks(content)}
         if not isinstance(content, list):
             return message
-        content = [{**p, "text": self._without_marks(p["text"])} if p["type"] == "text" else p for p in content]
         joined = "".join(part["text"] if part["type"] == "text" else self._mark for part in content)
         return {**message, "content": content if parts else joined}
 
@@ -74,5 +72,10 @@ class Places:
         ids += tokenizer.encode(waiting, add_special=False, parse_special=True, continuation=bool(ids))
         return self._mark.join(texts), ids, tuple(inserted.values())
 
-    def _without_marks(self, text: str) -> str:
-        return text.replace(self._mark, self._hidden)
+    def without_marks(self, value: Any) -> Any:
+        """The same, in whose texts the mark is hidden from ``ids``."""
+        if isinstance(value, str):
+            return value.replace(self._mark, self._hidden)
+        if isinstance(value, Mapping):
+            return {key: self.without_marks(each) for key, each in value.items()}
+        return [self.without_marks(each) for each in value] if isinstance(value, list | tuple) else value

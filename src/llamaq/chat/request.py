@@ -85,9 +85,11 @@ def chat_request(
     said = message_dicts(messages, sources)
     check_read(said, chosen)
     places = _places(encoder, sources, picture_progress)
+    given: Any = (tools, template_kwargs or {})
     if places is not None:
         said = [places.marked(message, parts=chosen.shows_parts) for message in said]
-    prompt, beginning = render(chosen, said, tools, {**special_texts(tokenizer), **(template_kwargs or {})}, reader)
+        given = places.without_marks(given)
+    prompt, beginning = render(chosen, said, given[0], {**special_texts(tokenizer), **given[1]}, reader)
     found: list[int] | None = None
     inserted: tuple[Inserted | LookedAt, ...] = ()
     if places is not None:

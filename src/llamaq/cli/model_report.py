@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llamaq.cli.output import size
@@ -24,6 +24,7 @@ __all__ = ["Report", "as_json", "as_text", "examine"]
 _WIDTH = 100  # characters that a shortened value may take
 _TEXTS = "at most: earlier ones that guesses come from"
 _NEXTN = "a block of the file that guesses further tokens (multi-token prediction)"
+_PICTURES = ("at most: the encoder inside of the file, and results that are kept", "at most: results that are kept")
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,15 @@ def _memory(file: GGUFFile, n_ctx: int, cache_type: CacheType, pack: bool) -> tu
     if _is_projector(file):
         from llamaq.vision.encoder import traced
 
-        return traced(file).need(default_threads().threads), available_memory()
+        of = traced(file)
+        kept = of.store_bytes(precise=cache_type == "f32")
+        return replace(of.need(default_threads().threads), projector=kept), available_memory()
     hparams, plan = plan_of(file, n_ctx or None)
     n_ctx = n_ctx or hparams.context_length
     need = memory_need(
         plan, file.tensors, n_ctx, cache_type=cache_type, max_rows=min(512, n_ctx),
         threads=default_threads().threads, pack=pack or not file.mapped, nextn=nextn_of(file, hparams),
+        projector=_inside(file, cache_type),
     )  # fmt: skip
     load_tokenizer(file.metadata)
     return need, available_memory()
@@ -124,6 +128,16 @@ def _kernel(tensors: Sequence[TensorInfo], level: str | None) -> str | None:
     from llamaq import _core
 
     return _core.kernel_name(level, format.id)
+
+
+def _inside(file: GGUFFile, cache_type: CacheType) -> int:
+    """What the encoder takes that a model has inside of its file."""
+    from llamaq.vision.loading import ProjectorFile, has_encoder
+
+    try:
+        return ProjectorFile(file, None, file).need(None, cache_type) if has_encoder(file) else 0
+    except ModelError:  # it is read as one for text
+        return 0
 
 
 def as_json(report: Report) -> dict[str, Any]:
@@ -234,6 +248,7 @@ def _needs(report: Report) -> list[str]:
     memory = report.memory
     if memory is None:
         return ["cannot be run", report.problem or "", *([levels, threads] if report.levels else [])]
+    alone = _is_projector(report.file)
     available = "unknown" if report.available is None else size(report.available)
     fits = "" if report.available is None or memory.total <= report.available else " (does not fit)"
     rows = [
@@ -243,11 +258,12 @@ def _needs(report: Report) -> list[str]:
         ("scratch", size(memory.scratch), "  at most"),
         *([("texts", size(memory.texts), f"  {_TEXTS}")] if memory.texts else []),
         *([("guesses", size(memory.nextn), f"  {_NEXTN}")] if memory.nextn else []),
+        *([("pictures", size(memory.projector), f"  {_PICTURES[alone]}")] if memory.projector else []),
         ("total", size(memory.total), fits),
         ("available", available, ""),
         ("mapped", size(memory.mapped), "  read from the file, kept by the system while there is room"),
     ]
-    what = "memory beside that of its model" if _is_projector(report.file) else ""
+    what = "memory beside that of its model" if alone else ""
     return [what or f"memory for a context of {memory.n_ctx} tokens", *_columns(rows, "<><"), "", levels, threads]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from llamaq.boundary.arguments import INT32, path_of, shown, text, texts, whole
 from llamaq.boundary.progress import Progress
 from llamaq.engine import bundled
+from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import LoadedModel, load_parts
 from llamaq.errors import GGUFError, ModelError
 from llamaq.gguf import GGUFFile
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from llamaq.vision.encoder import Encoder
     from llamaq.vision.loading import ProjectorFile
 
-__all__ = ["defaults_of", "pretrained", "with_encoder"]
+__all__ = ["defaults_of", "pretrained", "projector_memory", "with_encoder"]
 
 logger = logging.getLogger("llamaq")
 
@@ -55,19 +56,16 @@ def with_encoder(
     """The parts of a model that a path or a name means, what its owner wants, and the encoder of a projector file where
     there is one; None is the bundled model. ``options`` are clean arguments of ``load_parts``. Raises what ``LLM.load``
     does."""
-    image_edge = None if image_edge is None else whole("image_edge", image_edge, 1, INT32)
     file, defaults, beside = _opened(path)
     try:
-        projector = _projector(file, None if mmproj is None else path_of("mmproj", mmproj), image_edge)
-        if projector is None and beside is not None:
-            projector = _brought(file, beside, image_edge)
+        projector = _projector(file, beside, mmproj, image_edge)
     except BaseException:
         file.close()
         raise
     if projector is None:
         return _parts(file, defaults, **options), defaults, None
     try:
-        parts = _parts(file, defaults, projector=projector.need(options["threads"]), **options)
+        parts = _parts(file, defaults, projector=projector.need(options["threads"], options["cache_type"]), **options)
     except BaseException:
         projector.file.close()
         raise
@@ -78,15 +76,35 @@ def with_encoder(
         raise
 
 
-def _projector(file: GGUFFile, mmproj: Path | None, edge: int | None) -> ProjectorFile | None:
-    """The projector that was named, or that the model's file has inside."""
-    if mmproj is None and not any(name.startswith("v.") for name in file.tensors):
+def projector_memory(
+    path: str | os.PathLike[str], *, mmproj: str | os.PathLike[str] | None = None, image_edge: int | None = None,
+    threads: int | None = None, cache_type: CacheType = "f16", **others: object,
+) -> int:  # fmt: skip
+    """Bytes that ``LLM.load`` takes with these options of it for what the model sees pictures with. Raises
+    ``GGUFError``, ``ModelError``."""
+    file, _, beside = _opened(path)
+    with file:
+        projector = _projector(file, beside, mmproj, image_edge)
+        if projector is None:
+            return 0
+        with projector.file:
+            return projector.need(threads, cache_type)
+
+
+def _projector(
+    file: GGUFFile, beside: Path | None, mmproj: str | os.PathLike[str] | None, edge: int | None
+) -> ProjectorFile | None:
+    """The projector that was named, that the model's file has inside, or that came with it."""
+    edge = None if edge is None else whole("image_edge", edge, 1, INT32)
+    named = None if mmproj is None else path_of("mmproj", mmproj)
+    if named is None and beside is None and not any(name.startswith("v.") for name in file.tensors):
         return None
     from llamaq.vision.loading import ProjectorFile, has_encoder
 
-    if mmproj is not None:
-        return ProjectorFile(mmproj, edge, file)
-    return _brought(file, file, edge) if has_encoder(file) else None
+    if named is not None:
+        return ProjectorFile(named, edge, file)
+    found = _brought(file, file, edge) if has_encoder(file) else None
+    return _brought(file, beside, edge) if found is None and beside is not None else found
 
 
 def _brought(file: GGUFFile, path: Path | GGUFFile, edge: int | None) -> ProjectorFile | None:

@@ -6,9 +6,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llamaq.engine.loading import needed_memory
 from llamaq.engine.memory import available_memory
@@ -252,13 +252,13 @@ class Models:
         """Unloads what nobody uses until the model fits, and waits for users of others where that is not enough.
         Raises ``Refusal`` where that takes too long."""
         load = {name: value for name, value in self._settings.load.items() if name != "progress"}
-        need = await asyncio.to_thread(needed_memory, entry.path, **load)
+        need = await asyncio.to_thread(_needed, entry, load)
         until = time.monotonic() + self._settings.queue_seconds
         try:
             while True:
                 await asyncio.gather(*self._closing)
                 others = [each for each in self._catalogue.known if each.served is not None and not each.stays]
-                if len(others) < self._settings.models_max and self._fits(need.total):
+                if len(others) < self._settings.models_max and self._fits(need):
                     return
                 idle = [each for each in others if not each.users]
                 if idle:
@@ -319,6 +319,13 @@ class Models:
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
         return closing
+
+
+def _needed(entry: Entry, load: Mapping[str, Any]) -> int:
+    """Bytes that a model will take. Raises what loading it does."""
+    from llamaq.llm.named import projector_memory
+
+    return needed_memory(entry.path, **load).total + projector_memory(entry.source, **load)
 
 
 def _cannot(entry: Entry, error: Exception, *, log: bool = True) -> Refusal:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from math import isqrt
+
 import numpy as np
 
-from llamaq.vision.preprocess import Picture
+from llamaq.models.keys import Keys
+from llamaq.vision.preprocess import MOST_PIXELS, Picture
 
-__all__ = ["arrangements", "on_canvas"]
+__all__ = ["arrangements", "check_tiles", "on_canvas"]
+
+
+def check_tiles(keys: Keys, tiles: int, size: int) -> None:
+    """Raises ``ModelError`` for tiles so large that no picture has as many pixels as a canvas of them."""
+    most = isqrt(MOST_PIXELS // tiles)
+    if size > most:
+        raise keys.error("vision.image_size", size, f"up to {most} pixels for {tiles} tiles")
 
 
 def arrangements(tiles: int) -> list[tuple[int, int]]:

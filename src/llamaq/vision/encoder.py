@@ -18,7 +18,7 @@ from llamaq.boundary.progress import Progress
 from llamaq.engine.engine import Engine
 from llamaq.engine.kv_cache import KVCache
 from llamaq.engine.memory import MemoryNeed, memory_need
-from llamaq.errors import ClosedError, ModelError, not_numbers
+from llamaq.errors import ClosedError, ContextOverflowError, ImageError, ModelError, naming, not_numbers
 from llamaq.gguf import GGUFFile
 from llamaq.plan.graph import Graph, Plan
 from llamaq.plan.inserted import Inserted, LookedAt
@@ -29,10 +29,12 @@ from llamaq.vision.projectors import projector_in
 from llamaq.vision.source import Source
 from llamaq.vision.tensors import VisionTensors
 
-__all__ = ["STORE_BYTES", "Encoder", "Traced", "traced"]
+__all__ = ["STORE_BYTES", "STORE_PICTURES", "Encoder", "Traced", "traced"]
 
-STORE_BYTES = 1 << 26  # bytes of rows that are kept for pictures that come again
+STORE_BYTES, STORE_PICTURES = 1 << 26, 4
+"""Bytes of rows that are kept for pictures that come again, or as many as so many of the largest pictures have."""
 _KNOWN = 1 << 12  # pictures whose ids are kept for longer, since the cache may know texts with them
+_MOST_BYTES = 1 << 32  # bytes of rows of one prompt
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,14 @@ class Traced:
         """Bytes that it takes once loaded."""
         rows = self.projector.most_patches
         return memory_need(self.plan, self.tensors.tensors, rows, cache_type="f16", max_rows=rows, threads=threads)
+
+    def row_bytes(self, *, precise: bool) -> int:
+        """Bytes of a row that is kept."""
+        return self.plan.out_cols * (2 if self.projector.looked_at and not precise else 4)
+
+    def store_bytes(self, *, precise: bool) -> int:
+        """Bytes of rows that are kept for pictures that come again, at most."""
+        return max(STORE_BYTES, STORE_PICTURES * self.projector.most_rows * self.row_bytes(precise=precise))
 
 
 def traced(file: Source, model: Source | None = None) -> Traced:
@@ -70,13 +80,14 @@ class Encoder:
     ``later``, its weights are loaded with the first picture.
 
     ``token`` and ``precise`` are those of ``Projector.inserted``. Results are kept for pictures that come again,
-    ``STORE_BYTES`` of them; rows of equal pictures have equal ids. Any thread may use it. Raises ``ModelError``,
-    ``GGUFError``.
+    ``Traced.store_bytes`` of them; rows of equal pictures have equal ids. A prompt has ``n_ctx`` tokens at most (None:
+    nobody knows). Any thread may use it. Raises ``ModelError``, ``GGUFError``.
     """
 
     def __init__(
         self, file: GGUFFile, of: Traced, *, columns: int, first_id: int, threads: int,
         progress: Progress | None = None, token: int = 0, precise: bool = False, later: bool = False,
+        n_ctx: int | None = None,
     ) -> None:  # fmt: skip
         self.file, self.projector, self.plan = file, of.projector, of.plan
         if not of.projector.looked_at and of.plan.out_cols != columns:
@@ -85,6 +96,8 @@ class Encoder:
                 "belong to different models"
             )
         rows = of.projector.most_patches
+        self._n_ctx = n_ctx
+        self._row_bytes, self._store_bytes = of.row_bytes(precise=precise), of.store_bytes(precise=precise)
         self._inserted = partial(of.projector.inserted, token=token, precise=precise)
         self._load = partial(Engine, of.plan, of.tensors, threads=threads, max_rows=rows, progress=progress)
         self._engine: Engine | None = None if later else self._load()
@@ -112,8 +125,9 @@ class Encoder:
     def pieces_of(
         self, sources: Sequence[PictureSource], progress: Progress | None = None
     ) -> list[list[str | Inserted | LookedAt]]:
-        """``pieces`` of several pictures; ``progress`` gets layers that their tiles are through, and in total."""
-        cut = [[_read(piece) for piece in self.projector.pieces(picture_of(source))] for source in sources]
+        """``pieces`` of several pictures; ``progress`` gets layers that their tiles are through, and in total. Raises
+        ``ContextOverflowError`` for more of them than a prompt can have, before any is encoded."""
+        cut = self._cut(sources)
         ends = self.plan.layer_ends[1:]
         total = len(ends) * sum(_tiles(piece) for pieces in cut for piece in pieces)
         done = 0
@@ -131,6 +145,29 @@ class Encoder:
                 done += len(ends) * _tiles(piece)
         tell(0, 1)
         return found
+
+    def _cut(self, sources: Sequence[PictureSource]) -> list[list[str | Tile | Mosaic]]:
+        """What is to be encoded, unless it is too much."""
+        cut: list[list[str | Tile | Mosaic]] = []
+        rows = nbytes = 0
+        for source in sources:
+            cut.append([_read(piece) for piece in self.projector.pieces(picture_of(source))])
+            for piece in cut[-1]:
+                if isinstance(piece, str):
+                    continue
+                own = len(piece.order) if isinstance(piece, Mosaic) else self.projector.rows_of(piece)
+                kept = own if isinstance(piece, Mosaic) else self.projector.kept_rows_of(piece)
+                rows, nbytes = rows + own, nbytes + kept * self._row_bytes
+            if self._n_ctx is not None and rows > self._n_ctx:
+                message = f"{len(cut)} of {len(sources)} pictures have {rows} tokens already, the context {self._n_ctx}"
+                message += "; show fewer or raise n_ctx"
+                raise naming(ContextOverflowError(message, needed=rows, available=self._n_ctx), "n_ctx")
+            if nbytes > _MOST_BYTES:
+                raise ImageError(
+                    f"the pictures of a prompt may take {_MOST_BYTES >> 20} MiB, {len(cut)} of {len(sources)} take more"
+                    "; show fewer"
+                )
+        return cut
 
     def rows(self, tile: Tile | Mosaic, progress: Progress | None = None) -> Any:
         """What one tile, or several as one, is in a text: ``Inserted``, or ``LookedAt`` where the projector is such.
@@ -167,7 +204,7 @@ class Encoder:
         self._ids[key] = first
         if len(self._ids) > _KNOWN:
             self._ids.popitem(last=False)
-        while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > STORE_BYTES:
+        while len(self._kept) > 1 and sum(each.nbytes for each in self._kept.values()) > self._store_bytes:
             self._kept.popitem(last=False)
         return found
 

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llamaq.boundary.progress import Progress
+from llamaq.engine.kv_cache import CacheType
 from llamaq.engine.loading import LoadedModel
 from llamaq.engine.topology import default_threads
 from llamaq.errors import ModelError, naming
 from llamaq.gguf import GGUFFile
-from llamaq.vision.encoder import STORE_BYTES, Encoder, Traced, traced
+from llamaq.vision.encoder import Encoder, Traced, traced
 from llamaq.vision.merged import as_projector, is_merged
 
 __all__ = ["ProjectorFile", "has_encoder"]
@@ -38,9 +39,11 @@ class ProjectorFile:
             if edge is not None:
                 self.traced.projector.choose_edge(edge)
 
-    def need(self, threads: int | None) -> int:
-        """Bytes of memory that it takes once loaded, the results that it keeps among them."""
-        return self.traced.need(threads or default_threads().threads).total + STORE_BYTES
+    def need(self, threads: int | None, cache_type: CacheType = "f16") -> int:
+        """Bytes of memory that it takes once loaded, the results that it keeps among them, beside a model whose cache
+        is of this type."""
+        store = self.traced.store_bytes(precise=cache_type == "f32")
+        return self.traced.need(threads or default_threads().threads).total + store
 
     def encoder(self, parts: LoadedModel, progress: Progress | None = None) -> Encoder:
         """The encoder for a model, whose weights are loaded with the first picture where it is inside of that model's
@@ -60,6 +63,7 @@ class ProjectorFile:
                 self.file, self.traced, columns=parts.hparams.given_cols, first_id=parts.hparams.vocab_size,
                 threads=parts.engine.threads, progress=progress, token=token or 0,
                 precise=parts.cache.cache_type == "f32", later=not self._owns,
+                n_ctx=parts.memory.n_ctx,
             )  # fmt: skip
 
     @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from os import PathLike
@@ -21,10 +23,12 @@ from llamaq.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["FORMATS", "MOST_BYTES", "MOST_PIXELS", "Picture", "PictureSource", "picture_of"]
+__all__ = ["FORMATS", "MOST_BYTES", "MOST_PIXELS", "MOST_SIDE", "Picture", "PictureSource", "picture_of"]
 
 MOST_BYTES = 1 << 26
 MOST_PIXELS = 1 << 26
+MOST_SIDE = 1 << 16
+"""What scaling takes in memory grows with the longer side: a line of ``MOST_PIXELS`` would take gigabytes."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Of the many that Pillow reads; some of the others start programs or are rarely looked after."""
 
@@ -82,7 +86,8 @@ def picture_of(source: PictureSource) -> Picture:
     if isinstance(source, bytes | bytearray):
         return Picture(_of_bytes(bytes(source)))
     if isinstance(source, _pillow().Image):
-        return Picture(_of_image(source))
+        with _damage_told("the picture cannot be read"):
+            return Picture(_of_image(source))
     raise TypeError(f"{_EXPECTED}, got {shown(source)}")
 
 
@@ -139,20 +144,27 @@ def _of_bytes(data: bytes) -> NDArray[np.uint8]:
     # The filters of warnings are the process's; Pillow warns of sizes that are refused here anyway.
     with _warned, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            with pillow.open(BytesIO(data), formats=FORMATS) as image:
-                _check_size(*image.size)
-                return _of_image(image)
-        except (ImageError, MemoryError):
-            raise
-        except Exception as error:  # Pillow raises errors of any class for a damaged file
-            kinds = ", ".join(FORMATS)
-            raise ImageError(f"the picture is damaged, or is none of {kinds}: {error!s:.200}") from None
+        what = f"the picture is damaged, or is none of {', '.join(FORMATS)}"
+        with _damage_told(what), pillow.open(BytesIO(data), formats=FORMATS) as image:
+            return _of_image(image)
+
+
+@contextmanager
+def _damage_told(what: str) -> Iterator[None]:
+    """Pillow raises errors of any class for a damaged file, also where an image of its own reads it only now."""
+    try:
+        yield
+    except (ImageError, MemoryError):
+        raise
+    except Exception as error:
+        raise ImageError(f"{what}: {error!s:.200}") from None
 
 
 def _check_size(width: int, height: int) -> None:
     if not 0 < width * height <= MOST_PIXELS:
         raise ImageError(f"a picture may have 1 to {MOST_PIXELS} pixels, got {width} x {height}")
+    if max(width, height) > MOST_SIDE:
+        raise ImageError(f"a side of a picture may have {MOST_SIDE} pixels, got {width} x {height}")
 
 
 def _of_image(image: Image) -> NDArray[np.uint8]:

@@ -75,6 +75,20 @@ class Projector(ABC):
         """Of a tile."""
         return self.hp.grid**2
 
+    def rows_of(self, tile: Tile) -> int:
+        """Rows that a tile has in a text."""
+        rows, columns = (side // self.hp.patch_size // self.merge for side in tile.shape[:2])
+        return int(rows * columns)
+
+    def kept_rows_of(self, tile: Tile) -> int:
+        """Rows that are kept of it."""
+        return self.rows_of(tile)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows that are kept of a picture, at most."""
+        return self.most_patches // self.merge**2
+
     @property
     def order(self) -> I64:
         """The number of each patch, row by row, in the order in which the plan reads them: block by block."""

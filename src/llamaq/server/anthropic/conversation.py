@@ -51,17 +51,21 @@ def read_messages(name: str, value: Any) -> list[dict[str, Any]]:
 
 
 def _said(pieces: list[Piece], tools: Mapping[str, str]) -> list[dict[str, Any]]:
-    """A turn of the user. ``tools`` are the names of those that were called, by the ids of the calls."""
+    """A turn of the user. ``tools`` are the names of those that were called, by the ids of the calls. Pictures in
+    results come behind these, for templates show none within."""
     found: list[dict[str, Any]] = []
+    pictures: list[Any] = []
     for is_result, group in groupby(pieces or [("text", "")], lambda piece: piece[0] == "result"):
         values = [value for _, value in group]
         if not is_result:
-            found.append({"role": "user", "content": _shown_and_said(values)})
+            found.append({"role": "user", "content": _shown_and_said([*pictures, *values])})
+            pictures = []
             continue
         for value in values:
+            pictures += value.pop("pictures")
             named = {"name": tools[value["tool_call_id"]]} if value["tool_call_id"] in tools else {}
             found.append({"role": "tool", **value, **named})
-    return found
+    return [*found, {"role": "user", "content": pictures}] if pictures else found
 
 
 def _shown_and_said(values: list[Any]) -> str | list[dict[str, Any]]:
@@ -94,10 +98,7 @@ def _pieces(name: str, content: Any, blocks: Mapping[str, BlockReader]) -> list[
     for k, block in enumerate(content):
         where, kind = f"{name}[{k}]", block.get("type") if isinstance(block, dict) else None
         if not isinstance(kind, str) or kind not in blocks:
-            raise ValueError(
-                f"{where} must be a block of the type {' or '.join(blocks)}: this model reads text only; "
-                f"got {shown(block)}"
-            )
+            raise ValueError(f"{where} must be a block of the type {' or '.join(blocks)}, got {shown(block)}")
         found.append(blocks[kind](where, block))
     return found
 
@@ -120,7 +121,7 @@ def _document(where: str, block: Mapping[str, Any]) -> Piece:
     elif source.get("type") == "content":
         text = _joined(f"{where}.source.content", source.get("content"))
     else:
-        raise ValueError(f"{where}.source must be of the type text or content: this model reads text only")
+        raise ValueError(f"{where}.source must be of the type text or content: this server reads no other documents")
     title = block.get("title")
     return "text", f"{title}\n{text}" if isinstance(title, str) else text
 
@@ -134,9 +135,13 @@ def _image(where: str, block: Mapping[str, Any]) -> Piece:
 
 
 def _result(where: str, block: Mapping[str, Any]) -> Piece:
-    content = _joined(f"{where}.content", block.get("content") or "")
+    pieces = _pieces(f"{where}.content", block.get("content") or "", {**_TEXTS, "image": _image})
+    content = "\n".join(value for kind, value in pieces if kind == "text")
     failed = "Error: " if block.get("is_error") is True else ""
-    return "result", {"tool_call_id": _field(where, block, "tool_use_id"), "content": failed + content}
+    return "result", {
+        "tool_call_id": _field(where, block, "tool_use_id"), "content": failed + content,
+        "pictures": [value for kind, value in pieces if kind == "image"],
+    }  # fmt: skip
 
 
 def _call(where: str, block: Mapping[str, Any]) -> Piece:

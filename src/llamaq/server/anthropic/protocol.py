@@ -73,8 +73,8 @@ def _format(name: str, value: Any) -> dict[str, Any]:
 _PROMPT = (
     Field("model", "one of the server's names; Anthropic's own (`claude-...`) mean its only one; need not be given",
           string),
-    Field("messages", "blocks of text, documents that are texts, tool_use, tool_result, thinking; the last may be the "
-          "beginning of the answer", read_messages),
+    Field("messages", "blocks of text, images in base64 (in results, too), documents that are texts, tool_use, "
+          "tool_result, thinking; the last may be the beginning of the answer", read_messages),
     Field("system", "a text or blocks of text", read_system),
     Field("tools", "those with an `input_schema`", _tools),
     Field("tool_choice", "`auto`, `any`, `tool`, `none`; with `disable_parallel_tool_use` the answer ends after one "

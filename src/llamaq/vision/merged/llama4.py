@@ -12,11 +12,14 @@ from llamaq.vision.merged.layout import HALVES, Layout
 __all__ = ["LLAMA4"]
 
 
+_LEAST = 0.01
+
+
 def _merged(file: GGUFFile, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Patches of a side that become one row."""
     ratio = keys.get("vision.pixel_shuffle_ratio", 0.5)
-    if not isinstance(ratio, float) or not 0 < ratio <= 1:
-        raise ModelError(f"llama4.vision.pixel_shuffle_ratio is {ratio!r}; expected a number up to 1")
+    if not isinstance(ratio, float) or not _LEAST <= ratio <= 1:
+        raise ModelError(f"llama4.vision.pixel_shuffle_ratio is {ratio!r}; expected a number from {_LEAST} to 1")
     return {"vision.projector.scale_factor": round(1 / ratio)}
 
 

@@ -19,12 +19,14 @@ _FULL, _DEEP = "vision.fullatt_block_indexes", "vision.deepstack_visual_indexes"
 _KERNEL = "v.patch_embed.weight"
 
 
-def _layers(keys: Mapping[str, Any], key: str) -> list[int]:
+def _layers(file: GGUFFile, keys: Mapping[str, Any], key: str) -> list[int]:
     """Numbers of layers, one after the other."""
     value = keys.get(key, [])
     found = value.tolist() if isinstance(value, GGUFArray) else value
     layers = keys.get("vision.block_count")
-    if not isinstance(found, list) or sorted({*found}) != found or not isinstance(layers, int):
+    if not isinstance(layers, int) or layers > len(file.tensors):
+        raise ModelError(f"vision.block_count is {layers!r}; expected as many layers as there are tensors for")
+    if not isinstance(found, list) or not all(isinstance(i, int) for i in found) or sorted({*found}) != found:
         raise ModelError(f"{key} is {found!r}; expected numbers of layers, one after the other")
     if any(not 0 <= i < layers for i in found):
         raise ModelError(f"{key} is {found!r}; expected numbers of the {layers} layers")
@@ -35,7 +37,7 @@ def _windows(file: GGUFFile, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Of so many layers the last sees the whole picture."""
     if _FULL not in keys:
         return {"vision.n_wa_pattern": 8}
-    whole = _layers(keys, _FULL)
+    whole = _layers(file, keys, _FULL)
     period = whole[0] + 1 if whole else 0
     if whole != [i for i in range(keys["vision.block_count"]) if period and (i + 1) % period == 0]:
         raise ModelError(f"{_FULL} is {whole}; expected the last of every so many layers")
@@ -43,7 +45,7 @@ def _windows(file: GGUFFile, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _deep(file: GGUFFile, keys: Mapping[str, Any]) -> dict[str, Any]:
-    layers, patch = _layers(keys, _DEEP), keys.get("vision.patch_size")
+    layers, patch = _layers(file, keys, _DEEP), keys.get("vision.patch_size")
     if not isinstance(patch, int):
         raise ModelError(f"vision.patch_size is {patch!r}; expected pixels of a patch's side")
     return {
@@ -62,7 +64,7 @@ def _kernels(file: GGUFFile, keys: Mapping[str, Any]) -> Parts:
         f"v.patch_embd.weight{end}": Part(f32, shape, partial(_frame, file, frame, shape))
         for frame, end in enumerate(("", ".1"))
     }
-    for i, layer in enumerate(_layers(keys, _DEEP)):
+    for i, layer in enumerate(_layers(file, keys, _DEEP)):
         for old, new in (("norm", "norm"), ("linear_fc1", "fc1"), ("linear_fc2", "fc2")):
             for kind in ("weight", "bias"):
                 there = f"v.deepstack_merger.{i}.{old}.{kind}"

@@ -93,7 +93,8 @@ class Gemma4V(Projector):
 
     def keep(self, table: TableOf) -> None:
         self._table = table
-        names = [_LAST, *(f"v.blk.{i}.{part}" for i in range(self.hp.layers) for part in _BOUNDED)]
+        layers = min(self.hp.layers, len(self._shapes))  # a file may say more than it has tensors for
+        names = [_LAST, *(f"v.blk.{i}.{part}" for i in range(layers) for part in _BOUNDED)]
         self._bounds = {(name, of): self._bounds_of(table, name, of) for name in names for of in ("input", "output")}
 
     def _bounds_of(self, table: TableOf, name: str, of: str) -> Bounds | None:

@@ -36,6 +36,10 @@ class Idefics3(Projector):
     def merged(self, keys: Keys) -> int:
         return keys.integer("vision.projector.scale_factor", 4, high=self.hp.grid)
 
+    @property
+    def most_rows(self) -> int:
+        return ((-(-self.longest_edge // self.hp.image_size)) ** 2 + 1) * self.rows
+
     def trace(self, g: Graph) -> Value:
         return g.linear(g.merge_rows(encoded(g, self.hp), "join", self.merge**2), "mm.model.fc")
 

@@ -13,7 +13,7 @@ import numpy as np
 from llamaq.models.keys import Keys
 from llamaq.plan.activations import Activation
 from llamaq.plan.graph import Graph, Norm, Value
-from llamaq.vision.canvas import on_canvas
+from llamaq.vision.canvas import check_tiles, on_canvas
 from llamaq.vision.classed import Classed
 from llamaq.vision.patches import Patches, Tile
 from llamaq.vision.preprocess import Picture
@@ -33,9 +33,14 @@ class Llama4(Classed):
         super().__init__(keys)
         if self.hp.head_dim % 4:
             raise keys.error("vision.attention.head_count", self.hp.heads, "heads whose length four divides")
+        check_tiles(keys, _MOST_TILES, self.hp.image_size)
 
     def merged(self, keys: Keys) -> int:
         return keys.integer("vision.projector.scale_factor", 2, high=self.hp.grid)
+
+    @property
+    def most_rows(self) -> int:
+        return (_MOST_TILES + 1) * self.rows
 
     def trace(self, g: Graph) -> Value:
         hp, x = self.hp, self.begun(g)

@@ -49,11 +49,16 @@ class LlavaNext(Mlp):
     @property
     def summary(self) -> str:
         size = self.hp.image_size
-        orders = [self._order((height // size, width // size), (height, width)) for height, width in self.canvases]
-        most = max(map(len, [*orders, self._alone()]))
         tiles = max((height * width // size**2 for height, width in self.canvases), default=0)
         beside = f", and in up to {tiles} tiles" if tiles else ""
-        return f"up to {most} rows of {self.columns} floats: a picture as a whole, {size} x {size} pixels{beside}"
+        whole = f"a picture as a whole, {size} x {size} pixels{beside}"
+        return f"up to {self.most_rows} rows of {self.columns} floats: {whole}"
+
+    @property
+    def most_rows(self) -> int:
+        size = self.hp.image_size
+        orders = [self._order((height // size, width // size), (height, width)) for height, width in self.canvases]
+        return max(map(len, [*orders, self._alone()]))
 
     def keep(self, table: TableOf) -> None:
         super().keep(table)

@@ -19,7 +19,7 @@ from llamaq.plan.graph import Graph, Norm, Value
 from llamaq.plan.inserted import LookedAt
 from llamaq.plan.pictures import picture_of
 from llamaq.plan.step import Step
-from llamaq.vision.canvas import arrangements, on_canvas
+from llamaq.vision.canvas import arrangements, check_tiles, on_canvas
 from llamaq.vision.hparams import VisionHParams, check_sides
 from llamaq.vision.patches import Patches, pixels_of
 from llamaq.vision.preprocess import Picture
@@ -48,6 +48,7 @@ class Mllama(Projector):
         self.tiles = keys.integer("vision.max_num_tiles", 4, high=_MOST_TILES)
         self.global_layers = keys.integer("vision.global.block_count", low=0)
         self.hp = self._hparams(keys)
+        check_tiles(keys, self.tiles, self.hp.image_size)
         self.merge = 1
         self.taken = keys.integers("vision.intermediate_layers_indices", low=0, high=self.hp.layers - 1)
         """Layers whose inputs are part of a state."""
@@ -85,6 +86,17 @@ class Mllama(Projector):
     @property
     def most_patches(self) -> int:
         return self.tiles * self.padded
+
+    def rows_of(self, tile: Tile) -> int:
+        return self.rows
+
+    def kept_rows_of(self, tile: Tile) -> int:
+        rows, columns = (side // self.hp.image_size for side in tile.shape[:2])
+        return int(rows * columns) * self.tile_rows
+
+    @property
+    def most_rows(self) -> int:
+        return self.tiles * self.tile_rows
 
     def merged(self, keys: Keys) -> int:
         return 1

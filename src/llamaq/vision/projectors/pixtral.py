@@ -52,6 +52,15 @@ class Pixtral(Projector):
     def most_patches(self) -> int:
         return (-(-self.edge // self.block) * self.merge) ** 2
 
+    def rows_of(self, tile: Tile) -> int:
+        lines = tile.shape[0] // self.block
+        return super().rows_of(tile) + int(lines) - 1
+
+    @property
+    def most_rows(self) -> int:
+        side = -(-self.edge // self.block)
+        return side * (side + 1) - 1
+
     @property
     def summary(self) -> str:
         size = self.block
