@@ -299,8 +299,7 @@ def aarch64(session: nox.Session) -> None:
 @nox.parametrize("target", list(RUNNERS), ids=list(RUNNERS))
 def cross(session: nox.Session, target: str) -> None:
     """The engine and every kernel compiled for another system by another compiler, Clang; where they can run here,
-    the levels are held to recorded digests. By hand, with Debian's wine64 and qemu-user-static. Levels that extend
-    others have been seen to pass for x86_64-linux-musl, and to compile for x86_64-windows-gnu; not yet elsewhere."""
+    the levels are held to recorded digests. By hand, with Debian's wine64 and qemu-user-static."""
     session.install("ziglang==0.17.1")
     work = ROOT / ".ci" / "work" / "cross" / target
     env = {"WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=", "WINEPREFIX": str(work / "wine")}
