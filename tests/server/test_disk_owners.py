@@ -27,7 +27,7 @@ ROUTES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("route", ROUTES)
 def test_keys_find_their_own_alone(stories: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, route: str) -> None:
-    def explained(request: Request, known: int) -> str:
+    def explained(request: Request, known: int, limit: str) -> str:
         brought.append(request.disk_tokens)
         return ""
 
